@@ -1,0 +1,40 @@
+"""BBox-Mask-Pose: find every person of a crowd photo, with box, mask and pose.
+
+Imports are lazy, so that ``import pipeline`` costs nothing and configs of MMPose or MMDetection
+can name the package in ``custom_imports``.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .api import LoadedPipeline, load_pipeline
+    from .loop import LoopConfig, PersonPipeline
+    from .masks import Masks
+    from .structures import Detections, People, Poses
+
+__version__ = '0.1.0'
+
+_HOMES = {
+    'load_pipeline': '.api',
+    'LoadedPipeline': '.api',
+    'LoopConfig': '.loop',
+    'PersonPipeline': '.loop',
+    'Masks': '.masks',
+    'Detections': '.structures',
+    'Poses': '.structures',
+    'People': '.structures',
+}
+
+__all__ = [
+    'Detections', 'LoadedPipeline', 'LoopConfig', 'Masks', 'People', 'PersonPipeline', 'Poses',
+    'load_pipeline',
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(import_module(_HOMES[name], __name__), name)

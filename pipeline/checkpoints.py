@@ -1,0 +1,86 @@
+"""Weights: names from the manifest to files, checked by sha256.
+
+``checkpoints/manifest.json`` lists every known file. Embedded files lie beside it; released ones
+are expected in ``checkpoints/downloads/`` (or in the folder that ``BMP_CHECKPOINTS`` names).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).resolve().parents[1] / 'checkpoints'
+MANIFEST = FOLDER / 'manifest.json'
+
+
+class CheckpointError(RuntimeError):
+    """Weights are absent or not what the manifest says."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A file of weights that may be loaded."""
+
+    name: str
+    path: Path
+    sha256: str
+
+
+def read_manifest() -> dict[str, dict[str, Any]]:
+    """Entries of the manifest by name."""
+    entries: dict[str, dict[str, Any]] = json.loads(MANIFEST.read_text())['files']
+    return entries
+
+
+def download_folder() -> Path:
+    """Where released weights are kept."""
+    return Path(os.environ.get('BMP_CHECKPOINTS', FOLDER / 'downloads'))
+
+
+def find_weights(name: str | Path) -> Weights:
+    """The file behind a manifest name or a path, with its sha256.
+
+    Raises:
+        CheckpointError: unknown name, absent file, or a checksum that differs from the manifest.
+    """
+    entry = read_manifest().get(str(name))
+    if entry is None:
+        path = Path(name)
+        if not path.is_file():
+            known = ', '.join(sorted(read_manifest()))
+            raise CheckpointError(f'no weights {str(name)!r}: neither a file nor one of: {known}')
+        return Weights(path.name, path, sha256_of(path))
+    path = FOLDER / entry['file'] if entry.get('embedded') else download_folder() / entry['file']
+    if not path.is_file():
+        raise CheckpointError(_absent(str(name), entry, path))
+    return Weights(str(name), path, _verified(str(name), entry, path))
+
+
+def sha256_of(path: Path) -> str:
+    """Hex sha256 of a file."""
+    digest = hashlib.sha256()
+    with path.open('rb') as file:
+        for block in iter(lambda: file.read(1 << 20), b''):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _verified(name: str, entry: dict[str, Any], path: Path) -> str:
+    found, expected = sha256_of(path), entry.get('sha256')
+    if expected is not None and found != expected:
+        raise CheckpointError(
+            f'{path} is not the file that the manifest lists as {name!r}: sha256 {found[:12]}..., '
+            f'expected {expected[:12]}...; delete it and fetch it again'
+        )
+    return found
+
+
+def _absent(name: str, entry: dict[str, Any], path: Path) -> str:
+    if entry.get('embedded'):
+        return f'embedded weights {path} are absent; restore them with: git checkout -- checkpoints'
+    urls = ' or '.join(entry['urls'])
+    return f'weights {name!r} are not here: download {urls} and save the file as {path}'

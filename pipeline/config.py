@@ -1,0 +1,212 @@
+"""Settings: MMEngine Python configs, checked against typed dataclasses before anything loads.
+
+A pipeline config is a Python file with five names: ``detector``, ``pose``, ``segmenter``, ``loop``
+and ``runtime``, each a dict of the fields below. Unknown keys and wrong types fail here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from .loop import LoopConfig
+from .segmenters.prompts import PromptConfig
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG_FOLDER = ROOT / 'configs'
+
+Precision = Literal['fp32', 'bf16', 'fp16']
+T = TypeVar('T')
+
+
+class ConfigError(ValueError):
+    """A setting is wrong; the message names it."""
+
+
+@dataclass(frozen=True)
+class DetectorConfig:
+    """An MMDetection detector."""
+
+    config: str  # file (relative to configs/), or mmdet::name
+    checkpoint: str | None  # name in the manifest or file; None: random weights
+    score_threshold: float = 0.3
+    max_iou: float | None = 0.3  # box NMS between people; None: off
+    max_people: int | None = None  # best boxes kept per round; None: what the model's config says
+
+    def __post_init__(self) -> None:
+        _in_unit('detector.score_threshold', self.score_threshold)
+        _in_unit('detector.max_iou', self.max_iou)
+        _positive('detector.max_people', self.max_people)
+
+
+@dataclass(frozen=True)
+class PoseConfig:
+    """An MMPose top-down pose estimator."""
+
+    config: str  # file (relative to configs/), or mmpose::name
+    checkpoint: str | None
+    batch_size: int = 32  # people per forward pass
+    flip_test: bool | None = None  # None: what the model's config says
+    mask_conditioning: bool = True  # give the detector's mask to the transforms that ask for one
+
+    def __post_init__(self) -> None:
+        _positive('pose.batch_size', self.batch_size)
+
+
+@dataclass(frozen=True)
+class SegmenterConfig:
+    """A SAM 2.1 model prompted by poses."""
+
+    config: str  # file (relative to configs/), or a name of the sam2 package
+    checkpoint: str | None
+    batch_size: int = 16  # people per decoder call
+    channel_order: Literal['rgb', 'bgr'] = 'rgb'  # bgr: as the reference feeds it (its B2)
+    min_island: int = 0  # px; smaller parts of a mask are removed; 0: off
+    min_hole: int = 0  # px; smaller holes are filled; 0: off
+    prompt: PromptConfig = field(default_factory=PromptConfig)
+
+    def __post_init__(self) -> None:
+        _positive('segmenter.batch_size', self.batch_size)
+        for name in ('min_island', 'min_hole'):
+            if getattr(self, name) < 0:
+                raise ValueError(f'segmenter.{name} must be >= 0, got {getattr(self, name)}')
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """Where and how the three models run."""
+
+    device: str = 'auto'  # auto: cuda when there is one, else cpu
+    precision: Precision = 'fp32'
+    note: str | None = None  # one line shown to the user
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    """A whole pipeline."""
+
+    detector: DetectorConfig
+    pose: PoseConfig
+    segmenter: SegmenterConfig
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+
+def load_config(
+    config: str | Path, options: Mapping[str, Any] | None = None
+) -> tuple[PipelineConfig, str]:
+    """Settings of a named pipeline or a config file.
+
+    Args:
+        config: Name of a file in ``configs/`` (``bmp_compact``) or a path to a Python config.
+        options: Overrides, e.g. ``{'loop.max_rounds': 1}``.
+
+    Returns:
+        The checked settings, and the resolved config as Python text.
+
+    Raises:
+        ConfigError: no such config, an unknown key, a wrong type or value.
+    """
+    from mmengine.config import Config
+
+    loaded = Config.fromfile(str(find_config(config)), lazy_import=False)
+    loaded.merge_from_dict(dict(options or {}))
+    values = loaded.to_dict()
+    # Variables with a leading underscore serve the file itself (MMEngine keeps `_base_` out).
+    values = {k: v for k, v in values.items() if not k.startswith('_')}
+    return parse(PipelineConfig, values, ''), str(loaded.pretty_text)
+
+
+def find_config(config: str | Path) -> Path:
+    """Path of a pipeline config given by name or path."""
+    path = Path(config)
+    named = CONFIG_FOLDER / f'{config}.py'
+    for candidate in (path, named):
+        if candidate.suffix == '.py' and candidate.is_file():
+            return candidate
+    names = sorted(p.stem for p in CONFIG_FOLDER.glob('*.py'))
+    raise ConfigError(
+        f'no pipeline config {str(config)!r}{_nearest(str(config), names)}; '
+        f'give a Python file or one of: {", ".join(names)}'
+    )
+
+
+def parse(kind: type[T], values: Any, place: str) -> T:
+    """A dataclass of type ``kind`` from nested dicts; every key and type is checked."""
+    if not isinstance(values, Mapping):
+        raise ConfigError(f'{place or "config"} must be a dict, got {values!r}')
+    hints = typing.get_type_hints(kind)
+    known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
+    for key in values:
+        if key not in known:
+            full = f'{place}.{key}' if place else key
+            raise ConfigError(
+                f'unknown setting {full!r}{_nearest(key, list(known))}; known: {", ".join(sorted(known))}'
+            )
+    for name, f in known.items():
+        if f.default is MISSING and f.default_factory is MISSING and name not in values:
+            raise ConfigError(f'{f"{place}.{name}" if place else name} is missing')
+    checked = {
+        key: _checked(hints[key], value, f'{place}.{key}' if place else key)
+        for key, value in values.items()
+    }
+    try:
+        return kind(**checked)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _checked(hint: Any, value: Any, place: str) -> Any:
+    if is_dataclass(hint):
+        return parse(hint, value, place)  # type: ignore[arg-type]
+    options = typing.get_args(hint) if _is_union(hint) else (hint,)
+    for option in options:
+        if _fits(option, value):
+            return float(value) if option is float else value
+    off = ' (off is None, never False)' if value is False and type(None) in options else ''
+    raise ConfigError(f'{place} must be {_describe(options)}, got {value!r}{off}')
+
+
+def _fits(option: Any, value: Any) -> bool:
+    if typing.get_origin(option) is Literal:
+        return value in typing.get_args(option)
+    if option in (int, float):
+        # bool is an int to Python, but True is no count and False no threshold.
+        return isinstance(value, (int, float) if option is float else int) and not isinstance(value, bool)
+    return isinstance(value, option)
+
+
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) in (typing.Union, types.UnionType)
+
+
+def _describe(options: tuple[Any, ...]) -> str:
+    words: list[str] = []
+    for option in options:
+        if typing.get_origin(option) is Literal:
+            words += [repr(v) for v in typing.get_args(option)]
+        else:
+            words.append('None' if option is type(None) else option.__name__)
+    return ' or '.join(words)
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    match = difflib.get_close_matches(word, known, n=1)
+    return f' (did you mean {match[0]!r}?)' if match else ''
+
+
+def _in_unit(name: str, value: float | None) -> None:
+    if value is not None and not 0 <= value <= 1:
+        raise ValueError(f'{name} must be in [0, 1], got {value}')
+
+
+def _positive(name: str, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise ValueError(f'{name} must be >= 1, got {value}')

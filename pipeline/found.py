@@ -1,0 +1,131 @@
+"""What the loop knows between rounds, and how it becomes people.
+
+Pixels are shared out anew whenever somebody is added, so the loop keeps soft masks (`Found`) and
+derives the result (`assemble`) from them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Literal
+
+import numpy as np
+
+from .masks import LogitMasks, Masks, exclusive_masks, exclusive_masks_as_in_bmp
+from .scores import ScoreConfig, instance_scores
+from .structures import Detections, Floats, Image, Ints, MaskSource, People, Poses, Rows, Segments
+
+Exclusive = Literal['logits', 'as_in_bmp'] | None
+Fallback = Literal['detector_then_box'] | None
+
+# A fallback mask never takes a pixel from a mask that SAM is sure of, and a box never one from a
+# detector's mask; float16 keeps both values above 0.
+DETECTOR_LOGIT = 2.0**-6
+BOX_LOGIT = 2.0**-10
+
+
+@dataclass(frozen=True, eq=False)
+class Found(Rows):
+    """People found so far, before pixels are shared out."""
+
+    poses: Poses
+    segments: Segments
+    rounds: Ints  # (N,) from 1
+
+    @classmethod
+    def nobody(cls, height: int, width: int, num_keypoints: int) -> Found:
+        """The state before round one, for an image of (height, width) px."""
+        poses = Poses.empty_poses(height, width, num_keypoints)
+        return cls(poses, Segments.empty(height, width, num_keypoints), np.zeros(0, np.int32))
+
+    @classmethod
+    def in_round(cls, number: int, poses: Poses, segments: Segments) -> Found:
+        """What round ``number`` adds."""
+        return cls(poses, segments, np.full(len(poses), number, np.int32))
+
+
+def paint_out(image: Image, masks: Masks) -> Image:
+    """Copy of ``image`` (H, W, 3) with every mask painted black, as the detector was trained."""
+    hidden = image.copy()
+    for i, crop in enumerate(masks.crops):
+        hidden[masks.window(i)][crop] = 0
+    return hidden
+
+
+def drop_hidden(detections: Detections, masks: Masks, share: float | None) -> Detections:
+    """Detections without those that lie on painted-out people by more than ``share``.
+
+    The detector's mask counts, or the box where it gave none. ``None`` keeps all.
+    """
+    if share is None or len(masks) == 0 or len(detections) == 0:
+        return detections
+    given = detections.detector_masks
+    boxes = Masks.from_boxes(detections.boxes, (masks.height, masks.width))
+    canvas = masks.union()
+    covered = np.where(given.areas > 0, given.covered(canvas), boxes.covered(canvas))
+    return detections.select(covered <= share)
+
+
+def settle(
+    segments: Segments, poses: Poses, people: People, fallback: Fallback, exclusive: Exclusive
+) -> Segments:
+    """Segments ready to be kept: fallbacks filled in, and the reference's own order of things."""
+    if fallback is not None:
+        segments = _with_fallback(segments, poses)
+    if exclusive == 'as_in_bmp':
+        segments = _exclusive_as_in_bmp(segments, people)
+    return segments
+
+
+def assemble(found: Found, exclusive: Exclusive, boxes: str, score: ScoreConfig) -> People:
+    """The result: exclusive masks, the boxes around them, instance scores."""
+    poses, segments = found.poses, found.segments
+    masks = exclusive_masks(segments.logits) if exclusive == 'logits' else segments.logits.binary()
+    scores = instance_scores(
+        poses.box_scores, poses.keypoint_scores, segments.mask_scores, segments.mask_sources, score
+    )
+    columns = {f.name: getattr(poses, f.name) for f in fields(poses)}
+    columns['boxes'] = _mask_boxes(masks, poses.boxes) if boxes == 'mask' else poses.boxes
+    return People(
+        **columns,
+        masks=masks,
+        mask_scores=segments.mask_scores,
+        mask_sources=segments.mask_sources,
+        prompts=segments.prompts,
+        detector_boxes=poses.boxes,
+        rounds=found.rounds,
+        scores=scores,
+    )
+
+
+def _mask_boxes(masks: Masks, boxes: Floats) -> Floats:
+    """Boxes of the masks; the given box where nothing of a mask is left."""
+    return np.where((masks.areas > 0)[:, None], masks.boxes, boxes).astype(np.float32)
+
+
+def _with_fallback(segments: Segments, poses: Poses) -> Segments:
+    empty = np.array([not (crop > 0).any() for crop in segments.logits.crops], bool)
+    if not empty.any():
+        return segments
+    masks = poses.detector_masks
+    detector = LogitMasks.from_masks(masks, DETECTOR_LOGIT)
+    boxes = LogitMasks.from_masks(Masks.from_boxes(poses.boxes, (masks.height, masks.width)), BOX_LOGIT)
+    # Rows of the three kinds under each other; each person picks one.
+    kinds = segments.logits.concat(detector).concat(boxes)
+    chosen = np.where(empty, np.where(masks.areas > 0, MaskSource.DETECTOR, MaskSource.BOX), MaskSource.SAM)
+    return replace(
+        segments,
+        logits=kinds.select(chosen * len(poses) + np.arange(len(poses))),
+        mask_sources=np.where(empty, chosen, segments.mask_sources).astype(np.int32),
+        mask_scores=np.where(empty, 0, segments.mask_scores).astype(np.float32),
+    )
+
+
+def _exclusive_as_in_bmp(segments: Segments, people: People) -> Segments:
+    """New masks against new and old ones by mask score; old masks keep their pixels (B15)."""
+    if len(segments) + len(people) == 1:
+        return segments
+    scores = np.concatenate([segments.mask_scores, people.mask_scores])
+    everyone = segments.logits.binary().concat(people.masks)
+    shared = exclusive_masks_as_in_bmp(everyone, scores).select(np.arange(len(segments)))
+    return replace(segments, logits=LogitMasks.from_masks(shared, 1.0))

@@ -1,0 +1,144 @@
+"""The whole method: detect, pose, segment, paint out what was found, repeat.
+
+    image --detector--> Detections --pose--> Poses --nms--> new Poses
+      ^                                                        |
+      +------ masks painted out <--- People <--- segmenter ----+
+
+The BBox-Mask-Pose loop of arXiv 2412.01562 and 2601.15200; the photo is embedded once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol
+
+import numpy as np
+
+from .found import Found, assemble, drop_hidden, paint_out, settle
+from .nms import PoseNMSConfig, keep_distinct_poses
+from .scores import ScoreConfig
+from .structures import Detections, Image, People, Poses, Segments
+from .timing import StageTimer
+
+PoseToMask = Callable[[Poses, Poses], Segments]
+
+
+class Detector(Protocol):
+    """Find people in an image, some of whom may be painted out in black."""
+
+    def __call__(self, image: Image) -> Detections:
+        """People in an RGB uint8 image (H, W, 3)."""
+
+
+class PoseEstimator(Protocol):
+    """Place keypoints inside boxes."""
+
+    num_keypoints: int
+
+    def __call__(self, image: Image, detections: Detections) -> Poses:
+        """Keypoints for every detection, same order."""
+
+
+class Segmenter(Protocol):
+    """Embed a photo once; the function it returns turns poses into masks."""
+
+    def __call__(self, image: Image) -> PoseToMask:
+        """``segment(poses, others)``: one segment per pose, same order; others are for context."""
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """Settings of the loop itself; every stage has its own."""
+
+    max_rounds: int | None = 2  # None: until nobody new is found
+    round_cap: int = 20  # ends even an endless search
+    refine: bool = False  # BMPv2+: pose again with the final mask, then mask again
+    refine_min_side: float = 100  # px of the longer box side; smaller people are not refined
+    hidden_share: float | None = None  # drop detections painted out by more than this; None: off
+    fallback: Literal['detector_then_box'] | None = 'detector_then_box'  # when SAM gives no mask
+    exclusive: Literal['logits', 'as_in_bmp'] | None = 'logits'  # who gets a disputed pixel
+    boxes: Literal['mask', 'detector'] = 'mask'  # boxes of the result
+    pose_nms: PoseNMSConfig = field(default_factory=PoseNMSConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+
+    def __post_init__(self) -> None:
+        for name in ('max_rounds', 'round_cap'):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f'loop.{name} must be >= 1, got {value}')
+        if self.refine_min_side < 0:
+            raise ValueError(f'loop.refine_min_side must be >= 0, got {self.refine_min_side}')
+        if self.hidden_share is not None and not 0 < self.hidden_share <= 1:
+            raise ValueError(f'loop.hidden_share must be in (0, 1] or None, got {self.hidden_share}')
+
+
+@dataclass(frozen=True)
+class PersonPipeline:
+    """Detector, pose estimator and segmenter, run round after round."""
+
+    detector: Detector
+    pose_estimator: PoseEstimator
+    segmenter: Segmenter
+    config: LoopConfig = field(default_factory=LoopConfig)
+
+    def __call__(
+        self, image: Image, given: Detections | None = None, timer: StageTimer | None = None
+    ) -> People:
+        """Find every person in an RGB uint8 image (H, W, 3).
+
+        Args:
+            image: The photo.
+            given: The user's own boxes; they take the place of the detector in round one.
+            timer: Adds up the seconds of ``detect``, ``pose``, ``segment`` and ``merge``.
+        """
+        timer = timer or StageTimer()
+        config = self.config
+        found = Found.nobody(*image.shape[:2], self.pose_estimator.num_keypoints)
+        people = assemble(found, config.exclusive, config.boxes, config.score)
+        segment = self.segmenter(image)
+        for number in range(1, (config.max_rounds or config.round_cap) + 1):
+            with timer('detect'):
+                own = given is not None and number == 1
+                detections = given if own and given is not None else self._detect(image, people)
+            with timer('pose'):
+                poses = self.pose_estimator(image, detections)
+            old, new = keep_distinct_poses(people, poses, config.pose_nms)
+            if len(new) == 0:
+                break
+            found, people, poses = found.select(old), people.select(old), poses.select(new)
+            with timer('segment'):
+                segments = segment(poses, people)
+            with timer('merge'):
+                segments = settle(segments, poses, people, config.fallback, config.exclusive)
+                found = found.concat(Found.in_round(number, poses, segments))
+                people = assemble(found, config.exclusive, config.boxes, config.score)
+        return self._refine(image, found, people, segment, timer) if config.refine else people
+
+    def _detect(self, image: Image, people: People) -> Detections:
+        detections = self.detector(paint_out(image, people.masks))
+        return drop_hidden(detections, people.masks, self.config.hidden_share)
+
+    def _refine(
+        self, image: Image, found: Found, people: People, segment: PoseToMask, timer: StageTimer
+    ) -> People:
+        """Pose again inside the final masks, then SAM again (BMPv2+)."""
+        config = self.config
+        sides = (people.boxes[:, 2:] - people.boxes[:, :2]).max(1, initial=0)
+        big, small = np.flatnonzero(sides >= config.refine_min_side), sides < config.refine_min_side
+        if len(big) == 0:
+            return people
+        rows = people.select(big)
+        with timer('pose'):
+            poses = self.pose_estimator(image, Detections(rows.boxes, rows.box_scores, rows.masks))
+        with timer('segment'):
+            segments = segment(poses, people.select(small))
+        with timer('merge'):
+            before = found.select(big)
+            poses = replace(poses, detector_masks=before.poses.detector_masks)
+            segments = settle(segments, poses, people.select(small), config.fallback, config.exclusive)
+            poses = replace(poses, boxes=before.poses.boxes)
+            after = replace(before, poses=poses, segments=segments)
+            order = np.argsort(np.concatenate([big, np.flatnonzero(small)]), kind='stable')
+            found = after.concat(found.select(small)).select(order)
+            return assemble(found, config.exclusive, config.boxes, config.score)

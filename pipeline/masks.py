@@ -1,0 +1,248 @@
+"""Masks of people, kept as bitmaps of their own boxes, never as a dense N x H x W array.
+
+Legend: N masks in one image of H x W pixels; a crop covers the half-open pixel box
+[x, x + w) x [y, y + h). The same layout holds soft masks (`LogitMasks`), whose value is
+the logit that the segmenter gave to a pixel: above 0 is person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from typing_extensions import Self
+
+Bitmap = npt.NDArray[np.bool_]
+Crop = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class _Crops:
+    """Rows of 2-D crops of one image, each at its own place."""
+
+    height: int
+    width: int
+    offsets: npt.NDArray[np.int32]  # (N, 2) x, y of the top-left pixel
+    crops: tuple[Crop, ...] = field(repr=False)  # N arrays (h, w); (0, 0) when empty
+
+    def __post_init__(self) -> None:
+        if len(self.offsets) != len(self.crops):
+            raise ValueError(f'{len(self.offsets)} offsets for {len(self.crops)} crops')
+        for (x, y), crop in zip(self.offsets.tolist(), self.crops):
+            h, w = crop.shape
+            if x < 0 or y < 0 or x + w > self.width or y + h > self.height:
+                raise ValueError(
+                    f'crop {w}x{h} at ({x}, {y}) does not fit an image of {self.width}x{self.height}'
+                )
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+    @classmethod
+    def empty(cls, height: int, width: int, num: int = 0) -> Self:
+        """``num`` empty masks of an image of (height, width) px."""
+        nothing = np.zeros((0, 0), cls._dtype())
+        return cls(height, width, np.zeros((num, 2), np.int32), (nothing,) * num)
+
+    @classmethod
+    def from_crops(
+        cls, height: int, width: int, places: Iterable[tuple[int, int, Crop]]
+    ) -> Self:
+        """Rows from (x, y, crop) triples; crops are taken as they are, not trimmed."""
+        rows = list(places)
+        offsets = np.array([(x, y) for x, y, _ in rows], np.int32).reshape(-1, 2)
+        return cls(height, width, offsets, tuple(np.asarray(c, cls._dtype()) for *_, c in rows))
+
+    @staticmethod
+    def _dtype() -> npt.DTypeLike:
+        return np.bool_
+
+    def select(self, index: npt.NDArray[Any]) -> Self:
+        """Rows at ``index`` (ints or bools), in that order."""
+        rows = np.arange(len(self))[index]
+        crops = tuple(self.crops[i] for i in rows.tolist())
+        return type(self)(self.height, self.width, self.offsets[rows], crops)
+
+    def concat(self, other: Self) -> Self:
+        """Rows of ``self``, then rows of ``other``, which must be of the same image size.
+
+        Raises:
+            ValueError: the image sizes differ.
+        """
+        if (self.height, self.width) != (other.height, other.width):
+            raise ValueError(
+                f'masks of a {self.width}x{self.height} image cannot be joined with masks of a '
+                f'{other.width}x{other.height} image'
+            )
+        offsets = np.concatenate([self.offsets, other.offsets])
+        return type(self)(self.height, self.width, offsets, self.crops + other.crops)
+
+    def window(self, i: int) -> tuple[slice, slice]:
+        """Rows and columns of the image that crop ``i`` covers."""
+        x, y = self.offsets[i].tolist()
+        h, w = self.crops[i].shape
+        return slice(y, y + h), slice(x, x + w)
+
+
+class Masks(_Crops):
+    """N binary masks; every crop is bool and as tight as the mask it holds."""
+
+    @classmethod
+    def from_dense(cls, masks: npt.ArrayLike | Sequence[npt.ArrayLike], shape: tuple[int, int]) -> Self:
+        """Masks from (N, H, W) arrays of any numeric type; ``shape`` is (H, W).
+
+        One mask is looked at a time, so a generator of (H, W) arrays costs one mask of memory.
+
+        Raises:
+            ValueError: a mask is not (H, W).
+        """
+        return cls.from_places(*shape, ((0, 0, m) for m in masks))  # type: ignore[union-attr]
+
+    @classmethod
+    def from_places(
+        cls, height: int, width: int, places: Iterable[tuple[int, int, npt.ArrayLike]]
+    ) -> Self:
+        """Masks from (x, y, crop) triples; each crop is trimmed to the mask inside it."""
+        return cls.from_crops(height, width, (_trim(x, y, np.asarray(c)) for x, y, c in places))
+
+    @classmethod
+    def from_boxes(cls, boxes: npt.NDArray[np.float32], shape: tuple[int, int]) -> Self:
+        """Filled boxes (N, 4) xyxy px, clipped to an image of ``shape`` (H, W)."""
+        height, width = shape
+        lo = np.clip(np.floor(boxes[:, :2]), 0, [width, height]).astype(int)
+        hi = np.clip(np.ceil(boxes[:, 2:]), 0, [width, height]).astype(int)
+        sizes = np.maximum(hi - lo, 0)
+        places = [(x, y, np.ones((h, w), bool)) for (x, y), (w, h) in zip(lo.tolist(), sizes.tolist())]
+        return cls.from_places(height, width, places)
+
+    @classmethod
+    def from_rle(cls, rles: Sequence[dict[str, Any]], shape: tuple[int, int]) -> Self:
+        """Masks from COCO RLE dicts (``size`` [H, W], ``counts`` str, bytes or list)."""
+        from pycocotools import mask as coco_mask
+
+        height, width = shape
+        return cls.from_dense((coco_mask.decode(_compressed(r, height, width)) for r in rles), shape)  # type: ignore[arg-type]
+
+    def to_rle(self) -> list[dict[str, Any]]:
+        """COCO RLE of each mask, ``counts`` as str, encoded on the crop (cost of the crop only)."""
+        return [self._rle(i) for i in range(len(self))]
+
+    def _rle(self, i: int) -> dict[str, Any]:
+        from pycocotools import mask as coco_mask
+
+        rows, cols = self.window(i)
+        # COCO counts run down the columns, so only the columns of the crop have to be unrolled.
+        strip = np.zeros((self.height, cols.stop - cols.start), np.uint8)
+        strip[rows] = self.crops[i]
+        flat = np.concatenate([[0], strip.ravel(order='F'), [0]])
+        edges = np.flatnonzero(np.diff(flat)) + cols.start * self.height
+        counts = np.diff(np.concatenate([[0], edges, [self.height * self.width]]))
+        size = [self.height, self.width]
+        rle = coco_mask.frPyObjects({'size': size, 'counts': counts.tolist()}, *size)
+        return {'size': size, 'counts': rle['counts'].decode()}
+
+    def dense(self, i: int) -> Bitmap:
+        """Mask ``i`` at image size, (H, W) bool."""
+        full = np.zeros((self.height, self.width), bool)
+        full[self.window(i)] = self.crops[i]
+        return full
+
+    def union(self) -> Bitmap:
+        """Pixels covered by any mask, (H, W) bool."""
+        full = np.zeros((self.height, self.width), bool)
+        for i, crop in enumerate(self.crops):
+            full[self.window(i)] |= crop
+        return full
+
+    @property
+    def areas(self) -> npt.NDArray[np.float32]:
+        """Pixels in each mask, (N,)."""
+        return np.array([c.sum() for c in self.crops], np.float32).reshape(-1)
+
+    @property
+    def boxes(self) -> npt.NDArray[np.float32]:
+        """Tight boxes (N, 4) xyxy px; all zero for an empty mask."""
+        sizes = np.array([c.shape[::-1] for c in self.crops], np.float32).reshape(-1, 2)
+        return np.concatenate([self.offsets, self.offsets + sizes], axis=1).astype(np.float32)
+
+    def covered(self, canvas: Bitmap) -> npt.NDArray[np.float32]:
+        """Share of each mask that lies on ``canvas`` (H, W) bool; (N,) in [0, 1], 0 if empty."""
+        hits = [np.logical_and(canvas[self.window(i)], c).sum() for i, c in enumerate(self.crops)]
+        return np.array(hits, np.float32).reshape(-1) / np.maximum(self.areas, 1)
+
+
+class LogitMasks(_Crops):
+    """N soft masks: float16 logits over the box where they are above 0."""
+
+    @staticmethod
+    def _dtype() -> npt.DTypeLike:
+        return np.float16
+
+    def binary(self) -> Masks:
+        """Pixels with a logit above 0, overlaps kept."""
+        places = ((*xy, c > 0) for xy, c in zip(self.offsets.tolist(), self.crops))
+        return Masks.from_places(self.height, self.width, places)
+
+    @classmethod
+    def from_masks(cls, masks: Masks, logit: float) -> Self:
+        """The same logit on every pixel of each mask, minus it elsewhere in the crop."""
+        crops = tuple(np.where(c, logit, -logit).astype(np.float16) for c in masks.crops)
+        return cls(masks.height, masks.width, masks.offsets, crops)
+
+
+def exclusive_masks(logits: LogitMasks) -> Masks:
+    """Give each pixel to the person with the highest logit there; ties to the earlier row.
+
+    One pass over the crops with two canvases of image size, so the cost is linear in the
+    number of people. Logits at or below 0 claim nothing.
+    """
+    best = np.zeros((logits.height, logits.width), np.float16)
+    owner = np.full(best.shape, -1, np.int32)
+    for i, crop in enumerate(logits.crops):
+        window = logits.window(i)
+        wins = crop > best[window]
+        best[window][wins] = crop[wins]
+        owner[window][wins] = i
+    places = ((*xy, owner[logits.window(i)] == i) for i, xy in enumerate(logits.offsets.tolist()))
+    return Masks.from_places(logits.height, logits.width, places)
+
+
+def exclusive_masks_as_in_bmp(masks: Masks, scores: npt.NDArray[np.floating[Any]]) -> Masks:
+    """Winner-takes-all by one score per mask, as the reference does it (its bug B15 included).
+
+    A pixel goes to the covering mask with the highest score (ties: earlier row); a pixel
+    covered only by masks of score 0 goes to row 0. Cost and memory are those of one image.
+    """
+    best = np.zeros((masks.height, masks.width), np.float64)
+    owner = np.where(masks.union(), 0, -1).astype(np.int32)
+    for i, crop in enumerate(masks.crops):
+        window = masks.window(i)
+        wins = crop & (scores[i] > best[window])
+        best[window][wins] = scores[i]
+        owner[window][wins] = i
+    return Masks.from_dense((owner == i for i in range(len(masks))), best.shape)  # type: ignore[arg-type]
+
+
+def _trim(x: int, y: int, crop: Crop) -> tuple[int, int, Bitmap]:
+    on = crop.astype(bool)
+    rows, cols = np.flatnonzero(on.any(1)), np.flatnonzero(on.any(0))
+    if len(rows) == 0:
+        return 0, 0, np.zeros((0, 0), bool)
+    top, left = int(rows[0]), int(cols[0])
+    tight = on[top : rows[-1] + 1, left : cols[-1] + 1]
+    # A copy, so that a small mask does not keep the whole array alive.
+    return x + left, y + top, tight.copy()
+
+
+def _compressed(rle: dict[str, Any], height: int, width: int) -> dict[str, Any]:
+    from pycocotools import mask as coco_mask
+
+    if list(rle['size']) != [height, width]:
+        raise ValueError(f'RLE of size {list(rle["size"])} given for an image of [{height}, {width}]')
+    if isinstance(rle['counts'], list):
+        compressed: dict[str, Any] = coco_mask.frPyObjects(rle, height, width)
+        return compressed
+    return rle

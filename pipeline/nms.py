@@ -1,0 +1,173 @@
+"""Pose NMS: drop poses that describe a person who was already found.
+
+The correct form (`greedy`) sorts by quality, keeps a pose and deletes every later one that is
+too similar to it; a deleted pose never suppresses. Settings whose name ends in ``as_in_bmp``
+reproduce the reference, its bugs B1, B13 and B14 included; they exist for comparison only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from .geometry import box_areas, xywh_to_xyxy
+from .keypoints import COCO_SIGMAS, NUM_COCO
+from .masks import Masks
+from .scores import pose_scores
+from .structures import Floats, People, Poses
+
+Rows = npt.NDArray[np.int64]
+Similarity = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PoseNMSConfig:
+    """Settings of the pose NMS."""
+
+    max_oks: float = 0.8  # a pose more similar than this to a better one is dropped
+    confidence_threshold: float = 0.5  # keypoints scored above count for the similarity
+    box_area: Literal['box', 'mask', 'as_in_bmp'] = 'box'  # person size inside OKS
+    quality: Literal['score', 'keypoint_score', 'num_confident'] = 'score'
+    method: Literal['greedy', 'as_in_bmp'] = 'greedy'
+
+    def __post_init__(self) -> None:
+        if not 0 < self.max_oks <= 1:
+            raise ValueError(f'pose_nms.max_oks must be in (0, 1], got {self.max_oks}')
+        if not 0 <= self.confidence_threshold < 1:
+            raise ValueError(
+                f'pose_nms.confidence_threshold must be in [0, 1), got {self.confidence_threshold}'
+            )
+
+
+def keep_distinct_poses(old: Poses, new: Poses, config: PoseNMSConfig) -> tuple[Rows, Rows]:
+    """Rows of ``old`` and of ``new`` that survive, each in ascending order.
+
+    Args:
+        old: people found so far (their masks give the size when ``box_area='mask'``).
+        new: poses of this round; on a tie in quality the old pose wins.
+        config: settings.
+    """
+    rows = _Candidates.join(old, new)
+    confident = rows.confident(config.confidence_threshold)
+    if config.method == 'as_in_bmp':
+        similarity = oks_matrix(rows.keypoints, confident, rows.areas(config.box_area), rows.boxes_as_in_bmp)
+        kept = _suppress_as_in_bmp(similarity, confident.sum(1), config.max_oks)
+    else:
+        similarity = oks_matrix(rows.keypoints, confident, rows.areas(config.box_area), rows.boxes)
+        # A pose that is sure of no keypoint is too weak a reason to delete another one.
+        similarity[~confident.any(1)] = 0
+        kept = greedy_nms(similarity, rows.quality(config), config.max_oks)
+    return kept[kept < len(old)], kept[kept >= len(old)] - len(old)
+
+
+def oks_matrix(
+    keypoints: npt.NDArray[Any],
+    confident: npt.NDArray[np.bool_],
+    areas: npt.NDArray[Any],
+    boxes: npt.NDArray[Any],
+) -> Similarity:
+    """Object keypoint similarity (N, N) in [0, 1] of every pose j to every pose i.
+
+    As in pycocotools ``COCOeval.computeOks`` with pose i as ground truth: its size, its
+    confident keypoints. A pose without a confident keypoint is compared by the distance of j's
+    points to its doubled box, again as COCO does.
+
+    Args:
+        keypoints: (N, K, 2) px; the first 17 must be COCO's, further ones are not compared.
+        confident: (N, K) keypoints that count.
+        areas: (N,) px^2.
+        boxes: (N, 4) xyxy px.
+    """
+    points = keypoints[:, :NUM_COCO].astype(np.float64)
+    use = confident[:, :NUM_COCO]
+    variances = (2 * COCO_SIGMAS) ** 2
+    sizes = areas.astype(np.float64) + np.spacing(1)
+    result = np.zeros((len(points), len(points)))
+    for i in range(len(points)):  # a row at a time: N x K temporaries, not N x N x K
+        if use[i].any():
+            squared = ((points[:, use[i]] - points[i, use[i]]) ** 2).sum(-1)
+            result[i] = np.exp(-squared / (2 * variances[use[i]] * sizes[i])).mean(-1)
+        else:
+            squared = _squared_distance_to_doubled_box(points, boxes[i].astype(np.float64))
+            result[i] = np.exp(-squared / (2 * variances * sizes[i])).mean(-1)
+    return result
+
+
+def greedy_nms(similarity: Similarity, quality: npt.NDArray[Any], max_similarity: float) -> Rows:
+    """Rows kept, ascending: best quality first, ties to the earlier row."""
+    alive = np.ones(len(similarity), bool)
+    kept = []
+    for i in np.argsort(-quality, kind='stable').tolist():
+        if alive[i]:
+            kept.append(i)
+            alive &= ~(similarity[i] > max_similarity)
+    return np.array(sorted(kept), np.int64)
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """Old and new poses in one list, with what the NMS needs of them."""
+
+    boxes: Floats
+    box_scores: Floats
+    keypoints: Floats
+    keypoint_scores: Floats
+    mask_areas: Floats
+
+    @classmethod
+    def join(cls, old: Poses, new: Poses) -> _Candidates:
+        names = ('boxes', 'box_scores', 'keypoints', 'keypoint_scores')
+        columns = [np.concatenate([getattr(old, n), getattr(new, n)]) for n in names]
+        return cls(*columns, np.concatenate([_masks(old).areas, _masks(new).areas]))
+
+    def confident(self, threshold: float) -> npt.NDArray[np.bool_]:
+        return np.asarray(self.keypoint_scores[:, :NUM_COCO] > threshold)
+
+    @property
+    def boxes_as_in_bmp(self) -> Floats:
+        """B1: xyxy read as xywh, and for the box distance converted twice."""
+        return xywh_to_xyxy(xywh_to_xyxy(self.boxes))
+
+    def areas(self, kind: str) -> Floats:
+        if kind == 'as_in_bmp':
+            return box_areas(xywh_to_xyxy(self.boxes))
+        boxes = box_areas(self.boxes)
+        if kind == 'mask':
+            return np.where(self.mask_areas > 0, self.mask_areas, boxes)
+        return boxes
+
+    def quality(self, config: PoseNMSConfig) -> Floats:
+        if config.quality == 'num_confident':
+            return self.confident(config.confidence_threshold).sum(1).astype(np.float32)
+        if config.quality == 'keypoint_score':
+            return np.asarray(self.keypoint_scores[:, :NUM_COCO].mean(1))
+        return self.box_scores * pose_scores(self.keypoint_scores)
+
+
+def _masks(poses: Poses) -> Masks:
+    return poses.masks if isinstance(poses, People) else poses.detector_masks
+
+
+def _squared_distance_to_doubled_box(
+    points: npt.NDArray[np.float64], box: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    low, size = box[:2], box[2:] - box[:2]
+    outside = np.maximum(low - size - points, 0) + np.maximum(points - (low + 2 * size), 0)
+    return np.asarray((outside**2).sum(-1))
+
+
+def _suppress_as_in_bmp(similarity: Similarity, num_confident: npt.NDArray[Any], max_oks: float) -> Rows:
+    """The reference's loop: takes the largest entry again and again; removed poses still act."""
+    rest = similarity.copy()
+    np.fill_diagonal(rest, 0)
+    alive = np.ones(len(rest), bool)
+    while rest.size and rest.max() > max_oks:
+        i, j = np.unravel_index(int(rest.argmax()), rest.shape)
+        loser = j if num_confident[i] > num_confident[j] else i
+        alive[loser] = False
+        rest[:, loser] = 0
+        rest[i, j] = 0
+    return np.flatnonzero(alive)

@@ -1,0 +1,52 @@
+"""The instance score: one number per person that ranks boxes, masks and poses alike.
+
+    score = detector^a * pose^b * mask^c
+
+detector: score of the box; pose: mean score of the keypoints scored above 0.2 (the rule of
+MMPose's ``CocoMetric``), 0 when there is none; mask: mask quality predicted by SAM. A fallback
+mask has no such prediction, its person is ranked by detector and pose alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from .structures import Floats, Ints, MaskSource
+
+CONFIDENT_KEYPOINT = 0.2
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """Exponents of the instance score; 0 takes a part out."""
+
+    detector: float = 1.0
+    pose: float = 1.0
+    mask: float = 1.0
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            if getattr(self, f.name) < 0:
+                raise ValueError(f'score.{f.name} must be >= 0, got {getattr(self, f.name)}')
+
+
+def pose_scores(keypoint_scores: Floats) -> Floats:
+    """Mean score (N,) of the confident keypoints of (N, K); 0 where there is none."""
+    confident = keypoint_scores > CONFIDENT_KEYPOINT
+    total = np.where(confident, keypoint_scores, 0).sum(1)
+    return np.asarray(total / np.maximum(confident.sum(1), 1), np.float32)
+
+
+def instance_scores(
+    box_scores: Floats,
+    keypoint_scores: Floats,
+    mask_scores: Floats,
+    mask_sources: Ints,
+    config: ScoreConfig,
+) -> Floats:
+    """Instance scores (N,) in [0, 1] from the scores of the three stages."""
+    mask = np.where(mask_sources == MaskSource.SAM, mask_scores, 1.0).clip(0, 1)
+    parts = (box_scores**config.detector, pose_scores(keypoint_scores) ** config.pose, mask**config.mask)
+    return np.asarray(np.prod(np.stack(parts), axis=0), np.float32)

@@ -1,0 +1,238 @@
+"""From poses to SAM prompts: which keypoints of a person become clicks.
+
+The selection methods and their names are those of the reference (``reference`` here means the
+public BBoxMaskPose v2): ``k_most_visible`` is the published default ("MaxVis" in the
+SAM-pose2seg paper, arXiv 2601.08982), ``distance+confidence`` the one of BMP v1 ("MaxSpread").
+
+Legend: N people, K keypoints, P prompt points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ..geometry import box_iou, max_neighbour_iou
+from ..keypoints import FACE, NUM_COCO
+from ..structures import Floats, Ints, Poses
+
+Method = Literal['k_most_visible', 'distance+confidence', 'distance', 'closest']
+Order = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class PromptConfig:
+    """How a pose becomes a prompt."""
+
+    num_keypoints: int = 3
+    method: Method = 'k_most_visible'
+    visibility_threshold: float = 0.5  # keypoints less visible are not used
+    confidence_threshold: float | None = None  # keypoints scored at or below are not used
+    min_confident: float | None = None  # as in BMP: needs one keypoint scored and visible above this
+    use_box: bool = False  # give the box to SAM as well
+    num_negative: int = 0  # negative clicks on the nearest keypoints of neighbours
+    crowd_iou: float | None = None  # box IoU above which a person counts as crowded
+    num_keypoints_in_crowd: int | None = None  # replaces num_keypoints there; no box prompt there
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.num_keypoints <= NUM_COCO:
+            raise ValueError(f'prompt.num_keypoints must be in [1, {NUM_COCO}], got {self.num_keypoints}')
+        crowd = self.num_keypoints_in_crowd
+        if crowd is not None and not 1 <= crowd <= NUM_COCO:
+            raise ValueError(f'prompt.num_keypoints_in_crowd must be in [1, {NUM_COCO}] or None, got {crowd}')
+        if crowd is not None and self.crowd_iou is None:
+            raise ValueError('prompt.num_keypoints_in_crowd acts only when prompt.crowd_iou is set')
+        if self.method not in _ORDERS:
+            raise ValueError(f'prompt.method must be one of {sorted(_ORDERS)}, got {self.method!r}')
+        for name in ('visibility_threshold', 'confidence_threshold', 'min_confident', 'crowd_iou'):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f'prompt.{name} must be in [0, 1] or None, got {value}')
+        if self.num_negative < 0:
+            raise ValueError(f'prompt.num_negative must be >= 0, got {self.num_negative}')
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Clicks for N people, padded to the longest row; rows may have no click at all."""
+
+    points: Floats  # (N, P, 2) px, NaN where there is no click
+    labels: Ints  # (N, P) 1 positive, 0 negative, -1 no click
+    boxes: Floats  # (N, 4) xyxy px, NaN where no box is given
+    keypoints: Ints  # (N, K) keypoints behind the positive clicks, in order, then -1
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    @property
+    def num_points(self) -> Ints:
+        """Clicks per person (N,)."""
+        return (self.labels >= 0).sum(1).astype(np.int32)
+
+    @property
+    def has_box(self) -> npt.NDArray[np.bool_]:
+        """People (N,) with a box prompt."""
+        return np.isfinite(self.boxes).all(1)
+
+
+def make_prompts(poses: Poses, others: Poses, config: PromptConfig) -> Prompts:
+    """Prompts for ``poses``; ``others`` are people already found, for negatives and crowding."""
+    crowded = is_crowded(poses.boxes, others.boxes, config.crowd_iou)
+    rows = [_choose(poses, i, bool(crowded[i]), config) for i in range(len(poses))]
+    points = [poses.keypoints[i][row] for i, row in enumerate(rows)]
+    negatives = _negative_points(poses, others, config, points)
+    keypoints = np.full((len(poses), poses.num_keypoints), -1, np.int32)
+    for i, row in enumerate(rows):
+        keypoints[i, : len(row)] = row
+    boxes = poses.boxes.copy()
+    boxes[crowded if config.use_box else slice(None)] = np.nan
+    return Prompts(*_pad(points, negatives), boxes, keypoints)
+
+
+def select_keypoints(
+    keypoints: npt.NDArray[Any],
+    scores: npt.NDArray[Any],
+    visibility: npt.NDArray[Any],
+    box: npt.NDArray[Any] | None = None,
+    *,
+    method: Method = 'k_most_visible',
+    visibility_threshold: float = 0.5,
+    confidence_threshold: float | None = None,
+) -> Order:
+    """Usable keypoints of one person, best prompt first.
+
+    Rules of the reference's ``_select_keypoints`` (`sam2_utils.py`): only visibility filters
+    (its B16; set ``confidence_threshold`` to filter by score as well); every method but
+    ``k_most_visible`` keeps only the most visible of nose and eyes. Ties keep the lower index.
+
+    Args:
+        keypoints: (K, 2) px.
+        scores: (K,).
+        visibility: (K,).
+        box: (4,) xyxy px, the anchor of the distance methods; None: centre of the usable points.
+        method: order of the result.
+        visibility_threshold: keypoints below are not used.
+        confidence_threshold: keypoints scored at or below are not used; None is off.
+
+    Returns:
+        Indices into the K keypoints, (P,).
+    """
+    usable = visibility >= visibility_threshold
+    if confidence_threshold is not None:
+        usable &= scores > confidence_threshold
+    if method != 'k_most_visible':
+        face = np.array(FACE)
+        anchor = face[visibility[face].argmax()]
+        if usable[anchor]:
+            usable[face[face != anchor]] = False
+    index = np.flatnonzero(usable)
+    if len(index) == 0:
+        return index
+    centre = keypoints[index].mean(0) if box is None else (box[:2] + box[2:]) / 2
+    order = _ORDERS[method](keypoints[index], scores[index], visibility[index], centre)
+    return np.asarray(index[order])
+
+
+def is_crowded(boxes: Floats, other_boxes: Floats, crowd_iou: float | None) -> npt.NDArray[np.bool_]:
+    """People (N,) whose box overlaps any other box by more than ``crowd_iou``; None: nobody."""
+    if crowd_iou is None or len(boxes) == 0:
+        return np.zeros(len(boxes), bool)
+    among = max_neighbour_iou(boxes)
+    outside = box_iou(boxes, other_boxes).max(1, initial=0)
+    return np.asarray(np.maximum(among, outside) > crowd_iou)
+
+
+def _choose(poses: Poses, i: int, crowded: bool, config: PromptConfig) -> Order:
+    k = slice(NUM_COCO)
+    scores, visibility = poses.keypoint_scores[i, k], poses.visibility[i, k]
+    floor = config.min_confident
+    if floor is not None and not ((scores > floor) & (visibility > config.visibility_threshold)).any():
+        return np.zeros(0, np.int64)
+    order = select_keypoints(
+        poses.keypoints[i, k], scores, visibility, poses.boxes[i],
+        method=config.method, visibility_threshold=config.visibility_threshold,
+        confidence_threshold=config.confidence_threshold,
+    )  # fmt: skip
+    in_crowd = config.num_keypoints_in_crowd
+    return order[: in_crowd if crowded and in_crowd is not None else config.num_keypoints]
+
+
+def _negative_points(
+    poses: Poses, others: Poses, config: PromptConfig, positives: list[Floats]
+) -> list[Floats]:
+    """For each person the visible keypoints of other people that are nearest to its box centre."""
+    if config.num_negative == 0:
+        return [np.zeros((0, 2), np.float32)] * len(poses)
+    points = np.concatenate([poses.keypoints[:, :NUM_COCO], others.keypoints[:, :NUM_COCO]])
+    visible = np.concatenate([poses.visibility[:, :NUM_COCO], others.visibility[:, :NUM_COCO]])
+    visible = visible >= config.visibility_threshold
+    result = []
+    for i, own in enumerate(positives):
+        usable = visible.copy()
+        usable[i] = False
+        candidates = points[usable]
+        centre = (poses.boxes[i, :2] + poses.boxes[i, 2:]) / 2
+        nearest = np.linalg.norm(candidates - centre, axis=1).argsort(kind='stable')
+        # A person without a positive click gets no prompt at all: negatives alone say nothing.
+        result.append(candidates[nearest[: config.num_negative if len(own) else 0]])
+    return result
+
+
+def _pad(positives: list[Floats], negatives: list[Floats]) -> tuple[Floats, Ints]:
+    width = max((len(p) + len(n) for p, n in zip(positives, negatives)), default=0)
+    points = np.full((len(positives), width, 2), np.nan, np.float32)
+    labels = np.full((len(positives), width), -1, np.int32)
+    for i, (p, n) in enumerate(zip(positives, negatives)):
+        points[i, : len(p) + len(n)] = np.concatenate([p, n])
+        labels[i, : len(p) + len(n)] = [1] * len(p) + [0] * len(n)
+    return points, labels
+
+
+Column = npt.NDArray[Any]
+
+
+def _by_visibility(points: Column, scores: Column, visibility: Column, centre: Column) -> Order:
+    return np.argsort(-visibility, kind='stable')
+
+
+def _by_spread(points: Column, scores: Column, visibility: Column, centre: Column) -> Order:
+    """Best score first, then again and again the point farthest from those chosen.
+
+    Only points whose score reaches the 80th percentile of the remaining scores may be next; the
+    scores of chosen points count as -1 in that percentile, as in the reference.
+    """
+    rest = scores.astype(np.float64).copy()
+    chosen = [int(rest.argmax())]
+    rest[chosen[0]] = -1
+    distance = np.linalg.norm(points - points[chosen[0]], axis=1)
+    while len(chosen) < len(points):
+        good = (rest >= np.percentile(rest, 80)) & (rest >= 0)
+        nxt = int(np.where(good, distance, -1).argmax())
+        chosen.append(nxt)
+        rest[nxt] = -1
+        distance = np.minimum(distance, np.linalg.norm(points - points[nxt], axis=1))
+    return np.array(chosen, np.int64)
+
+
+def _by_distance(points: Column, scores: Column, visibility: Column, centre: Column) -> Order:
+    """Far from the box centre and from every other point first."""
+    between = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    np.fill_diagonal(between, np.inf)
+    nearest = between.min(1) if len(points) > 1 else np.zeros(1)
+    return np.argsort(-(np.linalg.norm(points - centre, axis=1) + 3 * nearest), kind='stable')
+
+
+def _closest(points: Column, scores: Column, visibility: Column, centre: Column) -> Order:
+    return np.argsort(np.linalg.norm(points - centre, axis=1), kind='stable')
+
+
+_ORDERS: dict[str, Callable[[Column, Column, Column, Column], Order]] = {
+    'k_most_visible': _by_visibility,
+    'distance+confidence': _by_spread,
+    'distance': _by_distance,
+    'closest': _closest,
+}
