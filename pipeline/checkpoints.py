@@ -60,6 +60,42 @@ def find_weights(name: str | Path) -> Weights:
     return Weights(str(name), path, _verified(str(name), entry, path))
 
 
+def load_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """State dict (float32) and ``meta`` of an OpenMMLab checkpoint, read with ``weights_only``.
+
+    Such files may carry MMEngine's log history and numpy arrays beside the weights; the few
+    harmless classes these need are allowed by name, nothing else is unpickled.
+
+    Raises:
+        CheckpointError: the file is no such checkpoint.
+    """
+    import pickle
+
+    import torch
+
+    try:
+        with torch.serialization.safe_globals(_harmless_classes()):
+            content = torch.load(path, map_location='cpu', weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise CheckpointError(f'{path} cannot be read as weights: {error}') from error
+    state = content.get('state_dict', content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise CheckpointError(f'{path} holds no state dict of tensors')
+    weights = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+    return weights, dict(content.get('meta') or {})
+
+
+def _harmless_classes() -> list[Any]:
+    import numpy as np
+    from mmengine.logging.history_buffer import HistoryBuffer
+
+    rebuild = np.zeros(0).__reduce__()[0]  # numpy's own name for it moved between versions
+    scalar = np.float32(0).__reduce__()[0]
+    kinds = [type(np.dtype(c)) for c in '?bBhHiIlLqQefd']
+    methods = [HistoryBuffer.min, HistoryBuffer.max, HistoryBuffer.mean, HistoryBuffer.current]
+    return [HistoryBuffer, rebuild, scalar, np.ndarray, np.dtype, *kinds, *methods]
+
+
 def sha256_of(path: Path) -> str:
     """Hex sha256 of a file."""
     digest = hashlib.sha256()

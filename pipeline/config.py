@@ -97,29 +97,53 @@ class PipelineConfig:
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
 
-def load_config(
-    config: str | Path, options: Mapping[str, Any] | None = None
-) -> tuple[PipelineConfig, str]:
+@dataclass(frozen=True)
+class ResolvedConfig:
+    """Checked settings and where they come from."""
+
+    settings: PipelineConfig
+    text: str  # the whole config as Python, overrides and bases merged
+    path: Path
+
+
+def load_config(config: str | Path, options: Mapping[str, Any] | None = None) -> ResolvedConfig:
     """Settings of a named pipeline or a config file.
 
     Args:
         config: Name of a file in ``configs/`` (``bmp_compact``) or a path to a Python config.
         options: Overrides, e.g. ``{'loop.max_rounds': 1}``.
 
-    Returns:
-        The checked settings, and the resolved config as Python text.
-
     Raises:
         ConfigError: no such config, an unknown key, a wrong type or value.
     """
     from mmengine.config import Config
 
-    loaded = Config.fromfile(str(find_config(config)), lazy_import=False)
+    path = find_config(config)
+    loaded = Config.fromfile(str(path), lazy_import=False)
     loaded.merge_from_dict(dict(options or {}))
     values = loaded.to_dict()
     # Variables with a leading underscore serve the file itself (MMEngine keeps `_base_` out).
     values = {k: v for k, v in values.items() if not k.startswith('_')}
-    return parse(PipelineConfig, values, ''), str(loaded.pretty_text)
+    return ResolvedConfig(parse(PipelineConfig, values, ''), str(loaded.pretty_text), path)
+
+
+def find_model_config(name: str, beside: Path) -> str:
+    """Where the config of a model lies.
+
+    ``mmdet::...``, ``mmpose::...`` and names of the ``sam2`` package pass through. A file is looked
+    for as an absolute path, beside the pipeline config that names it, and in ``configs/``; the
+    working directory plays no part.
+    """
+    if '::' in name:
+        return name
+    for folder in (beside.resolve().parent, CONFIG_FOLDER):
+        if (folder / name).is_file():
+            return str(folder / name)
+    if name.endswith('.py') or Path(name).is_absolute():
+        raise ConfigError(
+            f'no model config {name!r}: neither an absolute path, nor beside {beside}, nor in {CONFIG_FOLDER}'
+        )
+    return name
 
 
 def find_config(config: str | Path) -> Path:

@@ -140,6 +140,8 @@ class Masks(_Crops):
         flat = np.concatenate([[0], strip.ravel(order='F'), [0]])
         edges = np.flatnonzero(np.diff(flat)) + cols.start * self.height
         counts = np.diff(np.concatenate([[0], edges, [self.height * self.width]]))
+        if counts[-1] == 0:  # the mask ends with the image: COCO writes no empty last run
+            counts = counts[:-1]
         size = [self.height, self.width]
         rle = coco_mask.frPyObjects({'size': size, 'counts': counts.tolist()}, *size)
         return {'size': size, 'counts': rle['counts'].decode()}

@@ -1,0 +1,24 @@
+# BBoxMaskPose v2 as published: RTMDet-Ins-L-mask, PMPose-b, SAM-pose2seg B+ (released weights).
+#   python tools/run_bmp.py img.jpg --config bmp_v2
+detector = dict(
+    config='models/rtmdet-ins_l_mask.py',
+    checkpoint='rtmdet-ins-l-mask',
+    score_threshold=0.3,
+    max_iou=0.3,
+)
+pose = dict(
+    config='models/pmpose_b.py',
+    checkpoint='PMPose-b-1.0.0',
+    batch_size=32,
+)
+segmenter = dict(
+    config='sam2.1_hiera_b+',
+    checkpoint='SAM-pose2seg_hiera_b+',
+    batch_size=16,
+    prompt=dict(num_keypoints=3, method='k_most_visible', visibility_threshold=0.5, min_confident=0.5),
+)
+loop = dict(
+    max_rounds=2,
+    pose_nms=dict(max_oks=0.8, confidence_threshold=0.5),
+)
+runtime = dict(device='auto', precision='fp32')

@@ -1,0 +1,103 @@
+"""From settings to a pipeline: the only place that knows which class serves which setting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .checkpoints import Weights, find_weights
+from .config import ConfigError, PipelineConfig, ResolvedConfig, find_model_config
+from .loop import PersonPipeline
+
+
+@dataclass(frozen=True)
+class BuiltPipeline:
+    """A pipeline ready to run, and what it was made of."""
+
+    run: PersonPipeline
+    weights: tuple[Weights, ...]
+    device: str
+
+
+def build_pipeline(resolved: ResolvedConfig) -> BuiltPipeline:
+    """The three models and the loop around them.
+
+    Every file is looked up before the first model is built, so that a wrong name fails at once.
+
+    Raises:
+        ConfigError: a config file or the device is not there.
+        CheckpointError: weights are absent or do not fit.
+    """
+    settings = resolved.settings
+    device = pick_device(settings.runtime.device)
+    stages = (settings.detector, settings.pose, settings.segmenter)
+    configs = [find_model_config(stage.config, resolved.path) for stage in stages]
+    weights = [find_weights(stage.checkpoint) if stage.checkpoint else None for stage in stages]
+    paths = [w.path if w else None for w in weights]
+    loop = PersonPipeline(
+        _detector(settings, configs[0], paths[0], device),
+        _pose_estimator(settings, configs[1], paths[1], device),
+        _segmenter(settings, configs[2], paths[2], device),
+        settings.loop,
+    )
+    return BuiltPipeline(loop, tuple(w for w in weights if w), device)
+
+
+def pick_device(device: str) -> str:
+    """The device to use; ``auto`` is CUDA when there is one."""
+    import torch
+
+    if device == 'auto':
+        return 'cuda' if torch.cuda.is_available() else 'cpu'
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f'device {device!r} cannot be used here ({error}); try auto or cpu') from error
+    return device
+
+
+def _detector(settings: PipelineConfig, config: str, weights: Path | None, device: str):  # type: ignore[no-untyped-def]
+    from .detectors.mmdet_detector import build_mmdet_detector
+
+    part = settings.detector
+    return build_mmdet_detector(
+        config,
+        weights,
+        device=device,
+        precision=settings.runtime.precision,
+        score_threshold=part.score_threshold,
+        max_iou=part.max_iou,
+        max_people=part.max_people,
+    )
+
+
+def _pose_estimator(settings: PipelineConfig, config: str, weights: Path | None, device: str):  # type: ignore[no-untyped-def]
+    from .poses.mmpose_estimator import build_mmpose_estimator
+
+    part = settings.pose
+    return build_mmpose_estimator(
+        config,
+        weights,
+        device=device,
+        precision=settings.runtime.precision,
+        batch_size=part.batch_size,
+        flip_test=part.flip_test,
+        mask_conditioning=part.mask_conditioning,
+    )
+
+
+def _segmenter(settings: PipelineConfig, config: str, weights: Path | None, device: str):  # type: ignore[no-untyped-def]
+    from .segmenters.sam2_segmenter import build_sam2_segmenter
+
+    part = settings.segmenter
+    return build_sam2_segmenter(
+        config,
+        weights,
+        part.prompt,
+        device=device,
+        precision=settings.runtime.precision,
+        batch_size=part.batch_size,
+        channel_order=part.channel_order,
+        min_island=part.min_island,
+        min_hole=part.min_hole,
+    )

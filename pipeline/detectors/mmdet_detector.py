@@ -1,0 +1,107 @@
+"""Any MMDetection detector, with or without masks, as a stage of the loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ..masks import Masks
+from ..openmmlab import build_model, read_model_config, scope_of
+from ..precision import wrap_half
+from ..structures import Detections, Image
+from .selection import PERSON, select_people
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+    from torch import nn
+
+
+class MMDetDetector:
+    """Runs an MMDetection model and keeps its people.
+
+    Args:
+        model: detector in evaluation mode, on its device.
+        transforms: its test pipeline, from an image array to packed inputs.
+        score_threshold: boxes scored at or below are dropped.
+        max_iou: box NMS between people; None is off.
+    """
+
+    def __init__(
+        self, model: nn.Module, transforms: Any, *, score_threshold: float, max_iou: float | None
+    ) -> None:
+        self.model = model
+        self.transforms = transforms
+        self.score_threshold = score_threshold
+        self.max_iou = max_iou
+
+    def __call__(self, image: Image) -> Detections:
+        """People in an RGB uint8 image (H, W, 3), best score first."""
+        image_bgr = np.ascontiguousarray(image[..., ::-1])  # MMDetection's pipelines take BGR
+        with scope_of('mmdet'), torch.inference_mode():
+            data = self.transforms({'img': image_bgr, 'img_id': 0})
+            batch = {'inputs': [data['inputs']], 'data_samples': [data['data_samples']]}
+            found = self.model.test_step(batch)[0].pred_instances  # type: ignore[operator]
+            boxes, scores, labels = (
+                found[name].float().cpu().numpy() for name in ('bboxes', 'scores', 'labels')
+            )
+        keep = select_people(
+            boxes, scores, labels, score_threshold=self.score_threshold, max_iou=self.max_iou
+        )
+        shape = image.shape[:2]
+        # One mask at a time leaves the device; most raw detections never do.
+        places = (found.masks[i].cpu().numpy() for i in keep.tolist()) if 'masks' in found else None
+        masks = Masks.empty(*shape, len(keep)) if places is None else Masks.from_dense(places, shape)
+        return Detections(_inside(boxes[keep], shape), scores[keep], masks)
+
+
+def build_mmdet_detector(
+    config: str,
+    checkpoint: Path | None,
+    *,
+    device: str = 'cpu',
+    precision: str = 'fp32',
+    score_threshold: float = 0.3,
+    max_iou: float | None = 0.3,
+    max_people: int | None = None,
+) -> MMDetDetector:
+    """A detector from a config (file or ``mmdet::name``) and weights (None: random ones)."""
+    loaded = read_model_config(config, 'mmdet')
+    # Raising the model's own threshold to ours changes no result (greedy NMS: a lower score never
+    # removes a higher one) and spares the masks of boxes that would be dropped anyway.
+    for key, value in (('score_thr', score_threshold), ('max_per_img', max_people)):
+        if value is not None and key in loaded.model.get('test_cfg', {}):
+            loaded.model.test_cfg[key] = max(loaded.model.test_cfg[key], value) if key == 'score_thr' else value
+    model, meta = build_model(loaded, checkpoint, 'mmdet')
+    _check_person_first(meta, config)
+    wrap_half(model, ('backbone', 'neck'), precision)
+    return MMDetDetector(
+        model.to(device), _transforms(loaded), score_threshold=score_threshold, max_iou=max_iou
+    )
+
+
+def _transforms(config: Config) -> Any:
+    from mmcv.transforms import Compose
+    from mmdet.utils import get_test_pipeline_cfg
+
+    steps = [dict(step) for step in get_test_pipeline_cfg(config)]
+    steps[0] = {'type': 'mmdet.LoadImageFromNDArray'}
+    with scope_of('mmdet'):
+        return Compose([step for step in steps if not step['type'].endswith('LoadAnnotations')])
+
+
+def _check_person_first(meta: dict[str, Any], config: str) -> None:
+    classes = tuple(meta.get('dataset_meta', {}).get('classes') or meta.get('CLASSES') or ())
+    if classes and classes[PERSON] != 'person':
+        raise ValueError(
+            f'{config}: class {PERSON} of this detector is {classes[PERSON]!r}, but the loop looks for '
+            "people as class 0; use a COCO or a person-only detector"
+        )
+
+
+def _inside(boxes: Any, shape: tuple[int, int]) -> Any:
+    """Boxes clipped to the image, float32."""
+    height, width = shape
+    return np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)

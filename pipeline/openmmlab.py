@@ -1,0 +1,93 @@
+"""Building models of MMDetection and MMPose from their own configs, for the two adapters.
+
+The libraries keep one registry each under MMEngine's root and find classes by a *default scope*,
+a global. Everything here runs inside a scope that is put back afterwards, so a host program (or
+the other library) keeps its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from .checkpoints import CheckpointError, load_state
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+    from torch import nn
+
+Library = Literal['mmdet', 'mmpose']
+
+
+@contextmanager
+def scope_of(library: Library) -> Iterator[None]:
+    """Inside the block, names in configs mean classes of ``library``."""
+    from mmengine.registry import DefaultScope
+
+    with DefaultScope.overwrite_default_scope(library):
+        yield
+
+
+def read_model_config(path: str, library: Library) -> Config:
+    """Config of a model, from a file or by a name such as ``mmdet::rtmdet/...py``."""
+    from mmengine.config import Config
+    from mmengine.hub import get_config
+
+    # Importing the library's parts fills its registries; the default scope is left alone.
+    import_module(f'{library}.utils').register_all_modules(init_default_scope=False)
+    with scope_of(library):
+        return get_config(path) if '::' in path else Config.fromfile(path, lazy_import=False)
+
+
+def build_model(
+    config: Config, checkpoint: Path | None, library: Library, ignorable: tuple[str, ...] = ()
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Model on the CPU in evaluation mode, and the ``meta`` of its checkpoint.
+
+    Args:
+        config: as from `read_model_config`.
+        checkpoint: weights; None keeps the random ones.
+        library: whose model it is.
+        ignorable: prefixes of checkpoint keys that may be absent or left over.
+
+    Raises:
+        CheckpointError: keys or shapes differ from what the config builds; all are named.
+    """
+    model_config = config.model.to_dict()
+    # Weights named inside the config would be downloaded first, only to be overwritten.
+    for part in (model_config, *model_config.values()):
+        if isinstance(part, dict):
+            part.pop('init_cfg', None)
+    model_config.pop('pretrained', None)
+    with scope_of(library):
+        model: nn.Module = import_module(f'{library}.registry').MODELS.build(model_config)
+    meta: dict[str, Any] = {}
+    if checkpoint is not None:
+        weights, meta = load_state(checkpoint)
+        _load_strictly(model, weights, checkpoint, ignorable)
+    return model.eval(), meta
+
+
+def _load_strictly(
+    model: nn.Module, weights: dict[str, Any], checkpoint: Path, ignorable: tuple[str, ...]
+) -> None:
+    expected = model.state_dict()
+    problems = {
+        'missing': [k for k in expected if k not in weights],
+        'unexpected': [k for k in weights if k not in expected],
+        'of another shape': [
+            f'{k} {tuple(weights[k].shape)}, expected {tuple(expected[k].shape)}'
+            for k in expected
+            if k in weights and weights[k].shape != expected[k].shape
+        ],
+    }
+    serious = {
+        kind: [k for k in keys if not k.startswith(ignorable or ('\0',))] for kind, keys in problems.items()
+    }
+    if any(serious.values()):
+        listing = '; '.join(f'{kind}: {", ".join(keys[:20])}' for kind, keys in serious.items() if keys)
+        raise CheckpointError(f'{checkpoint} does not fit the config: {listing}')
+    model.load_state_dict(weights, strict=False)

@@ -1,0 +1,158 @@
+"""Any MMPose top-down model as a stage of the loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ..keypoints import COCO_NAMES, NUM_COCO
+from ..openmmlab import build_model, read_model_config, scope_of
+from ..precision import wrap_half
+from ..structures import Detections, Image, Poses
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+    from torch import nn
+
+
+class MMPoseEstimator:
+    """Runs an MMPose top-down model on boxes, in bounded batches, and keeps its COCO keypoints.
+
+    A model without presence and visibility outputs (plain ViTPose) reports the keypoint score in
+    their place, as the reference does.
+
+    Args:
+        model: pose estimator in evaluation mode, on its device.
+        transforms: its test pipeline, from image and box to packed inputs.
+        dataset_meta: keypoint facts that travel with each sample (flip order, names).
+        batch_size: people per forward pass.
+        mask_conditioning: hand the detector's mask to the transforms (key ``mask``).
+    """
+
+    num_keypoints = NUM_COCO
+
+    def __init__(
+        self,
+        model: nn.Module,
+        transforms: Any,
+        dataset_meta: dict[str, Any],
+        *,
+        batch_size: int,
+        mask_conditioning: bool,
+    ) -> None:
+        self.model = model
+        self.transforms = transforms
+        self.dataset_meta = dataset_meta
+        self.batch_size = batch_size
+        self.mask_conditioning = mask_conditioning
+
+    def __call__(self, image: Image, detections: Detections) -> Poses:
+        """Keypoints for every detection in an RGB uint8 image (H, W, 3), same order."""
+        if len(detections) == 0:
+            return Poses.empty_poses(*image.shape[:2], self.num_keypoints)
+        image_bgr = np.ascontiguousarray(image[..., ::-1])  # MMPose's pipelines take BGR
+        starts = range(0, len(detections), self.batch_size)
+        parts = [self._forward(image_bgr, detections, i, i + self.batch_size) for i in starts]
+        points, scores, presence, visibility = (np.concatenate(p) for p in zip(*parts))
+        return Poses(
+            detections.boxes, detections.box_scores, detections.detector_masks,
+            points, scores, presence, visibility,
+        )  # fmt: skip
+
+    def _forward(
+        self, image_bgr: Any, detections: Detections, start: int, stop: int
+    ) -> tuple[Any, Any, Any, Any]:
+        from mmengine.dataset import pseudo_collate
+
+        rows = range(start, min(stop, len(detections)))
+        with scope_of('mmpose'), torch.inference_mode():
+            batch = pseudo_collate([self._sample(image_bgr, detections, i) for i in rows])
+            samples = self.model.test_step(batch)  # type: ignore[operator]
+        found = [sample.pred_instances for sample in samples]
+        points, scores = _column(found, 'keypoints'), _column(found, 'keypoint_scores')
+        presence = _column(found, 'keypoints_probs') if 'keypoints_probs' in found[0] else scores
+        visible = _column(found, 'keypoints_visible') if 'keypoints_visible' in found[0] else scores
+        return points, scores.clip(0, 1), presence.clip(0, 1), visible.clip(0, 1)
+
+    def _sample(self, image_bgr: Any, detections: Detections, i: int) -> Any:
+        info = {
+            **self.dataset_meta,
+            'img': image_bgr,
+            'img_id': 0,
+            'img_path': '',
+            'bbox': detections.boxes[i : i + 1],
+            'bbox_score': detections.box_scores[i : i + 1],
+        }
+        if self.mask_conditioning and detections.detector_masks.crops[i].any():
+            info['mask'] = detections.detector_masks.dense(i)
+        return self.transforms(info)
+
+
+def build_mmpose_estimator(
+    config: str,
+    checkpoint: Path | None,
+    *,
+    device: str = 'cpu',
+    precision: str = 'fp32',
+    batch_size: int = 32,
+    flip_test: bool | None = None,
+    mask_conditioning: bool = True,
+    ignorable: tuple[str, ...] = (),
+) -> MMPoseEstimator:
+    """A pose estimator from a config (file or ``mmpose::name``) and weights (None: random ones)."""
+    loaded = read_model_config(config, 'mmpose')
+    if flip_test is not None:
+        loaded.model.test_cfg['flip_test'] = flip_test
+    model, checkpoint_meta = build_model(loaded, checkpoint, 'mmpose', ignorable)
+    meta = _dataset_meta(loaded, checkpoint_meta)
+    _check_coco_first(meta, config)
+    wrap_half(model, ('backbone', 'neck'), precision)
+    return MMPoseEstimator(
+        model.to(device),
+        _transforms(loaded),
+        meta,
+        batch_size=batch_size,
+        mask_conditioning=mask_conditioning,
+    )
+
+
+def _transforms(config: Config) -> Any:
+    from mmcv.transforms import Compose
+
+    loader = config.get('test_dataloader') or config.get('val_dataloader')
+    with scope_of('mmpose'):
+        return Compose(loader.dataset.pipeline)
+
+
+def _dataset_meta(config: Config, checkpoint_meta: dict[str, Any]) -> dict[str, Any]:
+    """Keypoint facts from the checkpoint, else from the config, else COCO's."""
+    from mmpose.apis.inference import dataset_meta_from_config
+    from mmpose.datasets.datasets.utils import parse_pose_metainfo
+
+    stored = checkpoint_meta.get('dataset_meta')
+    with scope_of('mmpose'):
+        if stored and 'flip_indices' in stored:
+            return dict(stored)
+        if stored:
+            return dict(parse_pose_metainfo(stored))
+        found = dataset_meta_from_config(config, 'test') or dataset_meta_from_config(config, 'train')
+        return dict(found or parse_pose_metainfo({'from_file': 'configs/_base_/datasets/coco.py'}))
+
+
+def _check_coco_first(meta: dict[str, Any], config: str) -> None:
+    names = meta.get('keypoint_id2name', {})
+    first = tuple(names.get(i, names.get(str(i))) for i in range(NUM_COCO))
+    if first != COCO_NAMES:
+        raise ValueError(
+            f'{config}: the first {NUM_COCO} keypoints of this model are {first}, but the loop needs '
+            f'those of COCO: {COCO_NAMES}'
+        )
+
+
+def _column(found: list[Any], name: str) -> Any:
+    """(N, K, ...) float32 of the first 17 keypoints from one row per sample."""
+    column = np.concatenate([np.asarray(row[name])[:1] for row in found])
+    return column[:, :NUM_COCO].astype(np.float32)

@@ -1,0 +1,46 @@
+"""Small islands and holes of masks, without a compiled extension.
+
+SAM 2's own post-processing needs a CUDA extension and is skipped silently where that is missing
+(facebookresearch/sam2#25); connected components of OpenCV on the crop do the same on any machine.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+# Just over and under 0: a filled hole or a removed island never wins a pixel from somebody else.
+FAINT = 2.0**-8
+
+
+def clean_logits(
+    logits: npt.NDArray[np.float16], min_island: int, min_hole: int
+) -> npt.NDArray[np.float16]:
+    """Soft mask (h, w) without islands and holes smaller than so many px; 0 is off.
+
+    The largest island always stays.
+    """
+    if logits.size == 0:
+        return logits
+    result = logits.copy()
+    if min_island:
+        result[_small_parts(result > 0, min_island, keep_largest=True)] = -FAINT
+    if min_hole:
+        # A border of background joins everything outside, so that it never counts as a hole.
+        outside = np.pad(result <= 0, 1, constant_values=True)
+        result[_small_parts(outside, min_hole, keep_largest=True)[1:-1, 1:-1]] = FAINT
+    return result
+
+
+def _small_parts(on: npt.NDArray[Any], min_area: int, *, keep_largest: bool) -> npt.NDArray[np.bool_]:
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(on.astype(np.uint8), connectivity=8)
+    areas = stats[:, cv2.CC_STAT_AREA].copy()
+    areas[0] = 0  # label 0 is what is off
+    small = areas < min_area
+    small[0] = False
+    if keep_largest and len(areas) > 1:
+        small[1 + int(areas[1:].argmax())] = False
+    return np.asarray(small[labels])

@@ -1,0 +1,141 @@
+"""SAM 2.1 prompted by poses, as a stage of the loop: one embedding per photo, batches of people."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..masks import LogitMasks
+from ..precision import wrap_half
+from ..structures import Image, MaskSource, Poses, Segments
+from .build_sam2 import build_sam2_model
+from .cleanup import clean_logits
+from .prompts import PromptConfig, Prompts, make_prompts
+from .sam2_forward import ImageEmbedding, decode_prompts, embed_images
+from .sam2_preprocess import boxes_to_square, points_to_square, preprocess_images
+from .upsample import logit_crop
+
+if TYPE_CHECKING:
+    from sam2.modeling.sam2_base import SAM2Base
+
+
+class Sam2Segmenter:
+    """Turns poses into masks with a stock SAM 2 model.
+
+    Args:
+        model: in evaluation mode, on its device.
+        prompt: how a pose becomes clicks.
+        batch_size: people per decoder call.
+        channel_order: 'bgr' feeds swapped channels, as the reference does (its B2).
+        min_island: px; smaller parts of a mask are removed, 0 is off.
+        min_hole: px; smaller holes are filled, 0 is off.
+    """
+
+    def __init__(
+        self,
+        model: SAM2Base,
+        prompt: PromptConfig,
+        *,
+        batch_size: int = 16,
+        channel_order: Literal['rgb', 'bgr'] = 'rgb',
+        min_island: int = 0,
+        min_hole: int = 0,
+    ) -> None:
+        self.model = model
+        self.prompt = prompt
+        self.batch_size = batch_size
+        self.channel_order = channel_order
+        self.min_island = min_island
+        self.min_hole = min_hole
+
+    def __call__(self, image: Image) -> PhotoSegmenter:
+        """Ready to segment people of an RGB uint8 image (H, W, 3); embeds it when first asked."""
+        return PhotoSegmenter(self, image)
+
+
+class PhotoSegmenter:
+    """One photo: poses in, soft masks out."""
+
+    def __init__(self, segmenter: Sam2Segmenter, image: Image) -> None:
+        self.segmenter = segmenter
+        self.image = image
+        self.shape: tuple[int, int] = (image.shape[0], image.shape[1])
+
+    @cached_property
+    def embedding(self) -> ImageEmbedding:
+        """Features of the photo; computed once, and not at all when nobody is found."""
+        model = self.segmenter.model
+        image = self.image[..., ::-1] if self.segmenter.channel_order == 'bgr' else self.image
+        pixels = preprocess_images([np.ascontiguousarray(image)], int(model.image_size), model.device)
+        return embed_images(model, pixels)
+
+    def __call__(self, poses: Poses, others: Poses) -> Segments:
+        """One segment per pose; a pose without a usable prompt gets an empty mask of score 0."""
+        prompts = make_prompts(poses, others, self.segmenter.prompt)
+        height, width = self.shape
+        places: list[Any] = [(0, 0, np.zeros((0, 0), np.float16))] * len(poses)
+        scores = np.zeros(len(poses), np.float32)
+        with torch.inference_mode():
+            for rows in _batches(prompts, self.segmenter.batch_size):
+                logits, quality = self._decode(prompts, rows)
+                scores[rows] = quality.float().cpu().numpy()
+                for row, low_res in zip(rows.tolist(), logits):
+                    places[row] = self._crop(low_res)
+        masks = LogitMasks.from_crops(height, width, places)
+        sources = np.full(len(poses), MaskSource.SAM, np.int32)
+        return Segments(masks, scores, sources, prompts.keypoints)
+
+    def _decode(self, prompts: Prompts, rows: Any) -> tuple[Tensor, Tensor]:
+        """Low-resolution logits (n, h, w) and predicted IoU (n,) of people with equal prompts."""
+        model, side = self.segmenter.model, int(self.segmenter.model.image_size)
+        count = int(prompts.num_points[rows[0]])
+        points = torch.from_numpy(prompts.points[rows, :count]).to(model.device)
+        labels = torch.from_numpy(prompts.labels[rows, :count]).to(model.device)
+        boxes = None
+        if prompts.has_box[rows[0]]:
+            given = torch.from_numpy(prompts.boxes[rows]).to(model.device)
+            boxes = boxes_to_square(given, self.shape, side)
+        logits, quality, _ = decode_prompts(
+            model,
+            self.embedding,
+            image_index=0,
+            point_coords=points_to_square(points, self.shape, side),
+            point_labels=labels,
+            boxes=boxes,
+        )
+        return logits[:, 0].float(), quality[:, 0]
+
+    def _crop(self, low_res: Tensor) -> tuple[int, int, Any]:
+        x, y, crop = logit_crop(low_res, self.shape)
+        return x, y, clean_logits(crop, self.segmenter.min_island, self.segmenter.min_hole)
+
+
+def _batches(prompts: Prompts, batch_size: int) -> list[Any]:
+    """Rows with the same kind of prompt, in bounded batches; rows without a prompt are left out.
+
+    Padding a short prompt is not neutral in SAM: neither a repeated point nor an extra padding
+    token leaves the logits as they are, so only equal lengths share a batch.
+    """
+    kinds = prompts.num_points * 2 + prompts.has_box
+    rows = [np.flatnonzero(kinds == kind) for kind in np.unique(kinds[kinds > 0])]
+    return [r[i : i + batch_size] for r in rows for i in range(0, len(r), batch_size)]
+
+
+def build_sam2_segmenter(
+    config: str,
+    checkpoint: Path | None,
+    prompt: PromptConfig,
+    *,
+    device: str = 'cpu',
+    precision: str = 'fp32',
+    **options: Any,
+) -> Sam2Segmenter:
+    """A segmenter from a config (file, or name in the ``sam2`` package) and weights."""
+    model = build_sam2_model(config, checkpoint, device)
+    wrap_half(model, ('image_encoder',), precision)
+    return Sam2Segmenter(model, prompt, **options)

@@ -1,0 +1,91 @@
+"""Stages made from ground truth: what the loop does must then be exactly right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pipeline.loop import PoseToMask
+from pipeline.masks import LogitMasks, Masks
+from pipeline.segmenters.prompts import PromptConfig, make_prompts
+from pipeline.structures import Detections, Image, MaskSource, People, Poses, Segments
+
+
+@dataclass
+class OracleDetector:
+    """Shows a person unless it is painted out, or a person in front of it is still there.
+
+    ``hidden_by[i]`` is the row of the person that hides ``i`` from the detector, or -1.
+    """
+
+    truth: People
+    hidden_by: np.ndarray
+    order: np.ndarray | None = None
+    with_masks: bool = True
+    seen: list[Image] = field(default_factory=list)
+
+    def __call__(self, image: Image) -> Detections:
+        self.seen.append(image)
+        gone = self.truth.masks.covered((image == 0).all(2)) > 0.5
+        shown = ~gone & ((self.hidden_by < 0) | gone[self.hidden_by])
+        rows = np.flatnonzero(shown) if self.order is None else self.order[shown[self.order]]
+        found = self.truth.select(rows)
+        none = Masks.empty(*self.truth.image_shape, len(rows))
+        return Detections(found.boxes, found.box_scores, found.masks if self.with_masks else none)
+
+
+def row_of(truth: People, box: np.ndarray) -> int:
+    """The person whose box this is."""
+    return int(np.abs(truth.boxes - box).sum(1).argmin())
+
+
+@dataclass
+class OraclePoses:
+    """The true pose of the box."""
+
+    truth: People
+    num_keypoints: int = 17
+
+    def __call__(self, image: Image, detections: Detections) -> Poses:
+        rows = np.array([row_of(self.truth, box) for box in detections.boxes], int)
+        true = self.truth.select(rows)
+        return Poses(
+            detections.boxes, detections.box_scores, detections.detector_masks,
+            true.keypoints, true.keypoint_scores, true.presence, true.visibility,
+        )  # fmt: skip
+
+
+@dataclass
+class OracleSegmenter:
+    """The true mask of the person whose visible keypoints were prompted."""
+
+    truth: People
+    blank: tuple[int, ...] = ()  # people for whom it returns nothing
+    embedded: int = 0
+    calls: int = 0
+
+    def __call__(self, image: Image) -> PoseToMask:
+        self.embedded += 1
+
+        def masks_of(poses: Poses, others: Poses) -> Segments:
+            self.calls += 1
+            prompts = make_prompts(poses, others, PromptConfig())
+            rows = [self.person_at(poses, i, prompts.keypoints[i]) for i in range(len(poses))]
+            empty = Masks.empty(*self.truth.image_shape, 1)
+            masks = Masks.empty(*self.truth.image_shape)
+            for row in rows:
+                usable = row >= 0 and row not in self.blank
+                masks = masks.concat(self.truth.masks.select(np.array([row])) if usable else empty)
+            sources = np.full(len(poses), MaskSource.SAM, np.int32)
+            scores = np.full(len(poses), 0.9, np.float32)
+            return Segments(LogitMasks.from_masks(masks, 4.0), scores, sources, prompts.keypoints)
+
+        return masks_of
+
+    def person_at(self, poses: Poses, i: int, prompt: np.ndarray) -> int:
+        used = prompt[prompt >= 0]
+        if len(used) == 0:
+            return -1
+        distance = np.abs(self.truth.keypoints[:, used] - poses.keypoints[i, used]).sum((1, 2))
+        return int(distance.argmin())

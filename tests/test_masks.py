@@ -1,0 +1,87 @@
+"""Compact masks: every operation equals the dense one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from pipeline.masks import LogitMasks, Masks, exclusive_masks
+
+SHAPE = (23, 31)
+
+
+def dense_cases() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    blob = np.zeros(SHAPE, bool)
+    blob[5:12, 7:20] = True
+    corner = np.zeros(SHAPE, bool)
+    corner[-1, -1] = True
+    ring = blob.copy()
+    ring[7:10, 9:18] = False
+    return {
+        'empty': np.zeros(SHAPE, bool),
+        'full': np.ones(SHAPE, bool),
+        'blob': blob,
+        'last pixel': corner,
+        'first pixel': corner[::-1, ::-1],
+        'ring': ring,
+        'noise': rng.random(SHAPE) < 0.3,
+        'first column': np.arange(SHAPE[1])[None].repeat(SHAPE[0], 0) == 0,
+    }
+
+
+@pytest.mark.parametrize('name', dense_cases())
+def test_one_mask_survives_every_format(name: str) -> None:
+    mask = dense_cases()[name]
+    masks = Masks.from_dense([mask], SHAPE)
+    assert (masks.dense(0) == mask).all()
+    assert masks.areas.tolist() == [mask.sum()]
+    rle = masks.to_rle()[0]
+    expected = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    assert rle['counts'].encode() == expected['counts']
+    assert (Masks.from_rle([rle], SHAPE).dense(0) == mask).all()
+    x, y, w, h = coco_mask.toBbox(expected)
+    assert masks.boxes[0].tolist() == [x, y, x + w, y + h]
+
+
+def test_rows_are_selected_and_joined() -> None:
+    all_masks = list(dense_cases().values())
+    masks = Masks.from_dense(all_masks, SHAPE)
+    picked = masks.select(np.array([3, 0])).concat(masks.select(np.array([False] * 7 + [True])))
+    for i, source in enumerate((3, 0, 7)):
+        assert (picked.dense(i) == all_masks[source]).all()
+    assert (masks.union() == np.any(all_masks, axis=0)).all()
+    assert len(masks.select(np.zeros(0, int))) == 0
+
+
+def test_masks_of_other_images_are_refused() -> None:
+    with pytest.raises(ValueError, match='31x23.*5x4'):
+        Masks.empty(*SHAPE).concat(Masks.empty(4, 5))
+
+
+def test_boxes_become_masks_inside_the_image() -> None:
+    boxes = np.array([[-5, -5, 3, 2], [2.2, 3.1, 4.5, 4.2], [40, 40, 50, 50]], np.float32)
+    masks = Masks.from_boxes(boxes, SHAPE)
+    assert masks.boxes.tolist() == [[0, 0, 3, 2], [2, 3, 5, 5], [0, 0, 0, 0]]
+
+
+def test_the_share_under_a_canvas() -> None:
+    masks = Masks.from_dense(list(dense_cases().values()), SHAPE)
+    canvas = np.zeros(SHAPE, bool)
+    canvas[:, :16] = True
+    expected = [m[canvas].sum() / max(m.sum(), 1) for m in dense_cases().values()]
+    assert masks.covered(canvas).tolist() == pytest.approx(expected)
+
+
+def test_each_pixel_goes_to_the_highest_logit() -> None:
+    rng = np.random.default_rng(1)
+    logits = rng.normal(0.3, 1, (5, *SHAPE)).astype(np.float16)
+    rows = LogitMasks.from_crops(*SHAPE, [(0, 0, row) for row in logits])
+    winner = np.where((logits > 0).any(0), logits.argmax(0), -1)
+    shared = exclusive_masks(rows)
+    for i in range(5):
+        assert (shared.dense(i) == (winner == i)).all()
+    reversed_rows = exclusive_masks(rows.select(np.arange(5)[::-1]))
+    for i in range(5):  # no ties among these logits: the order of people changes nothing
+        assert (reversed_rows.dense(4 - i) == shared.dense(i)).all()
