@@ -15,7 +15,9 @@ segmenter = dict(
     config='sam2.1_hiera_b+',
     checkpoint='SAM-pose2seg_hiera_b+',
     batch_size=16,
-    prompt=dict(num_keypoints=3, method='k_most_visible', visibility_threshold=0.5, min_confident=0.5),
+    prompt=dict(
+        num_keypoints=3, method='k_most_visible', visibility_threshold=0.5, min_confident=0.5
+    ),
 )
 loop = dict(
     max_rounds=2,

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from .build import BuiltPipeline, build_pipeline
 from .config import ResolvedConfig, load_config
-from .structures import Detections, Image, People
+from .structures import Detections, Image, People, size_of
 from .timing import StageTimer
 
 
@@ -55,7 +55,7 @@ class LoadedPipeline:
             ValueError: the array is not an RGB uint8 image, or a box is not xyxy.
         """
         photo = as_image(image)
-        given = None if boxes is None else Detections.from_boxes(boxes, photo.shape[:2])
+        given = None if boxes is None else Detections.from_boxes(boxes, size_of(photo))
         return self._run(photo, given, timer)
 
 

@@ -52,7 +52,9 @@ def pick_device(device: str) -> str:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f'device {device!r} cannot be used here ({error}); try auto or cpu') from error
+        raise ConfigError(
+            f'device {device!r} cannot be used here ({error}); try auto or cpu'
+        ) from error
     return device
 
 

@@ -92,8 +92,27 @@ def _harmless_classes() -> list[Any]:
     rebuild = np.zeros(0).__reduce__()[0]  # numpy's own name for it moved between versions
     scalar = np.float32(0).__reduce__()[0]
     kinds = [type(np.dtype(c)) for c in '?bBhHiIlLqQefd']
-    methods = [HistoryBuffer.min, HistoryBuffer.max, HistoryBuffer.mean, HistoryBuffer.current]
-    return [HistoryBuffer, rebuild, scalar, np.ndarray, np.dtype, *kinds, *methods]
+    # The log history refers to its own methods by getattr, which as such is anything but harmless.
+    return [
+        HistoryBuffer,
+        rebuild,
+        scalar,
+        np.ndarray,
+        np.dtype,
+        *kinds,
+        (_history_method, 'builtins.getattr'),
+    ]
+
+
+def _history_method(owner: object, name: str) -> Any:
+    """``getattr`` for unpickling, of MMEngine's log history and nothing else."""
+    import pickle
+
+    from mmengine.logging.history_buffer import HistoryBuffer
+
+    if owner is not HistoryBuffer or name.startswith('_'):
+        raise pickle.UnpicklingError(f'refused to read the attribute {name!r} of {owner!r}')
+    return getattr(HistoryBuffer, name)
 
 
 def sha256_of(path: Path) -> str:

@@ -141,7 +141,8 @@ def find_model_config(name: str, beside: Path) -> str:
             return str(folder / name)
     if name.endswith('.py') or Path(name).is_absolute():
         raise ConfigError(
-            f'no model config {name!r}: neither an absolute path, nor beside {beside}, nor in {CONFIG_FOLDER}'
+            f'no model config {name!r}: neither an absolute path, nor beside {beside}, '
+            f'nor in {CONFIG_FOLDER}'
         )
     return name
 
@@ -170,7 +171,8 @@ def parse(kind: type[T], values: Any, place: str) -> T:
         if key not in known:
             full = f'{place}.{key}' if place else key
             raise ConfigError(
-                f'unknown setting {full!r}{_nearest(key, list(known))}; known: {", ".join(sorted(known))}'
+                f'unknown setting {full!r}{_nearest(key, list(known))}; '
+                f'known: {", ".join(sorted(known))}'
             )
     for name, f in known.items():
         if f.default is MISSING and f.default_factory is MISSING and name not in values:
@@ -203,7 +205,9 @@ def _fits(option: Any, value: Any) -> bool:
         return value in typing.get_args(option)
     if option in (int, float):
         # bool is an int to Python, but True is no count and False no threshold.
-        return isinstance(value, (int, float) if option is float else int) and not isinstance(value, bool)
+        return isinstance(value, (int, float) if option is float else int) and not isinstance(
+            value, bool
+        )
     return isinstance(value, option)
 
 

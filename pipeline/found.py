@@ -109,10 +109,14 @@ def _with_fallback(segments: Segments, poses: Poses) -> Segments:
         return segments
     masks = poses.detector_masks
     detector = LogitMasks.from_masks(masks, DETECTOR_LOGIT)
-    boxes = LogitMasks.from_masks(Masks.from_boxes(poses.boxes, (masks.height, masks.width)), BOX_LOGIT)
+    boxes = LogitMasks.from_masks(
+        Masks.from_boxes(poses.boxes, (masks.height, masks.width)), BOX_LOGIT
+    )
     # Rows of the three kinds under each other; each person picks one.
     kinds = segments.logits.concat(detector).concat(boxes)
-    chosen = np.where(empty, np.where(masks.areas > 0, MaskSource.DETECTOR, MaskSource.BOX), MaskSource.SAM)
+    chosen = np.where(
+        empty, np.where(masks.areas > 0, MaskSource.DETECTOR, MaskSource.BOX), MaskSource.SAM
+    )
     return replace(
         segments,
         logits=kinds.select(chosen * len(poses) + np.arange(len(poses))),

@@ -18,7 +18,7 @@ import numpy as np
 from .found import Found, assemble, drop_hidden, paint_out, settle
 from .nms import PoseNMSConfig, keep_distinct_poses
 from .scores import ScoreConfig
-from .structures import Detections, Image, People, Poses, Segments
+from .structures import Detections, Image, People, Poses, Segments, size_of
 from .timing import StageTimer
 
 PoseToMask = Callable[[Poses, Poses], Segments]
@@ -70,7 +70,9 @@ class LoopConfig:
         if self.refine_min_side < 0:
             raise ValueError(f'loop.refine_min_side must be >= 0, got {self.refine_min_side}')
         if self.hidden_share is not None and not 0 < self.hidden_share <= 1:
-            raise ValueError(f'loop.hidden_share must be in (0, 1] or None, got {self.hidden_share}')
+            raise ValueError(
+                f'loop.hidden_share must be in (0, 1] or None, got {self.hidden_share}'
+            )
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class PersonPipeline:
         """
         timer = timer or StageTimer()
         config = self.config
-        found = Found.nobody(*image.shape[:2], self.pose_estimator.num_keypoints)
+        found = Found.nobody(*size_of(image), self.pose_estimator.num_keypoints)
         people = assemble(found, config.exclusive, config.boxes, config.score)
         segment = self.segmenter(image)
         for number in range(1, (config.max_rounds or config.round_cap) + 1):
@@ -136,7 +138,9 @@ class PersonPipeline:
         with timer('merge'):
             before = found.select(big)
             poses = replace(poses, detector_masks=before.poses.detector_masks)
-            segments = settle(segments, poses, people.select(small), config.fallback, config.exclusive)
+            segments = settle(
+                segments, poses, people.select(small), config.fallback, config.exclusive
+            )
             poses = replace(poses, boxes=before.poses.boxes)
             after = replace(before, poses=poses, segments=segments)
             order = np.argsort(np.concatenate([big, np.flatnonzero(small)]), kind='stable')

@@ -31,11 +31,12 @@ class _Crops:
     def __post_init__(self) -> None:
         if len(self.offsets) != len(self.crops):
             raise ValueError(f'{len(self.offsets)} offsets for {len(self.crops)} crops')
-        for (x, y), crop in zip(self.offsets.tolist(), self.crops):
+        for (x, y), crop in zip(self.offsets.tolist(), self.crops, strict=True):
             h, w = crop.shape
             if x < 0 or y < 0 or x + w > self.width or y + h > self.height:
                 raise ValueError(
-                    f'crop {w}x{h} at ({x}, {y}) does not fit an image of {self.width}x{self.height}'
+                    f'crop {w}x{h} at ({x}, {y}) does not fit an image of '
+                    f'{self.width}x{self.height}'
                 )
 
     def __len__(self) -> int:
@@ -48,9 +49,7 @@ class _Crops:
         return cls(height, width, np.zeros((num, 2), np.int32), (nothing,) * num)
 
     @classmethod
-    def from_crops(
-        cls, height: int, width: int, places: Iterable[tuple[int, int, Crop]]
-    ) -> Self:
+    def from_crops(cls, height: int, width: int, places: Iterable[tuple[int, int, Crop]]) -> Self:
         """Rows from (x, y, crop) triples; crops are taken as they are, not trimmed."""
         rows = list(places)
         offsets = np.array([(x, y) for x, y, _ in rows], np.int32).reshape(-1, 2)
@@ -91,7 +90,7 @@ class Masks(_Crops):
     """N binary masks; every crop is bool and as tight as the mask it holds."""
 
     @classmethod
-    def from_dense(cls, masks: npt.ArrayLike | Sequence[npt.ArrayLike], shape: tuple[int, int]) -> Self:
+    def from_dense(cls, masks: Iterable[npt.ArrayLike], shape: tuple[int, int]) -> Self:
         """Masks from (N, H, W) arrays of any numeric type; ``shape`` is (H, W).
 
         One mask is looked at a time, so a generator of (H, W) arrays costs one mask of memory.
@@ -99,7 +98,7 @@ class Masks(_Crops):
         Raises:
             ValueError: a mask is not (H, W).
         """
-        return cls.from_places(*shape, ((0, 0, m) for m in masks))  # type: ignore[union-attr]
+        return cls.from_places(*shape, ((0, 0, m) for m in masks))
 
     @classmethod
     def from_places(
@@ -115,7 +114,10 @@ class Masks(_Crops):
         lo = np.clip(np.floor(boxes[:, :2]), 0, [width, height]).astype(int)
         hi = np.clip(np.ceil(boxes[:, 2:]), 0, [width, height]).astype(int)
         sizes = np.maximum(hi - lo, 0)
-        places = [(x, y, np.ones((h, w), bool)) for (x, y), (w, h) in zip(lo.tolist(), sizes.tolist())]
+        places = [
+            (x, y, np.ones((h, w), bool))
+            for (x, y), (w, h) in zip(lo.tolist(), sizes.tolist(), strict=True)
+        ]
         return cls.from_places(height, width, places)
 
     @classmethod
@@ -124,7 +126,9 @@ class Masks(_Crops):
         from pycocotools import mask as coco_mask
 
         height, width = shape
-        return cls.from_dense((coco_mask.decode(_compressed(r, height, width)) for r in rles), shape)  # type: ignore[arg-type]
+        return cls.from_dense(
+            (coco_mask.decode(_compressed(r, height, width)) for r in rles), shape
+        )
 
     def to_rle(self) -> list[dict[str, Any]]:
         """COCO RLE of each mask, ``counts`` as str, encoded on the crop (cost of the crop only)."""
@@ -168,12 +172,13 @@ class Masks(_Crops):
     def boxes(self) -> npt.NDArray[np.float32]:
         """Tight boxes (N, 4) xyxy px; all zero for an empty mask."""
         sizes = np.array([c.shape[::-1] for c in self.crops], np.float32).reshape(-1, 2)
-        return np.concatenate([self.offsets, self.offsets + sizes], axis=1).astype(np.float32)
+        corners = [self.offsets, self.offsets + sizes]
+        return np.concatenate(corners, axis=1, dtype=np.float32)
 
     def covered(self, canvas: Bitmap) -> npt.NDArray[np.float32]:
         """Share of each mask that lies on ``canvas`` (H, W) bool; (N,) in [0, 1], 0 if empty."""
         hits = [np.logical_and(canvas[self.window(i)], c).sum() for i, c in enumerate(self.crops)]
-        return np.array(hits, np.float32).reshape(-1) / np.maximum(self.areas, 1)
+        return np.asarray(np.array(hits).reshape(-1) / np.maximum(self.areas, 1), np.float32)
 
 
 class LogitMasks(_Crops):
@@ -185,7 +190,7 @@ class LogitMasks(_Crops):
 
     def binary(self) -> Masks:
         """Pixels with a logit above 0, overlaps kept."""
-        places = ((*xy, c > 0) for xy, c in zip(self.offsets.tolist(), self.crops))
+        places = ((*xy, c > 0) for xy, c in zip(self.offsets.tolist(), self.crops, strict=True))
         return Masks.from_places(self.height, self.width, places)
 
     @classmethod
@@ -225,7 +230,7 @@ def exclusive_masks_as_in_bmp(masks: Masks, scores: npt.NDArray[np.floating[Any]
         wins = crop & (scores[i] > best[window])
         best[window][wins] = scores[i]
         owner[window][wins] = i
-    return Masks.from_dense((owner == i for i in range(len(masks))), best.shape)  # type: ignore[arg-type]
+    return Masks.from_dense((owner == i for i in range(len(masks))), best.shape)
 
 
 def _trim(x: int, y: int, crop: Crop) -> tuple[int, int, Bitmap]:
@@ -243,7 +248,9 @@ def _compressed(rle: dict[str, Any], height: int, width: int) -> dict[str, Any]:
     from pycocotools import mask as coco_mask
 
     if list(rle['size']) != [height, width]:
-        raise ValueError(f'RLE of size {list(rle["size"])} given for an image of [{height}, {width}]')
+        raise ValueError(
+            f'RLE of size {list(rle["size"])} given for an image of [{height}, {width}]'
+        )
     if isinstance(rle['counts'], list):
         compressed: dict[str, Any] = coco_mask.frPyObjects(rle, height, width)
         return compressed

@@ -53,7 +53,9 @@ def keep_distinct_poses(old: Poses, new: Poses, config: PoseNMSConfig) -> tuple[
     rows = _Candidates.join(old, new)
     confident = rows.confident(config.confidence_threshold)
     if config.method == 'as_in_bmp':
-        similarity = oks_matrix(rows.keypoints, confident, rows.areas(config.box_area), rows.boxes_as_in_bmp)
+        similarity = oks_matrix(
+            rows.keypoints, confident, rows.areas(config.box_area), rows.boxes_as_in_bmp
+        )
         kept = _suppress_as_in_bmp(similarity, confident.sum(1), config.max_oks)
     else:
         similarity = oks_matrix(rows.keypoints, confident, rows.areas(config.box_area), rows.boxes)
@@ -120,8 +122,9 @@ class _Candidates:
     @classmethod
     def join(cls, old: Poses, new: Poses) -> _Candidates:
         names = ('boxes', 'box_scores', 'keypoints', 'keypoint_scores')
-        columns = [np.concatenate([getattr(old, n), getattr(new, n)]) for n in names]
-        return cls(*columns, np.concatenate([_masks(old).areas, _masks(new).areas]))
+        columns = {n: np.concatenate([getattr(old, n), getattr(new, n)]) for n in names}
+        areas = np.concatenate([_masks(old).areas, _masks(new).areas])
+        return cls(**columns, mask_areas=areas)
 
     def confident(self, threshold: float) -> npt.NDArray[np.bool_]:
         return np.asarray(self.keypoint_scores[:, :NUM_COCO] > threshold)
@@ -141,10 +144,10 @@ class _Candidates:
 
     def quality(self, config: PoseNMSConfig) -> Floats:
         if config.quality == 'num_confident':
-            return self.confident(config.confidence_threshold).sum(1).astype(np.float32)
+            return np.asarray(self.confident(config.confidence_threshold).sum(1), np.float32)
         if config.quality == 'keypoint_score':
-            return np.asarray(self.keypoint_scores[:, :NUM_COCO].mean(1))
-        return self.box_scores * pose_scores(self.keypoint_scores)
+            return np.asarray(self.keypoint_scores[:, :NUM_COCO].mean(1), np.float32)
+        return np.asarray(self.box_scores * pose_scores(self.keypoint_scores))
 
 
 def _masks(poses: Poses) -> Masks:
@@ -159,7 +162,9 @@ def _squared_distance_to_doubled_box(
     return np.asarray((outside**2).sum(-1))
 
 
-def _suppress_as_in_bmp(similarity: Similarity, num_confident: npt.NDArray[Any], max_oks: float) -> Rows:
+def _suppress_as_in_bmp(
+    similarity: Similarity, num_confident: npt.NDArray[Any], max_oks: float
+) -> Rows:
     """The reference's loop: takes the largest entry again and again; removed poses still act."""
     rest = similarity.copy()
     np.fill_diagonal(rest, 0)

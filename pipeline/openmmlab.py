@@ -7,8 +7,10 @@ the other library) keeps its own.
 
 from __future__ import annotations
 
+import copy
+import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -36,8 +38,10 @@ def read_model_config(path: str, library: Library) -> Config:
     from mmengine.config import Config
     from mmengine.hub import get_config
 
-    # Importing the library's parts fills its registries; the default scope is left alone.
-    import_module(f'{library}.utils').register_all_modules(init_default_scope=False)
+    # Importing the library's parts fills its registries; the default scope is left alone. The
+    # OneDL packages print a line about data sets that nobody here asked for.
+    with redirect_stdout(io.StringIO()):
+        import_module(f'{library}.utils').register_all_modules(init_default_scope=False)
     with scope_of(library):
         return get_config(path) if '::' in path else Config.fromfile(path, lazy_import=False)
 
@@ -56,7 +60,7 @@ def build_model(
     Raises:
         CheckpointError: keys or shapes differ from what the config builds; all are named.
     """
-    model_config = config.model.to_dict()
+    model_config = copy.deepcopy(config.model)
     # Weights named inside the config would be downloaded first, only to be overwritten.
     for part in (model_config, *model_config.values()):
         if isinstance(part, dict):
@@ -85,9 +89,12 @@ def _load_strictly(
         ],
     }
     serious = {
-        kind: [k for k in keys if not k.startswith(ignorable or ('\0',))] for kind, keys in problems.items()
+        kind: [k for k in keys if not k.startswith(ignorable or ('\0',))]
+        for kind, keys in problems.items()
     }
     if any(serious.values()):
-        listing = '; '.join(f'{kind}: {", ".join(keys[:20])}' for kind, keys in serious.items() if keys)
+        listing = '; '.join(
+            f'{kind}: {", ".join(keys[:20])}' for kind, keys in serious.items() if keys
+        )
         raise CheckpointError(f'{checkpoint} does not fit the config: {listing}')
-    model.load_state_dict(weights, strict=False)
+    model.load_state_dict(weights, strict=True)

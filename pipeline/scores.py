@@ -48,5 +48,9 @@ def instance_scores(
 ) -> Floats:
     """Instance scores (N,) in [0, 1] from the scores of the three stages."""
     mask = np.where(mask_sources == MaskSource.SAM, mask_scores, 1.0).clip(0, 1)
-    parts = (box_scores**config.detector, pose_scores(keypoint_scores) ** config.pose, mask**config.mask)
+    parts = (
+        box_scores**config.detector,
+        pose_scores(keypoint_scores) ** config.pose,
+        mask**config.mask,
+    )
     return np.asarray(np.prod(np.stack(parts), axis=0), np.float32)

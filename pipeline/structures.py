@@ -27,6 +27,11 @@ Ints = npt.NDArray[np.int32]
 Index = npt.NDArray[Any]  # (N,) bool, or row numbers
 
 
+def size_of(image: Image) -> tuple[int, int]:
+    """(H, W) of an image."""
+    return image.shape[0], image.shape[1]
+
+
 class MaskSource(IntEnum):
     """Where the mask of a person comes from; anything but SAM is a fallback."""
 
@@ -53,7 +58,9 @@ class Rows:
 
     def concat(self, other: Self) -> Self:
         """Rows of ``self`` followed by rows of ``other``."""
-        return type(self)(*(_join(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)))
+        return type(self)(
+            *(_join(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +75,9 @@ class Detections(Rows):
         super().__post_init__()
         if self.boxes.shape[1:] != (4,):
             raise ValueError(f'boxes must be (N, 4) xyxy, got shape {self.boxes.shape}')
-        wrong = (self.boxes[:, 2:] < self.boxes[:, :2]).any(axis=1) | ~np.isfinite(self.boxes).all(axis=1)
+        wrong = (self.boxes[:, 2:] < self.boxes[:, :2]).any(axis=1) | ~np.isfinite(self.boxes).all(
+            axis=1
+        )
         if wrong.any():
             raise ValueError(
                 'boxes must be finite and xyxy with x2 >= x1 and y2 >= y1, got '
@@ -97,7 +106,15 @@ class Poses(Detections):
         nobody = Detections.from_boxes([], (height, width))
         per_point = np.zeros((0, num_keypoints), np.float32)
         points = np.zeros((0, num_keypoints, 2), np.float32)
-        return Poses(nobody.boxes, nobody.box_scores, nobody.detector_masks, points, per_point, per_point, per_point)
+        return Poses(
+            nobody.boxes,
+            nobody.box_scores,
+            nobody.detector_masks,
+            points,
+            per_point,
+            per_point,
+            per_point,
+        )
 
     @property
     def num_keypoints(self) -> int:

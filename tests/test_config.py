@@ -27,7 +27,10 @@ WRONG = [
     ({'loop.refine': 1}, 'loop.refine must be bool, got 1'),
     ({'detector.max_iou': False}, 'off is None, never False'),
     ({'segmenter.prompt.crowd_iou': False}, 'off is None, never False'),
-    ({'loop.pose_nms.box_area': 'xywh'}, "loop.pose_nms.box_area must be 'box' or 'mask' or 'as_in_bmp'"),
+    (
+        {'loop.pose_nms.box_area': 'xywh'},
+        "loop.pose_nms.box_area must be 'box' or 'mask' or 'as_in_bmp'",
+    ),
     ({'loop.pose_nms.max_oks': 1.5}, r'pose_nms.max_oks must be in \(0, 1\], got 1.5'),
     ({'segmenter.prompt.num_keypoints': 18}, r'prompt.num_keypoints must be in \[1, 17\]'),
     ({'runtime.precision': 'half'}, "runtime.precision must be 'fp32' or 'bf16' or 'fp16'"),
@@ -44,7 +47,9 @@ def test_wrong_settings_are_refused_by_name(options: dict[str, object], message:
 
 
 def test_options_override_and_the_resolved_text_shows_them() -> None:
-    resolved = load_config('bmp_compact', {'loop.max_rounds': None, 'segmenter.prompt.num_keypoints': 1})
+    resolved = load_config(
+        'bmp_compact', {'loop.max_rounds': None, 'segmenter.prompt.num_keypoints': 1}
+    )
     assert resolved.settings.loop.max_rounds is None
     assert resolved.settings.segmenter.prompt.num_keypoints == 1
     assert 'max_rounds=None' in resolved.text

@@ -45,7 +45,17 @@ def test_the_ground_floor_imports_nothing_of_the_rest() -> None:
 
 
 def test_output_code_knows_only_the_structures() -> None:
-    allowed = {'structures', 'masks', 'keypoints', 'geometry', 'scores', 'io', 'timing', 'visualization', 'evaluation'}
+    allowed = {
+        'structures',
+        'masks',
+        'keypoints',
+        'geometry',
+        'scores',
+        'io',
+        'timing',
+        'visualization',
+        'evaluation',
+    }
     for part in ('visualization', 'evaluation'):
         for path in (PACKAGE / part).rglob('*.py'):
             assert imports_of(path) <= allowed, path

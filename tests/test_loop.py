@@ -15,7 +15,13 @@ from tests.oracles import OracleDetector, OraclePoses, OracleSegmenter
 
 SHAPE = (120, 400)
 # (left, top, right, bottom) of each person's body; a later one stands in front.
-BODIES = [(20, 20, 60, 100), (40, 30, 90, 110), (200, 10, 240, 90), (220, 20, 270, 100), (250, 25, 300, 110)]
+BODIES = [
+    (20, 20, 60, 100),
+    (40, 30, 90, 110),
+    (200, 10, 240, 90),
+    (220, 20, 270, 100),
+    (250, 25, 300, 110),
+]
 HIDDEN_BY = np.array([1, -1, 3, 4, -1])
 
 
@@ -27,13 +33,15 @@ def truth() -> People:
     masks = Masks.from_dense([owner == i for i in range(len(BODIES))], SHAPE)
     n = len(BODIES)
     columns = np.linspace(0.05, 0.95, 17)
-    points = np.array([[[x1 + c * (x2 - x1), y1 + c * (y2 - y1)] for c in columns] for x1, y1, x2, y2 in BODIES])
+    points = np.array(
+        [[[x1 + c * (x2 - x1), y1 + c * (y2 - y1)] for c in columns] for x1, y1, x2, y2 in BODIES]
+    )
     inside = np.array([[owner[int(y), int(x)] == i for x, y in points[i]] for i in range(n)])
     ones, all_ones = np.ones(n, np.float32), np.ones((n, 17), np.float32)
     scores = np.linspace(0.9, 0.5, n).astype(np.float32)
     return People(
-        masks.boxes, scores, masks, points.astype(np.float32), all_ones, all_ones, inside.astype(np.float32),
-        masks, ones, np.zeros(n, np.int32), np.full((n, 17), -1, np.int32), masks.boxes,
+        masks.boxes, scores, masks, points.astype(np.float32), all_ones, all_ones,
+        inside.astype(np.float32), masks, ones, np.zeros(n, np.int32), np.full((n, 17), -1, np.int32), masks.boxes,
         np.ones(n, np.int32), scores,
     )  # fmt: skip
 
@@ -59,7 +67,8 @@ def rows(people: People) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ('max_rounds', 'found'), [(1, [1, 4]), (2, [1, 4, 0, 3]), (3, [1, 4, 0, 3, 2]), (None, [1, 4, 0, 3, 2])]
+    ('max_rounds', 'found'),
+    [(1, [1, 4]), (2, [1, 4, 0, 3]), (3, [1, 4, 0, 3, 2]), (None, [1, 4, 0, 3, 2])],
 )
 def test_each_round_finds_those_behind(max_rounds: int | None, found: list[int]) -> None:
     people, detector, segmenter = run(LoopConfig(max_rounds=max_rounds))
@@ -102,7 +111,9 @@ def test_nobody_found_is_zero_people(refine: bool) -> None:
 
 def test_own_boxes_replace_the_first_round_only() -> None:
     detector = OracleDetector(truth(), HIDDEN_BY)
-    loop = PersonPipeline(detector, OraclePoses(truth()), OracleSegmenter(truth()), LoopConfig(max_rounds=2))
+    loop = PersonPipeline(
+        detector, OraclePoses(truth()), OracleSegmenter(truth()), LoopConfig(max_rounds=2)
+    )
     given = Detections.from_boxes(truth().boxes[[2]], SHAPE)
     people = loop(photo(), given)
     assert rows(people)[0] == 2
@@ -130,7 +141,7 @@ def test_a_missing_mask_falls_back_to_the_detector_then_the_box() -> None:
 
 def test_a_fallback_box_takes_no_pixel_from_a_mask() -> None:
     people, _, _ = run(LoopConfig(max_rounds=None), blank=(0,), with_masks=False)
-    by_row = dict(zip(rows(people), people.mask_sources.tolist()))
+    by_row = dict(zip(rows(people), people.mask_sources.tolist(), strict=True))
     # The box of 0 without the pixels of 1 in front of it is just what can be seen of 0.
     assert by_row == {0: MaskSource.BOX, **dict.fromkeys((1, 2, 3, 4), MaskSource.SAM)}
 
@@ -175,7 +186,9 @@ def test_detections_on_painted_people_can_be_dropped(share: float | None, found:
     class Poses5(OraclePoses):
         def __call__(self, image: Image, detections: Detections) -> Poses:
             poses = super().__call__(image, detections)
-            moved = poses.keypoints + (detections.boxes[:, :1, None] * 0 + detections.boxes[:, 1:2, None])
+            moved = poses.keypoints + (
+                detections.boxes[:, :1, None] * 0 + detections.boxes[:, 1:2, None]
+            )
             return dataclasses.replace(poses, keypoints=moved)
 
     loop = PersonPipeline(

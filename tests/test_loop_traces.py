@@ -45,7 +45,9 @@ class Recorder:
 
         rows = np.array([e for e in range(len(share)) if shown(e)], int)
         boxes, scores = self.table['entry_boxes_xyxy'][rows], self.table['entry_scores'][rows]
-        keep = select_people(boxes, scores, self.table['entry_labels'][rows], score_threshold=0.3, max_iou=0.3)
+        keep = select_people(
+            boxes, scores, self.table['entry_labels'][rows], score_threshold=0.3, max_iou=0.3
+        )
         self.calls.append({'call': 'detector', 'sha256': digest, 'returned': rows.tolist()})
         self.calls.append({'call': 'filter', 'kept': rows[keep].tolist()})
         masks = Masks.from_dense(self.table['entry_masks'][rows[keep]], image.shape[:2])
@@ -53,10 +55,13 @@ class Recorder:
 
     def __call__(self, image: Image, detections: Detections) -> Poses:
         entries = [
-            int(np.flatnonzero((self.table['entry_boxes_xyxy'] == box).all(1))[0]) for box in detections.boxes
+            int(np.flatnonzero((self.table['entry_boxes_xyxy'] == box).all(1))[0])
+            for box in detections.boxes
         ]
         self.calls.append({'call': 'pose', 'entries': entries})
-        points = self.table['entry_keypoints'][entries][:, :17].reshape(-1, 17, 3).astype(np.float32)
+        points = (
+            self.table['entry_keypoints'][entries][:, :17].reshape(-1, 17, 3).astype(np.float32)
+        )
         return Poses(
             detections.boxes, detections.box_scores, detections.detector_masks,
             points[..., :2], points[..., 2],
@@ -73,7 +78,9 @@ class Recorder:
                 mask, score = self.discs(points, image.shape[:2])
                 masks.append(mask)
                 scores.append(score)
-                self.calls.append({'call': 'sam', 'points': points.tolist(), 'pixels': int(mask.sum())})
+                self.calls.append(
+                    {'call': 'sam', 'points': points.tolist(), 'pixels': int(mask.sum())}
+                )
             logits = LogitMasks.from_masks(Masks.from_dense(masks, image.shape[:2]), 1.0)
             sources = np.full(len(poses), MaskSource.SAM, np.int32)
             return Segments(logits, np.array(scores, np.float32), sources, prompts.keypoints)
@@ -94,13 +101,19 @@ def scenes() -> list[str]:
     return sorted(fixtures.facts('loop_trace')['scenes']) if path.exists() else ['absent']
 
 
-def run(scene: str, nms: PoseNMSConfig) -> tuple[Any, Recorder, dict[str, np.ndarray], dict[str, Any]]:
+def run(
+    scene: str, nms: PoseNMSConfig
+) -> tuple[Any, Recorder, dict[str, np.ndarray], dict[str, Any]]:
     facts = fixtures.facts('loop_trace')
     facts_of_scene = facts['scenes'][scene]
     table = dict(np.load(fixtures.FOLDER / facts_of_scene['file']))
     recorder = Recorder(table, facts['black_fraction_limit'])
     config = LoopConfig(
-        max_rounds=facts['num_bmp_iters'], fallback=None, exclusive='as_in_bmp', boxes='detector', pose_nms=nms
+        max_rounds=facts['num_bmp_iters'],
+        fallback=None,
+        exclusive='as_in_bmp',
+        boxes='detector',
+        pose_nms=nms,
     )
     loop = PersonPipeline(recorder.detect, recorder, recorder.segment, config)
     people = loop(np.ascontiguousarray(table['image_bgr'][..., ::-1]))
@@ -110,14 +123,18 @@ def run(scene: str, nms: PoseNMSConfig) -> tuple[Any, Recorder, dict[str, np.nda
 @pytest.mark.parametrize('kind', ['reference', 'correct'])
 @pytest.mark.parametrize('scene', scenes())
 def test_the_loop_makes_the_recorded_people(scene: str, kind: str) -> None:
-    people, recorder, table, facts = run(scene, AS_IN_BMP if kind == 'reference' else CORRECT)
+    people, _recorder, table, _facts = run(scene, AS_IN_BMP if kind == 'reference' else CORRECT)
     prefix = kind if f'{kind}_bboxes' in table else 'reference'
     np.testing.assert_array_equal(people.boxes, table[f'{prefix}_bboxes'].reshape(-1, 4))
-    np.testing.assert_array_equal(people.keypoints, table[f'{prefix}_keypoints'][..., :2].reshape(-1, 17, 2))
+    np.testing.assert_array_equal(
+        people.keypoints, table[f'{prefix}_keypoints'][..., :2].reshape(-1, 17, 2)
+    )
     np.testing.assert_array_equal(people.presence, table[f'{prefix}_presence'].reshape(-1, 17))
     np.testing.assert_array_equal(people.visibility, table[f'{prefix}_visibility'].reshape(-1, 17))
     for i in range(len(people)):
-        np.testing.assert_array_equal(people.masks.dense(i), table[f'{prefix}_masks'][i].astype(bool))
+        np.testing.assert_array_equal(
+            people.masks.dense(i), table[f'{prefix}_masks'][i].astype(bool)
+        )
 
 
 @pytest.mark.parametrize('kind', ['reference', 'correct'])
@@ -127,7 +144,7 @@ def test_the_stages_see_what_was_recorded(scene: str, kind: str) -> None:
     trace = facts[f'trace_{kind}'] or facts['trace_reference']
     got = [c for c in recorder.calls if c['call'] == 'detector']
     want = [c for c in trace if c['call'] == 'detector']
-    for ours, theirs in zip(got, want):
+    for ours, theirs in zip(got, want, strict=False):
         assert ours['sha256'] == theirs['image']['sha256']
         assert ours['returned'] == theirs['returned_entries']
     kept = [c['kept_entries'] for c in trace if c['call'].startswith('after filter')]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.geometry import max_neighbour_iou, xywh_to_xyxy, box_iou
+from pipeline.geometry import box_iou, max_neighbour_iou, xywh_to_xyxy
 from pipeline.masks import LogitMasks, Masks, exclusive_masks, exclusive_masks_as_in_bmp
 from pipeline.nms import PoseNMSConfig, keep_distinct_poses, oks_matrix
 from pipeline.segmenters.prompts import PromptConfig, make_prompts, select_keypoints
@@ -13,13 +13,17 @@ from pipeline.structures import Poses
 from tests import fixtures
 
 
-def poses_of(boxes: np.ndarray, keypoints: np.ndarray, visibility: np.ndarray | None = None) -> Poses:
+def poses_of(
+    boxes: np.ndarray, keypoints: np.ndarray, visibility: np.ndarray | None = None
+) -> Poses:
     n, k = keypoints.shape[:2]
     scores = keypoints[..., 2].astype(np.float32)
     visibility = np.ones((n, k), np.float32) if visibility is None else visibility
     masks = Masks.empty(4000, 4000, n)
     ones = np.ones(n, np.float32)
-    return Poses(boxes, ones, masks, keypoints[..., :2].astype(np.float32), scores, scores, visibility)
+    return Poses(
+        boxes, ones, masks, keypoints[..., :2].astype(np.float32), scores, scores, visibility
+    )
 
 
 CONFIGS = {
@@ -55,8 +59,12 @@ def test_oks_matrices_equal_the_recorded_ones() -> None:
         as_is = oks_matrix(points[..., :2], confident, boxes[:, 2] * boxes[:, 3], twice)
         right = oks_matrix(points[..., :2], confident, sides[:, 0] * sides[:, 1], boxes)
         right[~confident.any(1)] = np.nan
-        np.testing.assert_allclose(as_is, arrays[f'{row}_oks_reference'], atol=1e-6, err_msg=case['name'])
-        np.testing.assert_allclose(right, arrays[f'{row}_oks_correct'], atol=1e-6, err_msg=case['name'])
+        np.testing.assert_allclose(
+            as_is, arrays[f'{row}_oks_reference'], atol=1e-6, err_msg=case['name']
+        )
+        np.testing.assert_allclose(
+            right, arrays[f'{row}_oks_correct'], atol=1e-6, err_msg=case['name']
+        )
         worst = max(worst, np.nanmax(np.abs(as_is - arrays[f'{row}_oks_reference']), initial=0))
     assert worst < 1e-6
 
@@ -100,7 +108,11 @@ def test_keypoint_selection_equals_the_recorded_one(prefix: str) -> None:
 
 def test_prompts_truncate_and_report_the_keypoints() -> None:
     arrays, facts = fixtures.load('keypoint_selection')
-    plain = [c['index'] for c in facts['cases'] if not (c['tied_visibility'] or c['tied_score'] or c['coincident'])]
+    plain = [
+        c['index']
+        for c in facts['cases']
+        if not (c['tied_visibility'] or c['tied_score'] or c['coincident'])
+    ]
     rows = [i for i in plain if arrays['has_bbox'][i]]
     points = np.concatenate([arrays['coords'], arrays['scores'][..., None]], axis=2)[rows]
     poses = poses_of(arrays['bbox_xyxy'][rows], points, arrays['visibilities'][rows])
@@ -146,16 +158,25 @@ def test_exclusive_masks_equal_the_recorded_ones() -> None:
         masks, scores = mask_rows(arrays[f'{name}_masks']), arrays[f'{name}_scores']
         as_is = dense(exclusive_masks_as_in_bmp(masks, scores))
         np.testing.assert_array_equal(as_is, arrays[f'{name}_reference'], err_msg=name)
-        logits = [np.where(m, max(s, 1e-4), -1) for m, s in zip(arrays[f'{name}_masks'], scores)]
+        logits = [
+            np.where(m, max(s, 1e-4), -1)
+            for m, s in zip(arrays[f'{name}_masks'], scores, strict=True)
+        ]
         rows = LogitMasks.from_crops(*masks.dense(0).shape, [(0, 0, logit) for logit in logits])
-        np.testing.assert_array_equal(dense(exclusive_masks(rows)), arrays[f'{name}_correct'], err_msg=name)
+        np.testing.assert_array_equal(
+            dense(exclusive_masks(rows)), arrays[f'{name}_correct'], err_msg=name
+        )
 
 
 def test_crowding_by_box_iou_equals_the_recorded_one() -> None:
     arrays, _ = fixtures.load('mask_ops')
     for key in [k for k in arrays if k.startswith('crowd') and k.endswith('_boxes_xyxy')]:
         row, boxes = key.removesuffix('_boxes_xyxy'), arrays[key]
-        np.testing.assert_allclose(max_neighbour_iou(boxes), arrays[f'{row}_max_iou_correct'], atol=1e-6)
+        np.testing.assert_allclose(
+            max_neighbour_iou(boxes), arrays[f'{row}_max_iou_correct'], atol=1e-6
+        )
         misread = xywh_to_xyxy(boxes)  # B11
-        np.testing.assert_allclose(max_neighbour_iou(misread), arrays[f'{row}_max_iou_reference'], atol=1e-6)
+        np.testing.assert_allclose(
+            max_neighbour_iou(misread), arrays[f'{row}_max_iou_reference'], atol=1e-6
+        )
         assert box_iou(boxes, boxes).shape == (len(boxes), len(boxes))

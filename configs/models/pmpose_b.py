@@ -1,6 +1,8 @@
 # PMPose-b 1.0.0 as released: ViTPose-B with presence, visibility and OKS branches, 23 keypoints
 # (17 of COCO, 4 of MPII, 2 of AI Challenger), background dimmed by the detector's mask.
-_base_ = 'mmpose::body_2d_keypoint/topdown_heatmap/coco/td-hm_ViTPose-base_8xb64-210e_coco-256x192.py'
+_base_ = (
+    'mmpose::body_2d_keypoint/topdown_heatmap/coco/td-hm_ViTPose-base_8xb64-210e_coco-256x192.py'
+)
 
 custom_imports = dict(
     imports=[
@@ -40,7 +42,7 @@ metainfo = dict(
             name=name, id=i, color=[0, 128, 255], type='upper',
             swap=f'{_swap[side[0]]}_{side[1]}' if side[0] in _swap else '',
         )
-        for i, (name, side) in enumerate(zip(_names, _sides))
+        for i, (name, side) in enumerate(zip(_names, _sides, strict=True))
     },
     skeleton_info=dict(),
     joint_weights=[1.0] * 23,

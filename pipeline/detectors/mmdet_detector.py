@@ -11,7 +11,7 @@ import torch
 from ..masks import Masks
 from ..openmmlab import build_model, read_model_config, scope_of
 from ..precision import wrap_half
-from ..structures import Detections, Image
+from ..structures import Detections, Image, size_of
 from .selection import PERSON, select_people
 
 if TYPE_CHECKING:
@@ -50,10 +50,12 @@ class MMDetDetector:
         keep = select_people(
             boxes, scores, labels, score_threshold=self.score_threshold, max_iou=self.max_iou
         )
-        shape = image.shape[:2]
+        shape = size_of(image)
         # One mask at a time leaves the device; most raw detections never do.
         places = (found.masks[i].cpu().numpy() for i in keep.tolist()) if 'masks' in found else None
-        masks = Masks.empty(*shape, len(keep)) if places is None else Masks.from_dense(places, shape)
+        masks = (
+            Masks.empty(*shape, len(keep)) if places is None else Masks.from_dense(places, shape)
+        )
         return Detections(_inside(boxes[keep], shape), scores[keep], masks)
 
 
@@ -73,7 +75,9 @@ def build_mmdet_detector(
     # removes a higher one) and spares the masks of boxes that would be dropped anyway.
     for key, value in (('score_thr', score_threshold), ('max_per_img', max_people)):
         if value is not None and key in loaded.model.get('test_cfg', {}):
-            loaded.model.test_cfg[key] = max(loaded.model.test_cfg[key], value) if key == 'score_thr' else value
+            loaded.model.test_cfg[key] = (
+                max(loaded.model.test_cfg[key], value) if key == 'score_thr' else value
+            )
     model, meta = build_model(loaded, checkpoint, 'mmdet')
     _check_person_first(meta, config)
     wrap_half(model, ('backbone', 'neck'), precision)
@@ -96,8 +100,8 @@ def _check_person_first(meta: dict[str, Any], config: str) -> None:
     classes = tuple(meta.get('dataset_meta', {}).get('classes') or meta.get('CLASSES') or ())
     if classes and classes[PERSON] != 'person':
         raise ValueError(
-            f'{config}: class {PERSON} of this detector is {classes[PERSON]!r}, but the loop looks for '
-            "people as class 0; use a COCO or a person-only detector"
+            f'{config}: class {PERSON} of this detector is {classes[PERSON]!r}, but the loop looks '
+            'for people as class 0; use a COCO or a person-only detector'
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..structures import Detections, Image
+from ..structures import Detections, Image, size_of
 
 
 class ScriptedDetector:
@@ -23,4 +23,4 @@ class ScriptedDetector:
         self.calls += 1
         if self.calls <= len(self.rounds):
             return self.rounds[self.calls - 1]
-        return Detections.from_boxes([], (image.shape[0], image.shape[1]))
+        return Detections.from_boxes([], size_of(image))

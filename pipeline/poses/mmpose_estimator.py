@@ -11,7 +11,7 @@ import torch
 from ..keypoints import COCO_NAMES, NUM_COCO
 from ..openmmlab import build_model, read_model_config, scope_of
 from ..precision import wrap_half
-from ..structures import Detections, Image, Poses
+from ..structures import Detections, Image, Poses, size_of
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -52,11 +52,11 @@ class MMPoseEstimator:
     def __call__(self, image: Image, detections: Detections) -> Poses:
         """Keypoints for every detection in an RGB uint8 image (H, W, 3), same order."""
         if len(detections) == 0:
-            return Poses.empty_poses(*image.shape[:2], self.num_keypoints)
+            return Poses.empty_poses(*size_of(image), self.num_keypoints)
         image_bgr = np.ascontiguousarray(image[..., ::-1])  # MMPose's pipelines take BGR
         starts = range(0, len(detections), self.batch_size)
         parts = [self._forward(image_bgr, detections, i, i + self.batch_size) for i in starts]
-        points, scores, presence, visibility = (np.concatenate(p) for p in zip(*parts))
+        points, scores, presence, visibility = (np.concatenate(p) for p in zip(*parts, strict=True))
         return Poses(
             detections.boxes, detections.box_scores, detections.detector_masks,
             points, scores, presence, visibility,
@@ -138,7 +138,9 @@ def _dataset_meta(config: Config, checkpoint_meta: dict[str, Any]) -> dict[str, 
             return dict(stored)
         if stored:
             return dict(parse_pose_metainfo(stored))
-        found = dataset_meta_from_config(config, 'test') or dataset_meta_from_config(config, 'train')
+        found = dataset_meta_from_config(config, 'test') or dataset_meta_from_config(
+            config, 'train'
+        )
         return dict(found or parse_pose_metainfo({'from_file': 'configs/_base_/datasets/coco.py'}))
 
 
@@ -147,8 +149,8 @@ def _check_coco_first(meta: dict[str, Any], config: str) -> None:
     first = tuple(names.get(i, names.get(str(i))) for i in range(NUM_COCO))
     if first != COCO_NAMES:
         raise ValueError(
-            f'{config}: the first {NUM_COCO} keypoints of this model are {first}, but the loop needs '
-            f'those of COCO: {COCO_NAMES}'
+            f'{config}: the first {NUM_COCO} keypoints of this model are {first}, but the loop '
+            f'needs those of COCO: {COCO_NAMES}'
         )
 
 

@@ -35,7 +35,9 @@ def clean_logits(
     return result
 
 
-def _small_parts(on: npt.NDArray[Any], min_area: int, *, keep_largest: bool) -> npt.NDArray[np.bool_]:
+def _small_parts(
+    on: npt.NDArray[Any], min_area: int, *, keep_largest: bool
+) -> npt.NDArray[np.bool_]:
     _, labels, stats, _ = cv2.connectedComponentsWithStats(on.astype(np.uint8), connectivity=8)
     areas = stats[:, cv2.CC_STAT_AREA].copy()
     areas[0] = 0  # label 0 is what is off

@@ -32,7 +32,9 @@ class PromptConfig:
     method: Method = 'k_most_visible'
     visibility_threshold: float = 0.5  # keypoints less visible are not used
     confidence_threshold: float | None = None  # keypoints scored at or below are not used
-    min_confident: float | None = None  # as in BMP: needs one keypoint scored and visible above this
+    min_confident: float | None = (
+        None  # as in BMP: needs one keypoint scored and visible above this
+    )
     use_box: bool = False  # give the box to SAM as well
     num_negative: int = 0  # negative clicks on the nearest keypoints of neighbours
     crowd_iou: float | None = None  # box IoU above which a person counts as crowded
@@ -40,10 +42,14 @@ class PromptConfig:
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_keypoints <= NUM_COCO:
-            raise ValueError(f'prompt.num_keypoints must be in [1, {NUM_COCO}], got {self.num_keypoints}')
+            raise ValueError(
+                f'prompt.num_keypoints must be in [1, {NUM_COCO}], got {self.num_keypoints}'
+            )
         crowd = self.num_keypoints_in_crowd
         if crowd is not None and not 1 <= crowd <= NUM_COCO:
-            raise ValueError(f'prompt.num_keypoints_in_crowd must be in [1, {NUM_COCO}] or None, got {crowd}')
+            raise ValueError(
+                f'prompt.num_keypoints_in_crowd must be in [1, {NUM_COCO}] or None, got {crowd}'
+            )
         if crowd is not None and self.crowd_iou is None:
             raise ValueError('prompt.num_keypoints_in_crowd acts only when prompt.crowd_iou is set')
         if self.method not in _ORDERS:
@@ -71,12 +77,12 @@ class Prompts:
     @property
     def num_points(self) -> Ints:
         """Clicks per person (N,)."""
-        return (self.labels >= 0).sum(1).astype(np.int32)
+        return np.asarray((self.labels >= 0).sum(1), np.int32)
 
     @property
     def has_box(self) -> npt.NDArray[np.bool_]:
         """People (N,) with a box prompt."""
-        return np.isfinite(self.boxes).all(1)
+        return np.asarray(np.isfinite(self.boxes).all(1))
 
 
 def make_prompts(poses: Poses, others: Poses, config: PromptConfig) -> Prompts:
@@ -137,7 +143,9 @@ def select_keypoints(
     return np.asarray(index[order])
 
 
-def is_crowded(boxes: Floats, other_boxes: Floats, crowd_iou: float | None) -> npt.NDArray[np.bool_]:
+def is_crowded(
+    boxes: Floats, other_boxes: Floats, crowd_iou: float | None
+) -> npt.NDArray[np.bool_]:
     """People (N,) whose box overlaps any other box by more than ``crowd_iou``; None: nobody."""
     if crowd_iou is None or len(boxes) == 0:
         return np.zeros(len(boxes), bool)
@@ -150,7 +158,10 @@ def _choose(poses: Poses, i: int, crowded: bool, config: PromptConfig) -> Order:
     k = slice(NUM_COCO)
     scores, visibility = poses.keypoint_scores[i, k], poses.visibility[i, k]
     floor = config.min_confident
-    if floor is not None and not ((scores > floor) & (visibility > config.visibility_threshold)).any():
+    if (
+        floor is not None
+        and not ((scores > floor) & (visibility > config.visibility_threshold)).any()
+    ):
         return np.zeros(0, np.int64)
     order = select_keypoints(
         poses.keypoints[i, k], scores, visibility, poses.boxes[i],
@@ -183,10 +194,10 @@ def _negative_points(
 
 
 def _pad(positives: list[Floats], negatives: list[Floats]) -> tuple[Floats, Ints]:
-    width = max((len(p) + len(n) for p, n in zip(positives, negatives)), default=0)
+    width = max((len(p) + len(n) for p, n in zip(positives, negatives, strict=True)), default=0)
     points = np.full((len(positives), width, 2), np.nan, np.float32)
     labels = np.full((len(positives), width), -1, np.int32)
-    for i, (p, n) in enumerate(zip(positives, negatives)):
+    for i, (p, n) in enumerate(zip(positives, negatives, strict=True)):
         points[i, : len(p) + len(n)] = np.concatenate([p, n])
         labels[i, : len(p) + len(n)] = [1] * len(p) + [0] * len(n)
     return points, labels

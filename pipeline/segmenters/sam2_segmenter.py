@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..masks import LogitMasks
 from ..precision import wrap_half
-from ..structures import Image, MaskSource, Poses, Segments
+from ..structures import Image, MaskSource, Poses, Segments, size_of
 from .build_sam2 import build_sam2_model
 from .cleanup import clean_logits
 from .prompts import PromptConfig, Prompts, make_prompts
@@ -64,14 +64,16 @@ class PhotoSegmenter:
     def __init__(self, segmenter: Sam2Segmenter, image: Image) -> None:
         self.segmenter = segmenter
         self.image = image
-        self.shape: tuple[int, int] = (image.shape[0], image.shape[1])
+        self.shape = size_of(image)
 
     @cached_property
     def embedding(self) -> ImageEmbedding:
         """Features of the photo; computed once, and not at all when nobody is found."""
         model = self.segmenter.model
         image = self.image[..., ::-1] if self.segmenter.channel_order == 'bgr' else self.image
-        pixels = preprocess_images([np.ascontiguousarray(image)], int(model.image_size), model.device)
+        pixels = preprocess_images(
+            [np.ascontiguousarray(image)], int(model.image_size), model.device
+        )
         return embed_images(model, pixels)
 
     def __call__(self, poses: Poses, others: Poses) -> Segments:
@@ -84,7 +86,7 @@ class PhotoSegmenter:
             for rows in _batches(prompts, self.segmenter.batch_size):
                 logits, quality = self._decode(prompts, rows)
                 scores[rows] = quality.float().cpu().numpy()
-                for row, low_res in zip(rows.tolist(), logits):
+                for row, low_res in zip(rows.tolist(), logits, strict=True):
                     places[row] = self._crop(low_res)
         masks = LogitMasks.from_crops(height, width, places)
         sources = np.full(len(poses), MaskSource.SAM, np.int32)

@@ -47,7 +47,9 @@ def _pixel_range(first: int, last: int, cells: int, pixels: int) -> tuple[int, i
 
 def _weights(start: int, stop: int, cells: int, pixels: int, like: Tensor) -> Tensor:
     """(stop - start, cells) bilinear weights, two per row."""
-    centre = (torch.arange(start, stop, device=like.device, dtype=torch.float32) + 0.5) * (cells / pixels) - 0.5
+    centre = (torch.arange(start, stop, device=like.device, dtype=torch.float32) + 0.5) * (
+        cells / pixels
+    ) - 0.5
     centre = centre.clamp(0, cells - 1)
     low = centre.floor().long()
     high = (low + 1).clamp(max=cells - 1)

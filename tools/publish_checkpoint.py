@@ -1,0 +1,82 @@
+"""Turn a training checkpoint into an embedded one: weights only, float16, listed in the manifest.
+
+python tools/publish_checkpoint.py work_dirs/detector/best.pth rtmdet-ins_compact
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+MAX_BYTES = 16 * 2**20
+
+
+def parse_args() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else '')
+    parser.add_argument('checkpoint', type=Path, help='file written by training')
+    parser.add_argument('name', help='name in the manifest, and of the file in checkpoints/')
+    parser.add_argument('--licence', default='Apache-2.0')
+    parser.add_argument('--source', default='trained by this project; see the model card')
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Convert, write and list one file."""
+    args = parse_args()
+    import torch
+
+    from pipeline.checkpoints import FOLDER, MANIFEST, read_manifest, sha256_of
+
+    content = torch.load(args.checkpoint, map_location='cpu', weights_only=True)
+    key = 'model' if 'model' in content else 'state_dict'
+    slim: dict[str, Any] = {key: {k: _half(v) for k, v in content[key].items()}}
+    if key == 'state_dict':
+        slim['meta'] = {'dataset_meta': _plain(content['meta'].get('dataset_meta', {}))}
+    target = FOLDER / f'{args.name}{args.checkpoint.suffix}'
+    partial = target.with_suffix('.partial')
+    torch.save(slim, partial)
+    size = partial.stat().st_size
+    if size > MAX_BYTES:
+        partial.unlink()
+        raise SystemExit(
+            f'{args.name}: {size} bytes, more than the {MAX_BYTES} that may be embedded'
+        )
+    os.replace(partial, target)
+    entries = read_manifest()
+    entries[args.name] = {
+        'file': target.name,
+        'embedded': True,
+        'size': size,
+        'sha256': sha256_of(target),
+        'licence': args.licence,
+        'source': args.source,
+    }
+    MANIFEST.write_text(json.dumps({'files': entries}, indent=2) + '\n')
+    sys.stdout.write(
+        f'{target.name}: {size / 2**20:.2f} MiB, sha256 {entries[args.name]["sha256"]}\n'
+    )
+
+
+def _half(value: Any) -> Any:
+    return value.half() if value.is_floating_point() else value
+
+
+def _plain(value: Any) -> Any:
+    """Arrays, sets and tuples as lists, so that the file needs no class but torch's own."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [_plain(v) for v in value]
+    return value.tolist() if hasattr(value, 'tolist') else value
+
+
+if __name__ == '__main__':
+    main()
