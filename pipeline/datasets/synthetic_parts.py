@@ -1,0 +1,51 @@
+"""Numbers of the parts of a synthetic person, as written to the part map of its canvas."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Part(IntEnum):
+    """What a sample of a figure shows; the right limb follows the left one."""
+
+    TORSO = 1
+    PELVIS = 2
+    NECK = 3
+    HEAD = 4
+    HAIR = 5
+    HAT = 6
+    BAG = 7
+    EAR_LEFT = 8
+    EAR_RIGHT = 9
+    UPPER_ARM_LEFT = 10
+    UPPER_ARM_RIGHT = 11
+    FOREARM_LEFT = 12
+    FOREARM_RIGHT = 13
+    HAND_LEFT = 14
+    HAND_RIGHT = 15
+    THIGH_LEFT = 16
+    THIGH_RIGHT = 17
+    SHIN_LEFT = 18
+    SHIN_RIGHT = 19
+    FOOT_LEFT = 20
+    FOOT_RIGHT = 21
+    # Things drawn with a person that are not part of it, such as a seat.
+    PROP = 255
+
+    def of_side(self, side: int) -> Part:
+        """The part itself for side 0 (left), its right twin for side 1."""
+        return Part(self + side)
+
+
+# Parts that may show at each COCO keypoint that is in plain view.
+OWN_PARTS: tuple[tuple[Part, ...], ...] = (
+    (Part.HEAD,), (Part.HEAD,), (Part.HEAD,), (Part.EAR_LEFT,), (Part.EAR_RIGHT,),
+    (Part.TORSO, Part.UPPER_ARM_LEFT), (Part.TORSO, Part.UPPER_ARM_RIGHT),
+    (Part.UPPER_ARM_LEFT, Part.FOREARM_LEFT), (Part.UPPER_ARM_RIGHT, Part.FOREARM_RIGHT),
+    (Part.FOREARM_LEFT, Part.HAND_LEFT), (Part.FOREARM_RIGHT, Part.HAND_RIGHT),
+    (Part.TORSO, Part.PELVIS, Part.THIGH_LEFT), (Part.TORSO, Part.PELVIS, Part.THIGH_RIGHT),
+    (Part.THIGH_LEFT, Part.SHIN_LEFT), (Part.THIGH_RIGHT, Part.SHIN_RIGHT),
+    (Part.SHIN_LEFT, Part.FOOT_LEFT), (Part.SHIN_RIGHT, Part.FOOT_RIGHT),
+)  # fmt: skip
+# Of these, the parts of the trunk: they say nothing about which side of the body is seen.
+TRUNK = (Part.TORSO, Part.PELVIS)

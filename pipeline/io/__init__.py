@@ -1,0 +1,1 @@
+"""Io of the pipeline."""

@@ -1,0 +1,254 @@
+"""People on a photo: box, mask and skeleton of a person in one colour, told apart in crowds.
+
+A pure function of image and people: no file, no model. Legend: N people, K keypoints, H x W image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ..keypoints import COCO_SKELETON
+from ..structures import Floats, Image, People
+from .labels import draw_labels
+from .palette import Colours, distinct_colours
+
+_Colour = tuple[int, int, int]
+
+_DARK: _Colour = (24, 24, 28)
+_WHITE: _Colour = (255, 255, 255)
+_SEEN = 0.5  # a point of lower visibility is drawn as hidden
+_SHIFT = 4  # OpenCV coordinates are integers; this many bits of them are a fraction
+_ONE = 1 << _SHIFT
+
+
+@dataclass(frozen=True)
+class DrawStyle:
+    """What is drawn, and how."""
+
+    show_boxes: bool = True
+    show_masks: bool = True
+    show_skeletons: bool = True
+    show_labels: bool = True  # instance score beside the box, left out where there is no room
+    alpha: float = 0.38  # opacity of the masks, in [0, 1]
+    keypoint_threshold: float = 0.3  # keypoints with a lower score or presence are left out
+
+    def __post_init__(self) -> None:
+        for name in ('alpha', 'keypoint_threshold'):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise ValueError(f'DrawStyle.{name} must be in [0, 1], got {value}')
+
+
+DEFAULT_STYLE = DrawStyle()
+
+
+@dataclass(frozen=True)
+class _Widths:
+    """Line widths in px for one person in one image; a limb may be a fraction of a pixel wide."""
+
+    limb: float
+    rim: float  # dark line on either side of a limb
+    contour: int
+    box: int
+    zoom: int  # skeletons of small people are drawn enlarged, then shrunk
+
+
+def draw_people(image: Image, people: People, style: DrawStyle = DEFAULT_STYLE) -> Image:
+    """Copy of ``image`` with everybody in ``people`` on it.
+
+    A person has one colour, clearly different from those of his neighbours; the same people
+    always get the same colours. Line widths follow the sizes of person and image. A hollow dot
+    is a keypoint that is there but hidden (visibility below 0.5). Small people are drawn last.
+
+    Args:
+        image: (H, W, 3) uint8 RGB; left as it is.
+        people: N people of this image; 0 people give an unchanged copy.
+        style: what to draw.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        ValueError: ``image`` is no RGB uint8 image, or not of the size that ``people`` belong to.
+    """
+    _check(image, people)
+    canvas = np.ascontiguousarray(image).copy()
+    colours = distinct_colours(people.boxes)
+    widths = [_widths(box, people.image_shape) for box in people.boxes]
+    order = _large_first(people.boxes)
+    if style.show_masks:
+        for i in order:
+            _draw_mask(canvas, people, i, colours, widths[i], style.alpha)
+    if style.show_boxes:
+        for i in order:
+            _draw_box(canvas, people.boxes[i], _rgb(colours[i]), widths[i].box)
+    shown = _shown(people, style.keypoint_threshold)
+    if style.show_skeletons:
+        for i in order:
+            _draw_skeleton(canvas, people, i, shown[i], _light(colours[i]), widths[i])
+    if style.show_labels:
+        draw_labels(canvas, people, shown, colours)
+    return canvas
+
+
+def _check(image: Image, people: People) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(
+            f'image must be (H, W, 3) uint8 RGB, got {image.dtype} of shape {image.shape}'
+        )
+    if image.shape[:2] != people.image_shape:
+        raise ValueError(
+            f'image is {image.shape[:2]} (H, W), but the people were found in one of '
+            f'{people.image_shape}; draw on the image that was given to the pipeline'
+        )
+
+
+def _widths(box: Floats, image_shape: tuple[int, int]) -> _Widths:
+    longest = max(image_shape)
+    size = float(np.sqrt(np.prod(np.maximum(box[2:] - box[:2], 0))))
+    limb = float(np.clip(size * 0.022, 0.8, max(2, longest / 260)))
+    return _Widths(
+        limb=limb,
+        rim=limb * 0.4,
+        contour=int(np.clip(round(size / 150), 1, max(1, longest / 600))),
+        box=max(1, round(longest / 1100)),
+        zoom=4 if size < 200 else 2 if size < 500 else 1,
+    )
+
+
+def _large_first(boxes: Floats) -> list[int]:
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    return [int(i) for i in np.argsort(-areas, kind='stable')]
+
+
+def _shown(people: People, threshold: float) -> npt.NDArray[np.bool_]:
+    """Keypoints (N, K) worth drawing."""
+    # Far outside, fixed-point coordinates of OpenCV would overflow.
+    height, width = people.image_shape
+    low, high = np.array([-width, -height]), np.array([2 * width, 2 * height])
+    near = ((people.keypoints > low) & (people.keypoints < high)).all(axis=-1)
+    confident = (people.keypoint_scores >= threshold) & (people.presence >= threshold)
+    return np.asarray(near & confident, np.bool_)
+
+
+def _draw_mask(
+    canvas: Image, people: People, i: int, colours: Colours, widths: _Widths, alpha: float
+) -> None:
+    crop = people.masks.crops[i]
+    if crop.size == 0:
+        return
+    window = people.masks.window(i)
+    region = canvas[window]
+    flat = np.full_like(region, colours[i])
+    tinted = cv2.addWeighted(region, 1 - alpha, flat, alpha, 0)
+    bitmap = crop.astype(np.uint8)
+    cv2.copyTo(tinted, bitmap, region)
+    # Along the pixels of the mask itself, so that a neighbour's rim beside it stays visible.
+    contours, _ = cv2.findContours(np.pad(bitmap, 1), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    corner = (window[1].start - 1, window[0].start - 1)
+    cv2.drawContours(
+        canvas, contours, -1, _rgb(colours[i]), widths.contour, cv2.LINE_AA, offset=corner
+    )
+
+
+def _draw_box(canvas: Image, box: Floats, colour: _Colour, width: int) -> None:
+    height, full_width = canvas.shape[:2]
+    corners = np.clip(np.round(box), 0, [full_width - 1, height - 1, full_width - 1, height - 1])
+    left, top, right, bottom = (int(v) for v in corners)
+    cv2.rectangle(canvas, (left, top), (right, bottom), colour, width)
+
+
+def _draw_skeleton(
+    canvas: Image,
+    people: People,
+    i: int,
+    shown: npt.NDArray[np.bool_],
+    colour: _Colour,
+    widths: _Widths,
+) -> None:
+    window = _window(people.keypoints[i][shown], people.image_shape, 4 * widths.limb + 2)
+    if window is None:
+        return
+    zoom, region = widths.zoom, canvas[window]
+    # Enlarged by repeating pixels and shrunk by averaging them: what is not drawn on stays as is.
+    large = region.repeat(zoom, axis=0).repeat(zoom, axis=1) if zoom > 1 else region
+    # Pixel centres are at integers on both sides.
+    corner = np.array([window[1].start, window[0].start])
+    points = (people.keypoints[i] - corner + 0.5) * zoom - 0.5
+    pen = _Pen(large, colour, widths.limb * zoom, widths.rim * zoom)
+    pen.limbs([(points[a], points[b]) for a, b in _bones(shown)])
+    seen = people.visibility[i] >= _SEEN
+    for k in np.flatnonzero(shown):
+        pen.dot(points[k], hollow=not seen[k])
+    if zoom > 1:
+        size = (region.shape[1], region.shape[0])
+        region[:] = cv2.resize(large, size, interpolation=cv2.INTER_AREA)
+
+
+def _window(
+    points: Floats, image_shape: tuple[int, int], margin: float
+) -> tuple[slice, slice] | None:
+    """Rows and columns of the image around ``points``, or None where there is nothing."""
+    if len(points) == 0:
+        return None
+    height, width = image_shape
+    low = np.clip(np.floor(points.min(0) - margin), 0, [width, height]).astype(int)
+    high = np.clip(np.ceil(points.max(0) + margin), 0, [width, height]).astype(int)
+    if (high <= low).any():
+        return None
+    return slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0]))
+
+
+def _bones(shown: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    for a, b in COCO_SKELETON:
+        if max(a, b) < len(shown) and shown[a] and shown[b]:
+            yield a, b
+
+
+@dataclass(frozen=True)
+class _Pen:
+    """Draws limbs and dots in one colour with a dark rim; all lengths in px of ``canvas``."""
+
+    canvas: Image
+    colour: _Colour
+    limb: float
+    rim: float
+
+    def limbs(self, ends: list[tuple[Floats, Floats]]) -> None:
+        # All rims first, so that no rim cuts through a limb of the same person.
+        for colour, width in ((_DARK, self.limb + 2 * self.rim), (self.colour, self.limb)):
+            for start, end in ends:
+                thickness = max(1, round(width))
+                cv2.line(
+                    self.canvas, _fixed(start), _fixed(end), colour, thickness, cv2.LINE_AA, _SHIFT
+                )
+
+    def dot(self, point: Floats, *, hollow: bool) -> None:
+        radius = max(self.limb * 1.1, 1.0)
+        self._disc(point, radius + self.rim, _DARK)
+        self._disc(point, radius, self.colour if hollow else _WHITE)
+        self._disc(point, radius * 0.62, _DARK if hollow else self.colour)
+
+    def _disc(self, point: Floats, radius: float, colour: _Colour) -> None:
+        fixed = round(radius * _ONE)
+        cv2.circle(self.canvas, _fixed(point), fixed, colour, -1, cv2.LINE_AA, _SHIFT)
+
+
+def _fixed(point: Floats) -> tuple[int, int]:
+    x, y = (point.astype(np.float64) * _ONE).round().astype(int).tolist()
+    return x, y
+
+
+def _rgb(colour: npt.NDArray[np.uint8]) -> _Colour:
+    r, g, b = colour.tolist()
+    return r, g, b
+
+
+def _light(colour: npt.NDArray[np.uint8]) -> _Colour:
+    """Lighter shade, so that a skeleton shows on the mask of the same person."""
+    return _rgb((colour + (255 - colour.astype(float)) * 0.25).astype(np.uint8))

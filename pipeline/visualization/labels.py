@@ -1,0 +1,133 @@
+"""Score labels, put where they hide neither a face nor another label."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as PilImage
+from PIL import ImageDraw, ImageFont
+
+from ..keypoints import COCO_NAMES
+from ..structures import Floats, Image, People
+from .palette import Colours, oklab
+
+_HEAD = [COCO_NAMES.index(n) for n in ('nose', 'left_eye', 'right_eye', 'left_ear', 'right_ear')]
+_PAD = 2
+_MAX_SHARE = 0.35  # of the person's box; a larger label would hide more than it says
+_OVERLAP_ALLOWED = 0.1  # of a label
+
+
+def draw_labels(
+    canvas: Image, people: People, shown: npt.NDArray[np.bool_], colours: Colours
+) -> None:
+    """Write the instance score of each person on ``canvas``, best score first.
+
+    A label is left out where every place would hide a face or another label, or where the person
+    is too small for it.
+
+    Args:
+        canvas: (H, W, 3) uint8 RGB, changed in place.
+        people: N people.
+        shown: (N, K) keypoints that are trusted.
+        colours: (N, 3) RGB of each person.
+    """
+    faces = face_boxes(people, shown)
+    taken: Floats = np.zeros((0, 4), np.float32)
+    for i in np.argsort(-people.scores, kind='stable').tolist():
+        text = f'{people.scores[i]:.2f}'
+        font = _font(_font_size(people.boxes[i], people.image_shape))
+        size = _text_size(font, text)
+        place = _place(people.boxes[i], size, people.image_shape, faces, taken)
+        if place is not None:
+            taken = np.concatenate([taken, place[None]])
+            _write(canvas, place, text, font, colours[i])
+
+
+def face_boxes(people: People, shown: npt.NDArray[np.bool_]) -> Floats:
+    """Boxes (N, 4) xyxy px around the faces.
+
+    Around the trusted points of the head, or, when there is none, the upper middle of the box.
+    """
+    boxes = people.boxes
+    width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    middle = (boxes[:, 0] + boxes[:, 2]) / 2
+    half = np.minimum(width * 0.25, height * 0.12)
+    guess = np.stack([middle - half, boxes[:, 1], middle + half, boxes[:, 1] + 2 * half], axis=1)
+    for i, row in enumerate(shown):
+        points = people.keypoints[i, _HEAD][row[_HEAD]]
+        if len(points):
+            low, high = points.min(0), points.max(0)
+            margin = max(float((high - low).max()) * 0.5, float(half[i]) * 0.5)
+            guess[i] = np.concatenate([low - margin, high + margin])
+    return np.asarray(guess, np.float32)
+
+
+def _font_size(box: Floats, image_shape: tuple[int, int]) -> int:
+    person = float(np.sqrt(np.prod(np.maximum(box[2:] - box[:2], 0))))
+    largest = max(13.0, max(image_shape) / 70)
+    return int(np.clip(person / 9, 10, largest))
+
+
+@lru_cache(maxsize=64)
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def _text_size(font: ImageFont.FreeTypeFont | ImageFont.ImageFont, text: str) -> tuple[int, int]:
+    left, top, right, bottom = font.getbbox(text)
+    return round(right - left) + 2 * _PAD + 1, round(bottom - top) + 2 * _PAD
+
+
+def _place(
+    box: Floats,
+    size: tuple[int, int],
+    image_shape: tuple[int, int],
+    faces: Floats,
+    taken: Floats,
+) -> Floats | None:
+    """Best free place for a label of ``size`` (w, h), xyxy px inside the image, or None."""
+    height, width = image_shape
+    w, h = size
+    area = float(np.prod(box[2:] - box[:2]))
+    if w > width or h > height or w * h > _MAX_SHARE * area:
+        return None
+    places = _candidates(box, w, h)
+    places = np.clip(places, 0, [width - w, height - h])
+    rows = np.concatenate([places, places + np.array(size)], axis=1).astype(np.float32)
+    hidden = _overlaps(rows, np.concatenate([faces, taken])).max(axis=1, initial=0) / (w * h)
+    free = np.flatnonzero(hidden <= _OVERLAP_ALLOWED)
+    return rows[free[0]] if len(free) else None
+
+
+def _candidates(box: Floats, w: int, h: int) -> npt.NDArray[np.int64]:
+    """Top-left corners (M, 2), best first: above the box, then in it at the foot, then under it."""
+    left, top, right, bottom = np.round(box).astype(int).tolist()
+    middle = (left + right - w) // 2
+    columns = (left, right - w, middle)
+    rows = (top - h, bottom - h, bottom, (top + bottom - h) // 2, top)
+    return np.array([(x, y) for y in rows for x in columns], np.int64)
+
+
+def _overlaps(first: Floats, second: Floats) -> Floats:
+    """Shared areas (N, M) of boxes xyxy."""
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    return np.asarray(np.prod(np.maximum(high - low, 0), axis=-1), np.float32)
+
+
+def _write(
+    canvas: Image,
+    place: Floats,
+    text: str,
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    colour: npt.NDArray[np.uint8],
+) -> None:
+    left, top, right, bottom = place.astype(int).tolist()
+    dark_text = oklab(colour[None])[0, 0] > 0.62
+    tile = PilImage.new('RGB', (right - left, bottom - top), tuple(colour.tolist()))
+    x, y, *_ = font.getbbox(text)
+    ink = (0, 0, 0) if dark_text else (255, 255, 255)
+    ImageDraw.Draw(tile).text((_PAD - x, _PAD - y), text, fill=ink, font=font)
+    canvas[top:bottom, left:right] = np.asarray(tile)
