@@ -32,7 +32,7 @@ def build_pipeline(resolved: ResolvedConfig) -> BuiltPipeline:
     device = pick_device(settings.runtime.device)
     stages = (settings.detector, settings.pose, settings.segmenter)
     configs = [find_model_config(stage.config, resolved.path) for stage in stages]
-    weights = [find_weights(stage.checkpoint) if stage.checkpoint else None for stage in stages]
+    weights = [_weights(stage.checkpoint, resolved.path) for stage in stages]
     paths = [w.path if w else None for w in weights]
     loop = PersonPipeline(
         _detector(settings, configs[0], paths[0], device),
@@ -41,6 +41,10 @@ def build_pipeline(resolved: ResolvedConfig) -> BuiltPipeline:
         settings.loop,
     )
     return BuiltPipeline(loop, tuple(w for w in weights if w), device)
+
+
+def _weights(name: str | None, beside: Path) -> Weights | None:
+    return find_weights(name, beside) if name else None
 
 
 def pick_device(device: str) -> str:

@@ -41,19 +41,25 @@ def download_folder() -> Path:
     return Path(os.environ.get('BMP_CHECKPOINTS', FOLDER / 'downloads'))
 
 
-def find_weights(name: str | Path) -> Weights:
+def find_weights(name: str | Path, beside: Path | None = None) -> Weights:
     """The file behind a manifest name or a path, with its sha256.
+
+    Args:
+        name: Manifest name; else a path: absolute, beside the config that names it, or from the
+            working directory, in this order.
+        beside: The config that names it.
 
     Raises:
         CheckpointError: unknown name, absent file, or a checksum that differs from the manifest.
     """
     entry = read_manifest().get(str(name))
     if entry is None:
-        path = Path(name)
-        if not path.is_file():
-            known = ', '.join(sorted(read_manifest()))
-            raise CheckpointError(f'no weights {str(name)!r}: neither a file nor one of: {known}')
-        return Weights(path.name, path, sha256_of(path))
+        folders = [Path(), *([beside.resolve().parent] if beside else [])]
+        for folder in reversed(folders):
+            if (folder / name).is_file():
+                return Weights(Path(name).name, folder / name, sha256_of(folder / name))
+        known = ', '.join(sorted(read_manifest()))
+        raise CheckpointError(f'no weights {str(name)!r}: neither a file nor one of: {known}')
     path = FOLDER / entry['file'] if entry.get('embedded') else download_folder() / entry['file']
     if not path.is_file():
         raise CheckpointError(_absent(str(name), entry, path))

@@ -71,5 +71,5 @@ def test_a_users_config_inherits_and_finds_models_beside_it(tmp_path: Path) -> N
     resolved = load_config(mine)
     assert find_model_config(resolved.settings.detector.config, mine) == str(tmp_path / 'det.py')
     assert find_model_config('compact/rtmdet-ins_compact.py', mine).startswith(str(CONFIG_FOLDER))
-    with pytest.raises(ConfigError, match="no model config 'absent.py'"):
+    with pytest.raises(ConfigError, match=r"no model config 'absent\.py'"):
         find_model_config('absent.py', mine)

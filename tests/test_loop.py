@@ -41,8 +41,8 @@ def truth() -> People:
     scores = np.linspace(0.9, 0.5, n).astype(np.float32)
     return People(
         masks.boxes, scores, masks, points.astype(np.float32), all_ones, all_ones,
-        inside.astype(np.float32), masks, ones, np.zeros(n, np.int32), np.full((n, 17), -1, np.int32), masks.boxes,
-        np.ones(n, np.int32), scores,
+        inside.astype(np.float32), masks, ones, np.zeros(n, np.int32),
+        np.full((n, 17), -1, np.int32), masks.boxes, np.ones(n, np.int32), scores,
     )  # fmt: skip
 
 

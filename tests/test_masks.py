@@ -56,7 +56,7 @@ def test_rows_are_selected_and_joined() -> None:
 
 
 def test_masks_of_other_images_are_refused() -> None:
-    with pytest.raises(ValueError, match='31x23.*5x4'):
+    with pytest.raises(ValueError, match=r'31x23.*5x4'):
         Masks.empty(*SHAPE).concat(Masks.empty(4, 5))
 
 
