@@ -156,6 +156,19 @@ class Masks(_Crops):
         full[self.window(i)] = self.crops[i]
         return full
 
+    def cut(self, i: int, window: tuple[slice, slice]) -> Bitmap:
+        """The part of mask ``i`` inside a window (rows, columns with start and stop), bool."""
+        result = np.zeros([w.stop - w.start for w in window], bool)
+        inner, outer = [], []
+        for mine, asked in zip(self.window(i), window, strict=True):
+            start, stop = max(mine.start, asked.start), min(mine.stop, asked.stop)
+            if start >= stop:
+                return result
+            inner.append(slice(start - mine.start, stop - mine.start))
+            outer.append(slice(start - asked.start, stop - asked.start))
+        result[tuple(outer)] = self.crops[i][tuple(inner)]
+        return result
+
     def union(self) -> Bitmap:
         """Pixels covered by any mask, (H, W) bool."""
         full = np.zeros((self.height, self.width), bool)

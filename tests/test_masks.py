@@ -55,6 +55,14 @@ def test_rows_are_selected_and_joined() -> None:
     assert len(masks.select(np.zeros(0, int))) == 0
 
 
+@pytest.mark.parametrize('window', [(0, 23, 0, 31), (6, 9, 8, 30), (0, 5, 0, 7), (22, 23, 30, 31)])
+def test_a_part_of_a_mask_is_cut_out(window: tuple[int, int, int, int]) -> None:
+    masks = Masks.from_dense(list(dense_cases().values()), SHAPE)
+    rows, cols = slice(*window[:2]), slice(*window[2:])
+    for i in range(len(masks)):
+        assert (masks.cut(i, (rows, cols)) == masks.dense(i)[rows, cols]).all()
+
+
 def test_masks_of_other_images_are_refused() -> None:
     with pytest.raises(ValueError, match=r'31x23.*5x4'):
         Masks.empty(*SHAPE).concat(Masks.empty(4, 5))

@@ -13,6 +13,7 @@ from pipeline.checkpoints import CheckpointError, load_state
 from pipeline.config import CONFIG_FOLDER, load_config
 from pipeline.detectors.mmdet_detector import build_mmdet_detector
 from pipeline.masks import Masks
+from pipeline.poses import mmpose_estimator
 from pipeline.poses.mmpose_estimator import build_mmpose_estimator
 from pipeline.segmenters.prompts import PromptConfig
 from pipeline.segmenters.sam2_segmenter import build_sam2_segmenter
@@ -108,6 +109,29 @@ def test_any_top_down_model_gives_17_keypoints(
     # A random network has near ties between far peaks; rounding may flip one or two of them.
     moved = np.abs(one.keypoints[0] - found.keypoints[3]).max(1) > 0.5
     assert precision != 'fp32' or moved.sum() <= 2
+
+
+@pytest.mark.parametrize(
+    'box', [[300, 200, 340, 290], [0, 0, 30, 20], [590, 400, 640, 480], [5, 5, 635, 90]]
+)
+def test_the_window_of_a_person_changes_no_pixel_of_the_crop(box: list[float]) -> None:
+    photo = np.random.default_rng(0).integers(0, 255, (480, 640, 3)).astype(np.uint8)
+    estimator = build_mmpose_estimator(str(COMPACT / 'vitpose_compact.py'), None)
+    mask = np.zeros((480, 640), bool)
+    mask[int(box[1]) : int(box[3]), int(box[0]) : int(box[2]) - 9] = True
+    person = Detections(
+        np.array([box], np.float32), np.ones(1, np.float32), Masks.from_dense([mask], (480, 640))
+    )
+
+    def crop(window: tuple[slice, slice]) -> np.ndarray:
+        from pipeline.openmmlab import scope_of
+
+        with scope_of('mmpose'):
+            return np.asarray(estimator._sample(photo, person, 0, window)['inputs'])
+
+    small = mmpose_estimator._window(person.boxes[0], (480, 640))
+    whole = (slice(0, 480), slice(0, 640))
+    np.testing.assert_array_equal(crop(small), crop(whole))
 
 
 def test_nobody_in_is_nobody_out(image: np.ndarray) -> None:

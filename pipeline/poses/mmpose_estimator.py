@@ -13,9 +13,16 @@ from ..openmmlab import build_model, read_model_config, scope_of
 from ..precision import wrap_half
 from ..structures import Detections, Image, Poses, size_of
 
+Window = tuple[slice, slice]  # rows, columns
+
 if TYPE_CHECKING:
     from mmengine.config import Config
     from torch import nn
+
+
+# Half side of the part of the photo that a person's crop is cut from, in longer box sides. MMPose
+# pads boxes by 1.25 and widens them to the input's aspect ratio: 0.84 at 3:4, 1.25 at 1:2.
+REACH = 1.5
 
 
 class MMPoseEstimator:
@@ -69,25 +76,34 @@ class MMPoseEstimator:
 
         rows = range(start, min(stop, len(detections)))
         with scope_of('mmpose'), torch.inference_mode():
-            batch = pseudo_collate([self._sample(image_bgr, detections, i) for i in rows])
-            samples = self.model.test_step(batch)  # type: ignore[operator]
+            windows = [_window(detections.boxes[i], size_of(image_bgr)) for i in rows]
+            samples = [
+                self._sample(image_bgr, detections, i, window)
+                for i, window in zip(rows, windows, strict=True)
+            ]
+            samples = self.model.test_step(pseudo_collate(samples))  # type: ignore[operator]
         found = [sample.pred_instances for sample in samples]
-        points, scores = _column(found, 'keypoints'), _column(found, 'keypoint_scores')
+        offsets = np.array([(cols.start, rows.start) for rows, cols in windows], np.float32)
+        points = _column(found, 'keypoints') + offsets[:, None]
+        scores = _column(found, 'keypoint_scores')
         presence = _column(found, 'keypoints_probs') if 'keypoints_probs' in found[0] else scores
         visible = _column(found, 'keypoints_visible') if 'keypoints_visible' in found[0] else scores
         return points, scores.clip(0, 1), presence.clip(0, 1), visible.clip(0, 1)
 
-    def _sample(self, image_bgr: Any, detections: Detections, i: int) -> Any:
+    def _sample(self, image_bgr: Any, detections: Detections, i: int, window: Window) -> Any:
+        """Packed input of one person, from the window: dimming a whole photo per person is slow."""
+        rows, cols = window
+        corner = np.array([cols.start, rows.start] * 2, np.float32)
         info = {
             **self.dataset_meta,
-            'img': image_bgr,
+            'img': image_bgr[window],
             'img_id': 0,
             'img_path': '',
-            'bbox': detections.boxes[i : i + 1],
+            'bbox': detections.boxes[i : i + 1] - corner,
             'bbox_score': detections.box_scores[i : i + 1],
         }
         if self.mask_conditioning and detections.detector_masks.crops[i].any():
-            info['mask'] = detections.detector_masks.dense(i)
+            info['mask'] = detections.detector_masks.cut(i, window)
         return self.transforms(info)
 
 
@@ -152,6 +168,15 @@ def _check_coco_first(meta: dict[str, Any], config: str) -> None:
             f'{config}: the first {NUM_COCO} keypoints of this model are {first}, but the loop '
             f'needs those of COCO: {COCO_NAMES}'
         )
+
+
+def _window(box: Any, shape: tuple[int, int]) -> Window:
+    """Part of the image that the crop of a box can reach."""
+    centre, reach = (box[:2] + box[2:]) / 2, REACH * max(*(box[2:] - box[:2]), 1)
+    low = np.maximum(np.floor(centre - reach), 0).astype(int)
+    high = np.minimum(np.ceil(centre + reach), shape[::-1]).astype(int)
+    low = np.minimum(low, high - 1)  # a box outside the image still gets a pixel
+    return slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0]))
 
 
 def _column(found: list[Any], name: str) -> Any:
