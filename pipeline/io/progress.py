@@ -1,0 +1,113 @@
+"""Progress of a run: a bar with ETA on a terminal, lines of log elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+logger = logging.getLogger(__name__)
+LOG_INTERVAL_S = 2.0
+
+
+class Reporter(Protocol):
+    """Hears about a run."""
+
+    def start(self, total: int) -> None:
+        """``total`` photos are going to be run."""
+
+    def photo(self, name: str, text: str) -> None:
+        """One photo is done or has failed."""
+
+    def message(self, text: str) -> None:
+        """Something that the user should read."""
+
+    def stop(self) -> None:
+        """No photo follows."""
+
+
+class TerminalReporter:
+    """A bar that stays in its place; messages scroll above it."""
+
+    def __init__(self, console: Console) -> None:
+        self._bar = Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn('ETA'),
+            TimeRemainingColumn(),
+            TextColumn('{task.description}', markup=False),
+            console=console,
+        )
+        self._task = self._bar.add_task('', total=None)
+
+    def start(self, total: int) -> None:
+        """Show the bar."""
+        self._bar.update(self._task, total=total)
+        self._bar.start()
+
+    def photo(self, name: str, text: str) -> None:
+        """Move the bar."""
+        self._bar.update(self._task, advance=1, description=f'{name}: {text}')
+
+    def message(self, text: str) -> None:
+        """Print above the bar."""
+        self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def stop(self) -> None:
+        """Leave the bar as it is."""
+        self._bar.stop()
+
+
+class LogReporter:
+    """Lines of log; at most one every `LOG_INTERVAL_S` about photos, and one about the last."""
+
+    def __init__(self, interval_s: float = LOG_INTERVAL_S) -> None:
+        self._interval_s = interval_s
+        self._total = self._number = 0
+        self._started = self._spoke = 0.0
+
+    def start(self, total: int) -> None:
+        """Log the number of photos."""
+        self._total, self._started = total, time.monotonic()
+        logger.info('%d photos', total)
+
+    def photo(self, name: str, text: str) -> None:
+        """Log the photo with the time that is left."""
+        self._number += 1
+        now = time.monotonic()
+        if now - self._spoke < self._interval_s and self._number < self._total:
+            return
+        self._spoke = now
+        left = (now - self._started) / self._number * (self._total - self._number)
+        logger.info('[%d/%d] ETA %s %s: %s', self._number, self._total, clock(left), name, text)
+
+    def message(self, text: str) -> None:
+        """Log it."""
+        logger.warning('%s', text)
+
+    def stop(self) -> None:
+        """Nothing to do."""
+
+
+def make_reporter() -> Reporter:
+    """A bar on stderr if that is a terminal, else log lines."""
+    console = Console(stderr=True)
+    return TerminalReporter(console) if console.is_terminal else LogReporter()
+
+
+def clock(seconds: float) -> str:
+    """Time as h:mm:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f'{hours}:{minutes:02}:{rest:02}'

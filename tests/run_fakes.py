@@ -1,0 +1,131 @@
+"""A pipeline without models, people made up from numbers, and what tests of runs share."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+
+from pipeline.io.inputs import find_photos
+from pipeline.io.run import OUTPUTS, RunOptions, RunReport, run_photos
+from pipeline.masks import Masks
+from pipeline.structures import People
+from pipeline.timing import StageTimer
+
+PHOTOS = {'1.jpg': 50, '1.png': 60, 'a/1.jpg': 70, 'b/1.jpg': 80}
+
+
+def make_people(number: int, height: int = 40, width: int = 60, seed: int = 0) -> People:
+    """``number`` people with random, awkward float32 numbers and masks that share no pixel."""
+    rng = np.random.default_rng(seed)
+    owners = rng.integers(0, number + 1, (height, width))
+    masks = Masks.from_dense([owners == i + 1 for i in range(number)], (height, width))
+    # One overlapping set with an empty mask in it, as detectors give them.
+    found = Masks.from_dense(
+        [
+            np.zeros((height, width)) if i == 0 else rng.random((height, width)) > 0.5
+            for i in range(number)
+        ],
+        (height, width),
+    )
+
+    def unit(*shape: int) -> np.ndarray:
+        return rng.random((number, *shape), np.float32)
+
+    corners = np.sort(rng.random((number, 2, 2)), axis=1) * [width, height]
+    return People(
+        boxes=corners.reshape(number, 4).astype(np.float32),
+        box_scores=unit(),
+        detector_masks=found,
+        keypoints=unit(17, 2) * np.float32(1 / 3) * width,
+        keypoint_scores=unit(17),
+        presence=unit(17),
+        visibility=unit(17),
+        masks=masks,
+        mask_scores=unit(),
+        mask_sources=rng.integers(0, 3, number).astype(np.int32),
+        prompts=np.where(np.arange(17) < 3, rng.permutation(17), -1)[None]
+        .repeat(number, 0)
+        .astype(np.int32),
+        detector_boxes=corners.reshape(number, 4).astype(np.float32) / 3,
+        rounds=rng.integers(1, 3, number).astype(np.int32),
+        scores=unit(),
+    )
+
+
+class FakePipeline:
+    """Three people per photo, made up from its pixels; remembers what it was asked."""
+
+    def __init__(self, config_text: str = 'a = 1\n', seconds: float = 0.0) -> None:
+        self.config_text = config_text
+        self.weights = {'net': 'abc'}
+        self.device = 'cpu'
+        self.precision = 'fp32'
+        self.note = 'a note'
+        self.load_seconds = 0.5
+        self.seconds = seconds
+        self.calls: list[np.ndarray] = []
+        self.boxes: list[np.ndarray | None] = []
+
+    def __call__(
+        self, image: np.ndarray, boxes: np.ndarray | None = None, timer: StageTimer | None = None
+    ) -> People:
+        self.calls.append(image)
+        self.boxes.append(boxes)
+        if (image == 13).all():
+            raise RuntimeError('no luck')
+        with (timer or StageTimer())('detect'):
+            time.sleep(self.seconds)
+        number = 3 if boxes is None else len(boxes)
+        return make_people(number, *image.shape[:2], seed=int(image[0, 0, 0]))
+
+
+def save_photo(path: Path, value: int = 100, size: tuple[int, int] = (60, 40)) -> Path:
+    """A one-coloured photo (``value`` 13 makes `FakePipeline` fail)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    PIL.Image.new('RGB', size, (value,) * 3).save(path, lossless=True)
+    return path
+
+
+def save_photos(folder: Path) -> Path:
+    """The photos of `PHOTOS`."""
+    for name, value in PHOTOS.items():
+        save_photo(folder / name, value)
+    return folder
+
+
+def run(
+    folder: Path, out: Path, pipeline: FakePipeline | None = None, **options: Any
+) -> tuple[RunReport, FakePipeline]:
+    """Runs a fake pipeline over a folder."""
+    pipeline = pipeline or FakePipeline()
+    found = find_photos([str(folder)], exclude=out)
+    save = frozenset(options.pop('save', OUTPUTS))
+    report = run_photos(
+        pipeline, found.photos, RunOptions(out, save, **options), failures=found.failures
+    )
+    return report, pipeline
+
+
+def contents(out: Path, *but: str) -> dict[str, bytes]:
+    """All files of a run, without what tells the time."""
+    left_out = {'run.json', '.lock', *but}
+    files = (p for p in out.rglob('*') if p.is_file() and p.name not in left_out)
+    return {p.relative_to(out).as_posix(): p.read_bytes() for p in files}
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, 'the run does not get on'
+        time.sleep(0.01)
+
+
+def done_records(out: Path) -> int:
+    return len([p for p in (out / 'predictions').rglob('*.json') if not p.name.startswith('.')])

@@ -1,0 +1,308 @@
+"""Every kind of picture file is read the same way, or refused with a reason."""
+
+from __future__ import annotations
+
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from pipeline.io.images import FORMATS, ImageReadError, image_from_pil, read_image
+
+RED, GREEN, BLUE, YELLOW = (250, 10, 10), (10, 250, 10), (10, 10, 250), (250, 250, 10)
+
+
+def corners(width: int = 48, height: int = 32) -> np.ndarray:
+    """Red, green / blue, yellow."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[: height // 2, : width // 2], image[: height // 2, width // 2 :] = RED, GREEN
+    image[height // 2 :, : width // 2], image[height // 2 :, width // 2 :] = BLUE, YELLOW
+    return image
+
+
+def same(image: np.ndarray, expected: np.ndarray, tolerance: int = 0) -> None:
+    assert image.dtype == np.uint8
+    assert image.shape == expected.shape
+    assert image.flags['C_CONTIGUOUS'] and image.flags['WRITEABLE']
+    # Lossy formats smear the borders between the fields.
+    away = np.ones(image.shape[:2], bool)
+    if tolerance:
+        height, width = away.shape
+        away[height // 2 - 8 : height // 2 + 8] = away[:, width // 2 - 8 : width // 2 + 8] = False
+    assert np.abs(image.astype(int) - expected)[away].max() <= tolerance
+
+
+PLAIN = {
+    'png': {},
+    'bmp': {},
+    'tif': {},
+    'tif deflate': {'compression': 'tiff_deflate'},
+    'ppm': {},
+    'webp': {'lossless': True},
+    'webp lossy': {'quality': 95},
+    'jpg': {'quality': 95},
+    'jpg progressive': {'quality': 95, 'progressive': True},
+    'jp2': {'irreversible': False},
+    'JPG': {'quality': 95},
+    'gif': {},
+}
+LOSSY = ('webp lossy', 'jpg', 'jpg progressive', 'JPG')
+
+
+@pytest.mark.parametrize('kind', PLAIN)
+def test_formats(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f'photo.{kind.split()[0]}'
+    PIL.Image.fromarray(corners()).save(path, **PLAIN[kind])
+    same(read_image(path), corners(), 14 if kind in LOSSY else 0)
+
+
+@pytest.mark.parametrize('kind', ['jpg', 'png', 'webp', 'tif', 'tif deflate'])
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_exif_orientation(kind: str, orientation: int, tmp_path: Path) -> None:
+    """Stored as a camera that is held in one of eight ways would store the upright scene."""
+    to_stored: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.swapaxes(0, 1),
+        6: lambda a: np.rot90(a, 1),
+        7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+        8: lambda a: np.rot90(a, -1),
+    }
+    stored = PIL.Image.fromarray(np.ascontiguousarray(to_stored[orientation](corners())))
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f'photo.{kind.split()[0]}'
+    stored.save(path, exif=exif, **(PLAIN[kind] | ({'lossless': True} if kind == 'webp' else {})))
+    same(read_image(path), corners(), 14 if kind == 'jpg' else 0)
+
+
+def test_broken_exif_costs_only_the_orientation(tmp_path: Path) -> None:
+    path = tmp_path / 'photo.png'
+    PIL.Image.fromarray(corners()).save(path, exif=b'Exif\0\0MM\0*\0\0\0\x08\xff\xff\0\0')
+    same(read_image(path), corners())
+
+
+def grey16(folder: Path) -> Path:
+    values = np.array([[0, 255, 256], [32768, 65280, 65535]], np.uint16)
+    PIL.Image.fromarray(values).save(folder / 'x.png')
+    return folder / 'x.png'
+
+
+def grey16_tiff(folder: Path) -> Path:
+    values = np.array([[0, 255, 256], [32768, 65280, 65535]], np.uint16)
+    PIL.Image.fromarray(values).save(folder / 'x.tif')
+    return folder / 'x.tif'
+
+
+def grey16_pgm(folder: Path) -> Path:
+    values = np.array([[0, 255, 256], [32768, 65280, 65535]], '>u2')
+    (folder / 'x.pgm').write_bytes(b'P5 3 2 65535\n' + values.tobytes())
+    return folder / 'x.pgm'
+
+
+def rgb16(folder: Path) -> Path:
+    import cv2
+
+    values = np.array([[0, 255, 256], [32768, 65280, 65535]], np.uint16)
+    assert cv2.imwrite(str(folder / 'x.png'), np.stack([values] * 3, axis=2))
+    return folder / 'x.png'
+
+
+@pytest.mark.parametrize('make', [grey16, grey16_tiff, grey16_pgm, rgb16])
+def test_16_bit_is_scaled(make: Callable[[Path], Path], tmp_path: Path) -> None:
+    expected = np.array([[0, 0, 1], [128, 255, 255]], np.uint8)[:, :, None].repeat(3, 2)
+    same(read_image(make(tmp_path)), expected)
+
+
+@pytest.mark.parametrize(
+    ('mode', 'value', 'kind', 'expected'),
+    [
+        pytest.param('L', 77, 'png', (77, 77, 77), id='grey'),
+        pytest.param('L', 77, 'jpg', (77, 77, 77), id='grey jpeg'),
+        pytest.param('1', 1, 'png', (255, 255, 255), id='one bit'),
+        pytest.param('LA', (77, 255), 'png', (77, 77, 77), id='grey, opaque'),
+        pytest.param('LA', (77, 0), 'png', (255, 255, 255), id='grey, transparent'),
+        pytest.param('RGBA', (200, 100, 0, 255), 'png', (200, 100, 0), id='opaque'),
+        pytest.param('RGBA', (200, 100, 0, 0), 'png', (255, 255, 255), id='transparent'),
+        pytest.param('RGBA', (200, 100, 0, 51), 'png', (244, 224, 204), id='a fifth of it'),
+        pytest.param('RGBA', (200, 100, 0, 0), 'webp', (255, 255, 255), id='transparent webp'),
+        pytest.param('CMYK', (0, 255, 255, 0), 'tif', (255, 0, 0), id='cmyk'),
+        pytest.param('CMYK', (0, 255, 255, 0), 'jpg', (254, 0, 0), id='cmyk jpeg'),
+        pytest.param('YCbCr', (76, 85, 255), 'jpg', (254, 0, 0), id='YCbCr'),
+    ],
+)
+def test_modes(
+    mode: str, value: object, kind: str, expected: tuple[int, ...], tmp_path: Path
+) -> None:
+    path = tmp_path / f'photo.{kind}'
+    options = {'lossless': True} if kind == 'webp' else {}
+    PIL.Image.new(mode, (8, 4), value).save(path, **options)  # type: ignore[arg-type]
+    image = read_image(path)
+    assert image.shape == (4, 8, 3)
+    assert np.abs(image.astype(int) - expected).max() <= 1
+
+
+def test_palettes(tmp_path: Path) -> None:
+    picture = PIL.Image.fromarray(corners()).quantize(4)
+    picture.save(tmp_path / 'plain.png')
+    same(read_image(tmp_path / 'plain.png'), corners())
+    # Per-entry transparency, as in small web graphics.
+    picture.save(tmp_path / 'clear.png', transparency=bytes(4))
+    assert (read_image(tmp_path / 'clear.png') == 255).all()
+
+
+def test_colour_key(tmp_path: Path) -> None:
+    PIL.Image.fromarray(corners()).save(tmp_path / 'key.png', transparency=RED)
+    image = read_image(tmp_path / 'key.png')
+    assert image[0, 0].tolist() == [255, 255, 255]
+    assert image[0, -1].tolist() == list(GREEN)
+
+
+@pytest.mark.parametrize('kind', ['gif', 'webp', 'png', 'tif', 'mpo'])
+def test_first_frame(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f'film.{kind}'
+    frames = [PIL.Image.fromarray(corners()), PIL.Image.new('RGB', (48, 32), BLUE)]
+    options = {'lossless': True} if kind == 'webp' else {}
+    frames[0].save(path, save_all=True, append_images=frames[1:], **options)
+    same(read_image(path), corners(), 14 if kind == 'mpo' else 0)
+
+
+def test_pillow_images_follow_the_same_rules() -> None:
+    same(image_from_pil(PIL.Image.fromarray(corners())), corners())
+    premultiplied = PIL.Image.new('RGBA', (3, 2), (9, 9, 9, 0)).convert('RGBa')
+    assert (image_from_pil(premultiplied) == 255).all()
+    assert (image_from_pil(PIL.Image.new('La', (3, 2))) == 255).all()
+    with pytest.raises(ValueError, match='float'):
+        image_from_pil(PIL.Image.new('F', (3, 2)))
+
+
+def cut(kind: str, share: float = 0.5) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        noise = np.random.default_rng(0).integers(0, 255, (80, 80, 3), np.uint8)
+        buffer = BytesIO()
+        PIL.Image.fromarray(noise).save(buffer, kind)
+        data = buffer.getvalue()
+        path = folder / f'cut.{kind}'
+        path.write_bytes(data[: int(len(data) * share)])
+        return path
+
+    return make
+
+
+def bytes_file(name: str, data: bytes) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        (folder / name).write_bytes(data)
+        return folder / name
+
+    return make
+
+
+def float_tiff(folder: Path) -> Path:
+    PIL.Image.new('F', (4, 4), 0.5).save(folder / 'float.tif')
+    return folder / 'float.tif'
+
+
+def wide_integers(folder: Path) -> Path:
+    PIL.Image.new('I', (4, 4), 1 << 20).save(folder / 'wide.tif')
+    return folder / 'wide.tif'
+
+
+def postscript(folder: Path) -> Path:
+    PIL.Image.new('RGB', (4, 4)).save(folder / 'x.eps')
+    return folder / 'x.eps'
+
+
+def a_folder(folder: Path) -> Path:
+    (folder / 'x.jpg').mkdir()
+    return folder / 'x.jpg'
+
+
+@pytest.mark.parametrize(
+    ('make', 'reason'),
+    [
+        pytest.param(cut('jpeg'), 'damaged', id='half a jpeg'),
+        pytest.param(cut('jpeg', 0.95), 'damaged', id='most of a jpeg'),
+        pytest.param(cut('png'), 'damaged', id='half a png'),
+        pytest.param(cut('webp'), 'damaged', id='half a webp'),
+        pytest.param(cut('gif'), 'damaged', id='half a gif'),
+        pytest.param(cut('bmp'), 'damaged', id='half a bmp'),
+        pytest.param(cut('tiff'), 'damaged|not a picture', id='half a tiff'),
+        pytest.param(bytes_file('x.jpg', b''), r'empty \(0 bytes\)', id='zero bytes'),
+        pytest.param(bytes_file('x.jpg', b'hello\n' * 99), 'not a picture', id='text'),
+        pytest.param(
+            bytes_file('x.png', b'\x89PNG\r\n\x1a\n'), 'damaged|not a pic', id='head only'
+        ),
+        pytest.param(lambda folder: folder / 'none.jpg', 'no such file', id='missing'),
+        pytest.param(a_folder, 'is a directory', id='directory'),
+        pytest.param(float_tiff, 'float pixels', id='float'),
+        pytest.param(wide_integers, 'do not fit 16 bits', id='32 bit'),
+        pytest.param(postscript, 'not a picture in a known format', id='eps'),
+    ],
+)
+def test_refused(make: Callable[[Path], Path], reason: str, tmp_path: Path) -> None:
+    path = make(tmp_path)
+    with pytest.raises(ImageReadError, match=reason) as caught:
+        read_image(path)
+    assert caught.value.path == str(path)
+    assert caught.value.reason and caught.value.next_step
+    assert str(caught.value).startswith(f'{path}: ')
+
+
+def test_size_limit(tmp_path: Path) -> None:
+    path = tmp_path / 'big.png'
+    header = b'IHDR' + struct.pack('>IIBBBBB', 15_000, 14_000, 8, 2, 0, 0, 0)
+    chunk = struct.pack('>I', 13) + header + struct.pack('>I', zlib.crc32(header))
+    path.write_bytes(b'\x89PNG\r\n\x1a\n' + chunk + struct.pack('>I', 9) + b'IDAT' + bytes(9))
+    with pytest.raises(ImageReadError, match=r'15000 x 14000 pixels, more than 200,000,000'):
+        read_image(path)
+    small = tmp_path / 'small.png'
+    PIL.Image.new('L', (10, 11)).save(small)
+    assert read_image(small, max_pixels=110).shape == (11, 10, 3)
+    with pytest.raises(ImageReadError, match='more than 109'):
+        read_image(small, max_pixels=109)
+
+
+def test_pictures_beyond_pillows_own_limit_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PIL.Image, 'MAX_IMAGE_PIXELS', 50)
+    PIL.Image.fromarray(corners()).save(tmp_path / 'x.png')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        same(read_image(tmp_path / 'x.png'), corners())
+    assert PIL.Image.MAX_IMAGE_PIXELS == 50
+
+
+def test_threads_do_not_disturb_each_other(tmp_path: Path) -> None:
+    PIL.Image.fromarray(corners()).save(tmp_path / 'x.png')
+    before = PIL.Image.MAX_IMAGE_PIXELS
+    errors: list[Exception] = []
+
+    def read() -> None:
+        try:
+            for _ in range(20):
+                read_image(tmp_path / 'x.png')
+        except ValueError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert PIL.Image.MAX_IMAGE_PIXELS == before
+
+
+def test_known_formats() -> None:
+    PIL.Image.init()
+    assert [f for f in FORMATS if f not in PIL.Image.OPEN] in ([], ['AVIF'])

@@ -1,0 +1,189 @@
+"""Resume: what is done stays done, what is outdated is done again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.io import run as run_module
+from pipeline.structures import People
+
+from .run_fakes import (
+    FakePipeline,
+    contents,
+    done_records,
+    run,
+    save_photo,
+    save_photos,
+    wait_for,
+)
+
+# pycocotools 2.0.11 with NumPy 2.
+pytestmark = pytest.mark.filterwarnings('ignore:__array__ implementation:DeprecationWarning')
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def plain_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing has its own tests."""
+    monkeypatch.setattr(People, 'draw', lambda self, image: image)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return save_photos(tmp_path / 'photos')
+
+
+# Resume
+
+
+def test_done_photos_are_skipped(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / 'out'
+    run(photos, out)
+    before = contents(out)
+    report, pipeline = run(photos, out)
+    assert (report.computed, report.resumed, report.people) == (0, 4, 12)
+    assert pipeline.calls == []
+    assert contents(out) == before
+    report, pipeline = run(photos, out, resume=False)
+    assert (report.computed, len(pipeline.calls)) == (4, 4)
+    assert contents(out) == before
+
+
+def change_pixels(photos: Path) -> None:
+    save_photo(photos / '1.png', 99)
+
+
+def damage_record(photos: Path) -> None:
+    (photos.parent / 'out' / 'predictions' / '1.png.json').write_text('{"half')
+
+
+@pytest.mark.parametrize(
+    ('change', 'pipeline', 'computed', 'said'),
+    [
+        pytest.param(change_pixels, FakePipeline(), 1, 'other photo', id='photo'),
+        pytest.param(damage_record, FakePipeline(), 1, 'other content', id='record'),
+        pytest.param(lambda _: None, FakePipeline('a = 2\n'), 4, 'other config', id='config'),
+    ],
+)
+def test_outdated_photos_are_computed_again(
+    change: Callable[[Path], None],
+    pipeline: FakePipeline,
+    computed: int,
+    said: str,
+    photos: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    out = tmp_path / 'out'
+    run(photos, out)
+    change(photos)
+    report, _ = run(photos, out, pipeline, save=['json'])
+    assert (report.computed, report.redone, report.resumed) == (computed, computed, 4 - computed)
+    assert caplog.text.count(said) == 1
+    # What was drawn from the old record is gone, or a later run would take it for done.
+    assert not (out / 'visualizations' / '1.png.jpg').exists()
+    assert (out / 'visualizations' / '1.jpg.jpg').exists() == (computed == 1)
+
+
+@pytest.mark.parametrize('what', ['weights', 'precision', 'version'])
+def test_other_settings_are_noticed(
+    what: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(photos, tmp_path / 'out')
+    pipeline = FakePipeline()
+    if what == 'weights':
+        pipeline.weights = {'net': 'abd'}
+    elif what == 'precision':
+        pipeline.precision = 'bf16'
+    else:
+        monkeypatch.setattr(run_module, '__version__', '99')
+    assert run(photos, tmp_path / 'out', pipeline)[0].computed == 4
+
+
+def test_missing_files_are_made_from_the_records(photos: Path, tmp_path: Path) -> None:
+    run(photos, tmp_path / 'all')
+    out = tmp_path / 'out'
+    run(photos, out, save=['json'])
+    report, pipeline = run(photos, out)
+    assert (report.resumed, pipeline.calls) == (4, [])
+    assert contents(out) == contents(tmp_path / 'all')
+
+
+def test_changed_time_stamps_do_not_matter(photos: Path, tmp_path: Path) -> None:
+    run(photos, tmp_path / 'out')
+    os.utime(photos / '1.png', (0, 0))
+    assert run(photos, tmp_path / 'out')[0].resumed == 4
+
+
+def test_ctrl_c(photos: Path, tmp_path: Path) -> None:
+    class Interrupted(FakePipeline):
+        def __call__(self, image: np.ndarray, *args: Any) -> People:  # type: ignore[override]
+            if len(self.calls) == 2:
+                raise KeyboardInterrupt
+            return super().__call__(image, *args)
+
+    out = tmp_path / 'out'
+    report, _ = run(photos, out, Interrupted())
+    assert (report.interrupted, report.exit_code, report.computed) == (True, 130, 2)
+    images = json.loads((out / 'coco_images.json').read_text())['images']
+    assert [i['file_name'] for i in images] == ['1.jpg', '1.png']
+    assert json.loads((out / 'run.json').read_text())['interrupted'] is True
+    assert run(photos, out)[0].resumed == 2
+    run(photos, tmp_path / 'whole')
+    assert contents(out) == contents(tmp_path / 'whole')
+
+
+FAKE_RUN = """
+import sys
+from pathlib import Path
+from pipeline.io.inputs import find_photos
+from pipeline.io.run import OUTPUTS, RunOptions, run_photos
+from pipeline.structures import People
+from tests.run_fakes import FakePipeline
+People.draw = lambda self, image: image
+photos = find_photos([sys.argv[1]]).photos
+options = RunOptions(Path(sys.argv[2]), frozenset(OUTPUTS))
+report = run_photos(FakePipeline(seconds=float(sys.argv[3])), photos, options)
+print(report.computed, report.resumed)
+"""
+
+
+def fake_process(photos: Path, out: Path, seconds: float) -> subprocess.Popen[str]:
+    command = [sys.executable, '-c', FAKE_RUN, str(photos), str(out), str(seconds)]
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_killed_and_resumed(tmp_path: Path) -> None:
+    """SIGKILL half-way, twice; in the end every file is as if nothing had happened."""
+    folder, out = tmp_path / 'in', tmp_path / 'out'
+    for i in range(12):
+        save_photo(folder / f'{i % 3}' / f'{i}.png', 20 + i)
+    for done in (3, 6):
+        process = fake_process(folder, out, 0.1)
+        wait_for(lambda: done_records(out) >= done, process, 60)  # noqa: B023 - called at once
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        assert done <= done_records(out) < 12
+    assert not (out / 'coco_results.json').exists()
+    before = done_records(out)
+    (out / 'predictions' / '2').mkdir(exist_ok=True)
+    (out / 'predictions' / '2' / '.8.png.json.part').write_text('half')  # killed while writing
+    process = fake_process(folder, out, 0)
+    assert process.communicate()[0].split() == [str(12 - before), str(before)]
+    run(folder, tmp_path / 'whole')
+    assert contents(out) == contents(tmp_path / 'whole')

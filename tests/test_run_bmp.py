@@ -1,0 +1,298 @@
+"""The command line, with a fake pipeline and with the real one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+import pytest
+
+import run_bmp
+from pipeline.io.command import Request, run_request
+from pipeline.io.progress import LogReporter
+from pipeline.io.run import OUTPUTS
+from pipeline.structures import People
+
+from .run_fakes import (
+    FakePipeline,
+    contents,
+    done_records,
+    save_photos,
+    wait_for,
+)
+
+# pycocotools 2.0.11 with NumPy 2.
+pytestmark = pytest.mark.filterwarnings('ignore:__array__ implementation:DeprecationWarning')
+
+ROOT = Path(__file__).parents[1]
+TOOL = ROOT / 'tools' / 'run_bmp.py'
+
+
+@pytest.fixture(autouse=True)
+def plain_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing has its own tests."""
+    monkeypatch.setattr(People, 'draw', lambda self, image: image)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return save_photos(tmp_path / 'photos')
+
+
+# Command line
+
+
+def request(tmp_path: Path, *inputs: Path | str, **options: Any) -> Request:
+    values = {'config': 'fake', 'save': ('json',), 'out_dir': tmp_path / 'out', **options}
+    return Request(tuple(map(str, inputs)), **values)
+
+
+def test_request(photos: Path, tmp_path: Path) -> None:
+    seen = []
+
+    def load(config: str, cfg_options: Any) -> FakePipeline:
+        seen.append((config, cfg_options))
+        return FakePipeline()
+
+    boxes = tmp_path / 'boxes.json'
+    boxes.write_text(json.dumps({'a/1.jpg': [[1, 1, 9, 9]]}))
+    ids = tmp_path / 'ids.json'
+    ids.write_text(json.dumps({'images': [{'id': 5, 'file_name': 'a/1.jpg'}]}))
+    wish = request(
+        tmp_path, photos, boxes=boxes, coco_ids=ids, cfg_options={'x': 1}, save=('coco',)
+    )
+    report = run_request(wish, load=load, reporter=LogReporter())
+    assert seen == [('fake', {'x': 1})]
+    assert (report.computed, report.people) == (4, 10)
+    rows = json.loads((tmp_path / 'out' / 'coco_results.json').read_text())
+    assert [r['image_id'] for r in rows] == [5]
+
+
+def test_default_folder() -> None:
+    assert Request((), 'configs/mine.py', ()).folder == Path('outputs/mine')
+    assert Request((), 'bmp_compact', ()).folder == Path('outputs/bmp_compact')
+
+
+def test_no_photo_loads_no_models(tmp_path: Path) -> None:
+    def load(*_: Any) -> FakePipeline:
+        raise AssertionError
+
+    (tmp_path / 'empty').mkdir()
+    report = run_request(request(tmp_path, tmp_path / 'empty'), load=load, reporter=LogReporter())
+    assert report.exit_code == 1
+    (failure,) = json.loads((tmp_path / 'out' / 'failures.json').read_text())
+    assert 'no picture in this directory' in failure['message']
+
+
+def test_own_results_are_no_inputs(photos: Path, tmp_path: Path) -> None:
+    wish = request(tmp_path, photos, out_dir=photos / 'out', save=('overlay', 'masks'))
+    for resumed in (0, 4):
+        report = run_request(wish, load=lambda *_: FakePipeline(), reporter=LogReporter())
+        assert (report.photos, report.resumed) == (4, resumed)
+
+
+def test_demo(tmp_path: Path) -> None:
+    wish = request(tmp_path, demo=True)
+    report = run_request(wish, load=lambda *_: FakePipeline(), reporter=LogReporter())
+    assert report.failures == []
+    available = {'grace_hopper.jpg', 'astronaut.png', 'synthetic_crowd.png'}
+    done = {p.name.removesuffix('.json') for p in (tmp_path / 'out' / 'predictions').iterdir()}
+    assert done == available and report.computed == 3
+
+
+@pytest.fixture
+def fake_models(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """The command line in this process, with a fake in place of the models."""
+    seen: list[Any] = []
+
+    def load(config: str, cfg_options: Any) -> FakePipeline:
+        seen.append((config, cfg_options))
+        return FakePipeline()
+
+    monkeypatch.setattr(run_bmp, 'load', load)
+    yield seen
+
+
+def test_main(
+    photos: Path, tmp_path: Path, fake_models: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(photos), '--out-dir', str(tmp_path / 'out'), '--save', 'csv', 'masks']
+    settings = ['--device', 'cpu', '--precision', 'bf16', '--max-rounds', 'none', '--no-refine']
+    assert run_bmp.main([*arguments, *settings]) == 0
+    assert fake_models == [
+        ('bmp_compact', {
+            'loop.max_rounds': None, 'runtime.device': 'cpu', 'runtime.precision': 'bf16',
+            'loop.refine': False,
+        }),
+    ]  # fmt: skip
+    printed = capsys.readouterr().out
+    for word in ('photos', 'computed', 'people', 'detect', 'read', 'write', 'total', 'results: '):
+        assert word in printed
+    command = json.loads((tmp_path / 'out' / 'run.json').read_text())['command']
+    assert command == ['run_bmp.py', *arguments, *settings]
+    (photos / 'bad.jpg').write_text('x')
+    assert run_bmp.main(arguments) == 1
+    assert '1 inputs failed' in capsys.readouterr().out
+
+
+def test_defaults_leave_the_config_alone(
+    photos: Path, tmp_path: Path, fake_models: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_bmp.main([str(photos)]) == 0
+    assert fake_models == [('bmp_compact', {})]
+    top = set(os.listdir(tmp_path / 'outputs' / 'bmp_compact'))
+    assert {'predictions', 'visualizations', 'coco_results.json', 'coco_images.json'} <= top
+    assert not top & {'masks', 'people.csv', 'mmpose'}
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'reason'),
+    [
+        ([], 'give at least one INPUT'),
+        (['x', '--save', 'pdf'], "'pdf'"),
+        (['x', '--precision', 'int8'], "'int8'"),
+        (['x', '--max-rounds', '0'], 'neither a number from 1 nor none'),
+        (['x', '--max-rounds', 'many'], 'neither a number from 1 nor none'),
+        (['--cfg-options', 'a=1', 'photos'], 'put INPUT before the options'),
+        (['x', '--unknown'], '--unknown'),
+    ],
+)
+def test_wrong_arguments(
+    arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run_bmp.main(arguments)
+    assert caught.value.code == 2
+    assert reason in capsys.readouterr().err
+
+
+def test_folder_that_cannot_be_written(
+    photos: Path, fake_models: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for more in ([], ['--demo']):
+        assert run_bmp.main([str(photos), '--out-dir', str(photos / '1.jpg' / 'out'), *more]) == 1
+        assert 'run_bmp.py: error: ' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('option', ['--boxes', '--coco-ids'])
+def test_wrong_files(
+    option: str, photos: Path, fake_models: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ['--out-dir', str(photos.parent / 'out')]
+    assert run_bmp.main([str(photos), option, str(photos / 'none.json'), *out]) == 2
+    assert 'none.json: cannot read' in capsys.readouterr().err
+    assert fake_models == []
+
+
+def test_the_tool_offers_what_the_writers_can() -> None:
+    assert set(run_bmp.OUTPUTS) == set(OUTPUTS)
+
+
+def test_config_options_are_parsed_like_mmengine_does() -> None:
+    pytest.importorskip('mmengine.config', reason='MMEngine is not installed')
+    args = run_bmp.build_parser().parse_args(
+        [
+            'x',
+            '--refine',
+            '--cfg-options',
+            'a.b=1',
+            'c=[1,2]',
+            'd=x',
+            'e=True',
+            'f=a=b',
+            'loop.refine=0',
+        ]
+    )
+    assert run_bmp.config_options(args) == {
+        'a.b': 1, 'c': [1, 2], 'd': 'x', 'e': True, 'f': 'a=b', 'loop.refine': True,
+    }  # fmt: skip
+
+
+def test_help_is_fast() -> None:
+    """Under a second on an idle machine; here only that nothing heavy is imported."""
+    code = (
+        'import sys; sys.argv = ["run_bmp.py", "--help"]\n'
+        'import runpy\n'
+        f'try: runpy.run_path({str(TOOL)!r}, run_name="__main__")\n'
+        'except SystemExit as end: assert end.code == 0\n'
+        'heavy = {"torch", "numpy", "cv2", "mmengine", "mmdet", "mmpose", "PIL", "rich"}\n'
+        'assert not heavy & set(sys.modules), heavy & set(sys.modules)\n'
+    )
+    start = time.perf_counter()
+    run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert '--save' in run.stdout
+    assert time.perf_counter() - start < 5
+
+
+# The real thing
+
+DATA = Path(os.environ.get('BMP_DATA', ROOT.parent / 'shared' / 'data')) / 'dev' / 'images'
+NAMES = ('000000000257.jpg', '000000000459.jpg')
+
+
+@pytest.fixture(scope='module')
+def real_photos() -> list[str]:
+    paths = [DATA / name for name in NAMES]
+    if not all(p.is_file() for p in paths):
+        pytest.skip(f'no photos: {DATA} is absent (set BMP_DATA)')
+    pytest.importorskip('mmdet', reason='MMDetection is not installed')
+    from pipeline.checkpoints import CheckpointError, find_weights
+    from pipeline.config import load_config
+
+    settings = load_config('bmp_compact').settings
+    try:
+        for part in (settings.detector, settings.pose, settings.segmenter):
+            find_weights(str(part.checkpoint))
+    except (CheckpointError, FileNotFoundError) as error:
+        pytest.skip(f'no embedded checkpoints: {error}')
+    return [str(p) for p in paths]
+
+
+def real_process(arguments: list[str]) -> subprocess.Popen[str]:
+    command = [sys.executable, str(TOOL), *arguments, '--device', 'cpu', '--save', *OUTPUTS]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture(scope='module')
+def real_run(real_photos: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp('real') / 'out'
+    process = real_process([*real_photos, '--out-dir', str(out)])
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    return out
+
+
+def test_real_run(real_run: Path) -> None:
+    info = json.loads((real_run / 'run.json').read_text())
+    assert (info['photos'], info['computed'], info['failed']) == (2, 2, 0)
+    assert info['people'] > 0 and len(info['weights_sha256']) == 3
+    assert {'read', 'detect', 'pose', 'segment', 'write'} <= set(info['seconds'])
+    for name in NAMES:
+        with PIL.Image.open(real_run / 'visualizations' / f'{name}.jpg') as drawn:
+            assert drawn.size == PIL.Image.open(DATA / name).size
+
+
+def test_real_run_killed_and_resumed(
+    real_photos: list[str], real_run: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / 'out'
+    process = real_process([*real_photos, '--out-dir', str(out)])
+    wait_for(lambda: done_records(out) >= 1, process, 600)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert done_records(out) == 1
+    process = real_process([*real_photos, '--out-dir', str(out)])
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    assert json.loads((out / 'run.json').read_text())['resumed'] == 1
+    assert contents(out) == contents(real_run)
