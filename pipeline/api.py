@@ -20,7 +20,8 @@ class LoadedPipeline:
     """A pipeline with its models in memory.
 
     Attributes:
-        config_text: the resolved config as Python.
+        config_text: the resolved config as Python; comments at its end carry a hash of each
+            model's own config.
         weights: checkpoint name -> sha256 of the file that was loaded.
         device: where the models run.
         precision: fp32, bf16 or fp16.
@@ -30,7 +31,7 @@ class LoadedPipeline:
 
     def __init__(self, config: ResolvedConfig, built: BuiltPipeline, load_seconds: float) -> None:
         self._run = built.run
-        self.config_text = config.text
+        self.config_text = config.text + ''.join(f'# {line}\n' for line in built.model_configs)
         self.weights = {w.name: w.sha256 for w in built.weights}
         self.device = built.device
         self.precision: str = config.settings.runtime.precision
@@ -86,13 +87,14 @@ def as_image(image: Image | str | Path | Any) -> Image:
         return read_image(Path(image))
     if not isinstance(image, np.ndarray):
         from PIL import Image as PILImage
-        from PIL import ImageOps
+
+        from .io.images import image_from_pil
 
         if not isinstance(image, PILImage.Image):
             raise ValueError(
                 f'an image is an RGB uint8 array, a path or a PIL image, got {type(image).__name__}'
             )
-        return np.array(ImageOps.exif_transpose(image).convert('RGB'))
+        return image_from_pil(image)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(
             f'an image array must be RGB uint8 of shape (H, W, 3), got {image.dtype} {image.shape}'

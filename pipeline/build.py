@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from .checkpoints import Weights, find_weights
 from .config import ConfigError, PipelineConfig, ResolvedConfig, find_model_config
 from .loop import PersonPipeline
+from .openmmlab import Library, read_model_config
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,7 @@ class BuiltPipeline:
 
     run: PersonPipeline
     weights: tuple[Weights, ...]
+    model_configs: tuple[str, ...]  # name and sha256 of each model's own config
     device: str
 
 
@@ -40,7 +44,21 @@ def build_pipeline(resolved: ResolvedConfig) -> BuiltPipeline:
         _segmenter(settings, configs[2], paths[2], device),
         settings.loop,
     )
-    return BuiltPipeline(loop, tuple(w for w in weights if w), device)
+    hashes = tuple(
+        f'{stage.config}: sha256 {_config_hash(path)}'
+        for stage, path in zip(stages, configs, strict=True)
+    )
+    return BuiltPipeline(loop, tuple(w for w in weights if w), hashes, device)
+
+
+def _config_hash(path: str) -> str:
+    """Hash of what a model's config says, its bases included."""
+    if path.endswith('.py'):
+        library: Library = 'mmpose' if path.startswith('mmpose::') else 'mmdet'
+        text = json.dumps(read_model_config(path, library).to_dict(), sort_keys=True, default=str)
+    else:
+        text = Path(path).read_text() if Path(path).is_file() else path
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _weights(name: str | None, beside: Path) -> Weights | None:

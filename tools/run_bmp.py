@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -138,6 +139,8 @@ def run(args: argparse.Namespace, cfg_options: dict[str, Any], command: list[str
         **{name: getattr(args, name) for name in names},
     )
     logging.basicConfig(format='%(message)s')
+    # What torch and the OpenMMLab packages deprecate among themselves is no news to a user.
+    warnings.filterwarnings('ignore', module=r'(torch|mm[a-z]+|sam2|numba)(\.|$)')
     logging.getLogger('pipeline').setLevel(logging.INFO)
     try:
         report = run_request(request, load=load, reporter=make_reporter())

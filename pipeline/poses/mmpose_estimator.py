@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,7 +150,9 @@ def _dataset_meta(config: Config, checkpoint_meta: dict[str, Any]) -> dict[str, 
     from mmpose.datasets.datasets.utils import parse_pose_metainfo
 
     stored = checkpoint_meta.get('dataset_meta')
-    with scope_of('mmpose'):
+    # MMPose warns whenever it finds its own data set file inside its package, as it always does.
+    with scope_of('mmpose'), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
         if stored and 'flip_indices' in stored:
             return dict(stored)
         if stored:
