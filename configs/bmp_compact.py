@@ -15,12 +15,13 @@ segmenter = dict(
     config='compact/sam2.1_hiera_compact.yaml',
     checkpoint='sam2.1_hiera_compact',
     batch_size=16,
+    draw_prompts=True,
     prompt=dict(num_keypoints=3, method='k_most_visible', visibility_threshold=0.5),
 )
 loop = dict(max_rounds=2)
 runtime = dict(
     device='auto',
     precision='fp32',
-    note='bmp_compact: small embedded models; for published accuracy fetch the released weights '
-    'and use --config bmp_v2 (docs/install.md).',
+    note='bmp_compact: small embedded models. For published accuracy: --config bmp_v2 with the '
+    'released weights (see the README).',
 )

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .checkpoints import Weights, find_weights
-from .config import ConfigError, PipelineConfig, ResolvedConfig, find_model_config
+from .config import (
+    ConfigError,
+    DetectorConfig,
+    PipelineConfig,
+    PoseConfig,
+    ResolvedConfig,
+    SegmenterConfig,
+    find_model_config,
+)
 from .loop import PersonPipeline
 from .openmmlab import Library, read_model_config
 
@@ -34,7 +42,11 @@ def build_pipeline(resolved: ResolvedConfig) -> BuiltPipeline:
     """
     settings = resolved.settings
     device = pick_device(settings.runtime.device)
-    stages = (settings.detector, settings.pose, settings.segmenter)
+    stages: tuple[DetectorConfig | PoseConfig | SegmenterConfig, ...] = (
+        settings.detector,
+        settings.pose,
+        settings.segmenter,
+    )
     configs = [find_model_config(stage.config, resolved.path) for stage in stages]
     weights = [_weights(stage.checkpoint, resolved.path) for stage in stages]
     paths = [w.path if w else None for w in weights]
@@ -124,4 +136,5 @@ def _segmenter(settings: PipelineConfig, config: str, weights: Path | None, devi
         channel_order=part.channel_order,
         min_island=part.min_island,
         min_hole=part.min_hole,
+        draw_prompts=part.draw_prompts,
     )

@@ -68,6 +68,7 @@ class SegmenterConfig:
     channel_order: Literal['rgb', 'bgr'] = 'rgb'  # bgr: as the reference feeds it (its B2)
     min_island: int = 0  # px; smaller parts of a mask are removed; 0: off
     min_hole: int = 0  # px; smaller holes are filled; 0: off
+    draw_prompts: bool = False  # also draw the prompts as SAM's mask prompt (bmp_compact)
     prompt: PromptConfig = field(default_factory=PromptConfig)
 
     def __post_init__(self) -> None:

@@ -187,6 +187,17 @@ def test_box_and_negative_prompts_are_taken(image: np.ndarray) -> None:
     assert (segments.mask_scores > 0).all()  # a box alone is a prompt too
 
 
+def test_prompts_can_be_drawn_as_a_mask_prompt_too(image: np.ndarray) -> None:
+    torch.manual_seed(0)
+    plain = build_sam2_segmenter(SAM, None, PromptConfig())
+    drawing = build_sam2_segmenter(SAM, None, PromptConfig(), draw_prompts=True)
+    drawing.model.load_state_dict(plain.model.state_dict())
+    scores = [s(image)(poses(2), poses(0)).mask_scores for s in (plain, drawing)]
+    assert (scores[0] != scores[1]).all()
+    boxed = build_sam2_segmenter(SAM, None, PromptConfig(use_box=True), draw_prompts=True)
+    assert len(boxed(image)(poses(2, visible=0), poses(0))) == 2
+
+
 def test_the_channel_order_is_a_switch(image: np.ndarray) -> None:
     torch.manual_seed(0)
     rgb = build_sam2_segmenter(SAM, None, PromptConfig())

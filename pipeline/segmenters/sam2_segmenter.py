@@ -18,6 +18,7 @@ from .cleanup import clean_logits
 from .prompts import PromptConfig, Prompts, make_prompts
 from .sam2_forward import ImageEmbedding, decode_prompts, embed_images
 from .sam2_preprocess import boxes_to_square, points_to_square, preprocess_images
+from .sam2_prior import prompt_prior
 from .upsample import logit_crop
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Sam2Segmenter:
         channel_order: 'bgr' feeds swapped channels, as the reference does (its B2).
         min_island: px; smaller parts of a mask are removed, 0 is off.
         min_hole: px; smaller holes are filled, 0 is off.
+        draw_prompts: also draw the prompts as SAM's mask prompt; for models trained that way.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Sam2Segmenter:
         channel_order: Literal['rgb', 'bgr'] = 'rgb',
         min_island: int = 0,
         min_hole: int = 0,
+        draw_prompts: bool = False,
     ) -> None:
         self.model = model
         self.prompt = prompt
@@ -52,6 +55,7 @@ class Sam2Segmenter:
         self.channel_order = channel_order
         self.min_island = min_island
         self.min_hole = min_hole
+        self.draw_prompts = draw_prompts
 
     def __call__(self, image: Image) -> PhotoSegmenter:
         """Ready to segment people of an RGB uint8 image (H, W, 3); embeds it when first asked."""
@@ -102,13 +106,18 @@ class PhotoSegmenter:
         if prompts.has_box[rows[0]]:
             given = torch.from_numpy(prompts.boxes[rows]).to(model.device)
             boxes = boxes_to_square(given, self.shape, side)
+        points = points_to_square(points, self.shape, side)
+        drawn = None
+        if self.segmenter.draw_prompts:
+            drawn = prompt_prior(points, labels, side, boxes)
         logits, quality, _ = decode_prompts(
             model,
             self.embedding,
             image_index=0,
-            point_coords=points_to_square(points, self.shape, side),
+            point_coords=points,
             point_labels=labels,
             boxes=boxes,
+            mask_inputs=drawn,
         )
         return logits[:, 0].float(), quality[:, 0]
 
