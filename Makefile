@@ -1,0 +1,67 @@
+# Start with `make demo` or `make test`; both set up the environment first.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help env repair demo test lint format types doctor clean clean-env print-python
+
+# The environment. One that is given from outside (make test BMP_VENV=/path) may be shared between
+# checkouts, so the project is not linked into it: PYTHONPATH below decides which checkout runs.
+ifeq ($(origin BMP_VENV),undefined)
+BMP_VENV := .venv
+SETUP_FLAGS := --editable
+endif
+
+# The interpreter that creates the environment: the first supported one that really starts
+# (version-manager shims exist for versions that are not active).
+ifeq ($(origin PYTHON),undefined)
+PYTHON := $(shell for p in python3 python3.11 python3.12 python3.10; do \
+	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
+	&& { echo $$p; exit; }; done; echo python3)
+endif
+
+PY := $(BMP_VENV)/bin/python
+ARGS ?=
+export PYTHONPATH := $(CURDIR)
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo '  Variables: BMP_VENV=/path (environment), PYTHON=python3.11 (creates it), ARGS="..." (passed on)'
+
+env: ## create or update the environment (first time: about 15 minutes; then instant)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 7))' 2>/dev/null || { echo 'Error: no' \
+		'usable $(PYTHON) found. Install Python 3.10, 3.11 or 3.12 (Debian, Ubuntu: apt-get install' \
+		'python3 python3-venv python3-dev), or name one: make PYTHON=python3.11 demo' >&2; exit 1; }
+	@$(PYTHON) tools/setup_env.py --venv '$(BMP_VENV)' $(SETUP_FLAGS)
+
+repair: ## install all pinned packages again, when the doctor says so
+	rm -f '$(BMP_VENV)/bmp-stamp.json'
+	@$(MAKE) --no-print-directory env
+
+demo: env ## run the whole pipeline on the demo image, results in outputs/demo
+	$(PY) tools/run_bmp.py --demo --out-dir outputs/demo $(ARGS)
+
+test: env ## run the tests (ARGS='-m slow' for the slow ones)
+	$(PY) -m pytest $(ARGS)
+
+lint: env ## check style and format
+	$(PY) -m ruff check $(ARGS) .
+	$(PY) -m ruff format --check .
+
+format: env ## fix style and format where a tool can
+	$(PY) -m ruff check --fix-only .
+	$(PY) -m ruff format .
+
+types: env ## check types (mypy --strict)
+	$(PY) -m mypy --strict pipeline tools $(ARGS)
+
+doctor: ## find what is wrong with the environment and print the cure
+	@if [ -x '$(PY)' ]; then '$(PY)' -m pipeline.doctor $(ARGS); else $(PYTHON) -m pipeline.doctor $(ARGS); fi
+
+clean: ## remove caches and demo results (not the environment, not checkpoints)
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache outputs/demo
+	find pipeline tools tests configs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+clean-env: ## remove .venv
+	rm -rf .venv
+
+print-python:
+	@echo $(PYTHON)
