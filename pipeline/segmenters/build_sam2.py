@@ -1,0 +1,173 @@
+"""Builds a stock SAM 2 model from its YAML config, without Hydra's global state."""
+
+from __future__ import annotations
+
+import importlib.resources
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from pipeline.segmenters.sam2_package import import_sam2
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+    from sam2.modeling.sam2_base import SAM2Base
+
+_CONFIG_FOLDERS = ('configs/sam2.1', 'configs/sam2')
+
+
+@dataclass(frozen=True)
+class DynamicMultimask:
+    """Replaces an unstable single mask by the best of the three multi-mask outputs.
+
+    The defaults are those that the stock builder sets under `apply_postprocessing`.
+
+    Attributes:
+        stability_delta: Stability is the IoU between the mask cut at +delta and at -delta logits.
+        stability_thresh: Stability in [0, 1] under which the single mask is replaced.
+    """
+
+    stability_delta: float = 0.05
+    stability_thresh: float = 0.98
+
+    def __post_init__(self) -> None:
+        if self.stability_delta < 0:
+            raise ValueError(f'stability_delta is {self.stability_delta}, must be 0 or more')
+        if not 0 <= self.stability_thresh <= 1:
+            raise ValueError(f'stability_thresh is {self.stability_thresh}, must be in [0, 1]')
+
+
+STOCK_POSTPROCESSING = DynamicMultimask()
+
+
+def build_sam2_model(
+    config: str | Path,
+    checkpoint: Path | None,
+    device: str,
+    *,
+    dynamic_multimask: DynamicMultimask | None = STOCK_POSTPROCESSING,
+    image_size: int | None = None,
+) -> SAM2Base:
+    """Builds a SAM 2 model in evaluation mode.
+
+    Args:
+        config: Path of a YAML file in the layout of the `sam2` package, or the name of a config
+            inside that package: 'configs/sam2.1/sam2.1_hiera_b+.yaml' or 'sam2.1_hiera_b+'.
+        checkpoint: File with the weights under the key `model` (float16 is cast to float32), or
+            None for random weights.
+        device: Torch device name.
+        dynamic_multimask: None always keeps the single mask.
+        image_size: Replaces the input side of the config in px; a multiple of 32.
+
+    Raises:
+        FileNotFoundError: No such config or checkpoint; lists the names in the package.
+        ValueError: The config names a class outside `sam2`, or the weights do not fit exactly.
+    """
+    import_sam2()
+    from hydra.utils import instantiate
+    from sam2.modeling.sam2_base import SAM2Base
+
+    model_config = load_model_config(config)
+    if dynamic_multimask is not None:
+        extra = model_config.get('sam_mask_decoder_extra_args') or {}
+        model_config.sam_mask_decoder_extra_args = {
+            **extra,
+            'dynamic_multimask_via_stability': True,
+            'dynamic_multimask_stability_delta': dynamic_multimask.stability_delta,
+            'dynamic_multimask_stability_thresh': dynamic_multimask.stability_thresh,
+        }
+    if image_size is not None:
+        if image_size <= 0 or image_size % 32:
+            raise ValueError(f'image_size is {image_size}, must be a positive multiple of 32')
+        model_config.image_size = image_size
+    model = instantiate(model_config, _recursive_=True)
+    if not isinstance(model, SAM2Base):
+        raise ValueError(f'{config} builds a {type(model).__name__}, expected a SAM2Base')
+    if checkpoint is not None:
+        load_weights(model, checkpoint)
+    return model.to(device).eval()
+
+
+def load_model_config(config: str | Path) -> DictConfig:
+    """Reads the `model` section of a config file or of a config in the `sam2` package."""
+    from omegaconf import DictConfig, OmegaConf
+
+    path = Path(config)
+    text = path.read_text() if path.is_file() else _packaged_config(str(config))
+    loaded = OmegaConf.create(text)
+    if not isinstance(loaded, DictConfig) or not isinstance(loaded.get('model'), DictConfig):
+        raise ValueError(f'{config} has no mapping `model` at its top level')
+    OmegaConf.resolve(loaded)
+    for target in _targets(OmegaConf.to_container(loaded.model)):
+        # A config can name any callable; a model file must not run code from elsewhere.
+        if not target.startswith('sam2.'):
+            raise ValueError(f'{config} names the class {target}; only sam2.* can be built')
+    model_config: DictConfig = loaded.model
+    return model_config
+
+
+def load_weights(model: torch.nn.Module, checkpoint: Path) -> None:
+    """Loads the weights under `model` in a checkpoint file; every key and shape must match.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Missing, unexpected or differently shaped weights, all named.
+    """
+    if not checkpoint.is_file():
+        raise FileNotFoundError(f'no SAM 2 weights at {checkpoint}; see checkpoints/README.md')
+    content = torch.load(checkpoint, map_location='cpu', weights_only=True)
+    if not isinstance(content, dict) or not isinstance(content.get('model'), dict):
+        raise ValueError(f'{checkpoint} is no dict with the key `model`')
+    weights: dict[str, Tensor] = content['model']
+    expected = model.state_dict()
+    problems = {
+        'missing': sorted(expected.keys() - weights.keys()),
+        'unexpected': sorted(weights.keys() - expected.keys()),
+        'of another shape': sorted(
+            f'{name} {tuple(weights[name].shape)}, expected {tuple(expected[name].shape)}'
+            for name in expected.keys() & weights.keys()
+            if weights[name].shape != expected[name].shape
+        ),
+    }
+    if any(problems.values()):
+        listing = [f'{kind}: {", ".join(names)}' for kind, names in problems.items() if names]
+        raise ValueError(f'{checkpoint} does not fit the config: {"; ".join(listing)}')
+    cast = {name: value.to(expected[name].dtype) for name, value in weights.items()}
+    model.load_state_dict(cast)
+
+
+def packaged_config_names() -> list[str]:
+    """Names of the image model configs inside the `sam2` package, without folder and suffix."""
+    return sorted(name for folder in _CONFIG_FOLDERS for name in _yaml_names(folder))
+
+
+def _packaged_config(name: str) -> str:
+    """Text of a config of the `sam2` package, found by its path in the package or short name."""
+    import_sam2()
+    root = importlib.resources.files('sam2')
+    for folder in _CONFIG_FOLDERS:
+        for short in _yaml_names(folder):
+            if name in (short, f'{short}.yaml', f'{folder}/{short}.yaml'):
+                return (root / folder / f'{short}.yaml').read_text()
+    raise FileNotFoundError(
+        f'no SAM 2 config {name!r}: neither a file nor one of {", ".join(packaged_config_names())}'
+    )
+
+
+def _yaml_names(folder: str) -> list[str]:
+    import_sam2()
+    entries = (importlib.resources.files('sam2') / folder).iterdir()
+    return [entry.name[: -len('.yaml')] for entry in entries if entry.name.endswith('.yaml')]
+
+
+def _targets(node: object) -> list[str]:
+    """All values of `_target_` in a nested config."""
+    if isinstance(node, list):
+        return [target for item in node for target in _targets(item)]
+    if not isinstance(node, dict):
+        return []
+    own = [str(node['_target_'])] if '_target_' in node else []
+    return own + [target for value in node.values() for target in _targets(value)]

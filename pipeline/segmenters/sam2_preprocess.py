@@ -1,0 +1,74 @@
+"""Between image pixels and the square that a SAM 2 model sees, and back.
+
+SAM 2 resizes every image to S x S pixels without keeping the aspect ratio. A point at x image
+pixels lies at x * S / width in the square; the half pixel of the pixel centre is added inside the
+stock prompt encoder, so none is added here (stock `SAM2Transforms`).
+
+Legend: B images, H x W their size in pixels, S `model.image_size`, N objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def normalize_images(images: Tensor) -> Tensor:
+    """Turns RGB images in [0, 1], float (B, 3, H, W), into ImageNet-normalised ones."""
+    mean = images.new_tensor(IMAGENET_MEAN).view(1, 3, 1, 1)
+    std = images.new_tensor(IMAGENET_STD).view(1, 3, 1, 1)
+    return (images - mean) / std
+
+
+def preprocess_images(
+    images: Sequence[NDArray[np.uint8]], image_size: int, device: torch.device | str = 'cpu'
+) -> Tensor:
+    """Resizes (bilinear, antialiased) and normalises images as the stock predictor does.
+
+    Args:
+        images: RGB images, each uint8 (H, W, 3) of its own size.
+        image_size: S.
+        device: Where the result is computed and lies.
+
+    Returns:
+        float32 (B, 3, S, S).
+    """
+    squares = []
+    for image in images:
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ValueError(
+                f'expected an RGB image, uint8 (H, W, 3), got {image.dtype} {image.shape}'
+            )
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device)
+        pixels = pixels.permute(2, 0, 1)[None].float() / 255.0
+        size = (image_size, image_size)
+        squares.append(F.interpolate(pixels, size, mode='bilinear', antialias=True))
+    if not squares:
+        return torch.zeros((0, 3, image_size, image_size), device=device)
+    return normalize_images(torch.cat(squares))
+
+
+def points_to_square(points: Tensor, image_hw: tuple[int, int], image_size: int) -> Tensor:
+    """Scales points (..., 2), (x, y) in image pixels, into the S x S square."""
+    height, width = image_hw
+    return points / points.new_tensor([width, height]) * image_size
+
+
+def boxes_to_square(boxes: Tensor, image_hw: tuple[int, int], image_size: int) -> Tensor:
+    """Scales xyxy boxes (N, 4) in image pixels into the S x S square."""
+    return points_to_square(boxes.reshape(-1, 2, 2), image_hw, image_size).reshape(-1, 4)
+
+
+def logits_to_image(logits: Tensor, image_hw: tuple[int, int]) -> Tensor:
+    """Resizes low-res mask logits (N, M, h, w) to image pixels, float (N, M, H, W); mask: > 0."""
+    if logits.shape[0] == 0:
+        return logits.new_zeros((0, logits.shape[1], *image_hw))
+    return F.interpolate(logits.float(), image_hw, mode='bilinear', align_corners=False)

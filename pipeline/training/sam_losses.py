@@ -1,0 +1,84 @@
+"""Losses of a promptable segmenter (SAM 2, arXiv 2408.00714, section D.2.2): pure functions.
+
+Legend: N objects, M candidate masks per object, h x w mask size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the four parts, by default those of SAM 2.
+
+    Attributes:
+        focal: Focal loss of the mask.
+        dice: Dice loss of the mask.
+        iou: L1 error of the predicted IoU.
+        object_score: Cross entropy of the object score.
+        focal_alpha: Weight of pixels inside in [0, 1], the others have the rest. 0.25 as in SAM 2
+            makes uncertain pixels background at logit 0; 0.5 is unbiased.
+    """
+
+    focal: float = 20.0
+    dice: float = 1.0
+    iou: float = 1.0
+    object_score: float = 1.0
+    focal_alpha: float = 0.25
+
+
+def focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """Focal loss (arXiv 1708.02002) per mask, (N, M), for targets in [0, 1], (N, M, h, w)."""
+    probability = logits.sigmoid()
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction='none')
+    hardness = (probability - targets).abs() ** gamma
+    balance = alpha * targets + (1 - alpha) * (1 - targets)
+    return (balance * hardness * cross_entropy).mean(dim=(-2, -1))
+
+
+def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """1 - Dice overlap per mask, (N, M), with one pixel of smoothing."""
+    probability = logits.sigmoid()
+    overlap = (probability * targets).sum(dim=(-2, -1))
+    total = probability.sum(dim=(-2, -1)) + targets.sum(dim=(-2, -1))
+    return 1 - (2 * overlap + 1) / (total + 1)
+
+
+def mask_iou(logits: Tensor, targets: Tensor) -> Tensor:
+    """IoU of the masks cut at logit 0 with the targets cut at 0.5, (N, M), 0 for empty unions."""
+    predicted, expected = logits > 0, targets > 0.5
+    union = (predicted | expected).sum(dim=(-2, -1))
+    return (predicted & expected).sum(dim=(-2, -1)) / union.clamp(min=1)
+
+
+def prompt_loss(
+    outputs: tuple[Tensor, Tensor, Tensor],
+    targets: Tensor,
+    present: Tensor,
+    weights: LossWeights,
+) -> Tensor:
+    """Loss of one decoder pass, a scalar.
+
+    Of several candidate masks only the best counts for the mask parts; the IoU head learns from
+    all.
+
+    Args:
+        outputs: Mask logits (N, M, h, w), predicted IoU (N, M), object score logits (N, 1).
+        targets: Masks in [0, 1], (N, 1, h, w).
+        present: 1 where the object exists, (N, 1); the others teach the object score alone.
+        weights: Weights of the parts.
+    """
+    logits, predicted_iou, object_score = outputs
+    targets = targets.expand_as(logits)
+    mask_part = weights.focal * focal_loss(logits, targets, weights.focal_alpha)
+    mask_part = mask_part + weights.dice * dice_loss(logits, targets)
+    best = mask_part.argmin(dim=1, keepdim=True)
+    iou_error = (predicted_iou - mask_iou(logits, targets)).abs().mean(dim=1, keepdim=True)
+    per_object = mask_part.gather(1, best) + weights.iou * iou_error
+    present_part = (per_object * present).sum() / present.sum().clamp(min=1)
+    score_part = F.binary_cross_entropy_with_logits(object_score, present)
+    return present_part + weights.object_score * score_part
