@@ -1,0 +1,97 @@
+# python tools/prepare_compact_pose_data.py --annotations DATA/annotations.json --images DATA \
+#     --out work_dirs/pose/data
+# python tools/train.py configs/compact/vitpose_compact_train.py --work-dir work_dirs/pose
+# A stopped run goes on with the same command and --resume; a finished one as well, if it is given
+# more time: --cfg-options custom_hooks.0.minutes=120.
+# Newest averaged weights: work_dirs/pose/weights.pth.
+_base_ = ['vitpose_compact.py']
+
+custom_imports = dict(
+    imports=[
+        'pipeline.poses.conv_stem_vit',
+        'pipeline.poses.mask_background',
+        'pipeline.poses.pmpose_head',
+        'pipeline.training.bf16_optim_wrapper',
+        'pipeline.training.plain_weights_hook',
+        'pipeline.training.time_budget_hook',
+    ],
+    allow_failed_imports=False,
+)
+
+# The run is bounded by time (TimeBudgetHook), not by this.
+max_iters = 30000
+
+randomness = dict(seed=0)
+env_cfg = dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=1))
+log_level = 'INFO'
+load_from = None
+resume = False
+
+optim_wrapper = dict(
+    type='CpuBf16OptimWrapper',
+    optimizer=dict(type='AdamW', lr=1.2e-3, betas=(0.9, 0.99), weight_decay=0.05),
+    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+    clip_grad=dict(max_norm=5.0),
+)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=1500)
+val_cfg = dict()
+
+train_pipeline = [
+    dict(type='LoadImage'),
+    dict(type='GetBBoxCenterScale'),
+    dict(type='MaskBackground', alpha=0.25, continue_on_failure=True, prob=0.3),
+    dict(type='RandomFlip', direction='horizontal'),
+    dict(type='RandomHalfBody', prob=0.2),
+    dict(
+        type='RandomBBoxTransform',
+        shift_factor=0.12,
+        scale_factor=(0.75, 1.3),
+        rotate_factor=40.0,
+        rotate_prob=0.5,
+    ),
+    dict(type='TopdownAffine', input_size=_base_.input_size, use_udp=True),
+    dict(type='RandomApply', transforms=[dict(type='PhotometricDistortion')], prob=0.5),
+    dict(type='GenerateTarget', encoder=_base_.codec),
+    dict(type='PackPoseInputs', pack_transformed=True),
+]
+train_dataloader = dict(
+    # Small: the run is short of steps, not of samples per step.
+    batch_size=16,
+    num_workers=0,
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(
+        type='CocoDataset',
+        data_root='work_dirs/pose/data',
+        data_mode='topdown',
+        ann_file='train.json',
+        data_prefix=dict(img=''),
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = _base_.test_dataloader
+val_evaluator = _base_.test_evaluator
+
+default_hooks = dict(
+    runtime_info=dict(type='RuntimeInfoHook'),
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=50),
+    # No parameter scheduler: see TimeBudgetHook.
+    param_scheduler=None,
+    checkpoint=dict(
+        type='CheckpointHook',
+        by_epoch=False,
+        interval=250,
+        max_keep_ckpts=2,
+        save_best='coco/AP',
+        rule='greater',
+    ),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+)
+custom_hooks = [
+    # Learning rate: warm-up, then a cosine over wall-clock time; stops when the time is over.
+    dict(type='TimeBudgetHook', minutes=60, warmup_iters=150),
+    # Averaged weights are what is validated and kept as the best.
+    dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=0.002, update_buffers=True),
+    dict(type='PlainWeightsHook'),
+]
+log_processor = dict(type='LogProcessor', window_size=50, by_epoch=False, num_digits=4)

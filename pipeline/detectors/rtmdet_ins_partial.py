@@ -1,0 +1,124 @@
+"""RTMDet-Ins head for training data in which only some people have a mask.
+
+Box and class losses use every person; the mask loss uses the people whose mask is known. The
+layers, and so the weights, are those of MMDetection's `RTMDetInsSepBNHead`: train with this head,
+use the result with the stock one.
+
+Symbols: B photos, N people of a photo, H, W size of the padded photo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from mmdet.models.dense_heads.rtmdet_ins_head import RTMDetInsSepBNHead
+from mmdet.registry import MODELS
+from mmdet.structures.mask import BitmapMasks
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+LevelTensors = Sequence[Tensor]
+
+
+def fill_unknown_masks(masks: BitmapMasks, boxes: Tensor) -> tuple[BitmapMasks, Tensor]:
+    """Replaces empty masks by their box.
+
+    The label assigner takes the centre of a person from the mask; that of an empty mask would be
+    the photo's corner.
+
+    Args:
+        masks: N masks of size (H, W); an empty one means "mask unknown". Unchanged.
+        boxes: (N, 4) float32, xyxy in pixels of the padded photo.
+
+    Returns:
+        The N masks without empty ones, and (N,) bool: the mask is known.
+    """
+    bitmaps = masks.masks.copy()
+    is_known = bitmaps.any(axis=(1, 2))
+    corners = boxes.round().long().cpu().numpy()
+    for index in (~is_known).nonzero()[0]:
+        left, top, right, bottom = corners[index].clip(0)
+        bitmaps[index, top : max(bottom, top + 1), left : max(right, left + 1)] = 1
+    filled = BitmapMasks(bitmaps, masks.height, masks.width)
+    return filled, torch.from_numpy(is_known).to(boxes.device)
+
+
+@MODELS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
+class RTMDetInsPartialMaskHead(RTMDetInsSepBNHead):  # type: ignore[misc,unused-ignore]
+    """`RTMDetInsSepBNHead` whose mask loss skips people with an empty ground-truth mask."""
+
+    def loss_by_feat(
+        self,
+        cls_scores: LevelTensors,
+        bbox_preds: LevelTensors,
+        kernel_preds: LevelTensors,
+        mask_feat: Tensor,
+        batch_gt_instances: list[InstanceData],
+        *args: Any,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Computes the losses in float32, whatever the precision of the network.
+
+        Args:
+            cls_scores: per level (B, 1, h, w), logits.
+            bbox_preds: per level (B, 4, h, w), distances to the box sides in pixels.
+            kernel_preds: per level (B, G, h, w), weights of the dynamic convolutions.
+            mask_feat: (B, P, H/8, W/8) mask prototypes.
+            batch_gt_instances: per photo `bboxes` (N, 4) xyxy px, `labels` (N,), `masks` N masks
+                (an empty one: unknown). Gets `has_mask` (N,) bool; its masks are filled.
+            *args: passed on (photo metadata, ignored people).
+            **kwargs: passed on.
+
+        Returns:
+            `loss_cls`, `loss_bbox` (lists, one scalar per level) and `loss_mask` (scalar).
+        """
+        for people in batch_gt_instances:
+            people.masks, people.has_mask = fill_unknown_masks(people.masks, people.bboxes)
+        # Distances of 200 px and dice sums over 10^4 pixels need more than bfloat16's 8 bits.
+        with torch.autocast(mask_feat.device.type, enabled=False):
+            losses: dict[str, Any] = super().loss_by_feat(
+                [level.float() for level in cls_scores],
+                [level.float() for level in bbox_preds],
+                [level.float() for level in kernel_preds],
+                mask_feat.float(),
+                batch_gt_instances,
+                *args,
+                **kwargs,
+            )
+        return losses
+
+    def loss_mask_by_feat(
+        self,
+        mask_feats: Tensor,
+        flatten_kernels: Tensor,
+        sampling_results_list: Sequence[Any],
+        batch_gt_instances: list[InstanceData],
+    ) -> Tensor:
+        """Computes the mask loss over the positive points whose person has a known mask.
+
+        Args:
+            mask_feats: (B, P, H/8, W/8) mask prototypes.
+            flatten_kernels: (B, points, G) weights of the dynamic convolutions.
+            sampling_results_list: per photo the positive points and their people.
+            batch_gt_instances: per photo `masks` (N, H, W) bool and `has_mask` (N,) bool.
+
+        Returns:
+            Scalar; zero, with a zero gradient, if no positive point has a known mask.
+        """
+        with_mask = []
+        for samples, people in zip(sampling_results_list, batch_gt_instances, strict=True):
+            keep = people.has_mask[samples.pos_assigned_gt_inds]
+            with_mask.append(
+                SimpleNamespace(
+                    pos_inds=samples.pos_inds[keep],
+                    pos_priors=samples.pos_priors[keep],
+                    pos_assigned_gt_inds=samples.pos_assigned_gt_inds[keep],
+                )
+            )
+        loss: Tensor = super().loss_mask_by_feat(
+            mask_feats, flatten_kernels, with_mask, batch_gt_instances
+        )
+        return loss

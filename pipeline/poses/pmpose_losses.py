@@ -1,0 +1,167 @@
+"""Losses and targets of the PMPose head; pure functions and one MMPose loss module.
+
+Legend: B crops, K key points, heat maps of h x w px, network input of W x H px.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from mmpose.registry import MODELS
+from torch import Tensor, nn
+from torch.nn import functional
+
+# COCO counts 0.53 of the box as the area of a person who has no mask.
+AREA_OF_BOX = 0.53
+
+
+def sparsemax(logits: Tensor) -> Tensor:
+    """Project onto the probability simplex along the last axis (Martins & Astudillo, 2016).
+
+    Closed form: with logits sorted in falling order, k is the largest index with
+    1 + k z_k > sum of the first k, tau = (that sum - 1) / k, and the result max(z - tau, 0).
+
+    Args:
+        logits: float, shape (..., M).
+
+    Returns:
+        Shape (..., M), each row >= 0 and summing to 1; most entries are exactly 0.
+    """
+    shifted = logits - logits.amax(dim=-1, keepdim=True)
+    ordered = shifted.sort(dim=-1, descending=True).values
+    rank = torch.arange(1, logits.shape[-1] + 1, dtype=logits.dtype, device=logits.device)
+    sums = ordered.cumsum(dim=-1) - 1
+    support = (rank * ordered > sums).sum(dim=-1, keepdim=True)
+    threshold = sums.gather(-1, support - 1) / support.to(logits.dtype)
+    return (shifted - threshold).clamp(min=0)
+
+
+def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """sum(values * weights) / sum(weights); 0 where nothing has weight."""
+    return (values * weights).sum() / weights.sum().clamp(min=1e-6)
+
+
+@MODELS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
+class SpatialCrossEntropyLoss(nn.Module):
+    """Cross entropy between the softmax over a heat map and the target as a distribution.
+
+    From scratch it learns much faster than the mean squared error, which first has to leave the
+    all-zero map.
+
+    Args:
+        loss_weight: factor of the loss.
+    """
+
+    def __init__(self, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+
+    def forward(self, logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+        """Compute the loss.
+
+        Args:
+            logits: float, shape (B, K, h, w), before any normalisation.
+            target: float, shape (B, K, h, w), >= 0, any scale.
+            weights: float, shape (B, K); 0 leaves a key point out.
+
+        Returns:
+            Scalar, nats per key point.
+        """
+        flat = target.flatten(2)
+        probability = flat / flat.sum(dim=-1, keepdim=True).clamp(min=1e-6)
+        entropy = -(probability * logits.float().flatten(2).log_softmax(dim=-1)).sum(dim=-1)
+        return self.loss_weight * weighted_mean(entropy, weights)
+
+
+@dataclass(frozen=True, eq=False)
+class PoseTargets:
+    """What the scalar branches learn; float32 tensors of shape (B, K) unless said otherwise.
+
+    Attributes:
+        points: shape (B, K, 2), key points x, y in input px.
+        annotated: 1 where the key point is labelled at all. "Not labelled" is never "absent".
+        present: 1 where it lies inside the crop.
+        visible: 1 where it is labelled as visible (COCO v = 2).
+        area: shape (B, 1), area of the person in input px squared.
+    """
+
+    points: Tensor
+    annotated: Tensor
+    present: Tensor
+    visible: Tensor
+    area: Tensor
+
+    @property
+    def seen(self) -> Tensor:
+        """1 where a key point is labelled and inside the crop."""
+        return self.annotated * self.present
+
+
+def collect_targets(samples: Sequence[Any], device: torch.device) -> PoseTargets:
+    """Read the targets from packed MMPose samples.
+
+    Args:
+        samples: B `PoseDataSample`s of `PackPoseInputs(pack_transformed=True)`, with `input_size`,
+            `input_scale`, `flip`, `flip_indices` and `raw_ann_info` among their meta keys.
+        device: where the targets go.
+    """
+    rows = [_sample_targets(sample) for sample in samples]
+    columns = [np.stack(column).astype(np.float32) for column in zip(*rows, strict=True)]
+    return PoseTargets(*(torch.from_numpy(column).to(device) for column in columns))
+
+
+def _sample_targets(sample: Any) -> tuple[Any, ...]:
+    points = sample.gt_instances.transformed_keypoints[0][:, :2]
+    size = np.array(sample.metainfo['input_size'], dtype=np.float32)
+    levels = np.array(sample.metainfo['raw_ann_info']['keypoints'], dtype=np.float32)[2::3]
+    # The raw annotation is not touched by the augmentation, so its flip is repeated here.
+    if sample.metainfo.get('flip', False):
+        levels = levels[list(sample.metainfo['flip_indices'])]
+    present = np.all((points >= 0) & (points <= size - 1), axis=1)
+    box = sample.gt_instances.bboxes[0]
+    area = (box[2] - box[0]) * (box[3] - box[1]) * AREA_OF_BOX
+    to_input = np.prod(size) / np.prod(sample.metainfo['input_scale'])
+    return points, levels > 0, present, levels == 2, np.array([area * to_input])
+
+
+def point_oks(points: Tensor, targets: PoseTargets, sigmas: Tensor) -> Tensor:
+    """Object key point similarity of every key point, COCO's exp(-d^2 / (2 area (2 sigma)^2)).
+
+    Args:
+        points: float, shape (B, K, 2), predicted x, y in input px.
+        targets: the truth.
+        sigmas: float, shape (K,).
+
+    Returns:
+        float, shape (B, K), in [0, 1].
+    """
+    squared = (points - targets.points).square().sum(dim=-1)
+    return torch.exp(-squared / (2 * targets.area.clamp(min=1.0) * (2 * sigmas).square()))
+
+
+def branch_losses(
+    logits: dict[str, Tensor], oks: Tensor, targets: PoseTargets
+) -> dict[str, Tensor]:
+    """Losses of presence and visibility (binary cross entropy) and predicted OKS (squared error).
+
+    Args:
+        logits: 'presence', 'visibility', 'oks', float, shape (B, K), before the sigmoid.
+        oks: float, shape (B, K), the OKS that the decoded key points reached.
+        targets: the truth.
+
+    Returns:
+        Scalars named loss_presence, loss_visibility, loss_oks.
+    """
+    bce = functional.binary_cross_entropy_with_logits
+    presence = bce(logits['presence'], targets.present, reduction='none')
+    visibility = bce(logits['visibility'], targets.visible, reduction='none')
+    squared = (logits['oks'].sigmoid() - oks).square()
+    return {
+        'loss_presence': weighted_mean(presence, targets.annotated),
+        'loss_visibility': weighted_mean(visibility, targets.seen),
+        'loss_oks': weighted_mean(squared, targets.seen),
+    }

@@ -1,0 +1,26 @@
+"""Training in bfloat16 on a CPU: MMEngine's own mixed-precision wrapper demands a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from mmengine.optim import OptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS
+from torch import nn
+
+
+@OPTIM_WRAPPERS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
+class CpuBf16OptimWrapper(OptimWrapper):  # type: ignore[misc,unused-ignore]
+    """`OptimWrapper` whose forward pass runs in bfloat16 where that is safe.
+
+    bfloat16 has the range of float32, so no loss scaling is needed; weights, gradients and
+    optimiser state stay float32.
+    """
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Context of the forward pass of one training step."""
+        with super().optim_context(model), torch.autocast('cpu', dtype=torch.bfloat16):
+            yield
