@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,18 @@ from mmengine.structures import InstanceData  # noqa: E402
 
 from pipeline.datasets.transforms import RemoveRandomInstances, paint_and_drop  # noqa: E402
 from pipeline.detectors.rtmdet_ins_partial import fill_unknown_masks  # noqa: E402
+from pipeline.openmmlab import scope_of  # noqa: E402
 from tools import prepare_compact_data, train  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = 64
+
+
+@pytest.fixture(scope='module', autouse=True)
+def own_scope() -> Iterator[None]:
+    """MMEngine's default scope is global: these tests put the old one back."""
+    with scope_of('mmdet'):
+        yield
 
 
 @pytest.fixture(scope='module')

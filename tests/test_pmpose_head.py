@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from mmengine.structures import InstanceData, PixelData
 from mmpose.structures import PoseDataSample
 
 from pipeline.keypoints import COCO_FLIP
+from pipeline.openmmlab import scope_of
 from pipeline.poses.pmpose_head import PMPoseHead
 from pipeline.poses.pmpose_losses import (
     SpatialCrossEntropyLoss,
@@ -25,6 +27,13 @@ from pipeline.poses.pmpose_losses import (
 from tests import fixtures
 
 BRANCHES = {'prob': 'presence', 'vis': 'visibility', 'oks': 'oks'}
+
+
+@pytest.fixture(scope='module', autouse=True)
+def own_scope() -> Iterator[None]:
+    """MMEngine's default scope is global: these tests put the old one back."""
+    with scope_of('mmpose'):
+        yield
 
 
 class Released:
