@@ -91,6 +91,32 @@ def load_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return weights, dict(content.get('meta') or {})
 
 
+def misfit(
+    expected: dict[str, Any], weights: dict[str, Any], ignorable: tuple[str, ...] = ()
+) -> str:
+    """How weights differ from what a model expects, every kind with its keys; '' if they fit.
+
+    Args:
+        expected: State dict of the model.
+        weights: State dict of the file.
+        ignorable: Prefixes of keys that may be absent, left over or of another shape.
+    """
+    problems = {
+        'missing': [k for k in expected if k not in weights],
+        'unexpected': [k for k in weights if k not in expected],
+        'of another shape': [
+            f'{k} {tuple(weights[k].shape)}, expected {tuple(expected[k].shape)}'
+            for k in expected
+            if k in weights and weights[k].shape != expected[k].shape
+        ],
+    }
+    serious = {
+        kind: [k for k in sorted(keys) if not (ignorable and k.startswith(ignorable))]
+        for kind, keys in problems.items()
+    }
+    return '; '.join(f'{kind}: {", ".join(keys)}' for kind, keys in serious.items() if keys)
+
+
 def _harmless_classes() -> list[Any]:
     import numpy as np
     from mmengine.logging.history_buffer import HistoryBuffer

@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from .checkpoints import CheckpointError, load_state
+from .checkpoints import CheckpointError, load_state, misfit
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -78,23 +78,7 @@ def build_model(
 def _load_strictly(
     model: nn.Module, weights: dict[str, Any], checkpoint: Path, ignorable: tuple[str, ...]
 ) -> None:
-    expected = model.state_dict()
-    problems = {
-        'missing': [k for k in expected if k not in weights],
-        'unexpected': [k for k in weights if k not in expected],
-        'of another shape': [
-            f'{k} {tuple(weights[k].shape)}, expected {tuple(expected[k].shape)}'
-            for k in expected
-            if k in weights and weights[k].shape != expected[k].shape
-        ],
-    }
-    serious = {
-        kind: [k for k in keys if not k.startswith(ignorable or ('\0',))]
-        for kind, keys in problems.items()
-    }
-    if any(serious.values()):
-        listing = '; '.join(
-            f'{kind}: {", ".join(keys[:20])}' for kind, keys in serious.items() if keys
-        )
+    listing = misfit(model.state_dict(), weights, ignorable)
+    if listing:
         raise CheckpointError(f'{checkpoint} does not fit the config: {listing}')
-    model.load_state_dict(weights, strict=True)
+    model.load_state_dict(weights, strict=not ignorable)

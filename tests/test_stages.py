@@ -261,6 +261,18 @@ def test_weights_that_do_not_fit_are_refused_by_key(tmp_path: Path) -> None:
     assert loaded[first].dtype == torch.float32
 
 
+def test_ignorable_weights_may_be_absent_or_left_over(tmp_path: Path) -> None:
+    config = str(COMPACT / 'vitpose_compact.py')
+    state = build_mmpose_estimator(config, None).model.state_dict()
+    odd = {k: v for k, v in state.items() if 'oks_layers' not in k} | {'extra.bias': torch.ones(1)}
+    torch.save({'state_dict': odd, 'meta': {}}, tmp_path / 'odd.pth')
+    with pytest.raises(
+        CheckpointError, match=r'missing: head\.oks_layers.*unexpected: extra\.bias'
+    ):
+        build_mmpose_estimator(config, tmp_path / 'odd.pth')
+    build_mmpose_estimator(config, tmp_path / 'odd.pth', ignorable=('head.oks_layers', 'extra.'))
+
+
 def test_a_detector_whose_first_class_is_no_person_is_refused(tmp_path: Path) -> None:
     config = str(COMPACT / 'rtmdet-ins_compact.py')
     state = build_mmdet_detector(config, None).model.state_dict()

@@ -34,12 +34,13 @@ def main() -> None:
     import torch
 
     from pipeline.checkpoints import FOLDER, MANIFEST, read_manifest, sha256_of
+    from pipeline.training.plain_weights_hook import plain
 
     content = torch.load(args.checkpoint, map_location='cpu', weights_only=True)
     key = 'model' if 'model' in content else 'state_dict'
     slim: dict[str, Any] = {key: {k: _half(v) for k, v in content[key].items()}}
     if key == 'state_dict':
-        slim['meta'] = {'dataset_meta': _plain(content['meta'].get('dataset_meta', {}))}
+        slim['meta'] = {'dataset_meta': plain(content['meta'].get('dataset_meta', {}))}
     target = FOLDER / f'{args.name}{args.checkpoint.suffix}'
     partial = target.with_suffix('.partial')
     torch.save(slim, partial)
@@ -67,15 +68,6 @@ def main() -> None:
 
 def _half(value: Any) -> Any:
     return value.half() if value.is_floating_point() else value
-
-
-def _plain(value: Any) -> Any:
-    """Arrays, sets and tuples as lists, so that the file needs no class but torch's own."""
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple, set)):
-        return [_plain(v) for v in value]
-    return value.tolist() if hasattr(value, 'tolist') else value
 
 
 if __name__ == '__main__':

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from pipeline.checkpoints import misfit
 from pipeline.segmenters.sam2_package import import_sam2
 
 if TYPE_CHECKING:
@@ -123,18 +124,9 @@ def load_weights(model: torch.nn.Module, checkpoint: Path) -> None:
         raise ValueError(f'{checkpoint} is no dict with the key `model`')
     weights: dict[str, Tensor] = content['model']
     expected = model.state_dict()
-    problems = {
-        'missing': sorted(expected.keys() - weights.keys()),
-        'unexpected': sorted(weights.keys() - expected.keys()),
-        'of another shape': sorted(
-            f'{name} {tuple(weights[name].shape)}, expected {tuple(expected[name].shape)}'
-            for name in expected.keys() & weights.keys()
-            if weights[name].shape != expected[name].shape
-        ),
-    }
-    if any(problems.values()):
-        listing = [f'{kind}: {", ".join(names)}' for kind, names in problems.items() if names]
-        raise ValueError(f'{checkpoint} does not fit the config: {"; ".join(listing)}')
+    listing = misfit(expected, weights)
+    if listing:
+        raise ValueError(f'{checkpoint} does not fit the config: {listing}')
     cast = {name: value.to(expected[name].dtype) for name, value in weights.items()}
     model.load_state_dict(cast)
 
