@@ -101,8 +101,8 @@ class PersonPipeline:
         segment = self.segmenter(image)
         for number in range(1, (config.max_rounds or config.round_cap) + 1):
             with timer('detect'):
-                own = given is not None and number == 1
-                detections = given if own and given is not None else self._detect(image, people)
+                own = given if number == 1 else None
+                detections = self._detect(image, people) if own is None else own
             with timer('pose'):
                 poses = self.pose_estimator(image, detections)
             old, new = keep_distinct_poses(people, poses, config.pose_nms)
