@@ -17,7 +17,7 @@ from .config import (
     SegmenterConfig,
     find_model_config,
 )
-from .loop import PersonPipeline
+from .loop import Detector, PersonPipeline, PoseEstimator, Segmenter
 from .openmmlab import Library, read_model_config
 
 
@@ -92,7 +92,7 @@ def pick_device(device: str) -> str:
     return device
 
 
-def _detector(settings: PipelineConfig, config: str, weights: Path | None, device: str):  # type: ignore[no-untyped-def]
+def _detector(settings: PipelineConfig, config: str, weights: Path | None, device: str) -> Detector:
     from .detectors.mmdet_detector import build_mmdet_detector
 
     part = settings.detector
@@ -107,7 +107,9 @@ def _detector(settings: PipelineConfig, config: str, weights: Path | None, devic
     )
 
 
-def _pose_estimator(settings: PipelineConfig, config: str, weights: Path | None, device: str):  # type: ignore[no-untyped-def]
+def _pose_estimator(
+    settings: PipelineConfig, config: str, weights: Path | None, device: str
+) -> PoseEstimator:
     from .poses.mmpose_estimator import build_mmpose_estimator
 
     part = settings.pose
@@ -122,7 +124,9 @@ def _pose_estimator(settings: PipelineConfig, config: str, weights: Path | None,
     )
 
 
-def _segmenter(settings: PipelineConfig, config: str, weights: Path | None, device: str):  # type: ignore[no-untyped-def]
+def _segmenter(
+    settings: PipelineConfig, config: str, weights: Path | None, device: str
+) -> Segmenter:
     from .segmenters.sam2_segmenter import build_sam2_segmenter
 
     part = settings.segmenter

@@ -1,6 +1,8 @@
-"""What the markers of pyproject.toml do."""
+"""What the markers of pyproject.toml do, and what several modules of tests share."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
@@ -14,3 +16,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in gpu_items:
             item.add_marker(pytest.mark.skip(reason='needs a CUDA device'))
+
+
+@pytest.fixture
+def plain_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing has its own tests."""
+    from pipeline.structures import People
+
+    monkeypatch.setattr(People, 'draw', lambda self, image: image)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder with the photos of `run_fakes`."""
+    from tests.run_fakes import save_photos
+
+    return save_photos(tmp_path / 'photos')

@@ -18,9 +18,6 @@ from pipeline.structures import MaskSource, People
 
 from .toy_people import dev_file, people_in, person, toy_annotations, toy_results, write
 
-# pycocotools 2.0.11 decodes masks in a way that NumPy 2 deprecates.
-pytestmark = pytest.mark.filterwarnings('ignore:__array__ implementation:DeprecationWarning')
-
 PAIR = [(10, 20, 60, 180), (40, 15, 100.126, 190)]
 
 

@@ -200,8 +200,6 @@ def test_labels_of_tiny_people_are_left_out() -> None:
     assert not changed(image, draw_people(image, people, only('labels'))).any()
 
 
-# pycocotools 2.0.11 decodes masks in a way that NumPy 2 deprecates.
-@pytest.mark.filterwarnings('ignore:__array__ implementation:DeprecationWarning')
 def test_real_crowds_are_drawn_and_faces_stay_free_of_labels() -> None:
     for photo in load_truth(dev_file()):
         image = cv2.imread(str(DATA / 'dev' / 'images' / photo.file_name))[..., ::-1]

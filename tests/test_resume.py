@@ -23,25 +23,12 @@ from .run_fakes import (
     done_records,
     run,
     save_photo,
-    save_photos,
     wait_for,
 )
 
-# pycocotools 2.0.11 with NumPy 2.
-pytestmark = pytest.mark.filterwarnings('ignore:__array__ implementation:DeprecationWarning')
+pytestmark = pytest.mark.usefixtures('plain_drawing')
 
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture(autouse=True)
-def plain_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing has its own tests."""
-    monkeypatch.setattr(People, 'draw', lambda self, image: image)
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    return save_photos(tmp_path / 'photos')
 
 
 # Resume

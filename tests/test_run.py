@@ -25,22 +25,9 @@ from .run_fakes import (
     make_people,
     run,
     save_photo,
-    save_photos,
 )
 
-# pycocotools 2.0.11 with NumPy 2.
-pytestmark = pytest.mark.filterwarnings('ignore:__array__ implementation:DeprecationWarning')
-
-
-@pytest.fixture(autouse=True)
-def plain_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing has its own tests."""
-    monkeypatch.setattr(People, 'draw', lambda self, image: image)
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    return save_photos(tmp_path / 'photos')
+pytestmark = pytest.mark.usefixtures('plain_drawing')
 
 
 # Outputs

@@ -19,32 +19,18 @@ import run_bmp
 from pipeline.io.command import Request, run_request
 from pipeline.io.progress import LogReporter
 from pipeline.io.run import OUTPUTS
-from pipeline.structures import People
 
 from .run_fakes import (
     FakePipeline,
     contents,
     done_records,
-    save_photos,
     wait_for,
 )
 
-# pycocotools 2.0.11 with NumPy 2.
-pytestmark = pytest.mark.filterwarnings('ignore:__array__ implementation:DeprecationWarning')
+pytestmark = pytest.mark.usefixtures('plain_drawing')
 
 ROOT = Path(__file__).parents[1]
 TOOL = ROOT / 'tools' / 'run_bmp.py'
-
-
-@pytest.fixture(autouse=True)
-def plain_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing has its own tests."""
-    monkeypatch.setattr(People, 'draw', lambda self, image: image)
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    return save_photos(tmp_path / 'photos')
 
 
 # Command line

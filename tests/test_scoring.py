@@ -18,9 +18,6 @@ from pipeline.io.coco import TASKS, Task, for_task
 
 from .toy_people import as_results, dev_file, toy_annotations, toy_results, write
 
-# pycocotools 2.0.11 decodes masks in a way that NumPy 2 deprecates.
-pytestmark = pytest.mark.filterwarnings('ignore:__array__ implementation:DeprecationWarning')
-
 Results = list[dict[str, Any]]
 
 

@@ -260,8 +260,6 @@ def test_demo_scene_is_a_crowd_with_strong_overlap() -> None:
     assert (share[np.triu_indices(8, 1)] > 0.5).sum() >= 4
 
 
-# pycocotools 2.0 decodes through a class that numpy 2 warns about.
-@pytest.mark.filterwarnings('ignore:__array__ implementation:DeprecationWarning')
 def test_tool_writes_what_pycocotools_reads(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

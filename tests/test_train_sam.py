@@ -34,8 +34,6 @@ from pipeline.training.sam_prompts import (  # noqa: E402
     sample_prompts,
 )
 
-# pycocotools 2.0.11 does not know the `copy` argument of numpy 2.
-pytestmark = pytest.mark.filterwarnings('ignore:__array__ implementation:DeprecationWarning')
 COMPACT = Path(__file__).parents[1] / 'configs' / 'compact'
 
 

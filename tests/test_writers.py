@@ -23,9 +23,6 @@ from pipeline.structures import People
 
 from .run_fakes import make_people
 
-# pycocotools 2.0.11 with NumPy 2.
-pytestmark = pytest.mark.filterwarnings('ignore:__array__ implementation:DeprecationWarning')
-
 
 def assert_same_people(people: People, others: People) -> None:
     assert people.image_shape == others.image_shape

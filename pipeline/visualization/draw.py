@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ..geometry import box_areas
 from ..keypoints import COCO_SKELETON
 from ..structures import Floats, Image, People
 from .labels import draw_labels
@@ -122,8 +123,7 @@ def _widths(box: Floats, image_shape: tuple[int, int]) -> _Widths:
 
 
 def _large_first(boxes: Floats) -> list[int]:
-    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    return [int(i) for i in np.argsort(-areas, kind='stable')]
+    return [int(i) for i in np.argsort(-box_areas(boxes), kind='stable')]
 
 
 def _shown(people: People, threshold: float) -> npt.NDArray[np.bool_]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from ..geometry import box_areas
 from ..structures import Floats
 
 Colours = npt.NDArray[np.uint8]
@@ -74,7 +75,5 @@ def _gaps(box: Floats, others: Floats) -> npt.NDArray[np.float64]:
     """Gap (N,) between a box and others as a multiple of their size; 0 when they touch."""
     low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
     apart = np.linalg.norm(np.maximum(low - high, 0), axis=1)
-    sizes = np.sqrt(np.prod(box[2:] - box[:2])) + np.sqrt(
-        np.prod(others[:, 2:] - others[:, :2], axis=1)
-    )
+    sizes = np.sqrt(box_areas(box[None])) + np.sqrt(box_areas(others))
     return np.asarray(apart / np.maximum(sizes / 2, 1), np.float64)
