@@ -78,7 +78,7 @@ def _crowdpose(split: str, num_images: int) -> CatalogEntry:
             f'crowdpose/annotations/crowdpose_{split}.json',
         ),
         images='crowdpose/images',
-        homepage='https://github.com/jeffffffli/CrowdPose',
+        homepage='https://github.com/Jeff-sjtu/CrowdPose',
         licence='non-commercial research; see the homepage',
         tasks=('bbox', 'keypoints'),
         convention='crowdpose14',

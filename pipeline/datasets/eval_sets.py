@@ -126,6 +126,7 @@ def _image_folders(path: Path) -> Iterator[Path]:
     yield path.parent
     yield path.parent / 'images'
     yield path.parent.parent / 'images'
+    yield path.parent.parent
     if path.parent.name in ('annotations', 'json'):
         yield from sorted(f for f in path.parent.parent.iterdir() if f.is_dir())
 
