@@ -194,6 +194,10 @@ def test_crowdpose_is_told_by_its_14_keypoints() -> None:
     assert row['num_keypoints'] == 12  # CrowdPose does not count head and neck
     with pytest.raises(AnnotationError, match='must hold 42 numbers, got 51'):
         check_annotations(crowdpose(keypoints=[1] * 51), convention='crowdpose14')
+    named = crowdpose()
+    named['categories'][0]['keypoints'] = list(COCO_NAMES)
+    with pytest.raises(AnnotationError, match='are those of coco17, not of crowdpose14'):
+        check_annotations(named, convention='crowdpose14')
 
 
 def test_photos_without_a_crowd_index_are_counted() -> None:

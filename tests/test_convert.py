@@ -276,6 +276,29 @@ def test_crowdpose_gets_areas(tmp_path: Path) -> None:
         assert row == before | {'area': pytest.approx(0.53 * before['bbox'][2] * before['bbox'][3])}
 
 
+def test_other_14_keypoints_are_not_taken_for_crowdpose(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = DATA / 'test_samples' / 'aic' / 'test_aic.json'
+    if not source.exists():
+        pytest.skip(f'{source} is absent (set BMP_DATA)')
+    assert convert(tmp_path, 'crowdpose', source)[0] == 2
+    assert "the 14 keypoints ['Right Shoulder'" in capsys.readouterr().err
+    coco = write(tmp_path / 'toy.json', toy_annotations())
+    assert convert(tmp_path, 'crowdpose', coco)[0] == 2
+    assert 'keypoints must hold 42 numbers, got 51' in capsys.readouterr().err
+
+
+def test_nothing_is_written_when_no_photo_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write(tmp_path / 'toy.json', toy_annotations())
+    code, content = convert(tmp_path, 'coco', source, '--images', tmp_path)
+    assert (code, content) == (2, {})
+    told = capsys.readouterr().err
+    assert told.count('left out: ') == 3 and 'no photo is left' in told
+
+
 @pytest.mark.parametrize(('others', 'kept'), [('drop', [0, 1, 2, 3, 4]), ('ignore', [*range(6)])])
 def test_cocopersons_are_the_people_with_keypoints(
     tmp_path: Path, others: str, kept: list[int]

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, installed or not
 
 if TYPE_CHECKING:
-    from pipeline.conventions import Convention
     from pipeline.datasets.convert import Conversion
     from pipeline.io.progress import Reporter
 
@@ -90,6 +89,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger('pipeline').setLevel(logging.INFO)
     try:
         conversion = convert(args, make_reporter())
+        for problem in conversion.problems:
+            print(f'left out: {problem.name}: {problem.reason}', file=sys.stderr)
+        if not conversion.content['images']:
+            return _fail(f'no photo is left; {args.out} is not written')
         write_json(args.out, conversion.content)
     except (ValueError, OSError) as error:
         return _fail(str(error))
@@ -98,7 +101,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def convert(args: argparse.Namespace, reporter: Reporter) -> Conversion:
     """Run the converter that the arguments name."""
-    from pipeline.datasets.convert import ConversionError, convert_coco, convert_cocopersons
+    from pipeline.datasets.convert import (
+        ConversionError,
+        convert_coco,
+        convert_cocopersons,
+        convert_crowdpose,
+    )
     from pipeline.datasets.convert_cihp import convert_cihp
     from pipeline.datasets.convert_ochuman import convert_ochuman
 
@@ -117,15 +125,13 @@ def convert(args: argparse.Namespace, reporter: Reporter) -> Conversion:
         )
     if args.format == 'cocopersons':
         return convert_cocopersons(args.source, args.images, reporter, others=args.others)
-    convention: Convention | None = 'crowdpose14' if args.format == 'crowdpose' else None
-    return convert_coco(args.source, args.images, reporter, convention=convention)
+    simple = convert_crowdpose if args.format == 'crowdpose' else convert_coco
+    return simple(args.source, args.images, reporter)
 
 
 def _report(out: Path, conversion: Conversion) -> int:
     for line in conversion.warnings:
         print(f'warning: {line}')
-    for problem in conversion.problems:
-        print(f'left out: {problem.name}: {problem.reason}', file=sys.stderr)
     people = conversion.content['annotations']
     crowds = sum(row['iscrowd'] for row in people)
     print(

@@ -82,7 +82,8 @@ def check_annotations(
         content: parsed JSON; left as it is.
         tasks: what is going to be scored: people who lack it are an error. None: whatever all
             people of the file have; what is left out is a warning.
-        convention: order of the keypoints. None: as the category says, else by their number.
+        convention: order of the keypoints if the category does not name them. None: told by
+            their number.
 
     Raises:
         AnnotationError: not the content of a COCO file, or people or photos that nothing can be
@@ -94,9 +95,12 @@ def check_annotations(
     found = _Findings()
     sizes = _check_images(images, found)
     rows = _people(annotations, categories, category['id'], sizes, found)
-    order = convention or _convention(category, rows)
+    order = _convention(category, rows, convention)
     if order is None:
         found.add('keypoints', 'keypoint order', _other_keypoints(category))
+    elif convention not in (None, order):
+        text = f'the keypoints are those of {order}, not of {convention}'
+        found.add('fatal', 'keypoint order', text)
     people = [Person(row, *sizes[row['image_id']], order) for row in rows]
     for person in people:
         _check_person(person, found)
@@ -217,13 +221,15 @@ def _check_crowd_index(images: Sequence[dict[str, Any]], found: _Findings) -> No
             found.add('warning', 'no crowdIndex', text)
 
 
-def _convention(category: Mapping[str, Any], people: Sequence[Annotation]) -> Convention | None:
+def _convention(
+    category: Mapping[str, Any], people: Sequence[Annotation], given: Convention | None
+) -> Convention | None:
     """The order of the keypoints; None if it is none of ours."""
     if category.get('keypoints'):
         return convention_of_names(_names(category))
     points = next((p['keypoints'] for p in people if p.get('keypoints')), None)
     lengths = {3 * keypoints.num: name for name, keypoints in KEYPOINT_SETS.items()}
-    return lengths.get(len(points) if isinstance(points, list) else 0, 'coco17')
+    return given or lengths.get(len(points) if isinstance(points, list) else 0, 'coco17')
 
 
 def _other_keypoints(category: Mapping[str, Any]) -> str:

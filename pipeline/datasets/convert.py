@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..conventions import Convention
-from ..io.coco import PERSON
+from ..io.coco import PERSON, Task
 from ..io.images import ImageReadError, read_image
 from ..io.progress import Reporter
 from ..keypoints import COCO_NAMES, COCO_SKELETON
@@ -44,9 +43,7 @@ class Conversion:
     warnings: tuple[str, ...] = ()
 
 
-def convert_coco(
-    source: str | Path, images: Path | None, reporter: Reporter, *, convention: Convention | None
-) -> Conversion:
+def convert_coco(source: str | Path, images: Path | None, reporter: Reporter) -> Conversion:
     """The people of a COCO file, checked and completed as `load_annotations` does it.
 
     Args:
@@ -54,12 +51,22 @@ def convert_coco(
         images: folder of the photos: those that are missing, broken or of another size than the
             file says are left out. None: the photos are not looked at.
         reporter: hears about each photo.
-        convention: order of the keypoints; None: as the file says.
 
     Raises:
         AnnotationError: the file cannot be used.
     """
-    loaded = load_annotations(source, convention=convention)
+    loaded = load_annotations(source)
+    return without_broken_photos(loaded.content, images, reporter, warnings=loaded.warnings)
+
+
+def convert_crowdpose(source: str | Path, images: Path | None, reporter: Reporter) -> Conversion:
+    """CrowdPose with an area for everybody (0.53 of the box); arguments as in `convert_coco`.
+
+    Raises:
+        AnnotationError: the file cannot be used, or its keypoints are not those of CrowdPose.
+    """
+    tasks: tuple[Task, ...] = ('bbox', 'keypoints')
+    loaded = load_annotations(source, tasks=tasks, convention='crowdpose14')
     return without_broken_photos(loaded.content, images, reporter, warnings=loaded.warnings)
 
 
