@@ -1,0 +1,143 @@
+"""What ``tools/download_checkpoints.py`` does once its arguments are parsed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from ..checkpoints import (
+    CheckpointError,
+    absence,
+    fetch_command,
+    path_of,
+    read_manifest,
+    replace_command,
+    size_text,
+)
+from ..manifest import WeightsEntry
+from .fetch import UnreachableError, fetch
+from .listing import status_of, table_of
+from .progress import Display
+from .settings import DownloadSettings
+from .transfer import DiskFullError
+
+
+class UsageError(ValueError):
+    """The arguments cannot be meant."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """The arguments of the command line.
+
+    Attributes:
+        names: Of the manifest.
+        pipelines: Names or files of pipeline configs, whose weights are meant too.
+        list_only: Show a table.
+        verify: Compare checksums.
+    """
+
+    names: tuple[str, ...] = ()
+    pipelines: tuple[str, ...] = ()
+    list_only: bool = False
+    verify: bool = False
+
+
+def run(request: Request, settings: DownloadSettings, display: Display, console: Console) -> int:
+    """List, verify or fetch; returns the exit code.
+
+    Raises:
+        UsageError: an unknown name, or nothing to do.
+        ConfigError: a pipeline config cannot be read.
+    """
+    chosen = choose(request)
+    if request.list_only or request.verify:
+        return _show(chosen, request, settings.folder, console)
+    if not chosen:
+        raise UsageError('say what to download: names, or --pipeline CONFIG; --list shows all')
+    return _fetch_all(chosen, settings, display, console)
+
+
+def choose(request: Request) -> list[WeightsEntry]:
+    """Entries that the arguments name, each once.
+
+    Raises:
+        UsageError: a name that the manifest does not have.
+        ConfigError: a pipeline config cannot be read.
+    """
+    known = read_manifest()
+    unknown = [name for name in request.names if name not in known]
+    if unknown:
+        near = [m for name in unknown for m in difflib.get_close_matches(name, known, 2, 0.5)]
+        hint = f' (did you mean {" or ".join(near)}?)' if near else ''
+        raise UsageError(f'no weights {", ".join(unknown)}{hint}; --list shows all names')
+    names = [*request.names]
+    for pipeline in request.pipelines:
+        names += _names_in(pipeline, known)
+    return [known[name] for name in dict.fromkeys(names)]
+
+
+def _names_in(pipeline: str, known: dict[str, WeightsEntry]) -> list[str]:
+    """Manifest names in a pipeline config; it may name files and random weights besides."""
+    from ..build import named_weights
+    from ..config import load_config
+
+    return [name for name in named_weights(load_config(pipeline)) if name in known and name]
+
+
+def _show(chosen: Sequence[WeightsEntry], request: Request, folder: Path, console: Console) -> int:
+    """The table; fails if a file is wrong or, when it was named, is not here."""
+    entries = list(chosen) or list(read_manifest().values())
+    if request.verify and not chosen:
+        entries = [e for e in entries if path_of(e, folder).is_file()]
+    rows = [status_of(entry, folder, verify=request.verify) for entry in entries]
+    console.print(table_of(rows, verified=request.verify))
+    lacking = [r.entry for r in rows if r.state in ('absent', 'partly')]
+    wrong = [r.entry for r in rows if r.state == 'wrong']
+    counts = {s: sum(r.state == s for r in rows) for s in ('here', 'partly', 'absent', 'wrong')}
+    told = ', '.join(f'{n} {state}' for state, n in counts.items() if n)
+    _say(console, f'\n{told or "nothing is here"}; folder of downloads: {folder.absolute()}')
+    for entry in wrong:
+        _say(console, f'replace {entry.name} with: {replace_command(entry)}')
+    return int(bool(wrong or (request.verify and chosen and lacking)))
+
+
+def _fetch_all(
+    chosen: Sequence[WeightsEntry], settings: DownloadSettings, display: Display, console: Console
+) -> int:
+    """Fetch one after the other; a file that fails does not keep the others from coming."""
+    done: list[str] = []
+    failures: list[str] = []
+    with display:
+        for i, entry in enumerate(chosen):
+            try:
+                new = fetch(entry, settings, display)
+            except (UnreachableError, DiskFullError) as error:
+                # The other files would wait for the same network, or hit the same full disk.
+                failures += [str(error), *_left_over(chosen[i + 1 :], settings.folder)]
+                break
+            except CheckpointError as error:
+                failures.append(str(error))
+            else:
+                path = path_of(entry, settings.folder)
+                size = size_text(path.stat().st_size)
+                done.append(f'{entry.name}: {"fetched" if new else "was here"}, {size}, {path}')
+    for line in done:
+        _say(console, line)
+    for failure in failures:
+        display.message(f'\n{failure}')
+    return int(bool(failures))
+
+
+def _left_over(entries: Sequence[WeightsEntry], folder: Path) -> list[str]:
+    """What to do about the files that were not tried."""
+    rest = [e for e in entries if not path_of(e, folder).is_file()]
+    return [absence(rest, fetch_command(*(e.name for e in rest)), folder)] if rest else []
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
