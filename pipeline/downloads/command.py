@@ -112,31 +112,40 @@ def _fetch_all(
     """Fetch one after the other; a file that fails does not keep the others from coming."""
     done: list[str] = []
     failures: list[str] = []
+    skipped: list[WeightsEntry] = []
+    dead: set[str] = set()  # hosts that were not reached; waiting for them once is enough
     with display:
         for i, entry in enumerate(chosen):
+            if dead and settings.hosts(entry) <= dead and not _file(entry, settings).is_file():
+                skipped.append(entry)
+                continue
             try:
                 new = fetch(entry, settings, display)
-            except (UnreachableError, DiskFullError) as error:
-                # The other files would wait for the same network, or hit the same full disk.
-                failures += [str(error), *_left_over(chosen[i + 1 :], settings.folder)]
+            except DiskFullError as error:
+                failures.append(str(error))
+                skipped += chosen[i + 1 :]
                 break
             except CheckpointError as error:
                 failures.append(str(error))
+                if isinstance(error, UnreachableError):
+                    dead |= settings.hosts(entry)
             else:
-                path = path_of(entry, settings.folder)
+                path = _file(entry, settings)
                 size = size_text(path.stat().st_size)
                 done.append(f'{entry.name}: {"fetched" if new else "was here"}, {size}, {path}')
     for line in done:
         _say(console, line)
+    absent = [entry for entry in skipped if not _file(entry, settings).is_file()]
+    if absent:
+        command = fetch_command(*(entry.name for entry in absent))
+        failures.append(absence(absent, command, settings.folder))
     for failure in failures:
         display.message(f'\n{failure}')
     return int(bool(failures))
 
 
-def _left_over(entries: Sequence[WeightsEntry], folder: Path) -> list[str]:
-    """What to do about the files that were not tried."""
-    rest = [e for e in entries if not path_of(e, folder).is_file()]
-    return [absence(rest, fetch_command(*(e.name for e in rest)), folder)] if rest else []
+def _file(entry: WeightsEntry, settings: DownloadSettings) -> Path:
+    return path_of(entry, settings.folder)
 
 
 def _say(console: Console, text: str) -> None:

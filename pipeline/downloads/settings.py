@@ -64,6 +64,10 @@ class DownloadSettings:
             found.append(url)
         return list(dict.fromkeys(found))
 
+    def hosts(self, entry: WeightsEntry) -> set[str]:
+        """Hosts of `addresses`."""
+        return {urlsplit(url).netloc for url in self.addresses(entry)}
+
     def token_for(self, url: str) -> str | None:
         """The token to send to an address: only to the hub, and only where nobody can read it."""
         host, scheme = urlsplit(url).netloc, urlsplit(url).scheme
