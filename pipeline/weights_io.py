@@ -137,7 +137,7 @@ def _reason(error: Exception) -> str:
             f'it asks to run Python code ({code.group(1)}), which is never done; '
             'if you trust its origin, save its state dict alone and use that file'
         )
-    hidden = re.search(r'WeightsUnpickler error: (.+)', text)  # amid general advice of torch
+    hidden = re.search(r'WeightsUnpickler error:\s*(.+)', text)  # amid general advice of torch
     told = hidden.group(1) if hidden else text.partition('\n')[0]
     return f'it is damaged ({told or type(error).__name__}); fetch it again'
 

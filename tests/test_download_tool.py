@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import signal
 import subprocess
@@ -12,9 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 import download_checkpoints
 from pipeline.checkpoints import recorded_sha256, sha256_of
+from pipeline.downloads.progress import Bar, Lines
 from tests.web_server import Site, fake_weights, serve
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -107,6 +110,10 @@ def test_list_verify_and_force(site: Site, tmp_path: Path, tool: Run) -> None:
     assert ' here ' in rows[NAME] and ' absent ' in rows['vitpose-b']
     assert 'embedded' in rows['vitpose_compact'] and '3.9 MB' in rows['vitpose_compact']
     assert 'GPL-3.0' in rows['PMPose-b-1.0.0']
+    site.answers['/m/sam2.1_hiera_small.pt'] = [serve(GOOD, stop_after=HALF)]
+    assert tool('sam2.1_hiera_small')[0] == 1
+    output = tool('--list', 'sam2.1_hiera_small')[1]
+    assert 'partly: 100.1 kB of 200.1 kB' in output and '1 partly' in output
     code, output, _ = tool('--verify', NAME)
     assert code == 0 and 'sha256 recorded now' in output
     (tmp_path / FILE).write_bytes(OTHER)
@@ -153,3 +160,20 @@ def test_one_bad_file_does_not_keep_the_others_away(site: Site, tmp_path: Path, 
 def test_wrong_arguments(arguments: list[str], message: str, tool: Run) -> None:
     code, _, errors = tool(*arguments)
     assert code == 2 and message in errors
+
+
+def test_bars_on_a_terminal_and_lines_elsewhere() -> None:
+    screen = io.StringIO()
+    with Bar(Console(file=screen, force_terminal=True, width=100)) as bar:
+        bar.begin('w', 50_000, 200_000)
+        bar.message('[0] a message')
+        bar.advance(50_000)
+        bar.begin('v', 0, None)
+    assert '[0] a message' in screen.getvalue()
+    assert '100.0/200.0 kB' in screen.getvalue()
+    paper = io.StringIO()
+    with Lines(Console(file=paper), interval_s=0) as lines:
+        lines.begin('w', 50_000, 200_000)
+        lines.advance(50_000)
+    assert paper.getvalue() == 'w: 200.0 kB, 50.0 kB of it are here\nw: 100.0 kB of 200.0 kB\n'
+    assert '\x1b' not in paper.getvalue()

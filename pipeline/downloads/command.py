@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
@@ -12,6 +12,7 @@ from rich.console import Console
 from ..checkpoints import (
     CheckpointError,
     absence,
+    download_folder,
     fetch_command,
     path_of,
     read_manifest,
@@ -106,42 +107,56 @@ def _show(chosen: Sequence[WeightsEntry], request: Request, folder: Path, consol
     return int(bool(wrong or (request.verify and chosen and lacking)))
 
 
+@dataclass
+class _Outcome:
+    done: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    skipped: list[WeightsEntry] = field(default_factory=list)
+
+
 def _fetch_all(
     chosen: Sequence[WeightsEntry], settings: DownloadSettings, display: Display, console: Console
 ) -> int:
-    """Fetch one after the other; a file that fails does not keep the others from coming."""
-    done: list[str] = []
-    failures: list[str] = []
-    skipped: list[WeightsEntry] = []
-    dead: set[str] = set()  # hosts that were not reached; waiting for them once is enough
     with display:
-        for i, entry in enumerate(chosen):
-            if dead and settings.hosts(entry) <= dead and not _file(entry, settings).is_file():
-                skipped.append(entry)
-                continue
-            try:
-                new = fetch(entry, settings, display)
-            except DiskFullError as error:
-                failures.append(str(error))
-                skipped += chosen[i + 1 :]
-                break
-            except CheckpointError as error:
-                failures.append(str(error))
-                if isinstance(error, UnreachableError):
-                    dead |= settings.hosts(entry)
-            else:
-                path = _file(entry, settings)
-                size = size_text(path.stat().st_size)
-                done.append(f'{entry.name}: {"fetched" if new else "was here"}, {size}, {path}')
-    for line in done:
+        outcome = _fetch_each(chosen, settings, display)
+    for line in outcome.done:
         _say(console, line)
-    absent = [entry for entry in skipped if not _file(entry, settings).is_file()]
+    if outcome.done and settings.folder.absolute() != download_folder().absolute():
+        _say(console, f'pipelines find them with BMP_CHECKPOINTS={settings.folder.absolute()}')
+    absent = [entry for entry in outcome.skipped if not _file(entry, settings).is_file()]
     if absent:
         command = fetch_command(*(entry.name for entry in absent))
-        failures.append(absence(absent, command, settings.folder))
-    for failure in failures:
+        outcome.failures.append(absence(absent, command, settings.folder))
+    for failure in outcome.failures:
         display.message(f'\n{failure}')
-    return int(bool(failures))
+    return int(bool(outcome.failures))
+
+
+def _fetch_each(
+    chosen: Sequence[WeightsEntry], settings: DownloadSettings, display: Display
+) -> _Outcome:
+    """One after the other; a file that fails does not keep the others from coming."""
+    outcome = _Outcome()
+    dead: set[str] = set()  # hosts that were not reached; waiting for them once is enough
+    for i, entry in enumerate(chosen):
+        if dead and settings.hosts(entry) <= dead and not _file(entry, settings).is_file():
+            outcome.skipped.append(entry)
+            continue
+        try:
+            new = fetch(entry, settings, display)
+        except DiskFullError as error:
+            outcome.failures.append(str(error))
+            outcome.skipped += chosen[i + 1 :]
+            break
+        except CheckpointError as error:
+            outcome.failures.append(str(error))
+            if isinstance(error, UnreachableError):
+                dead |= settings.hosts(entry)
+        else:
+            path = _file(entry, settings)
+            told = f'{"fetched" if new else "was here"}, {size_text(path.stat().st_size)}, {path}'
+            outcome.done.append(f'{entry.name}: {told}')
+    return outcome
 
 
 def _file(entry: WeightsEntry, settings: DownloadSettings) -> Path:

@@ -88,5 +88,5 @@ def settings_from(environment: Mapping[str, str], folder: Path) -> DownloadSetti
         offline=any(value.strip().lower() in _TRUE for value in switches),
         mirror=environment.get('BMP_MIRROR') or None,
         hf_endpoint=environment.get('HF_ENDPOINT') or None,
-        hf_token=environment.get('HF_TOKEN') or None,
+        hf_token=environment.get('HF_TOKEN', '').strip() or None,
     )
