@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import shutil
 import socket
 import threading
+import urllib.request
 from dataclasses import dataclass, field, replace
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ import pytest
 from pipeline.checkpoints import recorded_sha256
 from pipeline.downloads.fetch import UnreachableError, fetch
 from pipeline.downloads.settings import DownloadError, DownloadSettings, settings_from
+from pipeline.downloads.transfer import Redirects, TransferError
 from pipeline.manifest import WeightsEntry
 from tests.web_server import Answer, Site, chunked, fake_weights, running_site, serve, status
 
@@ -124,12 +128,27 @@ GOOD_END = {
         [(ONE, None), (ONE, REST)],
         entry=UNCHECKED,
     ),
+    'broken off, changed, and the server does not care': Case(
+        [serve(OTHER, stop_after=HALF), serve(GOOD, etag='"2"', careful=False)],
+        [(ONE, None), (ONE, REST), (ONE, None)],
+        entry=UNCHECKED,
+    ),
+    'broken off, and nothing tells whether it is the same': Case(
+        [serve(OTHER, stop_after=HALF), serve(GOOD, etag='', careful=False, total='*')],
+        [(ONE, None), (ONE, REST), (ONE, None)],
+        entry=UNCHECKED,
+    ),
     'broken off, changed in silence': Case(
         [serve(OTHER, stop_after=HALF), serve(GOOD)], [(ONE, None), (ONE, REST), (ONE, None)]
     ),
     'broken off for ever where ranges are ignored': Case(
         [serve(GOOD, ranges=False, stop_after=HALF)],
         [(ONE, None), (ONE, REST), (ONE, REST), (TWO, None)],
+        [serve(GOOD)],
+    ),
+    'broken off here and there where ranges are ignored': Case(
+        [serve(GOOD, ranges=False, stop_after=n) for n in (HALF, 1000, HALF, 1000, HALF, 1000)],
+        [(ONE, None), (ONE, REST), (ONE, 'bytes=1000-'), (TWO, None)],
         [serve(GOOD)],
     ),
     'chunks that end too early': Case(
@@ -429,3 +448,27 @@ def test_bad_settings_are_named(environment: dict[str, str], message: str, tmp_p
 @pytest.mark.parametrize(('value', 'offline'), [('1', True), ('TRUE', True), ('0', False)])
 def test_offline_switches(name: str, value: str, offline: bool, tmp_path: Path) -> None:
     assert settings_from({name: value}, tmp_path).offline == offline
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'followed'),
+    [
+        ('https://a.test/w', 'https://b.test/w', True),
+        ('http://a.test/w', 'https://b.test/w', True),
+        ('https://a.test/w', 'http://a.test/w', False),
+        ('https://a.test/w', 'file:///etc/passwd', False),
+        ('https://a.test/w', 'ftp://a.test/w', False),
+    ],
+)
+def test_redirects_that_are_followed(old: str, new: str, followed: bool, tmp_path: Path) -> None:
+    redirects = Redirects(DownloadSettings(tmp_path))
+
+    def follow() -> urllib.request.Request | None:
+        request = urllib.request.Request(old)
+        return redirects.redirect_request(request, io.BytesIO(), 302, '', Message(), new)
+
+    if followed:
+        assert follow().full_url == new
+    else:
+        with pytest.raises(TransferError, match=f'refused to follow a redirect to {new}'):
+            follow()

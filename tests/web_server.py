@@ -79,10 +79,12 @@ def serve(
     content: bytes,
     *,
     ranges: bool = True,
+    careful: bool = True,
     etag: str = '"1"',
     stop_after: int | None = None,
     stall: bool = False,
     length: int | None = -1,
+    total: str | None = None,
     step: int | None = None,
     **headers: str,
 ) -> Answer:
@@ -91,20 +93,23 @@ def serve(
     Args:
         content: its bytes.
         ranges: whether parts of it may be asked for.
+        careful: whether parts of it are sent only to those who know its version.
         etag: its version; '' sends none.
         stop_after: bytes of this answer after which the connection ends.
         stall: whether it stays open then, with nothing coming.
         length: as announced; -1 is the truth, None announces none.
+        total: bytes of the whole as announced with a part; None is the truth.
         step: bytes at a time, with a little rest in between.
         headers: more of them, ``_`` for ``-``.
     """
 
     def answer(handler: Handler) -> None:
-        start = _start(handler) if ranges and handler.headers.get('If-Range', etag) == etag else 0
+        same = not careful or handler.headers.get('If-Range', etag) == etag
+        start = _start(handler) if ranges and same else 0
         body = content[start:]
         more = dict(headers) | ({'ETag': etag} if etag else {})
         if start:
-            more['Content-Range'] = f'bytes {start}-{len(content) - 1}/{len(content)}'
+            more['Content-Range'] = f'bytes {start}-{len(content) - 1}/{total or len(content)}'
         if start >= len(content):
             handler.start(416, 0)
             return
@@ -115,7 +120,7 @@ def serve(
             if step:
                 time.sleep(0.01)
         if stall:
-            handler.site.closing.wait(10)
+            handler.site.closing.wait(60)
 
     return answer
 

@@ -77,7 +77,7 @@ def transfer(
     start = part.size if known and known.url == url else 0
     if known and start and start == known.size:
         return known, True  # killed after the last byte
-    redirects = _Redirects(settings)
+    redirects = Redirects(settings)
     with _open(_request(url, start, known, settings), redirects, settings, part) as response:
         origin = _origin(url, response, redirects)
         if response.status == http.client.PARTIAL_CONTENT:
@@ -98,7 +98,7 @@ def transfer(
     return origin, start > 0
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
+class Redirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects, without carrying the token to another host or leaving encryption."""
 
     def __init__(self, settings: DownloadSettings) -> None:
@@ -109,6 +109,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any,
         newurl: str,
     ) -> urllib.request.Request | None:  # fmt: skip
+        """The next request (see the base class); raises TransferError where it may not go."""
         old, new = urlsplit(req.full_url).scheme, urlsplit(newurl).scheme
         if new not in ('http', 'https') or (old, new) == ('https', 'http'):
             raise TransferError(f'refused to follow a redirect to {newurl}')
@@ -141,7 +142,7 @@ def _authorise(request: urllib.request.Request, settings: DownloadSettings) -> N
 
 def _open(
     request: urllib.request.Request,
-    redirects: _Redirects,
+    redirects: Redirects,
     settings: DownloadSettings,
     part: PartFile,
 ) -> Any:
@@ -180,7 +181,7 @@ def _http_error(error: urllib.error.HTTPError) -> TransferError:
     return TransferError(text, retry=retry, wait_s=wait)
 
 
-def _origin(url: str, response: Any, redirects: _Redirects) -> Origin:
+def _origin(url: str, response: Any, redirects: Redirects) -> Origin:
     headers = response.headers
     linked = headers.get('X-Linked-Etag') or redirects.linked.get('X-Linked-Etag') or ''
     match = re.fullmatch(r'"?([0-9a-f]{64})"?', linked)
