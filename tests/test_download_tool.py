@@ -133,6 +133,7 @@ def test_a_pipeline_names_all_its_files(site: Site, tmp_path: Path, tool: Run) -
     files = ['rtmdet-ins-l-mask.pth', 'PMPose-b-1.0.0.pth', 'SAM-pose2seg_hiera_b+.pt']
     code, _, errors = tool('--pipeline', 'bmp_v2', '--offline')
     assert code == 1 and not site.seen
+    assert errors.count('offline: 3 weights are not here') == 1
     for file in files:
         assert str(tmp_path / file) in errors
     for i, file in enumerate(files):
@@ -149,6 +150,20 @@ def test_one_bad_file_does_not_keep_the_others_away(site: Site, tmp_path: Path, 
     code, output, errors = tool('vitpose-b', NAME)
     assert code == 1 and f'{NAME}: fetched' in output
     assert 'vitpose-b could not be downloaded' in errors and 'HTTP 404' in errors
+
+
+def test_a_config_with_files_of_its_own(site: Site, tmp_path: Path, tool: Run) -> None:
+    config = tmp_path / 'mine.py'
+    config.write_text(
+        "detector = dict(config='a.py', checkpoint='a.pth')\n"
+        "pose = dict(config='a.py', checkpoint=None)\n"
+        "segmenter = dict(config='a.yaml', checkpoint='a.pth')\n"
+    )
+    code, _, errors = tool('--pipeline', str(config))
+    assert code == 1 and "no weights 'a.pth'" in errors
+    (tmp_path / 'a.pth').write_bytes(GOOD)
+    code, output, _ = tool('--pipeline', str(config))
+    assert code == 0 and 'nothing to download' in output and not site.seen
 
 
 @pytest.mark.parametrize(

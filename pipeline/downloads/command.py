@@ -14,6 +14,7 @@ from ..checkpoints import (
     absence,
     download_folder,
     fetch_command,
+    find_weights,
     path_of,
     read_manifest,
     replace_command,
@@ -54,10 +55,14 @@ def run(request: Request, settings: DownloadSettings, display: Display, console:
     Raises:
         UsageError: an unknown name, or nothing to do.
         ConfigError: a pipeline config cannot be read.
+        CheckpointError: it names weights that are neither in the manifest nor a file.
     """
     chosen = choose(request)
     if request.list_only or request.verify:
         return _show(chosen, request, settings.folder, console)
+    if not chosen and request.pipelines:
+        _say(console, 'nothing to download: the pipeline uses files of its own, or random weights')
+        return 0
     if not chosen:
         raise UsageError('say what to download: names, or --pipeline CONFIG; --list shows all')
     return _fetch_all(chosen, settings, display, console)
@@ -69,6 +74,7 @@ def choose(request: Request) -> list[WeightsEntry]:
     Raises:
         UsageError: a name that the manifest does not have.
         ConfigError: a pipeline config cannot be read.
+        CheckpointError: it names weights that are neither in the manifest nor a file.
     """
     known = read_manifest()
     unknown = [name for name in request.names if name not in known]
@@ -87,7 +93,12 @@ def _names_in(pipeline: str, known: dict[str, WeightsEntry]) -> list[str]:
     from ..build import named_weights
     from ..config import load_config
 
-    return [name for name in named_weights(load_config(pipeline)) if name in known and name]
+    resolved = load_config(pipeline)
+    names = [name for name in named_weights(resolved) if name]
+    for name in names:
+        if name not in known:
+            find_weights(name, resolved.path)  # a file of the user's, or a slip that is told
+    return [name for name in names if name in known]
 
 
 def _show(chosen: Sequence[WeightsEntry], request: Request, folder: Path, console: Console) -> int:
@@ -125,8 +136,9 @@ def _fetch_all(
         _say(console, f'pipelines find them with BMP_CHECKPOINTS={settings.folder.absolute()}')
     absent = [entry for entry in outcome.skipped if not _file(entry, settings).is_file()]
     if absent:
+        why = 'offline: ' if settings.offline else ''
         command = fetch_command(*(entry.name for entry in absent))
-        outcome.failures.append(absence(absent, command, settings.folder))
+        outcome.failures.append(why + absence(absent, command, settings.folder))
     for failure in outcome.failures:
         display.message(f'\n{failure}')
     return int(bool(outcome.failures))
@@ -139,7 +151,8 @@ def _fetch_each(
     outcome = _Outcome()
     dead: set[str] = set()  # hosts that were not reached; waiting for them once is enough
     for i, entry in enumerate(chosen):
-        if dead and settings.hosts(entry) <= dead and not _file(entry, settings).is_file():
+        hopeless = settings.offline or (dead and settings.hosts(entry) <= dead)
+        if hopeless and not _file(entry, settings).is_file():
             outcome.skipped.append(entry)
             continue
         try:
