@@ -62,7 +62,13 @@ def start_tool(site: Site, folder: Path, *arguments: str) -> subprocess.Popen:
     variables = {**os.environ, **NOWHERE, 'BMP_MIRROR': f'{site.url}/m'}
     command = [sys.executable, str(TOOL), '--dir', str(folder), '--retries', '0', *arguments]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=variables,
+        # Ctrl-C counts even if the tests run in the background, where shells ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
