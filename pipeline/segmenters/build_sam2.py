@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
-from pipeline.checkpoints import misfit
 from pipeline.segmenters.sam2_package import import_sam2
+from pipeline.weights_io import load_into, load_state
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -51,6 +50,7 @@ def build_sam2_model(
     *,
     dynamic_multimask: DynamicMultimask | None = STOCK_POSTPROCESSING,
     image_size: int | None = None,
+    ignorable: tuple[str, ...] = (),
 ) -> SAM2Base:
     """Builds a SAM 2 model in evaluation mode.
 
@@ -62,10 +62,12 @@ def build_sam2_model(
         device: Torch device name.
         dynamic_multimask: None always keeps the single mask.
         image_size: Replaces the input side of the config in px; a multiple of 32.
+        ignorable: Prefixes of checkpoint keys that may be absent, left over or of another shape.
 
     Raises:
         FileNotFoundError: No such config or checkpoint; lists the names in the package.
-        ValueError: The config names a class outside `sam2`, or the weights do not fit exactly.
+        ValueError: The config names a class outside `sam2`.
+        CheckpointError: The file cannot be read, or the weights do not fit exactly.
     """
     import_sam2()
     from hydra.utils import instantiate
@@ -88,7 +90,7 @@ def build_sam2_model(
     if not isinstance(model, SAM2Base):
         raise ValueError(f'{config} builds a {type(model).__name__}, expected a SAM2Base')
     if checkpoint is not None:
-        load_weights(model, checkpoint)
+        load_weights(model, checkpoint, ignorable)
     return model.to(device).eval()
 
 
@@ -110,25 +112,17 @@ def load_model_config(config: str | Path) -> DictConfig:
     return model_config
 
 
-def load_weights(model: torch.nn.Module, checkpoint: Path) -> None:
+def load_weights(model: torch.nn.Module, checkpoint: Path, ignorable: tuple[str, ...] = ()) -> None:
     """Loads the weights under `model` in a checkpoint file; every key and shape must match.
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: Missing, unexpected or differently shaped weights, all named.
+        CheckpointError: Not readable; missing, unexpected or differently shaped weights, all named.
     """
     if not checkpoint.is_file():
-        raise FileNotFoundError(f'no SAM 2 weights at {checkpoint}; see checkpoints/README.md')
-    content = torch.load(checkpoint, map_location='cpu', weights_only=True)
-    if not isinstance(content, dict) or not isinstance(content.get('model'), dict):
-        raise ValueError(f'{checkpoint} is no dict with the key `model`')
-    weights: dict[str, Tensor] = content['model']
-    expected = model.state_dict()
-    listing = misfit(expected, weights)
-    if listing:
-        raise ValueError(f'{checkpoint} does not fit the config: {listing}')
-    cast = {name: value.to(expected[name].dtype) for name, value in weights.items()}
-    model.load_state_dict(cast)
+        raise FileNotFoundError(f'no SAM 2 weights at {checkpoint}; see docs/weights.md')
+    weights, _ = load_state(checkpoint, key='model')
+    load_into(model, weights, checkpoint, ignorable)
 
 
 def packaged_config_names() -> list[str]:
