@@ -1,7 +1,7 @@
 """BBox-Mask-Pose: find every person of a crowd photo, with box, mask and pose.
 
 Imports are lazy, so that ``import pipeline`` costs nothing. Configs of MMPose and MMDetection that
-name the package in ``custom_imports`` can use its models, transforms and metrics; see
+name the package in ``custom_imports`` can use its models, transforms and hooks; see
 `registration`.
 """
 

@@ -28,7 +28,6 @@ PARTS: Mapping[str, tuple[str, ...]] = {
         'pipeline.poses.load_person_mask',
         'pipeline.poses.mask_background',
     ),
-    'mmpose.evaluation.metrics': ('pipeline.evaluation.coco17_metric',),
     'mmdet.models': ('pipeline.detectors.rtmdet_ins_partial',),
     'mmdet.datasets.transforms': ('pipeline.datasets.transforms',),
     'mmengine.hooks': (

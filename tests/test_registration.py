@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -127,11 +129,10 @@ from mmengine.config import Config
 Config.fromstring("custom_imports = dict(imports=['pipeline'])", '.py')
 """
 POSE_NAMES = """
-from mmpose.registry import METRICS, MODELS, TRANSFORMS
+from mmpose.registry import MODELS, TRANSFORMS
 for registry, names in (
     (MODELS, ['ConvStemViT', 'PMPoseHead', 'SpatialCrossEntropyLoss', 'HeatmapHead']),
     (TRANSFORMS, ['LoadPersonMask', 'MaskBackground', 'TopdownAffine']),
-    (METRICS, ['Coco17Metric', 'CocoMetric']),
 ):
     for name in names:
         assert registry.get(name).__name__ == name
@@ -150,69 +151,64 @@ class Blocker:
             raise ModuleNotFoundError('blocked', name=name)
 sys.meta_path.insert(0, Blocker())
 """
+LIGHT = """
+import sys
+assert not {'torch', 'numpy', 'mmengine', 'mmcv', 'mmdet', 'mmpose'} & set(sys.modules)
+"""
+NO_DET = "import sys\nassert not {'mmdet.models', 'pipeline.detectors'} & set(sys.modules)"
+NO_POSE = "import sys\nassert not {'mmpose', 'pipeline.poses'} & set(sys.modules)"
+MMENGINE_NAMES = """
+import mmengine.runner, sys
+from mmengine.registry import HOOKS, OPTIM_WRAPPERS
+assert HOOKS.get('TimeBudgetHook') and HOOKS.get('PlainWeightsHook')
+assert OPTIM_WRAPPERS.get('CpuBf16OptimWrapper')
+assert not {'mmdet', 'mmpose'} & set(sys.modules)
+"""
+
+
+def case(name: str, *lines: str, slow: bool = False) -> Any:
+    return pytest.param('\n'.join(lines), id=name, marks=[pytest.mark.slow] if slow else [])
+
+
 CASES = [
-    pytest.param('import pipeline', POSE_NAMES, id='ours, then MMPose'),
-    pytest.param(
-        'import mmpose.models, mmpose.datasets, mmpose.evaluation\nimport pipeline',
-        POSE_NAMES, id='MMPose, then ours',
-    ),
-    pytest.param(
-        'import mmpose.registry' + CUSTOM_IMPORTS, POSE_NAMES, id='registry of MMPose, then config'
-    ),
-    pytest.param(CUSTOM_IMPORTS, POSE_NAMES, id='MMEngine, config, MMPose'),
-    pytest.param(
-        'import pipeline\nimport mmpose.apis' + CUSTOM_IMPORTS,
-        POSE_NAMES, id='ours, MMPose, config that imports nothing new',
-    ),
-    pytest.param(
-        'import pipeline.poses.pmpose_head, pipeline.poses.mask_background',
-        POSE_NAMES, id='single modules of ours',
-    ),
-    pytest.param(
-        'import importlib, pipeline\nimportlib.reload(pipeline)', POSE_NAMES, id='ours twice'
-    ),
-    pytest.param(
-        CUSTOM_IMPORTS, DET_NAMES + "assert 'mmpose' not in sys.modules", id='MMDetection alone'
-    ),
-    pytest.param(
-        WITHOUT_MMPOSE + 'import pipeline', DET_NAMES + 'pipeline.load_pipeline',
-        id='no MMPose installed',
-    ),
-    pytest.param(
+    case('ours alone', 'import pipeline', LIGHT),
+    case('ours, MMPose', 'import pipeline', POSE_NAMES, NO_DET),
+    case('MMPose, ours', 'import mmpose.models, mmpose.datasets, pipeline', POSE_NAMES),
+    case('MMEngine, config, MMPose', CUSTOM_IMPORTS, POSE_NAMES, slow=True),
+    case(
+        'registry of MMPose, config',
+        'import mmpose.registry',
         CUSTOM_IMPORTS,
-        'import mmengine.runner\n'
-        'from mmengine.registry import HOOKS, OPTIM_WRAPPERS\n'
-        "assert HOOKS.get('TimeBudgetHook') and HOOKS.get('PlainWeightsHook')\n"
-        "assert OPTIM_WRAPPERS.get('CpuBf16OptimWrapper')\n"
-        "import sys; assert not {'mmdet', 'mmpose'} & set(sys.modules)",
-        id='MMEngine alone',
+        POSE_NAMES,
+        slow=True,
     ),
-    pytest.param(
-        'import pipeline, sys',
-        "assert not {'torch', 'numpy', 'mmengine', 'mmcv', 'mmdet', 'mmpose'} & set(sys.modules)",
-        id='nothing is imported by ours alone',
+    case('ours, MMPose, config', 'import pipeline, mmpose.apis', CUSTOM_IMPORTS, POSE_NAMES),
+    case('single modules of ours', 'import pipeline.poses.pmpose_head', POSE_NAMES),
+    case(
+        'ours twice',
+        'import importlib, pipeline; importlib.reload(pipeline)',
+        POSE_NAMES,
+        slow=True,
     ),
-    pytest.param(
-        CUSTOM_IMPORTS,
-        POSE_NAMES + "import sys\nassert not {'mmdet.models', 'pipeline.detectors'} & "
-        'set(sys.modules)',
-        id='MMPose does not bring our detector parts',
+    case('MMDetection alone', CUSTOM_IMPORTS, DET_NAMES, NO_POSE, slow=True),
+    case(
+        'no MMPose installed',
+        WITHOUT_MMPOSE,
+        'import pipeline',
+        DET_NAMES,
+        'pipeline.load_pipeline',
     ),
-]  # fmt: skip
+    case('MMEngine alone', CUSTOM_IMPORTS, MMENGINE_NAMES),
+]
 
 
-@pytest.mark.parametrize(('first', 'then'), CASES)
-def test_order_of_imports_does_not_matter(first: str, then: str) -> None:
-    if 'mm' in first + then and importlib.util.find_spec('mmpose') is None:
+@pytest.mark.parametrize('program', CASES)
+def test_order_of_imports_does_not_matter(program: str) -> None:
+    if program.count('mm') > LIGHT.count('mm') and importlib.util.find_spec('mmpose') is None:
         pytest.skip('MMPose is not installed')
     done = subprocess.run(
-        [sys.executable, '-W', 'ignore', '-c', f'{first}\n{then}'],
-        cwd=ROOT, env=_environment(), capture_output=True, text=True, check=False,
+        [sys.executable, '-W', 'ignore', '-c', program],
+        env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'},
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-
-
-def _environment() -> dict[str, str]:
-    import os
-
-    return {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}

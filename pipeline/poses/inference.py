@@ -48,11 +48,12 @@ def inference_topdown_with_masks(
     boxes = _boxes_xyxy(bboxes, bbox_format)
     if len(masks) != len(boxes):
         raise ValueError(f'{len(boxes)} boxes, but {len(masks)} masks; give None for no mask')
+    facts: Any = model  # MMPose hangs its config and the keypoint facts on the model
     # Decoded once; the samples share it, no transform writes into it.
     image = mmcv.imread(img) if isinstance(img, str) else img
     shared = {'img': image, 'img_path': img if isinstance(img, str) else None}
-    with scope_of(model.cfg.get('default_scope', 'mmpose')), torch.no_grad():
-        transforms = Compose(model.cfg.test_dataloader.dataset.pipeline)
+    with scope_of(facts.cfg.get('default_scope', 'mmpose')), torch.no_grad():
+        transforms = Compose(facts.cfg.test_dataloader.dataset.pipeline)
         _check_masks_are_used(transforms)
         samples = [
             transforms(
@@ -61,14 +62,12 @@ def inference_topdown_with_masks(
                     'bbox': box[None],
                     'bbox_score': np.ones(1, np.float32),
                     **_mask_field(mask),
-                    **model.dataset_meta,  # type: ignore[dict-item]
+                    **facts.dataset_meta,
                 }
             )
             for box, mask in zip(boxes, masks, strict=True)
         ]
-        found: list[PoseDataSample] = (
-            model.test_step(pseudo_collate(samples)) if samples else []  # type: ignore[operator]
-        )
+        found: list[PoseDataSample] = facts.test_step(pseudo_collate(samples)) if samples else []
     return found
 
 
