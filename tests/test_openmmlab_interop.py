@@ -34,7 +34,7 @@ from pipeline.poses.mask_background import decode_segmentation
 from pipeline.poses.mmpose_estimator import build_mmpose_estimator
 from pipeline.scores import pose_scores
 from pipeline.structures import Detections
-from tests.toy_people import DATA, toy_annotations, write
+from tests.toy_people import DATA, dev_file, toy_annotations, write
 
 POSE_CONFIG = str(CONFIG_FOLDER / 'compact' / 'vitpose_compact.py')
 RELEASED_CONFIG = str(CONFIG_FOLDER / 'models' / 'pmpose_b.py')
@@ -160,14 +160,14 @@ def test_inferencer_finds_poses_and_draws_them(tmp_path: Path, model: Any, photo
     assert changed.sum() < 0.1 * changed.size
 
 
-def runner(config: Config, work_dir: Path, data: Path, annotations: str, **options: Any) -> Runner:
+def runner(config: Config, work_dir: Path, data: Path, annotations: Path, **options: Any) -> Runner:
     """A stock test run of a pose config on a COCO data set."""
     dataset = 'test_dataloader.dataset'
     config.merge_from_dict(
         {
             'work_dir': str(work_dir),
             f'{dataset}.data_root': f'{data}/',
-            f'{dataset}.ann_file': annotations,
+            f'{dataset}.ann_file': str(annotations),
             f'{dataset}.data_prefix.img': 'images/' if (data / 'images').is_dir() else '',
             **options,
         }
@@ -176,13 +176,15 @@ def runner(config: Config, work_dir: Path, data: Path, annotations: str, **optio
 
 
 @pytest.fixture(params=['drawn', 'photos'])
-def dataset(request: pytest.FixtureRequest, crowd: Path) -> tuple[Path, str]:
-    """Folder and annotation file: drawn people always, photos where they are at hand."""
+def dataset(request: pytest.FixtureRequest, crowd: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """Folder and annotation file: drawn people always, a few photos where they are at hand."""
     if request.param == 'drawn':
-        return crowd, 'annotations.json'
-    if not (DATA / 'dev' / 'person_keypoints.json').exists():
-        pytest.skip(f'no real annotations in {DATA / "dev"} (set BMP_DATA)')
-    return DATA / 'dev', 'person_keypoints.json'
+        return crowd, crowd / 'annotations.json'
+    content = json.loads(dev_file().read_text())
+    content['images'] = sorted(content['images'], key=lambda image: image['id'])[2:8]
+    chosen = {image['id'] for image in content['images']}
+    content['annotations'] = [a for a in content['annotations'] if a['image_id'] in chosen]
+    return DATA / 'dev', write(tmp_path / 'some.json', content)
 
 
 def own_results(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -210,49 +212,62 @@ def all_samples(run: Runner) -> list[dict[str, Any]]:
     return [dataset.get_data_info(i) for i in range(len(dataset))]
 
 
-def assert_same_metrics(
-    found: dict[str, float], samples: list[dict[str, Any]], truth_file: Path
+def assert_same_as_ours(
+    run: Runner, samples: list[dict[str, Any]], truth: Path, written: Path
 ) -> None:
-    """Metrics of a stock run are those of our pose stage and our evaluation."""
-    truth = json.loads(truth_file.read_text())
-    own = score(own_results(samples), truth, ['keypoints']).tasks['keypoints']
+    """A stock run finds the points and metrics of our pose stage and our evaluation."""
+    run.load_checkpoint(str(POSE_WEIGHTS))
+    found = run.test()
+    results = own_results(samples)
+    points, own_points = (
+        np.array([row['keypoints'] for row in sorted(rows, key=by_image_and_score)])
+        for rows in (json.loads(written.read_text()), results)
+    )
+    np.testing.assert_allclose(points, own_points, atol=0.05)
+    own = score(results, json.loads(truth.read_text()), ['keypoints']).tasks['keypoints']
     for name, value in (('AP', own.ap), ('AP .5', own.ap50), ('AR', own.ar)):
         assert value is not None and value > 0
         assert found[f'coco/{name}'] == pytest.approx(value, abs=1e-6), name
 
 
-def test_stock_test_run_with_annotated_masks(dataset: tuple[Path, str], tmp_path: Path) -> None:
-    data, annotations = dataset
-    run = runner(Config.fromfile(POSE_CONFIG), tmp_path, data, annotations)
-    run.load_checkpoint(str(POSE_WEIGHTS))
-    assert_same_metrics(run.test(), all_samples(run), data / annotations)
+def by_image_and_score(row: dict[str, Any]) -> tuple[int, float]:
+    return row['image_id'], row['score']
+
+
+def test_stock_test_run_with_annotated_masks(dataset: tuple[Path, Path], tmp_path: Path) -> None:
+    data, truth = dataset
+    config = Config.fromfile(POSE_CONFIG)
+    config.test_evaluator.outfile_prefix = str(tmp_path / 'found')
+    run = runner(config, tmp_path, data, truth)
+    samples = all_samples(run)
+    assert all(sample['segmentation'] for sample in samples)
+    assert_same_as_ours(run, samples, truth, tmp_path / 'found.keypoints.json')
 
 
 def test_stock_test_run_with_detected_boxes_and_masks(
-    dataset: tuple[Path, str], tmp_path: Path
+    dataset: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    data, annotations = dataset
-    detections = tmp_path / 'detections.json'
-    detections.write_text(json.dumps(detect(data, annotations)))
+    data, truth = dataset
+    detections = write(tmp_path / 'detections.json', detect(data, truth))
     config = Config.fromfile(POSE_CONFIG)
+    config.test_evaluator.outfile_prefix = str(tmp_path / 'found')
     steps = config.test_dataloader.dataset.pipeline
     steps.insert(1, {'type': 'LoadPersonMask', 'mask_file': str(detections)})
     options = {'test_dataloader.dataset.bbox_file': str(detections)}
-    run = runner(config, tmp_path, data, annotations, **options)
-    run.load_checkpoint(str(POSE_WEIGHTS))
-    found = run.test()
+    run = runner(config, tmp_path, data, truth, **options)
     samples = all_samples(run)
     assert samples and not any('segmentation' in sample for sample in samples)
     load = LoadPersonMask(str(detections))
-    assert_same_metrics(found, [load(sample) for sample in samples], data / annotations)
+    samples = [load(sample) for sample in samples]
+    assert_same_as_ours(run, samples, truth, tmp_path / 'found.keypoints.json')
 
 
-def detect(data: Path, annotations: str) -> list[dict[str, Any]]:
+def detect(data: Path, annotations: Path) -> list[dict[str, Any]]:
     """COCO results of our compact detector, with masks."""
     detector = build_mmdet_detector(DET_CONFIG, DET_WEIGHTS, score_threshold=0.2)
     prefix = data / 'images' if (data / 'images').is_dir() else data
     rows = []
-    for image in json.loads((data / annotations).read_text())['images']:
+    for image in json.loads(annotations.read_text())['images']:
         found = detector(
             np.ascontiguousarray(cv2.imread(str(prefix / image['file_name']))[..., ::-1])
         )
@@ -297,10 +312,10 @@ def pad_to_23_points(path: Path) -> Path:
 
 
 def test_models_with_23_points_are_scored_on_those_of_coco(crowd: Path, tmp_path: Path) -> None:
-    plain = runner(Config.fromfile(POSE_CONFIG), tmp_path, crowd, 'annotations.json')
+    plain = runner(Config.fromfile(POSE_CONFIG), tmp_path, crowd, crowd / 'annotations.json')
     plain.load_checkpoint(str(POSE_WEIGHTS))
     config = twenty_three_points(Config.fromfile(POSE_CONFIG))
-    run = runner(config, tmp_path, crowd, 'annotations.json')
+    run = runner(config, tmp_path, crowd, crowd / 'annotations.json')
     run.load_checkpoint(str(pad_to_23_points(tmp_path / '23.pth')), strict=True)
     expected = plain.test()
     assert expected['coco/AP'] > 0

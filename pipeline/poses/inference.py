@@ -48,12 +48,12 @@ def inference_topdown_with_masks(
     boxes = _boxes_xyxy(bboxes, bbox_format)
     if len(masks) != len(boxes):
         raise ValueError(f'{len(boxes)} boxes, but {len(masks)} masks; give None for no mask')
-    facts: Any = model  # MMPose hangs its config and the keypoint facts on the model
+    estimator: Any = model  # MMPose hangs its config and the keypoint facts on the model
     # Decoded once; the samples share it, no transform writes into it.
     image = mmcv.imread(img) if isinstance(img, str) else img
     shared = {'img': image, 'img_path': img if isinstance(img, str) else None}
-    with scope_of(facts.cfg.get('default_scope', 'mmpose')), torch.no_grad():
-        transforms = Compose(facts.cfg.test_dataloader.dataset.pipeline)
+    with scope_of(estimator.cfg.get('default_scope', 'mmpose')), torch.no_grad():
+        transforms = Compose(estimator.cfg.test_dataloader.dataset.pipeline)
         _check_masks_are_used(transforms)
         samples = [
             transforms(
@@ -62,12 +62,14 @@ def inference_topdown_with_masks(
                     'bbox': box[None],
                     'bbox_score': np.ones(1, np.float32),
                     **_mask_field(mask),
-                    **facts.dataset_meta,
+                    **estimator.dataset_meta,
                 }
             )
             for box, mask in zip(boxes, masks, strict=True)
         ]
-        found: list[PoseDataSample] = facts.test_step(pseudo_collate(samples)) if samples else []
+        found: list[PoseDataSample] = (
+            estimator.test_step(pseudo_collate(samples)) if samples else []
+        )
     return found
 
 
@@ -75,9 +77,10 @@ def _boxes_xyxy(bboxes: ArrayLike, bbox_format: str) -> NDArray[np.float32]:
     if bbox_format not in ('xyxy', 'xywh'):
         raise ValueError(f'bbox_format = {bbox_format!r}; allowed: xyxy, xywh')
     boxes = np.array(bboxes, np.float32)
-    if boxes.size % 4 or boxes.ndim > 2 or (boxes.ndim == 2 and boxes.shape[1] not in (0, 4)):
+    if boxes.size == 0:
+        boxes = boxes.reshape(0, 4)
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f'bboxes must be of shape (N, 4), got {boxes.shape}')
-    boxes = boxes.reshape(-1, 4)
     if bbox_format == 'xywh':
         boxes[:, 2:] += boxes[:, :2]
     return boxes

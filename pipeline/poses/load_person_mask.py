@@ -65,7 +65,7 @@ _NOBODY: _Rows = (np.zeros((0, 4), np.float32), np.zeros(0, np.float32), [])
 
 def _read(path: Path) -> list[dict[str, Any]]:
     try:
-        rows = json.loads(path.read_text())
+        rows: list[dict[str, Any]] = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise ValueError(f'mask_file {path} cannot be read: {error}') from error
     complete = isinstance(rows, list) and all(
