@@ -291,8 +291,8 @@ def twenty_three_points(config: Config) -> Config:
     config.merge_from_dict(
         {
             'model.head.out_channels': 23,
-            'model.head.sigmas': released.metainfo.sigmas,
-            'test_dataloader.dataset.metainfo': released.metainfo,
+            'model.head.sigmas': list(np.ones(23)),  # for training only
+            'test_dataloader.dataset.metainfo': released.test_dataloader.dataset.metainfo,
             'test_evaluator': {**released.test_evaluator, 'ann_file': None},
         }
     )
