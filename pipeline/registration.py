@@ -46,45 +46,65 @@ def register_parts() -> None:
 class FollowingFinder(MetaPathFinder):
     """Imports some modules right after others; leaves `sys.meta_path` when all have come.
 
+    A follower may itself be what brings the other module in, and further followers may need it; the
+    other modules may need each other. So nothing is imported while one of them all is half
+    imported, but as soon as it has run.
+
     Args:
         followers: name of a module -> names of the modules to import after it.
     """
 
     def __init__(self, followers: Mapping[str, Sequence[str]]) -> None:
         self.waiting = dict(followers)
+        self.followers = frozenset(name for names in followers.values() for name in names)
+        self.due: list[str] = []
+        self.running = 0
 
     def start(self) -> None:
         """Import the followers of what is imported already and wait for the rest."""
-        for name in [name for name in self.waiting if name in sys.modules]:
-            self.has_come(name)
         if self.waiting and self not in sys.meta_path:
             sys.meta_path.insert(0, self)
+        self.due += [name for name in self.waiting if name in sys.modules]
+        self.catch_up()
 
-    def has_come(self, name: str) -> None:
-        """Import the followers of module ``name``, which is complete."""
-        for follower in self.waiting[name]:
-            import_module(follower)
-        del self.waiting[name]
+    def run(self, module: ModuleType, loader: Loader) -> None:
+        """Execute a module that is a follower or has some, then import what is due."""
+        self.running += 1
+        try:
+            loader.exec_module(module)
+        finally:
+            self.running -= 1
+        if module.__name__ in self.waiting:
+            self.due.append(module.__name__)
+        self.catch_up()
+
+    def catch_up(self) -> None:
+        """Import the followers of all modules that have come."""
+        while self.due and not self.running:
+            name = self.due.pop(0)
+            for follower in self.waiting.get(name, ()):
+                import_module(follower)
+            self.waiting.pop(name, None)
         if not self.waiting and self in sys.meta_path:
             sys.meta_path.remove(self)
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """What the other finders find, told to report when a module that is waited for has run."""
-        if fullname not in self.waiting:
+        """What the other finders find; modules that matter here are run by `run`."""
+        if fullname not in self.waiting and fullname not in self.followers:
             return None
         for finder in sys.meta_path:
             spec = None if finder is self else finder.find_spec(fullname, path, target)
             if spec is not None:
                 if spec.loader is not None:
-                    spec.loader = _ReportingLoader(spec.loader, self)
+                    spec.loader = _ObservedLoader(spec.loader, self)
                 return spec
         return None
 
 
-class _ReportingLoader(Loader):
-    """Runs a module with its own loader, puts that loader back and reports."""
+class _ObservedLoader(Loader):
+    """Lets a finder run a module, and gives the module its own loader back."""
 
     def __init__(self, loader: Loader, finder: FollowingFinder) -> None:
         self.loader = loader
@@ -97,8 +117,7 @@ class _ReportingLoader(Loader):
         module.__loader__ = self.loader
         if module.__spec__ is not None:
             module.__spec__.loader = self.loader
-        self.loader.exec_module(module)
-        self.finder.has_come(module.__name__)
+        self.finder.run(module, self.loader)
 
 
 _FINDER = FollowingFinder(PARTS)

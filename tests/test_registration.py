@@ -29,6 +29,10 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         'toyparts/__init__.py': '',
         'toyparts/head.py': 'from toylib.models import NAMES\nNAMES.append("ours")',
         'toyparts/broken.py': 'raise RuntimeError("broken part")',
+        'toyparts/base.py': 'import toylib.models\nBASE = 1',
+        'toyparts/derived.py': 'from toyparts.base import BASE',
+        'toylib/heads.py': 'import toylib.models\nHEAD = 1',
+        'toyparts/with_head.py': 'from toylib.heads import HEAD',
     }
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -68,6 +72,18 @@ def test_a_part_that_is_imported_first_is_registered_once(toy: Path) -> None:
     FollowingFinder({'toylib.models': ['toyparts.head']}).start()
     importlib.import_module('toyparts.head')
     assert names_in_toylib() == ['stock', 'ours']
+
+
+def test_parts_that_need_each_other_wait_for_the_one_that_comes_first(toy: Path) -> None:
+    FollowingFinder({'toylib.models': ['toyparts.derived', 'toyparts.base']}).start()
+    importlib.import_module('toyparts.base')
+    assert 'toyparts.derived' in sys.modules
+
+
+def test_parts_do_not_follow_into_a_library_that_is_half_there(toy: Path) -> None:
+    FollowingFinder({'toylib.models': ['toyparts.with_head'], 'toylib.heads': []}).start()
+    importlib.import_module('toylib.heads')
+    assert 'toyparts.with_head' in sys.modules
 
 
 def test_looking_for_a_library_does_not_import_anything(toy: Path) -> None:
