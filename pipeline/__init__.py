@@ -1,13 +1,16 @@
 """BBox-Mask-Pose: find every person of a crowd photo, with box, mask and pose.
 
-Imports are lazy, so that ``import pipeline`` costs nothing and configs of MMPose or MMDetection
-can name the package in ``custom_imports``.
+Imports are lazy, so that ``import pipeline`` costs nothing. Configs of MMPose and MMDetection that
+name the package in ``custom_imports`` can use its models, transforms and hooks; see
+`registration`.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from .registration import register_parts
 
 if TYPE_CHECKING:
     from .api import LoadedPipeline, load_pipeline
@@ -38,3 +41,6 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     return getattr(import_module(_HOMES[name], __name__), name)
+
+
+register_parts()

@@ -2,6 +2,11 @@
 # Weights and figures: checkpoints/rtmdet-ins_compact.md
 default_scope = 'mmdet'
 
+# MMDetection's inferencer asks for it.
+visualizer = dict(
+    type='DetLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], name='visualizer'
+)
+
 input_size = (320, 320)
 norm_cfg = dict(type='BN')
 act_cfg = dict(type='SiLU', inplace=True)

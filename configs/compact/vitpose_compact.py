@@ -2,14 +2,15 @@
 # with the PMPose head (heat maps, presence, visibility, expected OKS). Inference settings.
 # Train it with vitpose_compact_train.py.
 default_scope = 'mmpose'
-custom_imports = dict(
-    imports=[
-        'pipeline.poses.conv_stem_vit',
-        'pipeline.poses.mask_background',
-        'pipeline.poses.pmpose_head',
-    ],
-    allow_failed_imports=False,
+custom_imports = dict(imports=['pipeline'], allow_failed_imports=False)
+
+# What MMPose's inferencer and tools/test.py ask for.
+dataset_type = 'CocoDataset'
+data_mode = 'topdown'
+visualizer = dict(
+    type='PoseLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], name='visualizer'
 )
+default_hooks = dict(visualization=dict(type='PoseVisualizationHook', enable=False))
 
 # (width, height)
 input_size = (144, 192)
@@ -64,9 +65,9 @@ test_dataloader = dict(
     num_workers=0,
     sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
     dataset=dict(
-        type='CocoDataset',
+        type=dataset_type,
         data_root='',
-        data_mode='topdown',
+        data_mode=data_mode,
         ann_file='work_dirs/pose/data/val.json',
         data_prefix=dict(img='../shared/data/train/'),
         test_mode=True,

@@ -7,8 +7,7 @@ _base_ = (
 custom_imports = dict(
     imports=[
         'mmpose.engine.optim_wrappers.layer_decay_optim_wrapper',
-        'pipeline.poses.mask_background',
-        'pipeline.poses.pmpose_head',
+        'pipeline',
     ],
     allow_failed_imports=False,
 )
@@ -61,3 +60,10 @@ test_pipeline = [
 ]
 test_dataloader = dict(dataset=dict(metainfo=metainfo, pipeline=test_pipeline))
 val_dataloader = test_dataloader
+# MMPose's `init_model` and inferencer take the facts about the keypoints from here when a
+# checkpoint has none.
+train_dataloader = dict(dataset=dict(metainfo=metainfo))
+# COCO has the first 17 of the 23 points.
+_coco = dict(num_keypoints=17, mapping=[(i, i) for i in range(17)])
+test_evaluator = dict(pred_converter=_coco, gt_converter=_coco)
+val_evaluator = test_evaluator
