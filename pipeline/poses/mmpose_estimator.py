@@ -14,7 +14,7 @@ from ..keypoints import COCO_NAMES, NUM_COCO
 from ..openmmlab import build_model, read_model_config, scope_of
 from ..precision import wrap_half
 from ..structures import Detections, Image, Poses, size_of
-from .released_config import PARTS, stock_config
+from .released_config import ERROR_BRANCH, PARTS, stock_config
 
 Window = tuple[slice, slice]  # rows, columns
 
@@ -129,6 +129,7 @@ def build_mmpose_estimator(
     import_module(PARTS)
     if flip_test is not None:
         loaded.model.test_cfg['flip_test'] = flip_test
+    ignorable = (*ignorable, ERROR_BRANCH)
     model, checkpoint_meta = build_model(loaded, checkpoint, 'mmpose', ignorable)
     meta = _dataset_meta(loaded, checkpoint_meta)
     _check_coco_first(meta, config)

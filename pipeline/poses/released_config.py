@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 PARTS = 'pipeline.poses.mmpose_parts'
+# Never trained, frozen in every released config; `PMPoseHead` has no such branch.
+ERROR_BRANCH = 'head.error_layers.'
 PIPELINES = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
