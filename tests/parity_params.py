@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,13 +51,18 @@ class Counts:
         return self.branches * 4 / 3
 
 
+@functools.cache
+def read(name: str) -> Any:
+    """A shipped config."""
+    return read_model_config(str(MODELS / f'{name}.py'), 'mmpose')
+
+
 def count(name: str) -> Counts:
     """Parameters of a shipped config; nothing is allocated."""
     from mmpose.registry import MODELS as REGISTRY
 
-    config = read_model_config(str(MODELS / f'{name}.py'), 'mmpose')
     with scope_of('mmpose'), torch.device('meta'):
-        model = REGISTRY.build(config.model)
+        model = REGISTRY.build(read(name).model)
 
     def millions(*parts: Any) -> float:
         return sum(p.numel() for part in parts for p in part.parameters()) / 1e6

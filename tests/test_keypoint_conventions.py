@@ -71,7 +71,6 @@ def test_the_coco_convention_is_that_of_mmpose() -> None:
     np.testing.assert_array_equal(ours['keypoint_colors'], theirs['keypoint_colors'])
 
 
-
 @pytest.mark.parametrize('source', ['mpii', 'aic'])
 @pytest.mark.parametrize('k', [21, 23])
 def test_mappings_join_points_of_the_same_name(source: str, k: int) -> None:

@@ -91,7 +91,12 @@ def compact_head(**kwargs: Any) -> PMPoseHead:
         branch_pools=((3, 3), (2, 3), (2, 1)),
         decoder={'type': 'UDPHeatmap', 'input_size': (144, 192), 'heatmap_size': (36, 48)},
         init_cfg=[],
-        **{'out_channels': 17, 'activation': 'softmax', 'loss': {'type': 'SpatialCrossEntropyLoss'}, **kwargs},
+        **{
+            'out_channels': 17,
+            'activation': 'softmax',
+            'loss': {'type': 'SpatialCrossEntropyLoss'},
+            **kwargs,
+        },
     )
 
 
@@ -245,9 +250,7 @@ def sample_of(points: np.ndarray, levels: np.ndarray) -> PoseDataSample:
         metainfo={'input_size': SIZES['input_size'], 'input_scale': np.array([72.0, 96.0])}
     )
     sample.gt_fields = PixelData(heatmaps=torch.from_numpy(encoded.pop('heatmaps')))
-    sample.gt_instance_labels = InstanceData(
-        **{k: torch.from_numpy(v) for k, v in encoded.items()}
-    )
+    sample.gt_instance_labels = InstanceData(**{k: torch.from_numpy(v) for k, v in encoded.items()})
     sample.gt_instances = InstanceData(
         transformed_keypoints=points[None].astype(np.float32),
         bboxes=np.array([[10, 10, 50, 90]], np.float32),
