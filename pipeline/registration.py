@@ -21,13 +21,17 @@ from types import ModuleType
 PARTS: Mapping[str, tuple[str, ...]] = {
     'mmpose.models': (
         'pipeline.poses.conv_stem_vit',
+        'pipeline.poses.multi_head',
+        'pipeline.poses.oks_losses',
         'pipeline.poses.pmpose_head',
         'pipeline.poses.pmpose_losses',
     ),
     'mmpose.datasets.transforms': (
         'pipeline.poses.load_person_mask',
         'pipeline.poses.mask_background',
+        'pipeline.poses.train_transforms',
     ),
+    'mmpose.codecs': ('pipeline.poses.oks_heatmap',),
     'mmdet.models': ('pipeline.detectors.rtmdet_ins_partial',),
     'mmdet.datasets.transforms': ('pipeline.datasets.transforms',),
     'mmengine.hooks': (
