@@ -22,10 +22,11 @@ from mmengine.runner import Runner
 from mmpose.apis import MMPoseInferencer, inference_topdown, init_model
 from mmpose.registry import METRICS, VISUALIZERS
 
-from pipeline.checkpoints import FOLDER, load_state
+from pipeline.checkpoints import load_state
 from pipeline.config import CONFIG_FOLDER
 from pipeline.detectors.mmdet_detector import build_mmdet_detector
 from pipeline.evaluation.coco import score
+from pipeline.manifest import FOLDER
 from pipeline.masks import Masks
 from pipeline.openmmlab import scope_of
 from pipeline.poses.inference import inference_topdown_with_masks
