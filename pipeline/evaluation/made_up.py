@@ -38,21 +38,21 @@ def make_results(
     results: list[Row] = []
     for image in images:
         truth = _boxes(rng, int(rng.integers(1, 2 * people_per_image)))
-        for row in _rows(truth, rng):
+        places = rng.random((len(truth), NUM_COCO, 2))
+        for row in _rows(truth, places):
             flags = rng.choice([0, 1, 2], NUM_COCO, p=[0.3, 0.2, 0.5])
-            points = np.array(row['keypoints']).reshape(-1, 3)
-            points[:, 2] = flags
+            row['keypoints'][2::3] = flags.tolist()
             row |= {'id': len(annotations) + 1, 'image_id': image['id'], 'iscrowd': 0}
-            row |= {'keypoints': points.ravel().tolist(), 'num_keypoints': int((flags > 0).sum())}
-            annotations.append(row)
-        kept = truth[rng.random(len(truth)) > 0.1]
-        size = (kept[:, 2:] - kept[:, :2])[:, [0, 1, 0, 1]]
-        noise = rng.choice([0.01, 0.1, 0.3], (len(kept), 1)) * rng.uniform(-1, 1, (len(kept), 4))
+            annotations.append(row | {'num_keypoints': int((flags > 0).sum())})
+        kept = rng.random(len(truth)) > 0.1
+        size = (truth[kept, 2:] - truth[kept, :2])[:, [0, 1, 0, 1]]
+        noise = rng.choice([0.01, 0.1, 0.3], (len(size), 1)) * rng.uniform(-1, 1, size.shape)
         others = _boxes(rng, int((rng.random(len(truth)) < 0.25).sum()))
-        found = _clipped(np.concatenate([kept + size * noise, others]))
+        found = _clipped(np.concatenate([truth[kept] + size * noise, others]))
+        places = np.concatenate([places[kept], rng.random((len(others), NUM_COCO, 2))])
         results += [
             row | {'image_id': image['id'], 'score': round(float(rng.random()), 4)}
-            for row in _rows(found, rng)
+            for row in _rows(found, places)
         ]
     categories = [{'id': PERSON, 'name': 'person'}]
     return {'images': images, 'annotations': annotations, 'categories': categories}, results
@@ -73,10 +73,11 @@ def _clipped(boxes: npt.NDArray[Any]) -> Boxes:
     return np.asarray(boxes, np.float32)
 
 
-def _rows(boxes: Boxes, rng: np.random.Generator) -> list[Row]:
+def _rows(boxes: Boxes, places: npt.NDArray[Any]) -> list[Row]:
+    """People in boxes (N, 4), their keypoints (N, K, 2) as shares of width and height."""
     masks = Masks.from_places(HEIGHT, WIDTH, [_ellipse(box) for box in boxes])
-    points = rng.random((len(boxes), NUM_COCO, 2)) * (boxes[:, None, 2:] - boxes[:, None, :2])
-    points = np.concatenate([points + boxes[:, None, :2], np.ones((*points.shape[:2], 1))], 2)
+    points = places * (boxes[:, None, 2:] - boxes[:, None, :2]) + boxes[:, None, :2]
+    points = np.concatenate([points, np.ones((*points.shape[:2], 1))], 2)
     boxes_xywh = xyxy_to_xywh(boxes)
     return [
         {
