@@ -7,7 +7,6 @@ over what the shards have done, so it ends with the same bytes as one that did a
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from .io.coco import people_to_coco
 from .io.inputs import Photo
 from .io.merged import JsonRows, MergeEntry
 from .io.progress import Reporter
-from .io.results import ResultsInfo, info_path, write_info
+from .io.results import ResultsInfo, file_sha256, info_path, write_info
 from .io.run import RunOptions, RunReport, disk_errors, done_entries, record_path, run_photos
 from .keypoints import NUM_COCO
 from .protocols import Protocol, ProtocolError, ProtocolPipeline, check_given, given_of
@@ -261,7 +260,7 @@ def _info(
         tasks=request.protocol.facts.tasks,
         data_set=data.name,
         annotations=str(data.annotations),
-        annotations_sha256=hashlib.sha256(data.annotations.read_bytes()).hexdigest(),
+        annotations_sha256=file_sha256(data.annotations),
         config=request.config,
         config_text=pipeline.config_text,
         weights=pipeline.weights,
