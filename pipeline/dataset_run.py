@@ -259,7 +259,7 @@ def _info(
         from_truth=request.protocol.from_truth,
         tasks=request.protocol.facts.tasks,
         data_set=data.name,
-        annotations=str(data.annotations),
+        annotations=str(data.annotations.absolute()),
         annotations_sha256=file_sha256(data.annotations),
         config=request.config,
         config_text=pipeline.config_text,
