@@ -23,7 +23,15 @@ from .io.inputs import Photo
 from .io.merged import JsonRows, MergeEntry
 from .io.progress import Reporter
 from .io.results import ResultsInfo, file_sha256, info_path, write_info
-from .io.run import RunOptions, RunReport, disk_errors, done_entries, record_path, run_photos
+from .io.run import (
+    RunOptions,
+    RunReport,
+    disk_errors,
+    done_entries,
+    own_folder,
+    record_path,
+    run_photos,
+)
 from .keypoints import NUM_COCO
 from .protocols import Protocol, ProtocolError, ProtocolPipeline, check_given, given_of
 
@@ -105,7 +113,8 @@ def run_dataset(request: DatasetRequest, *, load: Load, reporter: Reporter) -> D
     photos = _photos(data, truth.content['images'], request.limit)
     pipeline = load(request.config, request.cfg_options, request.protocol)
     if request.shard is None:
-        _take_over(request.out_dir, [p for p, _ in photos], reporter)
+        with own_folder(request.out_dir), disk_errors(request.out_dir):
+            _take_over(request.out_dir, [p for p, _ in photos], reporter)
     mine = photos[request.shard.index - 1 :: request.shard.count] if request.shard else photos
     options = RunOptions(
         request.folder,

@@ -65,20 +65,18 @@ class ResultsInfo:
     failed: tuple[str, ...] = ()  # names of photos without results
     notes: tuple[str, ...] = field(default=())  # what has to be told with the figures
 
-    def lines(self) -> dict[str, str]:
-        """What a table says about the results, in order."""
+    def lines(self) -> list[tuple[str, str]]:
+        """What a table says about the results: name and text of each line."""
         weights = ', '.join(f'{name} ({sha[:8]})' for name, sha in self.weights.items())
-        lines = {
-            'protocol': f'{self.protocol}: {self.protocol_text}',
-            'data set': self.data_set,
-            'config': f'{self.config} ({self.precision})',
-            'weights': weights or 'none',
-        }
+        lines = [
+            ('protocol', f'{self.protocol}: {self.protocol_text}'),
+            ('data set', self.data_set),
+            ('config', f'{self.config} ({self.precision})'),
+            ('weights', weights or 'none'),
+        ]
         if self.failed:
-            lines['failed photos'] = f'{len(self.failed)}, counted as photos without results'
-        for note in self.notes:
-            lines['note' if 'note' not in lines else f'note {len(lines)}'] = note
-        return lines
+            lines.append(('failed photos', f'{len(self.failed)}, counted as without results'))
+        return lines + [('note', note) for note in self.notes]
 
 
 def info_path(results: Path) -> Path:
