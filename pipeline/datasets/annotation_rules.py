@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -39,6 +40,18 @@ class Person:
     def crowd(self) -> bool:
         """Whether this is a region of many people."""
         return bool(self.annotation.get('iscrowd', 0))
+
+    # Several rules need these two, and they take most of the time.
+
+    @cached_property
+    def wrong_mask(self) -> str | None:
+        """What is wrong with the mask."""
+        return _mask(self)
+
+    @cached_property
+    def wrong_keypoints(self) -> str | None:
+        """What is wrong with the keypoints."""
+        return _keypoints(self)
 
 
 @dataclass(frozen=True)
@@ -100,7 +113,7 @@ def _no_keypoints(person: Person) -> str | None:
 def _count_of_keypoints(person: Person) -> str | None:
     given = person.annotation.get('num_keypoints')
     # CrowdPose does not count head and neck.
-    if given is None or person.convention != 'coco17' or _keypoints(person) is not None:
+    if given is None or person.convention != 'coco17' or person.wrong_keypoints is not None:
         return None
     labelled = count_labelled(person.annotation)
     if not _is_number(given):
@@ -123,13 +136,13 @@ def _mask(person: Person) -> str | None:
 
 def _thin_polygon(person: Person) -> str | None:
     mask = person.annotation.get('segmentation')
-    if not isinstance(mask, list) or _mask(person) or len(polygons(mask)) == len(mask):
+    if not isinstance(mask, list) or person.wrong_mask or len(polygons(mask)) == len(mask):
         return None
     return 'a polygon of fewer than 3 points is left out'
 
 
 def _no_mask(person: Person) -> str | None:
-    if person.crowd or _mask(person) is not None:
+    if person.crowd or person.wrong_mask is not None:
         return None
     if 'segmentation' not in person.annotation:
         return 'no segmentation'
@@ -141,8 +154,8 @@ def _no_mask(person: Person) -> str | None:
 
 PERSON_RULES: tuple[Rule, ...] = (
     Rule('wrong box', 'fatal', _box),
-    Rule('wrong keypoints', 'fatal', _keypoints),
-    Rule('wrong mask', 'fatal', _mask),
+    Rule('wrong keypoints', 'fatal', lambda person: person.wrong_keypoints),
+    Rule('wrong mask', 'fatal', lambda person: person.wrong_mask),
     Rule('wrong area', 'fatal', _area),
     Rule('no mask', 'segm', _no_mask),
     Rule('no keypoints', 'keypoints', _no_keypoints),
@@ -212,7 +225,7 @@ def _wrong_rle(rle: dict[str, Any], height: int, width: int) -> str | None:
     size, counts = rle['size'], rle['counts']
     if size not in ([height, width], (height, width)):
         return f'RLE of size {size} for a photo of [{height}, {width}] (H, W)'
-    numbers = isinstance(counts, list) and all(map(_is_number, counts))
+    numbers = isinstance(counts, list) and _are_numbers(counts)
     if not numbers and not isinstance(counts, str | bytes):
         return 'counts of an RLE must be numbers or text'
     runs = np.asarray(counts if isinstance(counts, list) else _runs(counts), np.int64)
@@ -248,9 +261,16 @@ def _not_numbers(key: str, values: Any, length: int) -> str | None:
         return f'{key} must be a list, got {type(values).__name__}'
     if len(values) != length:
         return f'{key} must hold {length} numbers, got {len(values)}'
-    if not all(map(_is_number, values)):
+    if not _are_numbers(values):
         return f'{key} holds values that are not finite numbers: {_short(values)}'
     return None
+
+
+def _are_numbers(values: Sequence[Any]) -> bool:
+    try:
+        return all(map(math.isfinite, values))  # no Python per number: files hold millions
+    except TypeError:
+        return False
 
 
 def _is_number(value: Any) -> bool:
