@@ -1,0 +1,207 @@
+"""Two results files photo by photo: which photos got better, which got worse.
+
+The figure of a photo is its **quality**
+
+    2 * (sum of the overlaps of the people found) / (people + results)
+
+A person is found when COCO's matching at an overlap of 0.5 gives him a result; overlap is IoU of
+boxes, IoU of masks, or OKS. It is 1 when everybody is found exactly and nothing else, and falls
+with every missed person, every false result and every inexact one: the panoptic quality of
+Kirillov et al. (CVPR 2019) of one photo. Crowd regions, people without labelled keypoints (in the
+keypoint task), and results that lie on them do not count. With nobody to find and nothing found
+it is 1. Unlike AP, it does not rank: every result counts, whatever its score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ..io.coco import Task
+from .coco import TaskMetrics, score
+from .overlaps import PhotoOverlaps, Row, photo_overlaps
+from .precision import match
+
+FOUND = 0.5  # overlap from which a person is found
+SAME = 1e-9  # quality differences up to this are none
+
+
+@dataclass(frozen=True)
+class PhotoQuality:
+    """One results file on one photo."""
+
+    people: int  # annotated, those that are ignored left out
+    results: int  # those on ignored people left out
+    found: int
+    overlap: float | None  # mean over the people found
+    quality: float  # in [0, 1], see the module
+    false_boxes: tuple[tuple[float, ...], ...]  # x, y, w, h px of the false results
+    missed: tuple[int, ...]  # positions of the missed among the photo's annotations
+
+    @property
+    def false(self) -> int:
+        """Results that are nobody's."""
+        return self.results - self.found
+
+
+@dataclass(frozen=True)
+class PhotoDifference:
+    """Both results files on one photo."""
+
+    image_id: int | str
+    file_name: str
+    a: PhotoQuality
+    b: PhotoQuality
+
+    @property
+    def gain(self) -> float:
+        """Quality of B minus quality of A."""
+        return self.b.quality - self.a.quality
+
+    def to_row(self) -> dict[str, Any]:
+        """Flat: a line of the CSV."""
+        row: dict[str, Any] = {'image_id': self.image_id, 'file_name': self.file_name}
+        row |= {'gain': self.gain, 'people': self.a.people}
+        for name, side in (('a', self.a), ('b', self.b)):
+            row |= {
+                f'quality_{name}': side.quality,
+                f'found_{name}': side.found,
+                f'false_{name}': side.false,
+                f'overlap_{name}': side.overlap,
+            }
+        return row
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two results files against the same annotations, in one task."""
+
+    task: Task
+    metrics: tuple[TaskMetrics, TaskMetrics]  # of A and B, over all photos
+    photos: tuple[PhotoDifference, ...]  # in the order of their ids
+
+    @property
+    def gained(self) -> tuple[PhotoDifference, ...]:
+        """Photos where B is better, the largest gain first."""
+        better = [p for p in self.photos if p.gain > SAME]
+        return tuple(sorted(better, key=lambda p: -p.gain))
+
+    @property
+    def lost(self) -> tuple[PhotoDifference, ...]:
+        """Photos where B is worse, the largest loss first."""
+        worse = [p for p in self.photos if p.gain < -SAME]
+        return tuple(sorted(worse, key=lambda p: p.gain))
+
+    @property
+    def mean_quality(self) -> tuple[float, float]:
+        """Of A and B, over all photos; 0 without photos."""
+        a, b = [p.a.quality for p in self.photos], [p.b.quality for p in self.photos]
+        return (float(np.mean(a)), float(np.mean(b))) if a else (0.0, 0.0)
+
+    def totals(self) -> dict[str, tuple[float | None, float | None]]:
+        """Lines of the summary: name -> value of A, value of B."""
+        first, second = (asdict(m) for m in self.metrics)
+        lines: dict[str, tuple[float | None, float | None]] = {
+            name: (first[name], second[name]) for name in ('ap', 'ap50', 'ap75', 'ar')
+        }
+        lines['mean quality'] = self.mean_quality
+        for name in ('found', 'false'):
+            a, b = (sum(getattr(getattr(p, s), name) for p in self.photos) for s in 'ab')
+            lines[name] = (a, b)
+        return lines
+
+    def to_json(self, names: Mapping[str, str]) -> dict[str, Any]:
+        """Content of ``comparison.json``; ``names`` says what A and B are."""
+        lines = {k: {'a': a, 'b': b} for k, (a, b) in self.totals().items()}
+        counts = {'better': len(self.gained), 'worse': len(self.lost)}
+        counts['equal'] = len(self.photos) - sum(counts.values())
+        return {
+            'task': self.task,
+            **names,
+            'summary': lines,
+            'photos': counts,
+            'by_photo': [p.to_row() for p in self.photos],
+        }
+
+
+def compare(
+    results_a: list[Row],
+    results_b: list[Row],
+    annotations: Row,
+    task: Task,
+    *,
+    min_score: float = 0,
+) -> Comparison:
+    """Compare two results files.
+
+    Args:
+        results_a: rows of COCO results, the baseline.
+        results_b: the same of what is compared with it.
+        annotations: content of a COCO annotation file.
+        task: what is compared.
+        min_score: results scored below are left out everywhere.
+
+    Raises:
+        ValueError: what does not fit, see `pipeline.evaluation.coco.score`; or A and B have no
+            photo in common.
+    """
+    sides = []
+    for name, rows in (('A', results_a), ('B', results_b)):
+        try:
+            kept = [r for r in rows if not r.get('score', 0) < min_score]
+            metrics = score(kept, annotations, [task]).tasks[task]
+        except ValueError as error:
+            raise ValueError(f'{name}: {error}') from error
+        sides.append((metrics, photo_overlaps(kept, annotations, task)))
+    _check_common(results_a, results_b)
+    names = {i['id']: str(i.get('file_name', i['id'])) for i in annotations['images']}
+    (metrics_a, photos_a), (metrics_b, photos_b) = sides
+    photos = tuple(
+        PhotoDifference(a.image_id, names[a.image_id], _quality(a), _quality(b))
+        for a, b in zip(photos_a, photos_b, strict=True)
+    )
+    return Comparison(task, (metrics_a, metrics_b), photos)
+
+
+def _quality(photo: PhotoOverlaps) -> PhotoQuality:
+    matched = match(photo, FOUND)
+    counted = ~np.append(photo.ignored, False)[matched]
+    hits = np.flatnonzero(counted & (matched >= 0))
+    overlaps = photo.overlaps[hits, matched[hits]]
+    people, results = int((~photo.ignored).sum()), int(counted.sum())
+    missed = sorted(set(np.flatnonzero(~photo.ignored).tolist()) - set(matched.tolist()))
+    false = [photo.results[d] for d in np.flatnonzero(counted & (matched < 0))]
+    total = people + results
+    return PhotoQuality(
+        people=people,
+        results=results,
+        found=len(hits),
+        overlap=float(overlaps.mean()) if len(hits) else None,
+        quality=2 * float(overlaps.sum()) / total if total else 1.0,
+        false_boxes=tuple(_box(row) for row in false),
+        missed=tuple(missed),
+    )
+
+
+def _box(row: Row) -> tuple[float, ...]:
+    """Box of a result of any task, x, y, w, h px."""
+    if 'bbox' in row:
+        return tuple(float(v) for v in row['bbox'])
+    if 'segmentation' in row:
+        from pycocotools import mask as coco_mask
+
+        return tuple(float(v) for v in coco_mask.toBbox(row['segmentation']))
+    points = np.array(row['keypoints'], np.float64).reshape(-1, 3)[:, :2]
+    return tuple(float(v) for v in (*points.min(0), *(points.max(0) - points.min(0))))
+
+
+def _check_common(results_a: Sequence[Row], results_b: Sequence[Row]) -> None:
+    a, b = ({r['image_id'] for r in rows} for rows in (results_a, results_b))
+    if a and b and not a & b:
+        raise ValueError(
+            f'A and B have no photo in common: A has results for {len(a)} ({min(a, key=str)!r}, '
+            f'...), B for {len(b)} ({min(b, key=str)!r}, ...); compare results of the same photos'
+        )

@@ -1,0 +1,124 @@
+"""Where a COCO results file is good and where not: crowding, score, visibility, size of people.
+
+Every study gives OUT/<study>.csv, OUT/<study>.png and a line of text; OUT/analysis.json has all.
+`crowding` and `sizes`: metrics of a part of the people, the others ignored, not removed.
+`calibration`: share of right results by score. `visibility`: keypoints by COCO's flag and by name.
+
+Examples:
+    python tools/analyze_results.py results.json annotations.json
+    python tools/analyze_results.py results.json val.json --study crowding --crowding-edges 0.5 0.75
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.evaluation.breakdowns import Table
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, installed or not
+
+STUDIES = ('crowding', 'calibration', 'visibility', 'sizes')
+TASKS = ('bbox', 'segm', 'keypoints')
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Command line of this tool."""
+    parser = argparse.ArgumentParser(
+        'analyze_results.py',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add('results', type=Path, metavar='RESULTS', help='COCO results')
+    add('annotations', type=Path, metavar='ANNOTATIONS', help='COCO annotations of people')
+    add('--study', nargs='+', choices=STUDIES, default=list(STUDIES), help='default: all four')
+    add('--tasks', nargs='+', choices=TASKS, default=list(TASKS), help='default: all three')
+    add(
+        '--crowding-edges', nargs='+', type=float, metavar='IOU',
+        help='where parts begin, box IoU (default: 0.1 0.3 0.5)',
+    )  # fmt: skip
+    add(
+        '--size-edges', nargs='+', type=float, metavar='PX',
+        help="where parts begin, root of the area (default: COCO's 32 96)",
+    )  # fmt: skip
+    add('--score-bins', type=int, metavar='N', help='bins of the calibration (default: 10)')
+    add('--out', type=Path, default=Path('outputs/analysis'), metavar='OUT', help='folder')
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the studies; 1 and a message when the files do not fit."""
+    args = build_parser().parse_args(argv)
+    try:
+        texts = run(args)
+    except (OSError, ValueError) as error:
+        print(f'analyze_results.py: {error}', file=sys.stderr)
+        return 1
+    for name, text in texts.items():
+        print(f'{name}: {text}')
+    print(f'tables and charts: {args.out}')
+    return 0
+
+
+def run(args: argparse.Namespace) -> dict[str, str]:
+    """Write all files; returns what each study says.
+
+    Raises:
+        ValueError: the files or the edges do not fit.
+    """
+    from dataclasses import asdict
+
+    from pipeline.evaluation.coco import score
+    from pipeline.io.annotations import load_json
+    from pipeline.io.atomic import write_json
+    from pipeline.io.tables import finite, write_csv
+    from pipeline.visualization.charts import save_chart
+
+    results = load_json(args.results, 'results')
+    annotations = load_json(args.annotations, 'annotations')
+    tasks = list(args.tasks)
+    if 'visibility' in args.study and 'keypoints' not in tasks:
+        tasks.append('keypoints')
+    score(results, annotations, tasks)  # refuses what does not fit
+    report: dict[str, Any] = {
+        'results': str(args.results), 'annotations': str(args.annotations), 'studies': {},
+    }  # fmt: skip
+    texts: dict[str, str] = {}
+    for name in dict.fromkeys(args.study):
+        table, draw = study(name, results, annotations, args)
+        rows = [asdict(row) for row in table.rows]
+        write_csv(args.out / f'{name}.csv', rows)
+        save_chart(args.out / f'{name}.png', draw, table)
+        texts[name] = table.text
+        report['studies'][name] = {'text': table.text, 'rows': [finite(row) for row in rows]}
+    write_json(args.out / 'analysis.json', report, indent=1)
+    return texts
+
+
+def study(
+    name: str, results: list[Any], annotations: dict[str, Any], args: argparse.Namespace
+) -> tuple[Table, Callable[..., Any]]:
+    """Table of a study, and what draws it."""
+    from pipeline.evaluation import breakdowns
+    from pipeline.visualization import charts
+
+    if name == 'visibility':
+        return breakdowns.visibility(results, annotations), charts.draw_visibility
+    if name == 'calibration':
+        bins = breakdowns.SCORE_BINS if args.score_bins is None else args.score_bins
+        table = breakdowns.calibration(results, annotations, args.tasks, bins)
+        return table, charts.draw_calibration
+    if name == 'crowding':
+        edges = args.crowding_edges or breakdowns.CROWDING_EDGES
+        return breakdowns.crowding(results, annotations, args.tasks, edges), charts.draw_parts
+    edges = args.size_edges or breakdowns.SIZE_EDGES
+    return breakdowns.sizes(results, annotations, args.tasks, edges), charts.draw_parts
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,191 @@
+"""Compare two COCO results files photo by photo: which photos gained, which lost, side by side.
+
+Writes OUT/index.html (one file, works offline), OUT/photos.csv and OUT/comparison.json, and prints
+the summary. The figure of a photo is its quality, 2 * (sum of the overlaps of the people found) /
+(people + results), where a person is found at an overlap (IoU, OKS) of at least 0.5.
+
+Examples:
+    python tools/compare_results.py rounds1.json rounds2.json annotations.json --images photos/
+    python tools/compare_results.py a.json b.json val.json --task keypoints --out outputs/a-b
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from pipeline.evaluation.comparison import Comparison, PhotoDifference
+    from pipeline.structures import Image
+    from pipeline.visualization.comparison_cards import Card
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, installed or not
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Command line of this tool."""
+    parser = argparse.ArgumentParser(
+        'compare_results.py',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add('a', type=Path, metavar='A', help='COCO results, the baseline')
+    add('b', type=Path, metavar='B', help='COCO results that are compared with it')
+    add('annotations', type=Path, metavar='ANNOTATIONS', help='COCO annotations of people')
+    add('--images', type=Path, metavar='DIR', help='photos (default: beside the annotations)')
+    add('--task', choices=('bbox', 'segm', 'keypoints'), default='segm', help='default: segm')
+    add(
+        '--min-score', type=float, default=0, metavar='S',
+        help='leave out results scored below; useful for files with many weak ones',
+    )  # fmt: skip
+    add('--top', type=int, default=20, metavar='N', help='photos shown of each kind (default: 20)')
+    add('--max-side', type=int, default=720, metavar='PX', help='of the pictures (default: 720)')
+    add('--out', type=Path, default=Path('outputs/comparison'), metavar='OUT', help='folder')
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compare, write the page, print the summary; 1 and a message when the files do not fit."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.top < 0 or args.max_side < 16:
+        parser.error('--top must be >= 0 and --max-side >= 16')
+    from rich.console import Console
+
+    try:
+        comparison, missing = run(args)
+    except (OSError, ValueError) as error:
+        print(f'compare_results.py: {error}', file=sys.stderr)
+        return 1
+    console = Console()
+    console.print(summary(comparison))
+    better, worse = len(comparison.gained), len(comparison.lost)
+    equal = len(comparison.photos) - better - worse
+    console.print(f'{better} photos better in B, {worse} worse, {equal} equal')
+    for text in missing:
+        console.print(f'warning: {text}', markup=False, highlight=False)
+    console.print(f'page: {args.out / "index.html"}', highlight=False, soft_wrap=True)
+    return 0
+
+
+def run(args: argparse.Namespace) -> tuple[Comparison, list[str]]:
+    """Compare and write the files; returns the figures and what is wrong with pictures.
+
+    Raises:
+        ValueError: the files do not fit; names the reason.
+    """
+    from pipeline.evaluation.comparison import compare
+    from pipeline.io.annotations import load_json
+    from pipeline.io.atomic import write_json, write_text
+    from pipeline.io.tables import write_csv
+    from pipeline.visualization.comparison_page import comparison_page
+
+    results = (load_json(args.a, 'results'), load_json(args.b, 'results'))
+    annotations = load_json(args.annotations, 'annotations')
+    comparison = compare(results[0], results[1], annotations, args.task, min_score=args.min_score)
+    names = {'a': str(args.a), 'b': str(args.b), 'annotations': str(args.annotations)}
+    folders = [args.images] if args.images else photo_folders(args.annotations)
+    if args.images and not args.images.is_dir():
+        raise ValueError(f'--images {args.images} is no folder')
+    draw = CardMaker(args, results, annotations, folders)
+    gained = [draw(photo) for photo in comparison.gained[: args.top]]
+    lost = [draw(photo) for photo in comparison.lost[: args.top]]
+    page = comparison_page(comparison, names, gained, lost, min_score=args.min_score)
+    write_text(args.out / 'index.html', page)
+    write_csv(args.out / 'photos.csv', [p.to_row() for p in comparison.photos])
+    names |= {'min_score': args.min_score}
+    write_json(args.out / 'comparison.json', comparison.to_json(names), indent=1)
+    problems = [f'{c.photo.file_name}: {c.problem}' for c in (*gained, *lost) if c.problem]
+    return comparison, problems
+
+
+def photo_folders(annotations: Path) -> list[Path]:
+    """Where photos usually lie: beside the annotations, or in ``images`` there."""
+    return [annotations.parent, annotations.parent / 'images']
+
+
+class CardMaker:
+    """Draws the photos of the page.
+
+    Args:
+        args: ``task``, ``min_score`` and ``max_side`` of the command line.
+        results: rows of A and of B.
+        annotations: content of the annotation file.
+        folders: where photos are looked for.
+    """
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        results: Sequence[list[dict[str, Any]]],
+        annotations: dict[str, Any],
+        folders: Sequence[Path],
+    ) -> None:
+        self.args = args
+        self.results = results
+        self.images = {image['id']: image for image in annotations['images']}
+        self.people = annotations['annotations']
+        self.folders = folders
+
+    def __call__(self, photo: PhotoDifference) -> Card:
+        """The photo with both overlays; a missing picture is named on the page."""
+        from pipeline.visualization.comparison_cards import make_card
+
+        image = self.images[photo.image_id]
+        a, b = ([r for r in rows if self._belongs(r, photo)] for rows in self.results)
+        return make_card(
+            photo,
+            [p for p in self.people if p['image_id'] == photo.image_id],
+            (a, b),
+            self._picture(photo.file_name),
+            size=(int(image['height']), int(image['width'])),
+            task=self.args.task,
+            max_side=self.args.max_side,
+        )
+
+    def _belongs(self, row: dict[str, Any], photo: PhotoDifference) -> bool:
+        return bool(row['image_id'] == photo.image_id and row['score'] >= self.args.min_score)
+
+    def _picture(self, name: str) -> Image | str:
+        """The picture, or why there is none."""
+        from pipeline.io.images import ImageReadError, read_image
+
+        found = [folder / name for folder in self.folders if (folder / name).is_file()]
+        if not found:
+            return f'no picture {name} in {" or ".join(map(str, self.folders))}'
+        try:
+            return read_image(found[0])
+        except ImageReadError as error:
+            return f'the picture cannot be read: {error}'
+
+
+def summary(comparison: Comparison) -> Table:
+    """Table for the screen."""
+    from rich.table import Table
+
+    table = Table(title=f'{comparison.task}, {len(comparison.photos)} photos; percent, or number')
+    for name in ('', 'A', 'B', 'B − A'):
+        table.add_column(name, justify='left' if not name else 'right')
+    for name, (a, b) in comparison.totals().items():
+        table.add_row(name, *(_cell(v, '') for v in (a, b)), _cell(_difference(a, b), '+'))
+    return table
+
+
+def _difference(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else b - a
+
+
+def _cell(value: float | None, sign: str) -> str:
+    if value is None:
+        return '–'
+    return f'{value:{sign}d}' if isinstance(value, int) else f'{100 * value:{sign}.1f}'
+
+
+if __name__ == '__main__':
+    sys.exit(main())
