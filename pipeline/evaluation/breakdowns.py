@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -189,7 +190,7 @@ def crowding(
     for task in tasks:
         photos = photo_overlaps(results, annotations, task)
         crowded = [_neighbour_iou(p) for p in photos]
-        for low, high in zip(bounds, bounds[1:], strict=False):
+        for low, high in pairwise(bounds):
             outside = [
                 p.ignored | (c < low) | (c >= high) for p, c in zip(photos, crowded, strict=True)
             ]
@@ -221,7 +222,7 @@ def sizes(
         photos = photo_overlaps(results, annotations, task)
         true = [np.array([a['area'] for a in p.people], np.float64) for p in photos]
         found = [np.array([_result_area(r, task) for r in p.results], np.float64) for p in photos]
-        for low, high in zip(bounds, bounds[1:], strict=False):
+        for low, high in pairwise(bounds):
             outside = [
                 p.ignored | _outside(a, low, high) for p, a in zip(photos, true, strict=True)
             ]
@@ -354,7 +355,7 @@ def _right(photos: Sequence[PhotoOverlaps]) -> tuple[Numbers, Numbers]:
 
 def _check_edges(edges: Sequence[float], highest: float) -> None:
     bounds = (0.0, *edges, highest)
-    if not all(a < b for a, b in zip(bounds, bounds[1:], strict=False)):
+    if not all(a < b for a, b in pairwise(bounds)):
         raise ValueError(f'edges must rise inside (0, {highest:g}), got {list(edges)}')
 
 

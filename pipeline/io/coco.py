@@ -101,11 +101,9 @@ def people_from_coco(rows: Sequence[dict[str, Any]], height: int, width: int) ->
         [_row_box(r, m, p) for r, m, p in zip(rows, masks.boxes, points, strict=True)], np.float32
     ).reshape(-1, 4)
     keypoints = np.array(points, np.float32).reshape(len(rows), -1 if rows else NUM_COCO, 3)
-    unlabelled = keypoints[..., 2] == 0
-    middle = np.broadcast_to(boxes.reshape(-1, 2, 2).mean(1)[:, None], keypoints[..., :2].shape)
-    places = np.where(
-        (unlabelled & ~keypoints[..., :2].any(-1))[..., None], middle, keypoints[..., :2]
-    )
+    absent = ~keypoints.any(-1, keepdims=True)
+    middle = boxes.reshape(-1, 2, 2).mean(1)[:, None]
+    places = np.where(absent, middle, keypoints[..., :2])
     ones = np.ones(keypoints.shape[:2], np.float32)
 
     def column(key: str, default: Floats) -> Floats:
