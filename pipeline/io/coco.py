@@ -5,14 +5,13 @@ Legend: N people, K keypoints; boxes in the file are x, y, width, height.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import numpy as np
 
-from ..geometry import xywh_to_xyxy, xyxy_to_xywh
+from ..geometry import xyxy_to_xywh
 from ..keypoints import COCO_NAMES, NUM_COCO
-from ..masks import Masks
 from ..scores import pose_scores
 from ..structures import Floats, MaskSource, People
 
@@ -80,55 +79,6 @@ def people_to_coco(people: People, image_id: int | str) -> list[dict[str, Any]]:
     ]
 
 
-def people_from_coco(rows: Sequence[dict[str, Any]], height: int, width: int) -> People:
-    """People of one image from rows of COCO results of any program, in their order.
-
-    Only ``score`` is needed. A missing mask is empty; missing keypoints lie in the middle of the
-    box with score 0; a missing box is that of the mask, else the one around the keypoints. The
-    third number of a keypoint is its score; presence and visibility are 1 unless the row tells.
-
-    Args:
-        rows: results of one image.
-        height: of the image, px.
-        width: of the image, px.
-
-    Raises:
-        ValueError: a mask of another size, or rows with different numbers of keypoints.
-    """
-    masks = Masks.from_dense((_row_mask(r, height, width) for r in rows), (height, width))
-    points = [_row_keypoints(r) for r in rows]
-    boxes = np.array(
-        [_row_box(r, m, p) for r, m, p in zip(rows, masks.boxes, points, strict=True)], np.float32
-    ).reshape(-1, 4)
-    keypoints = np.array(points, np.float32).reshape(len(rows), -1 if rows else NUM_COCO, 3)
-    absent = ~keypoints.any(-1, keepdims=True)
-    middle = boxes.reshape(-1, 2, 2).mean(1)[:, None]
-    places = np.where(absent, middle, keypoints[..., :2])
-    ones = np.ones(keypoints.shape[:2], np.float32)
-
-    def column(key: str, default: Floats) -> Floats:
-        values = [r.get(key, d) for r, d in zip(rows, default.tolist(), strict=True)]
-        return np.array(values, np.float32).reshape(default.shape)
-
-    scores = np.array([r['score'] for r in rows], np.float32)
-    return People(
-        boxes=boxes,
-        box_scores=column('box_score', scores),
-        detector_masks=Masks.empty(height, width, len(rows)),
-        keypoints=np.asarray(places, np.float32),
-        keypoint_scores=keypoints[..., 2],
-        presence=column('keypoint_presence', ones),
-        visibility=column('keypoint_visibility', ones),
-        masks=masks,
-        mask_scores=column('mask_score', scores),
-        mask_sources=np.full(len(rows), MaskSource.SAM, np.int32),
-        prompts=np.full(keypoints.shape[:2], -1, np.int32),
-        detector_boxes=boxes,
-        rounds=column('round', np.ones(len(rows), np.float32)).astype(np.int32),
-        scores=scores,
-    )
-
-
 def for_task(results: Iterable[dict[str, Any]], task: Task) -> list[dict[str, Any]]:
     """Results with the keys of one task only, as new dicts.
 
@@ -140,26 +90,6 @@ def for_task(results: Iterable[dict[str, Any]], task: Task) -> list[dict[str, An
     payload = {'bbox': 'bbox', 'segm': 'segmentation', 'keypoints': 'keypoints'}[task]
     keys = ('image_id', 'category_id', 'score', payload)
     return [{key: result[key] for key in keys} for result in results]
-
-
-def _row_mask(row: dict[str, Any], height: int, width: int) -> Any:
-    if 'segmentation' not in row:
-        return np.zeros((height, width), bool)
-    return Masks.from_rle([row['segmentation']], (height, width)).dense(0)
-
-
-def _row_keypoints(row: dict[str, Any]) -> Any:
-    """Rows of x, y, score (K, 3)."""
-    return np.array(row.get('keypoints', [0] * 3 * NUM_COCO), np.float32).reshape(-1, 3)
-
-
-def _row_box(row: dict[str, Any], mask_box: Any, points: Any) -> Any:
-    """Box xyxy px."""
-    if 'bbox' in row:
-        return xywh_to_xyxy(row['bbox'])[0]
-    if 'segmentation' in row:
-        return mask_box
-    return np.concatenate([points[:, :2].min(0), points[:, :2].max(0)])
 
 
 def _flat_keypoints(points: Floats, scores: Floats) -> list[float]:

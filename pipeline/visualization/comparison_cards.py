@@ -17,7 +17,8 @@ import PIL.Image
 
 from ..evaluation.comparison import PhotoDifference, PhotoQuality
 from ..evaluation.overlaps import Row, to_rle
-from ..io.coco import Task, people_from_coco
+from ..io.coco import Task
+from ..io.coco_people import people_from_coco
 from ..keypoints import COCO_SKELETON
 from ..structures import Image
 from .draw import DrawStyle, draw_people
