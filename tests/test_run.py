@@ -101,16 +101,14 @@ def test_given_image_ids(photos: Path, tmp_path: Path) -> None:
 
 def test_own_boxes(photos: Path, tmp_path: Path) -> None:
     boxes = {'a/1.jpg': [[1, 2, 30, 20]], '1.png': [], 'b/1.jpg': [[9, 9, 5, 5]]}
-    report, pipeline = run(photos, tmp_path / 'out', own_boxes=boxes)
+    report, pipeline = run(photos, tmp_path / 'out', given=boxes)
     (failure,) = report.failures
     assert failure.input.endswith('b/1.jpg') and failure.error == 'BoxesError'
     no_boxes, none, one = pipeline.boxes  # 1.jpg, 1.png, a/1.jpg
     assert no_boxes is None
     assert none is not None and none.shape == (0, 4)
     assert one is not None and one.tolist() == [[1, 2, 30, 20]]
-    report, pipeline = run(
-        photos, tmp_path / 'out', own_boxes={**boxes, 'a/1.jpg': [[1, 2, 31, 20]]}
-    )
+    report, pipeline = run(photos, tmp_path / 'out', given={**boxes, 'a/1.jpg': [[1, 2, 31, 20]]})
     assert (report.computed, report.resumed) == (1, 2)
 
 

@@ -108,9 +108,14 @@ def metrics_of_pycocotools(path: Path, results: Results, task: Task) -> TaskMetr
     run.evaluate()
     run.accumulate()
     run.summarize()
-    rows = [0, 1, 2, None, 3, 4, 5] if task == 'keypoints' else [0, 1, 2, 3, 4, 5, 8]
-    values = [None if r is None or run.stats[r] < 0 else float(run.stats[r]) for r in rows]
-    return TaskMetrics(*values)
+    stats = run.stats.tolist()
+    if task == 'keypoints':
+        rows = [0, 1, 2, None, 3, 4, 5, 6, 7, None, 8, 9]
+    else:
+        recall = run.eval['recall'][:, 0, 0, -1]  # by overlap 0.50, 0.55, ...
+        stats += [recall[0], recall[5]]
+        rows = [0, 1, 2, 3, 4, 5, 8, 12, 13, 9, 10, 11]
+    return TaskMetrics(*(None if r is None or stats[r] < 0 else float(stats[r]) for r in rows))
 
 
 def test_results_and_annotations_are_left_as_they_are(tmp_path: Path) -> None:
@@ -183,7 +188,7 @@ def test_annotations_that_lack_a_task_are_named(tmp_path: Path) -> None:
     annotations = toy_annotations()
     del annotations['annotations'][0]['keypoints']
     score(toy_results(tmp_path), annotations, ['bbox', 'segm'])
-    with pytest.raises(ValueError, match="annotation 0 has no keypoints, which task 'keypoints'"):
+    with pytest.raises(ValueError, match=r"annotation 0 .*: no keypoints; task 'keypoints' needs"):
         score(toy_results(tmp_path), annotations)
 
 

@@ -51,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     add('--resume', action=flag, default=True, help='skip photos that are done (default: yes)')
     add(
         '--max-rounds',
-        type=_rounds,
+        type=rounds,
         default=AS_IN_CONFIG,
         metavar='N|none',
         help='none: go on until nobody new is found',
@@ -161,7 +161,8 @@ def load(config: str, cfg_options: Mapping[str, Any]) -> LoadedPipeline:
     return pipeline
 
 
-def _rounds(text: str) -> int | None:
+def rounds(text: str) -> int | None:
+    """Value of ``--max-rounds``: a number from 1, or None for ``none``."""
     if text.lower() == 'none':
         return None
     if not text.isdecimal() or int(text) < 1:

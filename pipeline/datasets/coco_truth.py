@@ -62,13 +62,27 @@ def _photo(
 ) -> PhotoTruth:
     height, width = image['height'], image['width']
     single = [a for a in annotations if not a['iscrowd']]
-    rows = [
-        (a['bbox'], _keypoints(a, order), _mask(a.get('segmentation', []), height, width))
-        for a in single
-    ]
-    people = _people(rows, height, width)
+    people = people_of(single, height, width, order)
     num_crowds = len(annotations) - len(single)
     return PhotoTruth(image['id'], image['file_name'], height, width, people, num_crowds)
+
+
+def people_of(
+    annotations: Sequence[Annotation], height: int, width: int, order: Convention | None
+) -> People:
+    """Annotated people of one photo, one row each, in their order; see `load_truth`.
+
+    Args:
+        annotations: checked ones (`check_annotations`), no crowd regions.
+        height: of the photo, px.
+        width: of the photo, px.
+        order: of the keypoints; None: they are not looked at.
+    """
+    rows = [
+        (a['bbox'], _keypoints(a, order), _mask(a.get('segmentation', []), height, width))
+        for a in annotations
+    ]
+    return _people(rows, height, width)
 
 
 def _people(

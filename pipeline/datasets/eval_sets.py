@@ -69,6 +69,24 @@ def resolve_dataset(
     raise DatasetError(_unknown(str(name_or_file)))
 
 
+def find_annotations(name_or_file: str | Path, root: str | Path | None = None) -> Path:
+    """The annotation file that a name of `CATALOG` or a path means; photos need not be there.
+
+    Raises:
+        DatasetError: there is no such file or name.
+    """
+    entry = CATALOG.get(str(name_or_file))
+    if entry is None:
+        if Path(name_or_file).is_file():
+            return Path(name_or_file)
+        raise DatasetError(_unknown(str(name_or_file)))
+    files = [data_root(root) / file for file in entry.annotations]
+    found = next((file for file in files if file.is_file()), None)
+    if found is None:
+        raise DatasetError(_incomplete(str(name_or_file), entry, files[:1], data_root(root)))
+    return found
+
+
 def _from_catalog(
     name: str, entry: CatalogEntry, root: Path, images: str | Path | None
 ) -> EvalDataset:

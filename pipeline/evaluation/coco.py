@@ -1,244 +1,308 @@
 """COCO metrics of boxes, masks and keypoints from a results file.
 
 Legend: a photo is an image of the annotation file; all photos of that file count, also those
-without results. Crowd regions (``iscrowd``) and people without labelled keypoints (in the
-keypoint task) are ignored, as COCO defines it.
+without results (of a run over a part of them, that part). Crowd regions (``iscrowd``) and people
+without labelled keypoints (in the keypoint task) are ignored, as COCO defines it.
 """
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..io.coco import PERSON, TASKS, Task, for_task
-from ..keypoints import COCO_SIGMAS, NUM_COCO
+import numpy as np
+import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from rich.table import Table
+from ..conventions import KEYPOINT_SETS, KeypointSet, to_convention
+from ..datasets.annotation_rules import AREA_OF_BOX, count_labelled
+from ..datasets.annotations import Annotations, check_annotations
+from ..io.coco import PAYLOADS, PERSON, TASKS, Task, for_task
+from ..io.results import PROTOCOLS, ResultsInfo, read_json, read_results
+from ..keypoints import NUM_COCO
+from .mask_iou import mean_mask_iou
+from .metrics import CocoMetrics, CrowdLevels, MaskIoU, TaskMetrics
+from .results_check import check_rows, rows_of_task
 
-_Ids = Mapping[int | str, int]
+# Bounds of easy, medium and hard in the evaluation code of CrowdPose, which published figures come
+# from; the paper itself (arXiv 1812.00324) names 0.1 and 0.8.
+CROWD_BOUNDS = (0.2, 0.8)
 
-
-@dataclass(frozen=True)
-class TaskMetrics:
-    """Metrics of one task, each in [0, 1], higher is better; None where nothing is annotated.
-
-    Overlap is IoU of boxes, IoU of masks, or OKS of keypoints. AP is precision, averaged over
-    recall 0, 0.01, ..., 1. At most 100 results per photo count, 20 in the keypoint task.
-    """
-
-    ap: float | None  # AP, mean over overlaps 0.50, 0.55, ..., 0.95
-    ap50: float | None  # AP where an overlap of 0.50 is a hit
-    ap75: float | None  # AP where an overlap of 0.75 is a hit
-    ap_small: float | None  # as ap, people up to 32^2 px; COCO has none for keypoints: None
-    ap_medium: float | None  # as ap, people of 32^2 to 96^2 px
-    ap_large: float | None  # as ap, people from 96^2 px on
-    ar: float | None  # share of people found, mean over overlaps 0.50, 0.55, ..., 0.95
-
-
-@dataclass(frozen=True)
-class CocoMetrics:
-    """Metrics of the tasks that were scored, and what they were scored on."""
-
-    tasks: Mapping[Task, TaskMetrics]
-    image_ids: tuple[int | str, ...]  # all photos of the annotation file
-    ids_without_results: tuple[int | str, ...]  # those of them that got none
-    num_people: int  # annotated, crowd regions left out
-    num_results: int
-
-    def table(self) -> Table:
-        """Table for the screen, one line per task, in percent."""
-        from rich.table import Table
-
-        photos = f'{len(self.image_ids)} photos ({len(self.ids_without_results)} without results)'
-        table = Table(
-            title=f'{photos}, {self.num_people} people, {self.num_results} results; percent'
-        )
-        table.add_column('task')
-        for field in fields(TaskMetrics):
-            table.add_column(field.name, justify='right')
-        for task, metrics in self.tasks.items():
-            table.add_row(task, *(_percent(v) for v in asdict(metrics).values()))
-        return table
-
-    def to_json(self, *, with_ids: bool = False) -> str:
-        """JSON text: metrics as fractions (null where undefined), counts, and ids if wanted."""
-        report: dict[str, Any] = {
-            'metrics': {task: asdict(metrics) for task, metrics in self.tasks.items()},
-            'num_images': len(self.image_ids),
-            'num_images_without_results': len(self.ids_without_results),
-            'num_people': self.num_people,
-            'num_results': self.num_results,
-        }
-        if with_ids:
-            report['image_ids'] = list(self.image_ids)
-            report['image_ids_without_results'] = list(self.ids_without_results)
-        return json.dumps(report, indent=2) + '\n'
+Row = dict[str, Any]
 
 
 def score_files(
-    results_file: str | Path, annotation_file: str | Path, tasks: Sequence[Task] = TASKS
+    results_file: str | Path,
+    annotation_file: str | Path,
+    tasks: Sequence[Task] | None = None,
+    *,
+    crowd_bounds: tuple[float, float] = CROWD_BOUNDS,
 ) -> CocoMetrics:
     """Score a COCO results file against a COCO annotation file; see `score`.
 
     Raises:
+        OSError: a file cannot be read.
         ValueError: a file is no JSON or holds something else; names the file.
     """
-    results, annotations = (_read(Path(file)) for file in (results_file, annotation_file))
+    results, info = read_results(Path(results_file))
+    annotations = read_json(Path(annotation_file))
     try:
-        return score(results, annotations, tasks)
+        return score(results, annotations, tasks, info=info, crowd_bounds=crowd_bounds)
     except ValueError as error:
         raise ValueError(f'{results_file} against {annotation_file}: {error}') from error
 
 
 def score(
-    results: list[dict[str, Any]], annotations: dict[str, Any], tasks: Sequence[Task] = TASKS
+    results: list[Row],
+    annotations: dict[str, Any],
+    tasks: Sequence[Task] | None = TASKS,
+    *,
+    info: ResultsInfo | None = None,
+    crowd_bounds: tuple[float, float] = CROWD_BOUNDS,
 ) -> CocoMetrics:
-    """Score results with the rules of COCO.
+    """Score results with the rules of COCO, or of CrowdPose where its 14 keypoints are annotated.
+
+    CrowdPose: the area of a person is 0.53 of the box, results with COCO's 17 keypoints are
+    converted, and keypoint AP is told for each level of ``crowdIndex`` too.
 
     Args:
         results: what `people_to_coco` gives for each photo, in one list; a task needs only its
-            own keys. Left as they are.
-        annotations: content of a COCO annotation file. Only people (category 1) are scored.
-        tasks: any of 'bbox', 'segm' and 'keypoints'.
+            own keys, and rows where it is null are no results of it. Left as they are.
+        annotations: content of a COCO annotation file. Only people are scored.
+        tasks: any of 'bbox', 'segm' and 'keypoints'; None: all that are annotated and that the
+            results have.
+        info: how the results were made: the photos that were asked for, and the people that the
+            protocol was about.
+        crowd_bounds: ``crowdIndex`` from which photos are medium and hard.
 
     Raises:
         ValueError: unknown photos or tasks, missing keys, values that are no finite numbers.
     """
     _check_tasks(tasks)
-    ids = _numbered_ids(annotations, results)
-    people = [a for a in annotations['annotations'] if a.get('category_id', PERSON) == PERSON]
-    images = annotations['images']
-    metrics = {task: _score_task(results, images, people, ids, task) for task in tasks}
+    truth = check_annotations(annotations, tasks=tasks)
+    scene = _Scene.of(truth, info)
+    person, categories = _categories(annotations)
+    check_rows(results, scene.numbers, categories)
+    results = [r for r in results if r.get('category_id', person) in (person, PERSON)]
+    wanted = _wanted_tasks(results, info) if tasks is None else tuple(tasks)
+    scored = [task for task in wanted if task in truth.tasks]
+    skipped = {task: 'not annotated' for task in wanted if task not in truth.tasks}
+    if not scored:
+        raise ValueError(f'nothing to score: the results have {_listed(wanted)}, the annotations '
+                         f'{_listed(truth.tasks)}')  # fmt: skip
+    rows = {task: _found(results, task, scene) for task in scored}
     answered = {result['image_id'] for result in results}
     return CocoMetrics(
-        tasks=metrics,
-        image_ids=tuple(ids),
-        ids_without_results=tuple(i for i in ids if i not in answered),
-        num_people=sum(not a.get('iscrowd', 0) for a in people),
+        tasks={task: _score_task(rows[task], scene, task) for task in scored},
+        image_ids=tuple(scene.numbers),
+        ids_without_results=tuple(i for i in scene.numbers if i not in answered),
+        num_people=sum(not a['iscrowd'] for a in scene.participants),
         num_results=len(results),
+        crowd=_crowd_levels(rows, scene, crowd_bounds),
+        mask_iou=_mask_iou(results, scene, scored, info),
+        skipped=skipped,
+        info=info,
+        remarks=truth.warnings,
     )
 
 
-def _score_task(
-    results: list[dict[str, Any]],
-    images: list[dict[str, Any]],
-    people: list[dict[str, Any]],
-    ids: _Ids,
-    task: Task,
-) -> TaskMetrics:
+@dataclass(frozen=True)
+class _Scene:
+    """Checked annotations that count, and the numbers that stand for their photos."""
+
+    images: list[Row]
+    people: list[Row]  # with crowd regions
+    numbers: Mapping[int | str, int]  # image id -> number from 1; the evaluator takes integers only
+    keypoints: KeypointSet
+    crowdpose: bool
+    keypoints_needed: bool  # only people with labelled keypoints take part
+
+    @classmethod
+    def of(cls, truth: Annotations, info: ResultsInfo | None) -> _Scene:
+        images, people = truth.content['images'], truth.content['annotations']
+        if info is not None:
+            images = _asked_for(images, info.image_ids)
+        # Equal scores are ranked by photo, so the order is that of the ids, as in pycocotools.
+        order = sorted((i['id'] for i in images), key=lambda v: (isinstance(v, str), v))
+        numbers = {image_id: number for number, image_id in enumerate(order, start=1)}
+        people = [a for a in people if a['image_id'] in numbers]
+        crowdpose = truth.convention == 'crowdpose14'
+        needed = info is not None and PROTOCOLS[info.protocol].keypoints_needed
+        return cls(images, people, numbers, KEYPOINT_SETS[truth.convention], crowdpose, needed)
+
+    @property
+    def participants(self) -> list[Row]:
+        """The people that the protocol is about."""
+        if not self.keypoints_needed:
+            return self.people
+        return [a for a in self.people if not a['iscrowd'] and count_labelled(a) > 0]
+
+    def people_of(self, task: Task) -> list[Row]:
+        """Annotations that count in a task."""
+        # In keypoints, COCO's rules ignore the unlabelled by themselves.
+        return self.people if task == 'keypoints' else self.participants
+
+
+def _asked_for(images: list[Row], image_ids: Collection[int | str]) -> list[Row]:
+    wanted = set(image_ids)
+    unknown = wanted - {image['id'] for image in images}
+    if unknown:
+        raise ValueError(
+            f'{len(unknown)} photos of the run are not in the annotations, e.g. '
+            f'{next(iter(unknown))!r}; score against the annotation file of the run'
+        )
+    return [image for image in images if image['id'] in wanted]
+
+
+def _categories(annotations: Mapping[str, Any]) -> tuple[int, set[int]]:
+    """Id of the person category, and all ids that results may have."""
+    listed = {c['id']: c.get('name') for c in annotations.get('categories') or ()}
+    person = next((i for i, name in listed.items() if name == 'person'), PERSON)
+    # This project writes people as category 1, whatever the file calls them.
+    return person, {person, PERSON, *listed}
+
+
+def _wanted_tasks(results: Sequence[Row], info: ResultsInfo | None) -> tuple[Task, ...]:
+    if info is not None:
+        return info.tasks
+    if not results:
+        return TASKS
+    return tuple(t for t in TASKS if any(r.get(PAYLOADS[t]) is not None for r in results))
+
+
+def _found(results: Sequence[Row], task: Task, scene: _Scene) -> list[Row]:
+    """Results as the evaluator takes them."""
+    sizes = {image['id']: [image['height'], image['width']] for image in scene.images}
+    rows = rows_of_task(results, task, sizes, scene.keypoints.num)
+    changes = [{'image_id': scene.numbers[r['image_id']], 'category_id': PERSON} for r in rows]
+    found = [r | change for r, change in zip(for_task(rows, task), changes, strict=True)]
+    if task == 'keypoints' and scene.crowdpose:
+        for row, points in zip(found, _as_crowdpose(rows), strict=True):
+            row['keypoints'] = points
+    return found
+
+
+def _as_crowdpose(rows: Sequence[Row]) -> list[list[float]]:
+    converted = []
+    for row in rows:
+        if len(row['keypoints']) != 3 * NUM_COCO:
+            converted.append(row['keypoints'])
+            continue
+        flat = [*row['keypoints'], *row.get('extra_keypoints', ())]
+        points = np.array(flat, np.float32).reshape(1, -1, 3)
+        xy, scores = to_convention(points[..., :2], points[..., 2], 'crowdpose14')
+        converted.append(np.concatenate([xy[0], scores[0, :, None]], 1).ravel().tolist())
+    return converted
+
+
+def _score_task(found: list[Row], scene: _Scene, task: Task) -> TaskMetrics:
+    stats = _evaluate(found, scene, task, set(scene.numbers.values()))
+    # The evaluator writes -1 where there is nothing to find.
+    values = [None if value < 0 else value for value in stats.tolist()]
+    if task == 'keypoints':
+        ap, ap50, ap75, medium, large, ar, ar50, ar75, ar_medium, ar_large = values
+        small = ar_small = None
+    else:
+        # Recall comes for 1, 10 and 100 results per photo.
+        ap, ap50, ap75, small, medium, large, _, _, ar, *rest = values
+        ar_small, ar_medium, ar_large, ar50, ar75 = rest
+    return TaskMetrics(
+        ap, ap50, ap75, small, medium, large, ar, ar50, ar75, ar_small, ar_medium, ar_large
+    )
+
+
+def _evaluate(
+    found: Sequence[Row], scene: _Scene, task: Task, numbers: Collection[int]
+) -> npt.NDArray[np.float64]:
+    """The list of numbers that COCO prints, of the photos in ``numbers``."""
     from faster_coco_eval import COCO, COCOeval_faster
 
-    sizes = {ids[image['id']]: [image['height'], image['width']] for image in images}
+    images = [
+        {'id': scene.numbers[i['id']], 'height': i['height'], 'width': i['width']}
+        for i in scene.images
+    ]
     dataset = {
-        'images': [{'id': i, 'height': h, 'width': w} for i, (h, w) in sizes.items()],
+        'images': [image for image in images if image['id'] in numbers],
         'categories': [{'id': PERSON, 'name': 'person'}],
-        'annotations': [_truth(a, n, ids, task) for n, a in enumerate(people, start=1)],
+        # The evaluator takes id 0 for "not matched", so ids are given anew.
+        'annotations': [
+            _truth(a, number, scene, task)
+            for number, a in enumerate(scene.people_of(task), start=1)
+            if scene.numbers[a['image_id']] in numbers
+        ],
     }
-    for index, result in enumerate(results):
-        _check_result(result, index, sizes[ids[result['image_id']]], task)
-    found = [{**r, 'image_id': ids[r['image_id']]} for r in for_task(results, task)]
     truth = COCO(dataset)
     run = COCOeval_faster(
-        truth, truth.loadRes(found), task, print_function=_ignore, kpt_oks_sigmas=COCO_SIGMAS
+        truth,
+        truth.loadRes([row for row in found if row['image_id'] in numbers]),
+        task,
+        print_function=_ignore,
+        kpt_oks_sigmas=scene.keypoints.sigmas,
     )
     run.params.catIds = [PERSON]
     run.run()
-    return _task_metrics(run.stats.tolist(), task)
+    return np.asarray(run.all_stats, np.float64)
 
 
-def _task_metrics(stats: Sequence[float], task: Task) -> TaskMetrics:
-    """Metrics from the list of numbers that COCO prints, whose order depends on the task."""
-    # COCO writes -1 where there is nothing to find.
-    values = [None if value < 0 else value for value in stats]
-    if task == 'keypoints':
-        ap, ap50, ap75, medium, large, ar, *_ = values
-        return TaskMetrics(ap, ap50, ap75, None, medium, large, ar)
-    # Recall comes for 1, 10 and 100 results per photo.
-    ap, ap50, ap75, small, medium, large, _, _, ar, *_ = values
-    return TaskMetrics(ap, ap50, ap75, small, medium, large, ar)
-
-
-def _numbered_ids(annotations: Any, results: Any) -> dict[int | str, int]:
-    """Photo ids, sorted, to numbers from 1: the evaluator takes integers only."""
-    if not isinstance(annotations, dict) or not {'images', 'annotations'} <= set(annotations):
-        raise ValueError('the annotations are no COCO annotation file: need images and annotations')
-    if not isinstance(results, list):
-        raise ValueError(f'results must be a list of dicts, got {type(results).__name__}')
-    # Equal scores are ranked by photo, so the order is that of the ids, as in pycocotools.
-    order = sorted((i['id'] for i in annotations['images']), key=lambda v: (isinstance(v, str), v))
-    ids = {image_id: number for number, image_id in enumerate(order, start=1)}
-    for index, result in enumerate(results):
-        if 'image_id' not in result:
-            raise ValueError(f'result {index} has no image_id')
-    unknown = list(dict.fromkeys(r['image_id'] for r in results if r['image_id'] not in ids))
-    if unknown:
-        listed = ', '.join(map(repr, unknown[:5])) + (', ...' if len(unknown) > 5 else '')
-        raise ValueError(
-            f'{len(unknown)} image ids in the results are not in the annotations: {listed}; '
-            'score against the annotation file of the photos that were processed'
-        )
-    return ids
-
-
-def _truth(annotation: dict[str, Any], number: int, ids: _Ids, task: Task) -> dict[str, Any]:
+def _truth(annotation: Row, number: int, scene: _Scene, task: Task) -> Row:
     """What the evaluator needs of an annotation, for one task."""
-    where = f'annotation {annotation.get("id")}'
-    needed = ['image_id', 'bbox', 'area']
-    needed += {'bbox': [], 'segm': ['segmentation'], 'keypoints': ['keypoints']}[task]
-    missing = [key for key in needed if key not in annotation]
-    if missing:
-        raise ValueError(f'{where} has no {", ".join(missing)}, which task {task!r} needs')
-    if annotation['image_id'] not in ids:
-        raise ValueError(f'{where} is of image {annotation["image_id"]!r}, which is not listed')
-    row = {key: annotation[key] for key in needed}
-    # The evaluator takes id 0 for "not matched", so ids are given anew.
-    row |= {'id': number, 'category_id': PERSON, 'iscrowd': annotation.get('iscrowd', 0)}
-    row['image_id'] = ids[annotation['image_id']]
+    row = {key: annotation[key] for key in ('bbox', 'area', 'iscrowd')}
+    row |= {
+        'id': number,
+        'image_id': scene.numbers[annotation['image_id']],
+        'category_id': PERSON,
+    }
+    if task == 'segm':
+        row['segmentation'] = annotation['segmentation']
     if task == 'keypoints':
-        row['num_keypoints'] = sum(v > 0 for v in annotation['keypoints'][2::3])
+        row['keypoints'] = annotation['keypoints']
+        row['num_keypoints'] = annotation['num_keypoints']
+    if scene.crowdpose:
+        row['area'] = annotation['bbox'][2] * annotation['bbox'][3] * AREA_OF_BOX
     return row
 
 
-def _check_result(result: dict[str, Any], index: int, size: list[int], task: Task) -> None:
-    where = f'result {index} (image {result["image_id"]!r})'
-    payload = {'bbox': 'bbox', 'segm': 'segmentation', 'keypoints': 'keypoints'}[task]
-    missing = [key for key in ('category_id', 'score', payload) if key not in result]
-    if missing:
-        raise ValueError(f'{where} has no {", ".join(missing)}, which task {task!r} needs')
-    numbers = [result['score']]
-    if task == 'segm':
-        rle_size = result['segmentation'].get('size')
-        if rle_size != size:
-            raise ValueError(f'{where}: mask of size {rle_size} for a photo of {size} (H, W)')
-    else:
-        length = 4 if task == 'bbox' else 3 * NUM_COCO
-        if len(result[payload]) != length:
-            raise ValueError(f'{where}: {payload} must hold {length}, got {len(result[payload])}')
-        numbers += result[payload]
-    if not all(math.isfinite(v) for v in numbers):
-        raise ValueError(f'{where}: score or {payload} holds values that are not finite')
+def _crowd_levels(
+    rows: Mapping[Task, list[Row]], scene: _Scene, bounds: tuple[float, float]
+) -> CrowdLevels | None:
+    if not scene.crowdpose or 'keypoints' not in rows:
+        return None
+    if not all('crowdIndex' in image for image in scene.images):
+        return None
+    low, high = bounds
+    levels: tuple[set[int], ...] = (set(), set(), set())
+    for image in scene.images:
+        index = image['crowdIndex']
+        levels[int(index >= low) + int(index >= high)].add(scene.numbers[image['id']])
+    easy, medium, hard = (_keypoint_ap(rows['keypoints'], scene, level) for level in levels)
+    return CrowdLevels(easy, medium, hard, bounds)
 
 
-def _check_tasks(tasks: Sequence[Task]) -> None:
+def _keypoint_ap(found: Sequence[Row], scene: _Scene, numbers: Collection[int]) -> float | None:
+    ap = float(_evaluate(found, scene, 'keypoints', numbers)[0]) if numbers else -1.0
+    return None if ap < 0 else ap
+
+
+def _mask_iou(
+    results: Sequence[Row], scene: _Scene, scored: Sequence[Task], info: ResultsInfo | None
+) -> MaskIoU | None:
+    if 'segm' not in scored or info is None or not info.from_truth:
+        return None
+    people = [a for a in scene.people_of('segm') if not a['iscrowd']]
+    return mean_mask_iou(results, people, scene.images)
+
+
+def _check_tasks(tasks: Sequence[Task] | None) -> None:
+    if tasks is None:
+        return
     unknown = [task for task in tasks if task not in TASKS]
     if unknown or not tasks:
         raise ValueError(f'tasks must be some of {", ".join(TASKS)}; got {unknown or "none"}')
 
 
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f'{path} is no JSON file: {error}') from error
-
-
-def _percent(value: float | None) -> str:
-    return '–' if value is None else f'{100 * value:.1f}'
+def _listed(tasks: Sequence[Task]) -> str:
+    return ', '.join(tasks) or 'none'
 
 
 def _ignore(*_: object) -> None:

@@ -17,6 +17,8 @@ from ..structures import Floats, MaskSource, People
 
 Task = Literal['bbox', 'segm', 'keypoints']
 TASKS: tuple[Task, ...] = ('bbox', 'segm', 'keypoints')
+# The key of a results row that a task is about.
+PAYLOADS: dict[Task, str] = {'bbox': 'bbox', 'segm': 'segmentation', 'keypoints': 'keypoints'}
 PERSON = 1  # category id of a person in COCO
 
 _PX_DIGITS, _SCORE_DIGITS = 2, 5
@@ -87,8 +89,7 @@ def for_task(results: Iterable[dict[str, Any]], task: Task) -> list[dict[str, An
     keys of one task, size is what COCO means: box area, mask area, or extent of the keypoints.
     ``loadRes`` also writes into the dicts it is given; these are copies.
     """
-    payload = {'bbox': 'bbox', 'segm': 'segmentation', 'keypoints': 'keypoints'}[task]
-    keys = ('image_id', 'category_id', 'score', payload)
+    keys = ('image_id', 'category_id', 'score', PAYLOADS[task])
     return [{key: result[key] for key in keys} for result in results]
 
 

@@ -62,7 +62,7 @@ def run_request(request: Request, *, load: Load, reporter: Reporter) -> RunRepor
         request.folder,
         frozenset(request.save),
         resume=request.resume,
-        own_boxes=own_boxes,
+        given=own_boxes,
         image_ids=image_ids,
         config=request.config,
         command=request.command,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from errno import EDQUOT, ENOSPC, EROFS
@@ -22,7 +22,7 @@ from typing import Any, Protocol
 from filelock import FileLock, Timeout
 
 from .. import __version__
-from ..structures import Floats, Image, People
+from ..structures import Image, People
 from ..timing import StageTimer
 from .annotations import ImageId, check_boxes
 from .atomic import remove, write_bytes, write_json, write_text
@@ -50,10 +50,11 @@ class Pipeline(Protocol):
     precision: str
     load_seconds: float
 
-    def __call__(
-        self, image: Image, boxes: Floats | None = None, timer: StageTimer | None = None
-    ) -> People:
-        """People in an RGB uint8 image (H, W, 3); ``boxes`` (N, 4) xyxy for round one."""
+    def __call__(self, image: Image, given: Any, timer: StageTimer | None, /) -> People:
+        """People in an RGB uint8 image (H, W, 3).
+
+        ``given`` is what ``RunOptions.check`` made for this photo; None: nothing was given.
+        """
 
 
 class OutputError(RuntimeError):
@@ -67,7 +68,10 @@ class RunOptions:
     out_dir: Path
     save: frozenset[str] = frozenset(DEFAULT_SAVE)
     resume: bool = True
-    own_boxes: Mapping[str, Any] = field(default_factory=dict)  # by name of the photo, unchecked
+    given: Mapping[str, Any] = field(default_factory=dict)  # JSON content by name of the photo
+    check: Callable[[Any, tuple[int, int]], Any] = (
+        check_boxes  # `given`, (H, W) -> for the pipeline
+    )
     image_ids: Mapping[str, ImageId] | None = None  # by name; None: 1, 2, ... in the given order
     config: str = ''  # as the user gave it, for run.json
     command: tuple[str, ...] = ()
@@ -84,6 +88,7 @@ class RunReport:
 
     photos: int
     failures: list[Failure] = field(default_factory=list)
+    done: frozenset[str] = frozenset()  # names of the photos that have a record
     computed: int = 0  # photos that the pipeline ran on
     resumed: int = 0  # photos that were done before
     redone: int = 0  # of `computed`: done before, but with something else
@@ -123,15 +128,15 @@ def run_photos(
     """
     started = time.time()
     report = RunReport(len(photos), list(failures))
-    with _own_folder(options.out_dir), _disk_errors(options.out_dir):
+    with _own_folder(options.out_dir), disk_errors(options.out_dir):
         write_text(options.out_dir / 'config.py', pipeline.config_text)
         runner = _Runner(pipeline, options, reporter or LogReporter(), report)
-        done = runner.run(photos)
+        report.done = done = frozenset(runner.run(photos))
         with runner.timer('merge files'):
             ids = options.image_ids
             if ids is None:
                 ids = {photo.name: i for i, photo in enumerate(photos, 1)}
-            entries = _entries(options.out_dir, [p for p in photos if p.name in done], ids)
+            entries = done_entries(options.out_dir, [p for p in photos if p.name in done], ids)
             report.files = write_merged(options.out_dir, sorted(options.save), entries)
         report.seconds = {**runner.timer.seconds, 'total': time.time() - started}
         write_json(options.out_dir / 'failures.json', failures_json(report.failures), indent=1)
@@ -207,9 +212,9 @@ class _Runner:
         """Make all that is asked for and not there yet; returns the number of people."""
         with self.timer('read'):
             data = read_file(photo.path)
-        own = self.options.own_boxes.get(photo.name)
+        given = self.options.given.get(photo.name)
         made_with = self._made_with | {
-            'boxes': None if own is None else _sha256(json.dumps(own).encode()),
+            'boxes': None if given is None else _sha256(json.dumps(given).encode()),
             'photo': _sha256(data),
         }
 
@@ -227,8 +232,8 @@ class _Runner:
             return len(record['people'])
         self._forget(photo)
         height, width, _ = pixels().shape
-        boxes = None if own is None else check_boxes(own, (height, width))
-        people = self.pipeline(pixels(), boxes, self.timer)
+        checked = None if given is None else self.options.check(given, (height, width))
+        people = self.pipeline(pixels(), checked, self.timer)
         with self.timer('write'):
             record = people_to_record(people) | {'input': photo.name, 'made_with': made_with}
         self._write(photo, DonePhoto(people, pixels), self._writers)
@@ -285,9 +290,14 @@ def read_record(path: Path) -> dict[str, Any] | None:
     return record if isinstance(record, dict) and record.get('format') == FORMAT else None
 
 
-def _entries(
+def done_entries(
     out_dir: Path, photos: Sequence[Photo], image_ids: Mapping[str, ImageId]
 ) -> Iterator[MergeEntry]:
+    """What the records of ``photos`` say, one photo in memory; photos without an id are left out.
+
+    Raises:
+        OutputError: a record is damaged.
+    """
     for photo in photos:
         if photo.name not in image_ids:
             continue  # the user's annotations do not have it
@@ -322,7 +332,8 @@ def _own_folder(out_dir: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _disk_errors(out_dir: Path) -> Iterator[None]:
+def disk_errors(out_dir: Path) -> Iterator[None]:
+    """Turn errors of a full or read-only disk into `OutputError`."""
     try:
         yield
     except OSError as error:

@@ -1,0 +1,70 @@
+"""IoU of each mask with the mask of the annotation that it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .metrics import MaskIoU
+
+Row = dict[str, Any]
+
+
+def mask_ious(
+    results: Sequence[Row], people: Sequence[Row], images: Sequence[Row]
+) -> dict[int | str, float]:
+    """IoU by annotation id, for all of ``people``; a person without a result has 0.
+
+    Args:
+        results: rows with ``annotation_id`` and ``segmentation`` (compressed RLE, or null).
+        people: annotations with ``id``, ``image_id`` and ``segmentation`` (polygons or RLE).
+        images: with ``id``, ``height`` and ``width`` px.
+
+    Raises:
+        ValueError: an annotation id is used twice, or a result names one that is not there.
+    """
+    truth = _by_id(people, 'id', 'annotation')
+    found = _by_id(results, 'annotation_id', 'result for annotation')
+    unknown = [key for key in found if key not in truth]
+    if unknown:
+        raise ValueError(
+            f'{len(unknown)} results name annotations that are not scored, e.g. {unknown[0]!r}; '
+            'score against the annotation file that the results were made from'
+        )
+    sizes = {image['id']: (image['height'], image['width']) for image in images}
+    return {
+        key: _iou(found.get(key), person, sizes[person['image_id']])
+        for key, person in truth.items()
+    }
+
+
+def mean_mask_iou(results: Sequence[Row], people: Sequence[Row], images: Sequence[Row]) -> MaskIoU:
+    """Mean of `mask_ious`."""
+    ious = list(mask_ious(results, people, images).values())
+    return MaskIoU(float(np.mean(ious)) if ious else None, len(ious))
+
+
+def _by_id(rows: Sequence[Row], key: str, what: str) -> dict[int | str, Row]:
+    by_id: dict[int | str, Row] = {}
+    for row in rows:
+        if key not in row:
+            raise ValueError(f'a {what} of image {row.get("image_id")!r} has no {key}')
+        if row[key] in by_id:
+            raise ValueError(f'{what} {row[key]!r} is there twice')
+        by_id[row[key]] = row
+    return by_id
+
+
+def _iou(result: Row | None, person: Row, size: tuple[int, int]) -> float:
+    from pycocotools import mask as coco_mask
+
+    if result is None or result['segmentation'] is None:
+        return 0.0
+    mask = person['segmentation']
+    if isinstance(mask, list):
+        mask = coco_mask.merge(coco_mask.frPyObjects(mask, *size))
+    elif isinstance(mask['counts'], list):
+        mask = coco_mask.frPyObjects(mask, *size)
+    return float(coco_mask.iou([result['segmentation']], [mask], [0])[0, 0])

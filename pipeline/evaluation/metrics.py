@@ -1,0 +1,155 @@
+"""Figures of an evaluation: what each means, and how a table shows them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..io.coco import Task
+from ..io.results import ResultsInfo
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+
+@dataclass(frozen=True)
+class TaskMetrics:
+    """Metrics of one task, each in [0, 1], higher is better; None where nothing is annotated.
+
+    Overlap is IoU of boxes, IoU of masks, or OKS of keypoints. AP is precision, averaged over
+    recall 0, 0.01, ..., 1. At most 100 results per photo count, 20 in the keypoint task.
+    Small, medium and large go by the area of the annotation.
+    """
+
+    ap: float | None  # AP, mean over overlaps 0.50, 0.55, ..., 0.95
+    ap50: float | None  # AP where an overlap of 0.50 is a hit
+    ap75: float | None  # AP where an overlap of 0.75 is a hit
+    ap_small: float | None  # as ap, people up to 32^2 px; COCO has none for keypoints: None
+    ap_medium: float | None  # as ap, people of 32^2 to 96^2 px
+    ap_large: float | None  # as ap, people from 96^2 px on
+    ar: float | None  # share of people found, mean over overlaps 0.50, 0.55, ..., 0.95
+    ar50: float | None = None  # share of people found with an overlap of 0.50
+    ar75: float | None = None  # share of people found with an overlap of 0.75
+    ar_small: float | None = None  # as ar, by size as above
+    ar_medium: float | None = None
+    ar_large: float | None = None
+
+
+@dataclass(frozen=True)
+class CrowdLevels:
+    """Keypoint AP of photos by CrowdPose's ``crowdIndex``; None where there is no such photo."""
+
+    easy: float | None  # crowdIndex below the first bound
+    medium: float | None  # from the first bound to below the second
+    hard: float | None  # from the second bound on
+    bounds: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class MaskIoU:
+    """Mean IoU of masks with the masks of the annotations that they came from."""
+
+    mean: float | None  # in [0, 1]; a person without a result counts as 0; None: nobody
+    people: int
+
+
+@dataclass(frozen=True)
+class CocoMetrics:
+    """Metrics of the tasks that were scored, and what they were scored on."""
+
+    tasks: Mapping[Task, TaskMetrics]
+    image_ids: tuple[int | str, ...]  # all photos that count
+    ids_without_results: tuple[int | str, ...]  # those of them that got none
+    num_people: int  # annotated, crowd regions left out
+    num_results: int
+    crowd: CrowdLevels | None = None  # CrowdPose only
+    mask_iou: MaskIoU | None = None  # results that know their annotation only
+    skipped: Mapping[Task, str] = field(default_factory=dict)  # task -> why it was not scored
+    info: ResultsInfo | None = None  # how the results were made, as far as known
+    remarks: tuple[str, ...] = ()  # what a reader has to know of the files
+
+    def table(self) -> Group:
+        """Tables for the screen, in percent, under what they were made with."""
+        from rich.console import Group
+        from rich.table import Table
+
+        head = Table.grid(padding=(0, 2))
+        for key, text in self.lines():
+            head.add_row(key, text)
+        tables = [head]
+        for columns, rows in self._tables():
+            table = Table(*columns)
+            for column in table.columns[1:]:
+                column.justify = 'right'
+            for row in rows:
+                table.add_row(*row)
+            tables.append(table)
+        return Group(*tables)
+
+    def to_markdown(self) -> str:
+        """The same as a Markdown text."""
+        parts = ['\n'.join(f'- {key}: {text}' for key, text in self.lines())]
+        for columns, rows in self._tables():
+            ruler = ['---', *['---:'] * (len(columns) - 1)]
+            lines = [columns, ruler, *rows]
+            parts.append('\n'.join(f'| {" | ".join(line)} |' for line in lines))
+        return '\n\n'.join(parts) + '\n'
+
+    def to_json(self, *, with_ids: bool = False) -> str:
+        """JSON text: metrics as fractions (null where undefined), counts, and ids if wanted."""
+        report: dict[str, Any] = {
+            'metrics': {task: asdict(metrics) for task, metrics in self.tasks.items()},
+            'crowd': asdict(self.crowd) if self.crowd else None,
+            'mask_iou': asdict(self.mask_iou) if self.mask_iou else None,
+            'skipped': dict(self.skipped),
+            'num_images': len(self.image_ids),
+            'num_images_without_results': len(self.ids_without_results),
+            'num_people': self.num_people,
+            'num_results': self.num_results,
+            'remarks': list(self.remarks),
+            'made_with': None,
+        }
+        if self.info:
+            made_with = asdict(self.info)
+            del made_with['image_ids']  # below, if wanted
+            report['made_with'] = made_with
+        if with_ids:
+            report['image_ids'] = list(self.image_ids)
+            report['image_ids_without_results'] = list(self.ids_without_results)
+        return json.dumps(report, indent=2) + '\n'
+
+    def lines(self) -> list[tuple[str, str]]:
+        """What the figures belong to: name and text of each line above the tables."""
+        made = self.info.lines() if self.info else {'protocol': 'not stated (no side file)'}
+        photos = f'{len(self.image_ids)} ({len(self.ids_without_results)} without results)'
+        lines = [*made.items(), ('photos', photos)]
+        lines.append(('people', f'{self.num_people} annotated, {self.num_results} results'))
+        lines += [(f'no {task}', reason) for task, reason in self.skipped.items()]
+        return lines + [('remark', remark) for remark in self.remarks]
+
+    def _tables(self) -> list[tuple[list[str], list[list[str]]]]:
+        """Columns and rows of each table; columns that no task has are left out."""
+        columns = ['percent', '0.50:0.95', '@ 0.50', '@ 0.75', 'small', 'medium', 'large']
+        rows = []
+        for task, metrics in self.tasks.items():
+            values = asdict(metrics)
+            for kind in ('ap', 'ar'):
+                ends = ('', '50', '75', '_small', '_medium', '_large')
+                row = _percents(values[f'{kind}{end}'] for end in ends)
+                rows.append([f'{task} {kind.upper()}', *row])
+        tables = [(columns, rows)]
+        if self.crowd:
+            low, high = self.crowd.bounds
+            bounds = [f'easy (< {low:g})', f'medium ({low:g} - {high:g})', f'hard (>= {high:g})']
+            levels = (self.crowd.easy, self.crowd.medium, self.crowd.hard)
+            tables.append((['crowdIndex', *bounds], [['keypoints AP', *_percents(levels)]]))
+        if self.mask_iou:
+            row = ['mask', *_percents([self.mask_iou.mean]), str(self.mask_iou.people)]
+            tables.append((['percent', 'mean IoU', 'people'], [row]))
+        return tables
+
+
+def _percents(values: Iterable[float | None]) -> list[str]:
+    return ['–' if value is None else f'{100 * value:.1f}' for value in values]

@@ -1,0 +1,114 @@
+"""What can be wrong with COCO results; everything is named before anything is scored."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..io.coco import PAYLOADS, PERSON, Task
+from ..keypoints import NUM_COCO
+
+Row = dict[str, Any]
+
+
+def check_rows(
+    results: Any, known_ids: Collection[int | str], categories: Collection[int]
+) -> None:
+    """Check that results are rows of known photos and categories.
+
+    Raises:
+        ValueError: no list of dicts, a row without ``image_id``, of a photo not in ``known_ids``
+            or of a category not in ``categories``.
+    """
+    if not isinstance(results, list):
+        raise ValueError(f'results must be a list of dicts, got {type(results).__name__}')
+    for index, row in enumerate(results):
+        if not isinstance(row, dict):
+            raise ValueError(f'result {index} must be a dict, got {type(row).__name__}')
+        if 'image_id' not in row:
+            raise ValueError(f'result {index} has no image_id')
+        if row.get('category_id', PERSON) not in categories:
+            raise ValueError(
+                f'{_where(results, index)}: category_id {row["category_id"]!r} is none of '
+                f'{sorted(categories)}'
+            )
+    unknown = list(dict.fromkeys(r['image_id'] for r in results if r['image_id'] not in known_ids))
+    if unknown:
+        listed = ', '.join(map(repr, unknown[:5])) + (', ...' if len(unknown) > 5 else '')
+        raise ValueError(
+            f'{len(unknown)} image ids in the results are not in the annotations: {listed}; '
+            'score against the annotation file of the photos that were processed'
+        )
+
+
+def rows_of_task(
+    results: Sequence[Row], task: Task, sizes: Mapping[Any, list[int]], keypoints: int = NUM_COCO
+) -> list[Row]:
+    """Results of one task: rows whose payload is null are left out.
+
+    Args:
+        results: rows of known photos, see `check_rows`.
+        task: 'bbox', 'segm' or 'keypoints'.
+        sizes: [H, W] px by image id.
+        keypoints: of the annotations; results may hold these, or COCO's 17.
+
+    Raises:
+        ValueError: a key is missing, a number is not finite, a length or a mask size is wrong.
+    """
+    payload = PAYLOADS[task]
+    rows = []
+    for index, row in enumerate(results):
+        missing = [key for key in ('category_id', 'score', payload) if key not in row]
+        if missing:
+            raise ValueError(
+                f'{_where(results, index)} has no {", ".join(missing)}, which task {task!r} needs'
+            )
+        if row[payload] is None:
+            continue
+        if task == 'segm':
+            _check_mask(row[payload], sizes[row['image_id']], _where(results, index))
+        else:
+            lengths = (4,) if task == 'bbox' else (3 * NUM_COCO, 3 * keypoints)
+            _check_length(row[payload], lengths, f'{_where(results, index)}: {payload}')
+        rows.append(row)
+    _check_finite(results, rows, task)
+    return rows
+
+
+def _check_mask(mask: Any, size: list[int], where: str) -> None:
+    if not isinstance(mask, dict) or not isinstance(mask.get('counts'), (str, bytes)):
+        raise ValueError(f'{where}: segmentation must be compressed RLE, {{size, counts}}')
+    if mask.get('size') != size:
+        raise ValueError(f'{where}: mask of size {mask.get("size")} for a photo of {size} (H, W)')
+
+
+def _check_length(values: Any, lengths: tuple[int, ...], what: str) -> None:
+    if not isinstance(values, list) or len(values) not in lengths:
+        got = len(values) if isinstance(values, list) else repr(values)
+        allowed = ' or '.join(str(n) for n in dict.fromkeys(lengths))
+        raise ValueError(f'{what} must hold {allowed}, got {got}')
+
+
+def _check_finite(results: Sequence[Row], rows: Sequence[Row], task: Task) -> None:
+    payload = PAYLOADS[task]
+    values = [row['score'] for row in rows]
+    if task != 'segm':
+        values += [value for row in rows for value in row[payload]]
+    try:
+        if np.isfinite(np.array(values, np.float64)).all():
+            return
+    except (TypeError, ValueError):
+        pass  # something that is no number; the loop below finds it
+    for row in rows:
+        numbers = [row['score']] if task == 'segm' else [row['score'], *row[payload]]
+        if not all(isinstance(v, (int, float)) and np.isfinite(v) for v in numbers):
+            index = next(i for i, r in enumerate(results) if r is row)
+            raise ValueError(
+                f'{_where(results, index)}: score or {payload} holds values that are not finite'
+            )
+
+
+def _where(results: Sequence[Row], index: int) -> str:
+    return f'result {index} (image {results[index]["image_id"]!r})'
