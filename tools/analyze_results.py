@@ -18,7 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.evaluation.breakdowns import Table
+    from matplotlib.figure import Figure
+
+    from pipeline.evaluation.calibration import CalibrationTable
+    from pipeline.evaluation.parts import PartTable
+    from pipeline.evaluation.scored import Scored
+    from pipeline.evaluation.visibility import VisibilityTable
+
+    Table = CalibrationTable | PartTable | VisibilityTable
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, installed or not
 
@@ -35,9 +42,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add('results', type=Path, metavar='RESULTS', help='COCO results')
-    add('annotations', type=Path, metavar='ANNOTATIONS', help='COCO annotations of people')
-    add('--study', nargs='+', choices=STUDIES, default=list(STUDIES), help='default: all four')
-    add('--tasks', nargs='+', choices=TASKS, default=list(TASKS), help='default: all three')
+    add('annotations', metavar='ANNOTATIONS', help='COCO annotations of people, or a data set')
+    add('--data-root', type=Path, metavar='DIR', help='of named data sets (default: $BMP_DATA)')
+    add('--study', nargs='+', choices=STUDIES, help='default: all four')
+    add('--tasks', nargs='+', choices=TASKS, help='default: all that both files have')
     add(
         '--crowding-edges', nargs='+', type=float, metavar='IOU',
         help='where parts begin, box IoU (default: 0.1 0.3 0.5)',
@@ -73,51 +81,49 @@ def run(args: argparse.Namespace) -> dict[str, str]:
     """
     from dataclasses import asdict
 
-    from pipeline.evaluation.coco import score
-    from pipeline.io.annotations import load_json
+    from pipeline.datasets.eval_sets import find_annotations
+    from pipeline.evaluation.scored import load_scored
     from pipeline.io.atomic import write_json
     from pipeline.io.tables import finite, write_csv
     from pipeline.visualization.charts import save_chart
 
-    results = load_json(args.results, 'results')
-    annotations = load_json(args.annotations, 'annotations')
-    tasks = list(args.tasks)
-    if 'visibility' in args.study and 'keypoints' not in tasks:
-        tasks.append('keypoints')
-    score(results, annotations, tasks)  # refuses what does not fit
-    report: dict[str, Any] = {
-        'results': str(args.results), 'annotations': str(args.annotations), 'studies': {},
-    }  # fmt: skip
+    annotations = find_annotations(args.annotations, args.data_root)
+    scored = load_scored(args.results, annotations, args.tasks)
+    studies = list(args.study or STUDIES)
+    if 'keypoints' not in scored.tasks:
+        if args.study and 'visibility' in args.study:
+            raise ValueError('the study of visibility needs keypoints, annotated and found')
+        studies.remove('visibility')
     texts: dict[str, str] = {}
-    for name in dict.fromkeys(args.study):
-        table, draw = study(name, results, annotations, args)
+    report: dict[str, Any] = {}
+    for name in dict.fromkeys(studies):
+        table, draw = study(name, scored, args)
         rows = [asdict(row) for row in table.rows]
         write_csv(args.out / f'{name}.csv', rows)
         save_chart(args.out / f'{name}.png', draw, table)
         texts[name] = table.text
-        report['studies'][name] = {'text': table.text, 'rows': [finite(row) for row in rows]}
-    write_json(args.out / 'analysis.json', report, indent=1)
+        report[name] = {'text': table.text, 'rows': [finite(row) for row in rows]}
+    files = {'results': str(args.results), 'annotations': str(annotations)}
+    write_json(args.out / 'analysis.json', {**files, 'studies': report}, indent=1)
     return texts
 
 
 def study(
-    name: str, results: list[Any], annotations: dict[str, Any], args: argparse.Namespace
-) -> tuple[Table, Callable[..., Any]]:
+    name: str, scored: Scored, args: argparse.Namespace
+) -> tuple[Table, Callable[..., Figure]]:
     """Table of a study, and what draws it."""
-    from pipeline.evaluation import breakdowns
+    from pipeline.evaluation import calibration, parts, visibility
     from pipeline.visualization import charts
 
     if name == 'visibility':
-        return breakdowns.visibility(results, annotations), charts.draw_visibility
+        return visibility.visibility(scored), charts.draw_visibility
     if name == 'calibration':
-        bins = breakdowns.SCORE_BINS if args.score_bins is None else args.score_bins
-        table = breakdowns.calibration(results, annotations, args.tasks, bins)
-        return table, charts.draw_calibration
+        bins = calibration.SCORE_BINS if args.score_bins is None else args.score_bins
+        return calibration.calibration(scored, bins), charts.draw_calibration
     if name == 'crowding':
-        edges = args.crowding_edges or breakdowns.CROWDING_EDGES
-        return breakdowns.crowding(results, annotations, args.tasks, edges), charts.draw_parts
-    edges = args.size_edges or breakdowns.SIZE_EDGES
-    return breakdowns.sizes(results, annotations, args.tasks, edges), charts.draw_parts
+        edges = args.crowding_edges or parts.CROWDING_EDGES
+        return parts.crowding(scored, edges), charts.draw_parts
+    return parts.sizes(scored, args.size_edges or parts.SIZE_EDGES), charts.draw_parts
 
 
 if __name__ == '__main__':

@@ -15,12 +15,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from pipeline.evaluation.comparison import Comparison, PhotoDifference
+    from pipeline.evaluation.scored import Scored
     from pipeline.structures import Image
     from pipeline.visualization.comparison_cards import Card
 
@@ -37,7 +38,8 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add('a', type=Path, metavar='A', help='COCO results, the baseline')
     add('b', type=Path, metavar='B', help='COCO results that are compared with it')
-    add('annotations', type=Path, metavar='ANNOTATIONS', help='COCO annotations of people')
+    add('annotations', metavar='ANNOTATIONS', help='COCO annotations of people, or a data set')
+    add('--data-root', type=Path, metavar='DIR', help='of named data sets (default: $BMP_DATA)')
     add('--images', type=Path, metavar='DIR', help='photos (default: beside the annotations)')
     add('--task', choices=('bbox', 'segm', 'keypoints'), default='segm', help='default: segm')
     add(
@@ -80,57 +82,70 @@ def run(args: argparse.Namespace) -> tuple[Comparison, list[str]]:
     Raises:
         ValueError: the files do not fit; names the reason.
     """
+    from pipeline.datasets.eval_sets import find_annotations
     from pipeline.evaluation.comparison import compare
-    from pipeline.io.annotations import load_json
+    from pipeline.evaluation.scored import load_scored
     from pipeline.io.atomic import write_json, write_text
     from pipeline.io.tables import write_csv
     from pipeline.visualization.comparison_page import comparison_page
 
-    results = (load_json(args.a, 'results'), load_json(args.b, 'results'))
-    annotations = load_json(args.annotations, 'annotations')
-    comparison = compare(results[0], results[1], annotations, args.task, min_score=args.min_score)
-    names = {'a': str(args.a), 'b': str(args.b), 'annotations': str(args.annotations)}
-    folders = [args.images] if args.images else photo_folders(args.annotations)
-    if args.images and not args.images.is_dir():
-        raise ValueError(f'--images {args.images} is no folder')
-    draw = CardMaker(args, results, annotations, folders)
+    annotations = find_annotations(args.annotations, args.data_root)
+    sides = [
+        load_scored(file, annotations, [args.task], min_score=args.min_score)
+        for file in (args.a, args.b)
+    ]
+    comparison = compare(sides[0], sides[1], args.task)
+    names = {'a': str(args.a), 'b': str(args.b), 'annotations': str(annotations)}
+    draw = CardMaker(args, sides, photo_folders(args, annotations))
     gained = [draw(photo) for photo in comparison.gained[: args.top]]
     lost = [draw(photo) for photo in comparison.lost[: args.top]]
     page = comparison_page(comparison, names, gained, lost, min_score=args.min_score)
     write_text(args.out / 'index.html', page)
     write_csv(args.out / 'photos.csv', [p.to_row() for p in comparison.photos])
-    names |= {'min_score': args.min_score}
-    write_json(args.out / 'comparison.json', comparison.to_json(names), indent=1)
+    facts = {**names, 'min_score': args.min_score}
+    write_json(args.out / 'comparison.json', comparison.to_json(facts), indent=1)
     problems = [f'{c.photo.file_name}: {c.problem}' for c in (*gained, *lost) if c.problem]
     return comparison, problems
 
 
-def photo_folders(annotations: Path) -> list[Path]:
-    """Where photos usually lie: beside the annotations, or in ``images`` there."""
-    return [annotations.parent, annotations.parent / 'images']
+def photo_folders(args: argparse.Namespace, annotations: Path) -> list[Path]:
+    """Where photos are looked for: as given, as the data set has them, or near the annotations.
+
+    Raises:
+        ValueError: the given folder does not exist.
+    """
+    from pipeline.datasets.eval_sets import DatasetError, resolve_dataset
+
+    if args.images is not None:
+        if not args.images.is_dir():
+            raise ValueError(f'--images {args.images} is no folder')
+        return [args.images]
+    try:
+        return [resolve_dataset(args.annotations, args.data_root).images]
+    except DatasetError:
+        return [annotations.parent, annotations.parent / 'images']  # the page goes without
 
 
 class CardMaker:
     """Draws the photos of the page.
 
     Args:
-        args: ``task``, ``min_score`` and ``max_side`` of the command line.
-        results: rows of A and of B.
-        annotations: content of the annotation file.
+        args: ``task`` and ``max_side`` of the command line.
+        sides: A and B.
         folders: where photos are looked for.
     """
 
     def __init__(
         self,
         args: argparse.Namespace,
-        results: Sequence[list[dict[str, Any]]],
-        annotations: dict[str, Any],
+        sides: Sequence[Scored],
         folders: Sequence[Path],
     ) -> None:
         self.args = args
-        self.results = results
-        self.images = {image['id']: image for image in annotations['images']}
-        self.people = annotations['annotations']
+        self.sides = sides
+        truth = sides[0].annotations_of(args.task)
+        self.images = {image['id']: image for image in truth['images']}
+        self.people = truth['annotations']
         self.folders = folders
 
     def __call__(self, photo: PhotoDifference) -> Card:
@@ -138,7 +153,7 @@ class CardMaker:
         from pipeline.visualization.comparison_cards import make_card
 
         image = self.images[photo.image_id]
-        a, b = ([r for r in rows if self._belongs(r, photo)] for rows in self.results)
+        a, b = ([r for r in side.results if r['image_id'] == photo.image_id] for side in self.sides)
         return make_card(
             photo,
             [p for p in self.people if p['image_id'] == photo.image_id],
@@ -148,9 +163,6 @@ class CardMaker:
             task=self.args.task,
             max_side=self.args.max_side,
         )
-
-    def _belongs(self, row: dict[str, Any], photo: PhotoDifference) -> bool:
-        return bool(row['image_id'] == photo.image_id and row['score'] >= self.args.min_score)
 
     def _picture(self, name: str) -> Image | str:
         """The picture, or why there is none."""

@@ -14,16 +14,17 @@ it is 1. Unlike AP, it does not rank: every result counts, whatever its score.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from ..io.coco import Task
-from .coco import TaskMetrics, score
+from .metrics import TaskMetrics
 from .overlaps import PhotoOverlaps, Row, photo_overlaps
 from .precision import match
+from .scored import Scored
 
 FOUND = 0.5  # overlap from which a person is found
 SAME = 1e-9  # quality differences up to this are none
@@ -127,43 +128,24 @@ class Comparison:
         }
 
 
-def compare(
-    results_a: list[Row],
-    results_b: list[Row],
-    annotations: Row,
-    task: Task,
-    *,
-    min_score: float = 0,
-) -> Comparison:
-    """Compare two results files.
+def compare(a: Scored, b: Scored, task: Task) -> Comparison:
+    """Compare two results files that were scored against the same annotations.
 
     Args:
-        results_a: rows of COCO results, the baseline.
-        results_b: the same of what is compared with it.
-        annotations: content of a COCO annotation file.
-        task: what is compared.
-        min_score: results scored below are left out everywhere.
+        a: the baseline.
+        b: what is compared with it.
+        task: one that both have.
 
     Raises:
-        ValueError: what does not fit, see `pipeline.evaluation.coco.score`; or A and B have no
-            photo in common.
+        ValueError: A and B are of different photos.
     """
-    sides = []
-    for name, rows in (('A', results_a), ('B', results_b)):
-        try:
-            kept = [r for r in rows if not r.get('score', 0) < min_score]
-            metrics = score(kept, annotations, [task]).tasks[task]
-        except ValueError as error:
-            raise ValueError(f'{name}: {error}') from error
-        sides.append((metrics, photo_overlaps(kept, annotations, task)))
-    _check_common(results_a, results_b)
-    names = {i['id']: str(i.get('file_name', i['id'])) for i in annotations['images']}
-    (metrics_a, photos_a), (metrics_b, photos_b) = sides
+    _check_photos(a, b)
+    names = {i['id']: str(i['file_name']) for i in a.annotations['images']}
     photos = tuple(
-        PhotoDifference(a.image_id, names[a.image_id], _quality(a), _quality(b))
-        for a, b in zip(photos_a, photos_b, strict=True)
+        PhotoDifference(x.image_id, names[x.image_id], _quality(x), _quality(y))
+        for x, y in zip(photo_overlaps(a, task), photo_overlaps(b, task), strict=True)
     )
-    return Comparison(task, (metrics_a, metrics_b), photos)
+    return Comparison(task, (a.metrics.tasks[task], b.metrics.tasks[task]), photos)
 
 
 def _quality(photo: PhotoOverlaps) -> PhotoQuality:
@@ -188,9 +170,9 @@ def _quality(photo: PhotoOverlaps) -> PhotoQuality:
 
 def _box(row: Row) -> tuple[float, ...]:
     """Box of a result of any task, x, y, w, h px."""
-    if 'bbox' in row:
+    if row.get('bbox') is not None:
         return tuple(float(v) for v in row['bbox'])
-    if 'segmentation' in row:
+    if row.get('segmentation') is not None:
         from pycocotools import mask as coco_mask
 
         return tuple(float(v) for v in coco_mask.toBbox(row['segmentation']))
@@ -198,10 +180,18 @@ def _box(row: Row) -> tuple[float, ...]:
     return tuple(float(v) for v in (*points.min(0), *(points.max(0) - points.min(0))))
 
 
-def _check_common(results_a: Sequence[Row], results_b: Sequence[Row]) -> None:
-    a, b = ({r['image_id'] for r in rows} for rows in (results_a, results_b))
-    if a and b and not a & b:
+def _check_photos(a: Scored, b: Scored) -> None:
+    asked = [set(side.metrics.image_ids) for side in (a, b)]
+    if asked[0] != asked[1]:
+        odd = min(asked[0] ^ asked[1], key=str)
         raise ValueError(
-            f'A and B have no photo in common: A has results for {len(a)} ({min(a, key=str)!r}, '
-            f'...), B for {len(b)} ({min(b, key=str)!r}, ...); compare results of the same photos'
+            f'A was run on {len(asked[0])} photos, B on {len(asked[1])}, not the same '
+            f'({odd!r} is only in one of them); compare results of the same photos'
+        )
+    given = [{r['image_id'] for r in side.results} for side in (a, b)]
+    if all(given) and not given[0] & given[1]:
+        raise ValueError(
+            f'A has results for {len(given[0])} photos ({min(given[0], key=str)!r}, ...), B for '
+            f'{len(given[1])} others ({min(given[1], key=str)!r}, ...); compare results of the '
+            'same photos'
         )

@@ -1,6 +1,6 @@
 """How much every result overlaps every annotated person: what all studies of a results file need.
 
-Legend: a photo has D results, best score first, and G annotations; K = 17 keypoints.
+Legend: a photo has D results, best score first, and G annotations; K keypoints.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..io.coco import PERSON, Task
-from ..keypoints import COCO_SIGMAS
+from ..conventions import KEYPOINT_SETS, KeypointSet
+from ..io.coco import PAYLOADS, Task
+from .scored import Scored
 
 Numbers = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -46,29 +47,21 @@ class PhotoOverlaps:
 
 
 def photo_overlaps(
-    results: Sequence[Row],
-    annotations: Row,
-    task: Task,
-    *,
-    flags: Collection[int] = LABELLED,
-    min_score: float = 0,
+    scored: Scored, task: Task, *, flags: Collection[int] = LABELLED
 ) -> list[PhotoOverlaps]:
-    """All photos of the annotations, in the order of their ids; what is ignored follows COCO.
-
-    Both must be what `pipeline.evaluation.coco.score` accepts.
+    """All photos, in the order of their ids; what is ignored follows COCO.
 
     Args:
-        results: rows of COCO results.
-        annotations: content of a COCO annotation file.
+        scored: results and annotations.
         task: what is compared.
         flags: keypoints with these flags make up the OKS; people without one are ignored.
-        min_score: results scored below are left out.
     """
-    found, people = _by_photo(results), _by_photo(annotations['annotations'])
+    annotations = scored.annotations_of(task)
+    rows_of, people = _by_photo(scored.results), _by_photo(annotations['annotations'])
     ids = [image['id'] for image in annotations['images']]
     photos = []
     for image in sorted(ids, key=lambda v: (isinstance(v, str), v)):
-        rows = [r for r in found.get(image, []) if r['score'] >= min_score]
+        rows = [r for r in rows_of.get(image, []) if r[PAYLOADS[task]] is not None]
         rows = sorted(rows, key=lambda r: -r['score'])[: MAX_RESULTS[task]]
         photos.append(_photo(image, rows, people.get(image, []), task, flags))
     return photos
@@ -77,8 +70,7 @@ def photo_overlaps(
 def _by_photo(rows: Sequence[Row]) -> dict[int | str, list[Row]]:
     grouped: dict[int | str, list[Row]] = defaultdict(list)
     for row in rows:
-        if row.get('category_id', PERSON) == PERSON:
-            grouped[row['image_id']].append(row)
+        grouped[row['image_id']].append(row)
     return grouped
 
 
@@ -93,8 +85,10 @@ def _photo(
     overlaps = np.zeros((len(rows), len(people)))
     for g, (person, points) in enumerate(zip(people, use, strict=True)):
         overlaps[:, g] = oks(rows, person, points)
-    nothing = np.array([not u.any() for u in use], bool)
-    return PhotoOverlaps(image_id, tuple(people), tuple(rows), overlaps, crowds | nothing)
+    nothing = [not u.any() or not p['num_keypoints'] for u, p in zip(use, people, strict=True)]
+    return PhotoOverlaps(
+        image_id, tuple(people), tuple(rows), overlaps, crowds | np.array(nothing, bool)
+    )
 
 
 def _iou(rows: list[Row], people: list[Row], crowds: Flags, task: Task) -> Numbers:
@@ -131,6 +125,12 @@ def flags_of(row: Row) -> npt.NDArray[np.int64]:
     return np.array(row['keypoints'][2::3], np.int64)
 
 
+def keypoint_set(person: Row) -> KeypointSet:
+    """The keypoints that an annotated person has."""
+    sets = {known.num: known for known in KEYPOINT_SETS.values()}
+    return sets[len(person['keypoints']) // 3]
+
+
 def keypoint_similarities(rows: Sequence[Row], person: Row) -> Numbers:
     """Similarity (D, K) in [0, 1] of each keypoint of results to that of an annotated person.
 
@@ -165,5 +165,5 @@ def _points(rows: Sequence[Row]) -> Numbers:
 
 
 def _similarity(squared: Numbers, person: Row) -> Numbers:
-    variances = (2 * COCO_SIGMAS) ** 2
+    variances = (2 * keypoint_set(person).sigmas) ** 2
     return np.asarray(np.exp(-squared / variances / (person['area'] + np.spacing(1)) / 2))

@@ -13,9 +13,7 @@ from ..keypoints import NUM_COCO
 Row = dict[str, Any]
 
 
-def check_rows(
-    results: Any, known_ids: Collection[int | str], categories: Collection[int]
-) -> None:
+def check_rows(results: Any, known_ids: Collection[int | str], categories: Collection[int]) -> None:
     """Check that results are rows of known photos and categories.
 
     Raises:

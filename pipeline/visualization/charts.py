@@ -11,9 +11,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..evaluation.breakdowns import CalibrationTable, PartTable, VisibilityTable
+from ..evaluation.calibration import CalibrationTable
+from ..evaluation.parts import PartTable
+from ..evaluation.visibility import VisibilityTable
 from ..io.atomic import write_bytes
-from ..keypoints import COCO_NAMES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -147,15 +148,16 @@ def draw_visibility(table: VisibilityTable) -> Figure:
     left.set(ylabel='percent', title='all keypoints', ylim=(0, _top(left)))
     left.set_xlabel('visibility (n = number of keypoints)')
     _legend_under(left)
+    names = list(dict.fromkeys(r.keypoint for r in table.rows if r.keypoint != 'all'))
     for n, name in enumerate(('visible', 'hidden')):
         one = {r.keypoint: r for r in table.rows if r.visibility == name}
-        places = [i + (n - 0.5) * 0.4 for i in range(len(COCO_NAMES))]
-        values = [100 * (one[k].near or 0) for k in COCO_NAMES]
+        places = [i + (n - 0.5) * 0.4 for i in range(len(names))]
+        values = [100 * (one[k].near or 0) for k in names]
         right.barh(places, values, 0.38, label=name, color=COLOURS[n], edgecolor='black',
                    linewidth=0.4)  # fmt: skip
-        for y, value, k in zip(places, values, COCO_NAMES, strict=True):
+        for y, value, k in zip(places, values, names, strict=True):
             right.text(value, y, f' n={one[k].num_keypoints}', va='center', fontsize=6.5)
-    right.set_yticks(range(len(COCO_NAMES)), [k.replace('_', ' ') for k in COCO_NAMES])
+    right.set_yticks(range(len(names)), [k.replace('_', ' ') for k in names])
     right.invert_yaxis()
     right.grid(visible=False, axis='y')
     right.set(xlabel='right (similarity ≥ 0.5) of all annotated, percent', title='by keypoint')

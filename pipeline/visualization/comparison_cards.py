@@ -19,7 +19,7 @@ from ..evaluation.comparison import PhotoDifference, PhotoQuality
 from ..evaluation.overlaps import Row, to_rle
 from ..io.coco import Task
 from ..io.coco_people import people_from_coco
-from ..keypoints import COCO_SKELETON
+from ..keypoints import COCO_SKELETON, NUM_COCO
 from ..structures import Image
 from .draw import DrawStyle, draw_people
 
@@ -120,7 +120,7 @@ def _skeleton(person: Row, size: tuple[int, int]) -> str:
     bones = (
         (points[a], points[b])
         for a, b in COCO_SKELETON
-        if max(a, b) < len(points) and points[a][2] > 0 and points[b][2] > 0
+        if len(points) == NUM_COCO and points[a][2] > 0 and points[b][2] > 0
     )
     lines = ''.join(f'<path d="M{a[0]:.1f} {a[1]:.1f}L{b[0]:.1f} {b[1]:.1f}"/>' for a, b in bones)
     dots = (
