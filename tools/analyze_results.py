@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> dict[str, str]:
     if 'keypoints' not in scored.tasks:
         if args.study and 'visibility' in args.study:
             raise ValueError('the study of visibility needs keypoints, annotated and found')
-        studies.remove('visibility')
+        studies = [s for s in studies if s != 'visibility']
     texts: dict[str, str] = {}
     report: dict[str, Any] = {}
     for name in dict.fromkeys(studies):

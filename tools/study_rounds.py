@@ -144,8 +144,8 @@ def text(rows: Sequence[RoundRow]) -> str:
         refined = ' refined' if best.refine else ''
         gain = 100 * ((best.ap or 0) - (mine[0].ap or 0))
         parts.append(
-            f'{task}: {100 * (best.ap or 0):.1f} with {best.rounds} rounds{refined} '
-            f'({gain:+.1f} to the first line)'
+            f'{task}: {100 * (best.ap or 0):.1f} with {best.rounds} '
+            f'round{"s"[: best.rounds - 1]}{refined} ({gain:+.1f} against one round)'
         )
     return 'Highest AP: ' + '; '.join(parts)
 
@@ -155,24 +155,25 @@ def _print_table(rows: Sequence[RoundRow], facts: dict[str, Any]) -> None:
     from rich.table import Table
 
     people = rows[0].num_annotated
-    title = f'{facts["config"]}: {facts["photos"]} photos, {people} people; percent'
+    title = f'{facts["config"]}: {facts["photos"]} photos, {people} people; AP / AR, percent'
     table = Table(title=title)
     tasks = list(dict.fromkeys(r.task for r in rows))
-    short = {'bbox': 'box', 'segm': 'mask', 'keypoints': 'kpt'}
-    names = [f'{short[task]} {figure}' for task in tasks for figure in ('AP', 'AR')]
-    for name in ('rounds', 'refined', *names, 'results', 's/photo'):
+    for name in ('rounds', 'refined', *tasks, 'results', 's/photo'):
         table.add_column(name, justify='right')
     for first in (r for r in rows if r.task == tasks[0]):
         same = [r for r in rows if (r.rounds, r.refine) == (first.rounds, first.refine)]
-        figures = (v for r in same for v in (r.ap, r.ar))
         table.add_row(
             str(first.rounds),
             'yes' if first.refine else 'no',
-            *('–' if v is None else f'{100 * v:.1f}' for v in figures),
+            *(f'{_percent(r.ap)} / {_percent(r.ar)}' for r in same),
             str(first.num_results),
             f'{first.seconds_per_photo:.2f}',
         )
     Console().print(table)
+
+
+def _percent(value: float | None) -> str:
+    return '–' if value is None else f'{100 * value:.1f}'
 
 
 if __name__ == '__main__':

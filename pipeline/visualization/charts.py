@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 TASK_NAMES = {'bbox': 'boxes', 'segm': 'masks', 'keypoints': 'keypoints'}
 # Okabe and Ito's colours: told apart by colour-blind readers, and in grey.
 COLOURS = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#56B4E9', '#D55E00')
+_LINES = ('-', '--', '-.', ':')
 MARKERS = ('o', 's', '^', 'D', 'v', 'P')
 _DPI = 150
 
@@ -58,13 +59,15 @@ def chart_style() -> Iterator[None]:
         yield
 
 
-def new_figure(width: float, height: float, title: str, columns: int = 1) -> tuple[Figure, Any]:
-    """A figure without a window, and its axes (1, columns)."""
+def new_figure(
+    width: float, height: float, title: str, columns: int = 1, lines: int = 1
+) -> tuple[Figure, Any]:
+    """A figure without a window, and its axes, line by line."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout='constrained')
     figure.suptitle(title, fontsize=12)
-    return figure, figure.subplots(1, columns, squeeze=False)[0]
+    return figure, figure.subplots(lines, columns, squeeze=False).ravel()
 
 
 def draw_parts(table: PartTable) -> Figure:
@@ -94,7 +97,7 @@ def draw_calibration(table: CalibrationTable) -> Figure:
     """Reliability diagrams, and under each how many results there are."""
     tasks = list(dict.fromkeys(r.task for r in table.rows))
     figure, panels = new_figure(
-        4.1 * len(tasks) + 0.4, 4.6, 'Score against the share of right results (overlap ≥ 0.5)',
+        4.1 * len(tasks) + 0.4, 5.2, 'Score against the share of right results (overlap ≥ 0.5)',
         len(tasks),
     )  # fmt: skip
     for axes, task in zip(panels, tasks, strict=True):
@@ -131,7 +134,7 @@ def draw_calibration(table: CalibrationTable) -> Figure:
 
 def draw_visibility(table: VisibilityTable) -> Figure:
     """AP and accuracy by visibility, and accuracy of every keypoint."""
-    figure, (left, right) = new_figure(11, 5, 'Keypoints by visibility', 2)
+    figure, (left, right) = new_figure(11, 5.4, 'Keypoints by visibility', 2)
     rows = [r for r in table.rows if r.keypoint == 'all']
     series = (
         ('AP', 'ap'),
@@ -170,15 +173,23 @@ def draw_lines(
     title: str, x_label: str, panels: Sequence[tuple[str, str, Sequence[tuple[str, Any, Any]]]]
 ) -> Figure:
     """Curves: one panel per (title, label of y, [(legend, xs, ys), ...]); y is from 0."""
-    figure, all_axes = new_figure(4.6 * len(panels) + 0.4, 4.4, title, len(panels))
-    for axes, (name, y_label, curves) in zip(all_axes, panels, strict=True):
-        for n, (label, xs, ys) in enumerate(curves):
-            axes.plot(xs, ys, marker=MARKERS[n % 6], color=COLOURS[n % 6], label=label,
-                      markersize=5, linestyle=('-', '--', '-.', ':')[n % 4])  # fmt: skip
-        ticks = sorted({x for _, xs, _ in curves for x in xs})
-        axes.set_xticks(ticks)
+    columns = min(len(panels), 2)
+    lines = -(-len(panels) // columns)
+    size = (4.8 * columns + 0.4, 3.4 * lines + 0.9)
+    figure, all_axes = new_figure(*size, title, columns, lines)
+    styles: dict[str, Any] = {}
+    for axes, (name, y_label, curves) in zip(all_axes, panels, strict=False):
+        for label, xs, ys in curves:
+            n = len(styles)
+            first = label not in styles
+            own = {'color': COLOURS[n % 6], 'marker': MARKERS[n % 6], 'linestyle': _LINES[n % 4]}
+            style = styles.setdefault(label, own)
+            axes.plot(xs, ys, label=label if first else None, markersize=5, **style)
+        axes.set_xticks(sorted({x for _, xs, _ in curves for x in xs}))
         axes.set(title=name, xlabel=x_label, ylabel=y_label, ylim=(0, _top(axes)))
-    _legend_below(figure, all_axes[0])
+    for axes in all_axes[len(panels) :]:
+        axes.set_axis_off()
+    figure.legend(loc='outside lower center', ncols=min(len(styles), 4))
     return figure
 
 
@@ -192,5 +203,6 @@ def _legend_under(axes: Axes) -> None:
 
 
 def _top(axes: Axes) -> float:
-    """Upper end of a percent axis: a little above what is drawn, 100 at most."""
-    return float(min(max(axes.dataLim.y1 * 1.12, 1.0), 104.0))
+    """Upper end of an axis from 0: a little above what is drawn."""
+    top = float(axes.dataLim.y1) * 1.12
+    return top if 0 < top <= 100 else 104.0

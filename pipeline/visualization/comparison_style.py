@@ -54,8 +54,9 @@ th[aria-sort=descending] button::after { content: " \\2193"; }
 .stage img { width: 100%; height: auto; border-radius: 6px; background: #808080; }
 .stage svg { position: absolute; inset: 0; width: 100%; height: 100%; pointer-events: none; }
 .stage svg * { fill: none; vector-effect: non-scaling-stroke; }
-.truth, .marks { display: none; }
-body:has(#show-truth:checked) .truth, body:has(#show-marks:checked) .marks { display: block; }
+svg.truth, svg.marks { display: none; }
+body:has(#show-truth:checked) svg.truth,
+body:has(#show-marks:checked) svg.marks { display: block; }
 .truth .rim { stroke: #000; stroke-width: 4px; } .truth .line { stroke: #fff; stroke-width: 2px; }
 .marks .false { stroke: var(--false); stroke-width: 3px; }
 .marks .missed { stroke: var(--missed); stroke-width: 3px; stroke-dasharray: 8 5; }
