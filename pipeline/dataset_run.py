@@ -219,8 +219,10 @@ def _rows(
             row['extra_keypoints'] = _extra_keypoints(entry, i)
         if protocol.from_truth:
             row['annotation_id'] = people[i]['id']
-        if protocol.name == 'oracle' and not entry.people.keypoint_scores[i].any():
-            row['keypoints'] = None  # not annotated, so there is no pose to replay
+        if protocol.name == 'oracle':
+            # As annotated, in the order of the data set; there is no pose to replay without labels.
+            points = people[i].get('keypoints', [])
+            row['keypoints'] = points if any(points[2::3]) else None
         yield row
 
 

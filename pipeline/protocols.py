@@ -266,5 +266,5 @@ class _TruthMasks:
 
 
 def _prompt_text(prompt: PromptConfig) -> str:
-    box = 'and the box' if prompt.use_box else 'without box'
-    return f'prompts: {prompt.num_keypoints} keypoints by {prompt.method} {box}'
+    box = 'with' if prompt.use_box else 'without'
+    return f'prompts: {prompt.num_keypoints} keypoints ({prompt.method}) {box} box'

@@ -19,6 +19,7 @@ from pipeline.datasets.annotations import (
     missing_photos,
 )
 from pipeline.io.coco import TASKS, Task
+from pipeline.keypoints import COCO_NAMES
 
 from .toy_people import DATA, dev_file, person, toy_annotations, write
 
@@ -168,8 +169,12 @@ def test_people_of_another_category_number_become_category_1() -> None:
 
 
 def test_crowd_regions_need_neither_mask_nor_keypoints() -> None:
-    content = with_person(iscrowd=1, segmentation=..., keypoints=...)
-    assert check_annotations(content).tasks == TASKS
+    content = with_person(iscrowd=1, segmentation=..., keypoints=..., num_keypoints=...)
+    loaded = check_annotations(content)
+    assert loaded.tasks == TASKS
+    region = loaded.content['annotations'][-1]
+    assert region['segmentation'] == [[1, 1, 21, 1, 21, 21, 1, 21]]
+    assert (region['keypoints'], region['num_keypoints']) == ([0] * 51, 0)
 
 
 def crowdpose(**changes: Any) -> Content:
@@ -189,6 +194,10 @@ def test_crowdpose_is_told_by_its_14_keypoints() -> None:
     assert row['num_keypoints'] == 12  # CrowdPose does not count head and neck
     with pytest.raises(AnnotationError, match='must hold 42 numbers, got 51'):
         check_annotations(crowdpose(keypoints=[1] * 51), convention='crowdpose14')
+    named = crowdpose()
+    named['categories'][0]['keypoints'] = list(COCO_NAMES)
+    with pytest.raises(AnnotationError, match='are those of coco17, not of crowdpose14'):
+        check_annotations(named, convention='crowdpose14')
 
 
 def test_photos_without_a_crowd_index_are_counted() -> None:
@@ -272,3 +281,26 @@ def test_real_samples_of_other_data_sets(
         pytest.skip(f'{path} is absent (set BMP_DATA)')
     loaded = load_annotations(path)
     assert (loaded.tasks, loaded.convention) == (tasks, convention)
+
+
+BAD_VALUES: list[Any] = [
+    None, 'x', '', -1, 0, 1.5, NAN, True, [], {}, [[]], [None] * 4, ['x'] * 51, {'size': None},
+    {'size': [200, 300], 'counts': None}, {'size': [200, 300], 'counts': ['x']},
+    {'size': [200, 300], 'counts': 'é' * 30}, {'size': 5, 'counts': []}, [[None] * 6], [5],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize('section', ['annotations', 'images', 'categories'])
+def test_values_of_any_type_give_an_annotation_error_or_pass(section: str) -> None:
+    named = [{'id': 1, 'name': 'person', 'keypoints': list(COCO_NAMES)}]
+    for key in (with_person() | {'categories': named})[section][-1]:
+        for value in BAD_VALUES:
+            content = with_person() | {'categories': copy.deepcopy(named)}
+            content[section][-1][key] = value
+            try:
+                check_annotations(content)
+            except AnnotationError as error:
+                assert str(error)
+    for value in BAD_VALUES:
+        with pytest.raises(AnnotationError):
+            check_annotations(with_person() | {section: [value]})

@@ -13,18 +13,35 @@ from pycocotools.cocoeval import COCOeval
 
 import score as score_tool
 from pipeline.datasets.coco_truth import load_truth
-from pipeline.evaluation.coco import TaskMetrics, score, score_files
+from pipeline.evaluation.coco import score, score_files
+from pipeline.evaluation.made_up import make_results
+from pipeline.evaluation.metrics import TaskMetrics
 from pipeline.io.coco import TASKS, Task, for_task
 
-from .toy_people import as_results, dev_file, toy_annotations, toy_results, write
+from .toy_people import DATA, as_results, toy_annotations, toy_results, write
 
 Results = list[dict[str, Any]]
+
+
+SOURCES = {
+    'dev': 'dev/person_keypoints.json',
+    'crowd_masks': 'dev/crowd_masks.json',
+    'ochuman': 'test_samples/ochuman/test_ochuman.json',
+    'crowdpose': 'test_samples/crowdpose/test_crowdpose.json',
+}
+
+
+def source_file(source: str) -> Path:
+    path = DATA / SOURCES[source]
+    if not path.exists():
+        pytest.skip(f'no real annotations: {path} is absent (set BMP_DATA)')
+    return path
 
 
 def annotations_of(source: str) -> dict[str, Any]:
     """Toy or real ground truth; ids from 1, as pycocotools takes id 0 for none."""
     content: dict[str, Any] = (
-        toy_annotations() if source == 'toy' else json.loads(dev_file().read_text())
+        toy_annotations() if source == 'toy' else json.loads(source_file(source).read_text())
     )
     for number, annotation in enumerate(content['annotations'], start=1):
         annotation['id'] = number
@@ -32,7 +49,7 @@ def annotations_of(source: str) -> dict[str, Any]:
 
 
 def results_of(source: str, tmp_path: Path) -> Results:
-    return toy_results(tmp_path) if source == 'toy' else as_results(load_truth(dev_file()))
+    return toy_results(tmp_path) if source == 'toy' else as_results(load_truth(source_file(source)))
 
 
 def labelled(results: Results) -> Results:
@@ -89,8 +106,11 @@ def tied(results: Results) -> Results:
 NOISE = [shifted, dropped, duplicated, tied]
 
 
-@pytest.mark.parametrize('source', ['toy', 'dev'])
-@pytest.mark.parametrize('task', TASKS)
+REAL = [('toy', t) for t in TASKS] + [('dev', t) for t in TASKS] + [('ochuman', t) for t in TASKS]
+REAL += [('crowd_masks', 'bbox'), ('crowd_masks', 'segm')]
+
+
+@pytest.mark.parametrize(('source', 'task'), REAL)
 @pytest.mark.parametrize('noise', NOISE)
 def test_noisy_results_score_as_in_pycocotools(
     tmp_path: Path, source: str, task: Task, noise: Callable[[Results], Results]
@@ -99,6 +119,16 @@ def test_noisy_results_score_as_in_pycocotools(
     ours = score(results, annotations, [task]).tasks[task]
     theirs = metrics_of_pycocotools(write(tmp_path / 'truth.json', annotations), results, task)
     assert ours.ap is not None and ours.ap < 1
+    assert dataclasses.astuple(ours) == pytest.approx(dataclasses.astuple(theirs), abs=1e-9)
+
+
+@pytest.mark.parametrize('task', TASKS)
+def test_made_up_results_score_as_in_pycocotools(tmp_path: Path, task: Task) -> None:
+    annotations, results = make_results(num_images=60)
+    assert make_results(num_images=60) == (annotations, results)
+    ours = score(results, annotations, [task]).tasks[task]
+    theirs = metrics_of_pycocotools(write(tmp_path / 'truth.json', annotations), results, task)
+    assert ours.ap is not None and 0.1 < ours.ap < 0.9
     assert dataclasses.astuple(ours) == pytest.approx(dataclasses.astuple(theirs), abs=1e-9)
 
 
@@ -172,6 +202,9 @@ WRONG = [
     ('short box', {'bbox': [1, 2, 3]}, 'bbox must hold 4'),
     ('inf box', {'bbox': [1, 2, 3, float('inf')]}, 'not finite'),
     ('keypoints', {'keypoints': [1.0] * 50}, 'keypoints must hold 51'),
+    ('text score', {'score': '0.5'}, 'not finite'),
+    ('category', {'category_id': 0}, r'category_id 0 is none of \[1\]'),
+    ('polygons', {'segmentation': [[0, 0, 5, 0, 5, 5]]}, 'must be compressed RLE'),
     ('mask size', {'segmentation': {'size': [5, 5], 'counts': 'i0'}}, r'mask of size \[5, 5\]'),
 ]
 
@@ -182,6 +215,30 @@ def test_wrong_results_are_named(tmp_path: Path, changes: dict[str, Any], reason
     results[1] = {k: v for k, v in (results[1] | changes).items() if v is not ...}
     with pytest.raises(ValueError, match=rf'result 1 \(image 7\).*{reason}'):
         score(results, toy_annotations())
+
+
+def test_a_payload_that_is_null_is_no_result(tmp_path: Path) -> None:
+    results = toy_results(tmp_path)
+    without = [r | {'keypoints': None} if i == 1 else r for i, r in enumerate(results)]
+    both = score(without, toy_annotations())
+    assert both.tasks['bbox'] == score(results, toy_annotations(), ['bbox']).tasks['bbox']
+    dropped = [r for i, r in enumerate(results) if i != 1]
+    expected = score(dropped, toy_annotations(), ['keypoints']).tasks['keypoints']
+    assert both.tasks['keypoints'] == expected
+
+
+def test_all_tasks_that_are_there_are_scored(tmp_path: Path) -> None:
+    results, annotations = toy_results(tmp_path), toy_annotations()
+    boxes = [{k: r[k] for k in ('image_id', 'category_id', 'score', 'bbox')} for r in results]
+    assert set(score(boxes, annotations, None).tasks) == {'bbox'}
+    for annotation in annotations['annotations']:
+        del annotation['keypoints'], annotation['num_keypoints']
+    metrics = score(results, annotations, None)
+    assert set(metrics.tasks) == {'bbox', 'segm'}
+    assert 'no keypoints' in metrics.skipped['keypoints']
+    poses = [{k: r[k] for k in ('image_id', 'category_id', 'score', 'keypoints')} for r in results]
+    with pytest.raises(ValueError, match='nothing to score: the results have keypoints, the ann'):
+        score(poses, annotations, None)
 
 
 def test_annotations_that_lack_a_task_are_named(tmp_path: Path) -> None:

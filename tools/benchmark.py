@@ -1,6 +1,10 @@
 """Measure the pipeline on this machine.
 
     python tools/benchmark.py memory --size 4000 3000 --people 60
+    python tools/benchmark.py scoring --images 5000
+
+``scoring`` scores made-up results of all three tasks with this project's scorer and with
+pycocotools, and prints both times, their ratio and the largest difference between the figures.
 
 ``memory`` runs one large synthetic photo whose people come from an oracle detector (their true
 boxes and masks), with the pose and mask models of the config, and prints how far the process
@@ -14,7 +18,10 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.io.coco import Task
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -37,14 +44,21 @@ def parse_args() -> argparse.Namespace:
     memory.add_argument(
         '--random-weights', action='store_true', help='no checkpoints needed; memory is the same'
     )
-    memory.add_argument('--json', type=Path, help='write the figures to this file')
+    memory.set_defaults(measure=measure_memory)
+    scoring = commands.add_parser('scoring', help='seconds of our scorer and of pycocotools')
+    scoring.add_argument('--images', type=int, default=5000)
+    scoring.add_argument('--people', type=int, default=4, help='per image, on average')
+    scoring.add_argument('--seed', type=int, default=0)
+    scoring.set_defaults(measure=measure_scoring)
+    for command in (memory, scoring):
+        command.add_argument('--json', type=Path, help='write the figures to this file')
     return parser.parse_args()
 
 
 def main() -> None:
     """Run the chosen measurement."""
     args = parse_args()
-    figures = measure_memory(args)
+    figures = args.measure(args)
     if args.json:
         args.json.write_text(json.dumps(figures, indent=2) + '\n')
     width = max(len(name) for name in figures)
@@ -103,6 +117,58 @@ def measure_memory(args: argparse.Namespace) -> dict[str, Any]:
         else f'< {round(growth / 2**20)}',
         **{f'{stage} s': round(seconds, 2) for stage, seconds in timer.seconds.items()},
     }
+
+
+def measure_scoring(args: argparse.Namespace) -> dict[str, Any]:
+    """Seconds to score all three tasks, files read and checked, here and in pycocotools."""
+    import tempfile
+    import time
+
+    from pipeline.evaluation.coco import score_files
+    from pipeline.evaluation.made_up import make_results
+
+    annotations, results = make_results(args.images, args.people, args.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        truth_file, results_file = Path(folder, 'truth.json'), Path(folder, 'results.json')
+        truth_file.write_text(json.dumps(annotations))
+        results_file.write_text(json.dumps(results))
+        start = time.perf_counter()
+        ours = score_files(results_file, truth_file)
+        half = time.perf_counter()
+        theirs = _pycocotools_ap(truth_file, results_file)
+        end = time.perf_counter()
+    difference = max(abs((ours.tasks[task].ap or 0) - ap) for task, ap in theirs.items())
+    return {
+        'images': args.images,
+        'people': ours.num_people,
+        'results': len(results),
+        'ours s': round(half - start, 2),
+        'pycocotools s': round(end - half, 2),
+        'ratio': round((end - half) / (half - start), 1),
+        'largest difference in AP': float(f'{difference:.1e}'),
+    }
+
+
+def _pycocotools_ap(truth_file: Path, results_file: Path) -> dict[Task, float]:
+    """AP of each task as pycocotools computes it."""
+    from contextlib import redirect_stdout
+    from io import StringIO
+
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    from pipeline.io.coco import TASKS, for_task
+
+    scores: dict[Task, float] = {}
+    with redirect_stdout(StringIO()):
+        truth, results = COCO(str(truth_file)), json.loads(results_file.read_text())
+        for task in TASKS:
+            run = COCOeval(truth, truth.loadRes(for_task(results, task)), task)
+            run.evaluate()
+            run.accumulate()
+            run.summarize()
+            scores[task] = float(run.stats[0])
+    return scores
 
 
 if __name__ == '__main__':

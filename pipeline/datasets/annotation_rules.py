@@ -8,8 +8,9 @@ such people), or a task that cannot be scored with such people in the file.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -39,6 +40,18 @@ class Person:
     def crowd(self) -> bool:
         """Whether this is a region of many people."""
         return bool(self.annotation.get('iscrowd', 0))
+
+    # Several rules need these two, and they take most of the time.
+
+    @cached_property
+    def wrong_mask(self) -> str | None:
+        """What is wrong with the mask."""
+        return _mask(self)
+
+    @cached_property
+    def wrong_keypoints(self) -> str | None:
+        """What is wrong with the keypoints."""
+        return _keypoints(self)
 
 
 @dataclass(frozen=True)
@@ -93,15 +106,18 @@ def _keypoints(person: Person) -> str | None:
 
 
 def _no_keypoints(person: Person) -> str | None:
-    return None if 'keypoints' in person.annotation or person.crowd else 'no keypoints'
+    absent = person.annotation.get('keypoints') is None and not person.crowd
+    return 'no keypoints' if absent else None
 
 
 def _count_of_keypoints(person: Person) -> str | None:
     given = person.annotation.get('num_keypoints')
     # CrowdPose does not count head and neck.
-    if given is None or person.convention != 'coco17' or _keypoints(person) is not None:
+    if given is None or person.convention != 'coco17' or person.wrong_keypoints is not None:
         return None
     labelled = count_labelled(person.annotation)
+    if not _is_number(given):
+        return f'num_keypoints is {given!r}; they are counted anew: {labelled}'
     if (given == 0) == (labelled == 0):
         return None
     what = 'ignored' if given == 0 else 'counted'
@@ -120,28 +136,26 @@ def _mask(person: Person) -> str | None:
 
 def _thin_polygon(person: Person) -> str | None:
     mask = person.annotation.get('segmentation')
-    if not isinstance(mask, list) or len(polygons(mask)) == len(mask):
+    if not isinstance(mask, list) or person.wrong_mask or len(polygons(mask)) == len(mask):
         return None
     return 'a polygon of fewer than 3 points is left out'
 
 
 def _no_mask(person: Person) -> str | None:
-    if person.crowd:
+    if person.crowd or person.wrong_mask is not None:
         return None
-    mask = person.annotation.get('segmentation')
-    if mask is None:
+    if 'segmentation' not in person.annotation:
         return 'no segmentation'
-    if isinstance(mask, dict):
-        empty = _wrong_rle(mask, person.height, person.width) is None and mask_area(person) == 0
-    else:
-        empty = isinstance(mask, list) and not polygons(mask)
+    mask = person.annotation['segmentation']
+    # Polygons are not drawn here: some of COCO's are so thin that they cover no pixel.
+    empty = not polygons(mask) if isinstance(mask, list) else mask_area(person) == 0
     return 'the mask is empty' if empty else None
 
 
 PERSON_RULES: tuple[Rule, ...] = (
     Rule('wrong box', 'fatal', _box),
-    Rule('wrong keypoints', 'fatal', _keypoints),
-    Rule('wrong mask', 'fatal', _mask),
+    Rule('wrong keypoints', 'fatal', lambda person: person.wrong_keypoints),
+    Rule('wrong mask', 'fatal', lambda person: person.wrong_mask),
     Rule('wrong area', 'fatal', _area),
     Rule('no mask', 'segm', _no_mask),
     Rule('no keypoints', 'keypoints', _no_keypoints),
@@ -152,25 +166,33 @@ PERSON_RULES: tuple[Rule, ...] = (
 )
 
 
-def repaired(person: Person) -> Annotation:
-    """A copy with everything that an evaluator reads, mended as the warnings say.
+def repaired(person: Person, tasks: Collection[Task]) -> Annotation:
+    """A copy with everything that an evaluator of ``tasks`` reads, mended as the warnings say.
 
     ``iscrowd``, ``area`` and ``category_id`` (1) are always there, ``num_keypoints`` if there are
-    keypoints; as given where it is given. The rules that are fatal must have passed.
+    keypoints; as given where it is given. A crowd region without a mask is its box, one without
+    keypoints has none labelled. The rules that are fatal must have passed.
     """
     row = {**person.annotation, 'category_id': 1, 'iscrowd': int(person.crowd)}
+    x, y, width, height = row['bbox']
     if isinstance(row.get('segmentation'), list):
         row['segmentation'] = polygons(row['segmentation'])
     if 'area' not in row:
-        row['area'] = mask_area(person) or AREA_OF_BOX * row['bbox'][2] * row['bbox'][3]
-    if 'keypoints' in row:
-        row.setdefault('num_keypoints', count_labelled(row))
+        row['area'] = mask_area(person) or AREA_OF_BOX * width * height
+    if person.crowd and 'segm' in tasks and not row.get('segmentation'):
+        right, bottom = x + width, y + height
+        row['segmentation'] = [[x, y, right, y, right, bottom, x, bottom]]
+    if person.crowd and 'keypoints' in tasks and row.get('keypoints') is None:
+        row['keypoints'] = [0] * 3 * KEYPOINT_SETS[person.convention or 'coco17'].num
+    if row.get('keypoints') is not None:
+        given = row.get('num_keypoints')
+        row['num_keypoints'] = given if _is_number(given) else count_labelled(row)
     return row
 
 
 def count_labelled(annotation: Annotation) -> int:
     """Number of keypoints whose flag is above 0."""
-    return sum(flag > 0 for flag in annotation.get('keypoints', [])[2::3])
+    return sum(flag > 0 for flag in (annotation.get('keypoints') or [])[2::3])
 
 
 def polygons(segmentation: Sequence[Sequence[float]]) -> list[list[float]]:
@@ -200,9 +222,12 @@ def _wrong_polygon(polygon: Any) -> str | None:
 def _wrong_rle(rle: dict[str, Any], height: int, width: int) -> str | None:
     if not {'size', 'counts'} <= set(rle):
         return f'a mask as RLE needs size and counts, got {sorted(rle)}'
-    if list(rle['size']) != [height, width]:
-        return f'RLE of size {list(rle["size"])} for a photo of [{height}, {width}] (H, W)'
-    counts = rle['counts']
+    size, counts = rle['size'], rle['counts']
+    if size not in ([height, width], (height, width)):
+        return f'RLE of size {size} for a photo of [{height}, {width}] (H, W)'
+    numbers = isinstance(counts, list) and _are_numbers(counts)
+    if not numbers and not isinstance(counts, str | bytes):
+        return 'counts of an RLE must be numbers or text'
     runs = np.asarray(counts if isinstance(counts, list) else _runs(counts), np.int64)
     if runs.sum() != height * width or runs.min(initial=0) < 0:
         return f'the runs of the RLE cover {runs.sum()} of {height * width} px'
@@ -236,13 +261,20 @@ def _not_numbers(key: str, values: Any, length: int) -> str | None:
         return f'{key} must be a list, got {type(values).__name__}'
     if len(values) != length:
         return f'{key} must hold {length} numbers, got {len(values)}'
-    if not all(map(_is_number, values)):
+    if not _are_numbers(values):
         return f'{key} holds values that are not finite numbers: {_short(values)}'
     return None
 
 
+def _are_numbers(values: Sequence[Any]) -> bool:
+    try:
+        return all(map(math.isfinite, values))  # no Python per number: files hold millions
+    except TypeError:
+        return False
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, int | float) and math.isfinite(value)  # JSON has no others
 
 
 def _short(values: Sequence[Any]) -> str:

@@ -75,42 +75,48 @@ def check_annotations(
     names none), all of category 1. ``iscrowd`` and ``area`` are always there: a missing area
     becomes that of the mask, else 0.53 of the box, as CrowdPose has it. So is ``num_keypoints``
     where there are keypoints: as in the file (people of 0 are ignored), else counted. Polygons of
-    fewer than three points are gone. Everything else, ids and order included, is as in the file.
+    fewer than three points are gone. Crowd regions lack nothing that the tasks need. Everything
+    else, ids and order included, is as in the file.
 
     Args:
         content: parsed JSON; left as it is.
         tasks: what is going to be scored: people who lack it are an error. None: whatever all
             people of the file have; what is left out is a warning.
-        convention: order of the keypoints. None: as the category says, else by their number.
+        convention: order of the keypoints if the category does not name them. None: told by
+            their number.
 
     Raises:
         AnnotationError: not the content of a COCO file, or people or photos that nothing can be
             scored on. All kinds of mistakes are named, with the first case and the number.
     """
     images, annotations = _section(content, 'images'), _section(content, 'annotations')
-    categories = content.get('categories') or [{'id': 1, 'name': 'person'}]
+    categories = _section(content, 'categories')
     category = _person_category(categories)
     found = _Findings()
     sizes = _check_images(images, found)
     rows = _people(annotations, categories, category['id'], sizes, found)
-    order = convention or _convention(category, rows)
+    order = _convention(category, rows, convention)
     if order is None:
         found.add('keypoints', 'keypoint order', _other_keypoints(category))
+    elif convention not in (None, order):
+        text = f'the keypoints are those of {order}, not of {convention}'
+        found.add('fatal', 'keypoint order', text)
     people = [Person(row, *sizes[row['image_id']], order) for row in rows]
     for person in people:
         _check_person(person, found)
     if order == 'crowdpose14':
         _check_crowd_index(images, found)
     found.refuse(tasks or ())
+    scored = tuple(tasks or [task for task in TASKS if not found[task]])
     left_out = [] if tasks else [f'{t} is left out: {line}' for t in TASKS for line in found[t]]
     return Annotations(
         content={
             **content,
             'images': images,
-            'annotations': [repaired(person) for person in people],
+            'annotations': [repaired(person, scored) for person in people],
             'categories': [{**category, 'id': PERSON, 'name': 'person'}],
         },
-        tasks=tuple(tasks or [task for task in TASKS if not found[task]]),
+        tasks=scored,
         convention=order or 'coco17',
         warnings=(*found['warning'], *left_out),
     )
@@ -181,20 +187,22 @@ def _people(
     found: _Findings,
 ) -> list[Annotation]:
     """The people whose photo is known."""
-    known, seen, people = {c['id'] for c in categories}, set(), []
+    known = [category.get('id') for category in categories]
+    seen: set[str] = set()
+    people = []
     for number, row in enumerate(annotations):
         where, category = _where(row, number), row.get('category_id', person)
+        image_id, own_id = row.get('image_id'), repr(row.get('id', f'number {number}'))
         if category not in known:
-            ids = sorted(known)
-            found.add('fatal', 'category', f'{where}: category_id {category!r} is none of {ids}')
-        elif row.get('image_id') not in sizes:
-            text = f'{where}: image_id {row.get("image_id")!r} is not among "images"'
+            found.add('fatal', 'category', f'{where}: category_id {category!r} is none of {known}')
+        elif not isinstance(image_id, int | str) or image_id not in sizes:
+            text = f'{where}: image_id {image_id!r} is not among "images"'
             found.add('fatal', 'unknown image', text)
-        elif row.get('id', number) in seen:
+        elif own_id in seen:
             found.add('fatal', 'annotation id twice', f'{where}: there are two of this id')
         elif category == person:
             people.append(row)
-        seen.add(row.get('id', number))
+        seen.add(own_id)
     return people
 
 
@@ -213,24 +221,31 @@ def _check_crowd_index(images: Sequence[dict[str, Any]], found: _Findings) -> No
             found.add('warning', 'no crowdIndex', text)
 
 
-def _convention(category: Mapping[str, Any], people: Sequence[Annotation]) -> Convention | None:
+def _convention(
+    category: Mapping[str, Any], people: Sequence[Annotation], given: Convention | None
+) -> Convention | None:
     """The order of the keypoints; None if it is none of ours."""
     if category.get('keypoints'):
-        return convention_of_names(category['keypoints'])
+        return convention_of_names(_names(category))
     points = next((p['keypoints'] for p in people if p.get('keypoints')), None)
     lengths = {3 * keypoints.num: name for name, keypoints in KEYPOINT_SETS.items()}
-    return lengths.get(len(points) if isinstance(points, list) else 0, 'coco17')
+    return given or lengths.get(len(points) if isinstance(points, list) else 0, 'coco17')
 
 
 def _other_keypoints(category: Mapping[str, Any]) -> str:
-    names = list(category['keypoints'])
+    names = _names(category)
     return (
         f'the {len(names)} keypoints {names[:3]}, ... are not those of {" or ".join(KEYPOINT_SETS)}'
     )
 
 
+def _names(category: Mapping[str, Any]) -> list[str]:
+    names = category['keypoints']
+    return [str(name) for name in names] if isinstance(names, list) else [str(names)]
+
+
 def _person_category(categories: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    people = [c for c in categories if c.get('name') == 'person' and 'id' in c]
+    people = [c for c in categories if c.get('name') == 'person' and isinstance(c.get('id'), int)]
     if not people:
         names = sorted(str(c.get('name')) for c in categories)
         raise AnnotationError(f'no category is called "person", only {names}')
@@ -239,6 +254,8 @@ def _person_category(categories: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _section(content: Any, key: str) -> list[dict[str, Any]]:
     rows = content.get(key) if isinstance(content, dict) else None
+    if key == 'categories' and not rows:
+        rows = [{'id': PERSON, 'name': 'person'}]
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise AnnotationError(f'not a COCO annotation file: it has no list of objects "{key}"')
     return rows

@@ -87,7 +87,7 @@ def score(
     results = [r for r in results if r.get('category_id', person) in (person, PERSON)]
     wanted = _wanted_tasks(results, info) if tasks is None else tuple(tasks)
     scored = [task for task in wanted if task in truth.tasks]
-    skipped = {task: 'not annotated' for task in wanted if task not in truth.tasks}
+    left_out, remarks = _split_warnings(truth.warnings)
     if not scored:
         raise ValueError(f'nothing to score: the results have {_listed(wanted)}, the annotations '
                          f'{_listed(truth.tasks)}')  # fmt: skip
@@ -101,9 +101,9 @@ def score(
         num_results=len(results),
         crowd=_crowd_levels(rows, scene, crowd_bounds),
         mask_iou=_mask_iou(results, scene, scored, info),
-        skipped=skipped,
+        skipped={task: left_out[task] for task in wanted if task not in scored},
         info=info,
-        remarks=truth.warnings,
+        remarks=remarks,
     )
 
 
@@ -153,6 +153,19 @@ def _asked_for(images: list[Row], image_ids: Collection[int | str]) -> list[Row]
             f'{next(iter(unknown))!r}; score against the annotation file of the run'
         )
     return [image for image in images if image['id'] in wanted]
+
+
+def _split_warnings(warnings: Sequence[str]) -> tuple[dict[Task, str], tuple[str, ...]]:
+    """Why tasks cannot be scored, and the other warnings."""
+    left_out: dict[Task, str] = dict.fromkeys(TASKS, 'not annotated')
+    remarks = []
+    for line in warnings:
+        task = next((t for t in TASKS if line.startswith(f'{t} is left out: ')), None)
+        if task is None:
+            remarks.append(line)
+        else:
+            left_out[task] = line.removeprefix(f'{task} is left out: ')
+    return left_out, tuple(remarks)
 
 
 def person_categories(annotations: Mapping[str, Any]) -> tuple[int, set[int]]:

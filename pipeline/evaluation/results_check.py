@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from ..io.coco import PAYLOADS, PERSON, Task
 from ..keypoints import NUM_COCO
@@ -94,18 +93,22 @@ def _check_finite(results: Sequence[Row], rows: Sequence[Row], task: Task) -> No
     values = [row['score'] for row in rows]
     if task != 'segm':
         values += [value for row in rows for value in row[payload]]
-    try:
-        if np.isfinite(np.array(values, np.float64)).all():
-            return
-    except (TypeError, ValueError):
-        pass  # something that is no number; the loop below finds it
+    if _are_finite(values):
+        return
     for row in rows:
-        numbers = [row['score']] if task == 'segm' else [row['score'], *row[payload]]
-        if not all(isinstance(v, (int, float)) and np.isfinite(v) for v in numbers):
+        if not _are_finite([row['score']] if task == 'segm' else [row['score'], *row[payload]]):
             index = next(i for i, r in enumerate(results) if r is row)
             raise ValueError(
-                f'{_where(results, index)}: score or {payload} holds values that are not finite'
+                f'{_where(results, index)}: score or {payload} holds values that are not finite '
+                'numbers'
             )
+
+
+def _are_finite(values: Sequence[Any]) -> bool:
+    try:
+        return all(map(math.isfinite, values))
+    except TypeError:
+        return False
 
 
 def _where(results: Sequence[Row], index: int) -> str:

@@ -1,0 +1,120 @@
+"""Our scorer as a metric of MMDetection test runs: boxes and masks of people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmdet.registry import METRICS
+from mmengine.evaluator import BaseMetric
+from mmengine.fileio import get_local_path
+
+from ..geometry import xyxy_to_xywh
+from ..io.coco import PERSON, Task
+from ..io.results import read_json
+from ..masks import Masks
+from .coco import score
+from .metrics import TaskMetrics
+
+Row = dict[str, Any]
+
+
+@METRICS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
+class BmpInstanceMetric(BaseMetric):  # type: ignore[misc,unused-ignore]
+    """AP and AR of people by `pipeline.evaluation.coco.score`, named as in MMDetection's metric.
+
+        custom_imports = dict(imports=['pipeline.evaluation.mmdet_metric'])
+        test_evaluator = dict(type='BmpInstanceMetric', ann_file='...', metric=['bbox', 'segm'])
+
+    Args:
+        ann_file: COCO annotation file; of its categories only ``person`` is scored.
+        metric: 'bbox', 'segm' or both.
+        collect_device: where results of several processes are collected, 'cpu' or 'gpu'.
+        prefix: of the names; default 'coco'.
+    """
+
+    default_prefix: str | None = 'coco'
+
+    def __init__(
+        self,
+        ann_file: str,
+        metric: Task | Sequence[Task] = ('bbox', 'segm'),
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self._tasks: tuple[Task, ...] = (metric,) if isinstance(metric, str) else tuple(metric)
+        wrong = set(self._tasks) - {'bbox', 'segm'}
+        if wrong or not self._tasks:
+            raise ValueError(f'metric must be bbox, segm or both, got {metric!r}')
+        with get_local_path(ann_file) as local:
+            self._annotations = read_json(Path(local))
+
+    def process(self, data_batch: Any, data_samples: Sequence[Row]) -> None:
+        """Collect the people of a batch.
+
+        Args:
+            data_batch: unused; part of MMEngine's interface.
+            data_samples: per photo ``img_id`` and ``pred_instances`` with ``bboxes`` (N, 4) xyxy
+                px, ``scores`` (N,), ``labels`` (N,) and, for masks, ``masks`` (N, H, W) or N RLE.
+        """
+        person = tuple(self.dataset_meta['classes']).index('person')
+        for sample in data_samples:
+            found = sample['pred_instances']
+            rows = np.flatnonzero(_array(found['labels']) == person)
+            boxes_xywh = xyxy_to_xywh(_array(found['bboxes'])[rows].reshape(-1, 4))
+            scores = _array(found['scores'])[rows].tolist()
+            payloads: dict[Task, list[Row]] = {'bbox': [{'bbox': b} for b in boxes_xywh.tolist()]}
+            of_task: dict[Task, list[float]] = {'bbox': scores, 'segm': scores}
+            if 'segm' in self._tasks:
+                payloads['segm'] = [{'segmentation': m} for m in _rles(found['masks'], rows)]
+                if 'mask_scores' in found:
+                    of_task['segm'] = _array(found['mask_scores'])[rows].tolist()
+            head = {'image_id': sample['img_id'], 'category_id': PERSON}
+            self.results.append(
+                {
+                    task: [
+                        head | {'score': value} | payload
+                        for value, payload in zip(of_task[task], payloads[task], strict=True)
+                    ]
+                    for task in self._tasks
+                }
+            )
+
+    def compute_metrics(self, results: list[dict[Task, list[Row]]]) -> dict[str, float]:
+        """Figures under MMDetection's names, such as ``bbox_mAP_50``; -1 where undefined."""
+        figures: dict[str, float] = {}
+        for task in self._tasks:
+            rows = [row for photo in results for row in photo[task]]
+            metrics = score(rows, self._annotations, [task]).tasks[task]
+            figures |= {f'{task}_{name}': value for name, value in _named(metrics).items()}
+        return figures
+
+
+def _named(metrics: TaskMetrics) -> dict[str, float]:
+    values = {
+        'mAP': metrics.ap,
+        'mAP_50': metrics.ap50,
+        'mAP_75': metrics.ap75,
+        'mAP_s': metrics.ap_small,
+        'mAP_m': metrics.ap_medium,
+        'mAP_l': metrics.ap_large,
+        'AR': metrics.ar,
+        'AR_50': metrics.ar50,
+        'AR_75': metrics.ar75,
+    }
+    return {name: -1.0 if value is None else value for name, value in values.items()}
+
+
+def _array(values: Any) -> Any:
+    """A tensor of any device, or an array, as an array."""
+    return np.asarray(values.detach().cpu() if hasattr(values, 'detach') else values)
+
+
+def _rles(masks: Any, rows: Any) -> list[Row]:
+    if isinstance(masks, list):
+        return [masks[i] for i in rows]
+    dense = _array(masks)
+    return Masks.from_dense((dense[i] for i in rows), dense.shape[1:]).to_rle()
