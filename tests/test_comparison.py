@@ -19,6 +19,7 @@ import compare_results
 from pipeline.evaluation.comparison import Comparison, compare
 from pipeline.evaluation.scored import fit
 from pipeline.io.coco_people import people_from_coco
+from pipeline.io.results import PROTOCOLS, ResultsInfo
 from pipeline.structures import People
 
 from .toy_people import people_in, person, toy_annotations, toy_results, write
@@ -128,6 +129,27 @@ def test_results_of_one_task_are_people_too(row: dict[str, Any], box: list[int])
     assert (people.masks.areas[0] > 0) == ('segmentation' in row)
     assert (people.keypoint_scores > 0).all() == ('keypoints' in row)
     assert len(people_from_coco([], 200, 300)) == len(People.empty(200, 300))
+
+
+def test_results_of_different_people_are_not_compared(tmp_path: Path) -> None:
+    annotations, rows = toy_annotations(), toy_results(tmp_path)
+    rows = [r | {'annotation_id': i} for r, i in zip(rows, (0, 1, 3, 4, 5), strict=True)]
+    a, b = fit(rows, annotations), fit(rows, annotations, info=info_of('gt_keypoints'))
+    assert compare(a, b, 'keypoints').photos
+    with pytest.raises(
+        ValueError, match=r'A \(\) is scored on 6 people, B \(.*gt_keypoints\) on 4'
+    ):
+        compare(a, b, 'segm')
+    with pytest.raises(ValueError, match='A was run on 3 photos, B on 2, not the same'):
+        compare(a, fit(rows[:2], annotations, info=info_of('loop', (7, 9))), 'segm')
+
+
+def info_of(protocol: Any, image_ids: tuple[int, ...] = (3, 7, 9)) -> ResultsInfo:
+    facts = PROTOCOLS[protocol]
+    return ResultsInfo(
+        protocol, facts.text, facts.from_truth, facts.tasks, 'toys', 'toy.json', '', 'mine', '', {},
+        'fp32', '1', image_ids,
+    )  # fmt: skip
 
 
 # --- the page -------------------------------------------------------------------------------------

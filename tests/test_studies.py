@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import importlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -389,6 +390,27 @@ def test_real_prompts_are_those_of_the_segmenter(tmp_path: Path) -> None:
     assert tables[0] == tables[1]
     assert [r['num_keypoints'] for r in tables[0]] == ['1', '3', '17'] * 2
     assert all(0 < float(r['mean_iou']) < 1 for r in tables[0])
+
+
+@pytest.mark.slow
+def test_the_study_gives_what_the_protocol_gives(
+    tmp_path: Path,
+) -> None:
+    """The point of the settings of the config is ``tools/test.py --protocol gt_keypoints``."""
+    from pipeline.evaluation.coco import score_files
+
+    args = ['bmp_compact', '--data', str(dev_file()), '--limit', '6', '--device', 'cpu']
+    prompts, out = tmp_path / 'prompts', tmp_path / 'test'
+    own = ['--k', '3', '--methods', 'k_most_visible', '--out', str(prompts)]
+    assert study_prompts.main([*args, *own]) == 0
+    dataset_tool: Any = importlib.import_module('tools.test')  # `test` is a module of Python
+    assert dataset_tool.main([*args, '--protocol', 'gt_keypoints', '--out-dir', str(out)]) == 0
+    (row,) = csv.DictReader((prompts / 'prompts.csv').read_text().splitlines())
+    metrics = score_files(out / 'results.json', dev_file())
+    assert metrics.mask_iou is not None
+    assert float(row['mask_ap']) == pytest.approx(metrics.tasks['segm'].ap, abs=1e-9)
+    assert float(row['mean_iou']) == pytest.approx(metrics.mask_iou.mean, abs=1e-6)
+    assert int(row['num_people']) == metrics.num_people
 
 
 @pytest.mark.slow

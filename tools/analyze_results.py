@@ -94,16 +94,17 @@ def run(args: argparse.Namespace) -> dict[str, str]:
         if args.study and 'visibility' in args.study:
             raise ValueError('the study of visibility needs keypoints, annotated and found')
         studies = [s for s in studies if s != 'visibility']
-    texts: dict[str, str] = {}
+    texts = {'results': scored.subject} if scored.subject else {}
     report: dict[str, Any] = {}
     for name in dict.fromkeys(studies):
         table, draw = study(name, scored, args)
         rows = [asdict(row) for row in table.rows]
         write_csv(args.out / f'{name}.csv', rows)
-        save_chart(args.out / f'{name}.png', draw, table)
+        save_chart(args.out / f'{name}.png', draw, table, scored.subject or args.results.name)
         texts[name] = table.text
         report[name] = {'text': table.text, 'rows': [finite(row) for row in rows]}
     files = {'results': str(args.results), 'annotations': str(annotations)}
+    files |= {'subject': scored.subject}
     write_json(args.out / 'analysis.json', {**files, 'studies': report}, indent=1)
     return texts
 

@@ -95,7 +95,9 @@ def run(args: argparse.Namespace) -> tuple[Comparison, list[str]]:
         for file in (args.a, args.b)
     ]
     comparison = compare(sides[0], sides[1], args.task)
-    names = {'a': str(args.a), 'b': str(args.b), 'annotations': str(annotations)}
+    names = {'annotations': str(annotations)}
+    for name, file, side in zip('ab', (args.a, args.b), sides, strict=True):
+        names[name] = f'{file} ({side.subject})' if side.subject else str(file)
     draw = CardMaker(args, sides, photo_folders(args, annotations))
     gained = [draw(photo) for photo in comparison.gained[: args.top]]
     lost = [draw(photo) for photo in comparison.lost[: args.top]]

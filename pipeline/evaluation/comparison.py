@@ -137,9 +137,10 @@ def compare(a: Scored, b: Scored, task: Task) -> Comparison:
         task: one that both have.
 
     Raises:
-        ValueError: A and B are of different photos.
+        ValueError: A and B are of different photos or, by their protocols, of different people.
     """
     _check_photos(a, b)
+    _check_people(a, b, task)
     names = {i['id']: str(i['file_name']) for i in a.annotations['images']}
     photos = tuple(
         PhotoDifference(x.image_id, names[x.image_id], _quality(x), _quality(y))
@@ -178,6 +179,15 @@ def _box(row: Row) -> tuple[float, ...]:
         return tuple(float(v) for v in coco_mask.toBbox(row['segmentation']))
     points = np.array(row['keypoints'], np.float64).reshape(-1, 3)[:, :2]
     return tuple(float(v) for v in (*points.min(0), *(points.max(0) - points.min(0))))
+
+
+def _check_people(a: Scored, b: Scored, task: Task) -> None:
+    counts = [len(side.annotations_of(task)['annotations']) for side in (a, b)]
+    if counts[0] != counts[1]:
+        raise ValueError(
+            f'A ({a.subject}) is scored on {counts[0]} people, B ({b.subject}) on {counts[1]}; '
+            'compare results of the same protocol'
+        )
 
 
 def _check_photos(a: Scored, b: Scored) -> None:

@@ -24,6 +24,12 @@ class Scored:
     tasks: tuple[Task, ...]  # what both have
     metrics: CocoMetrics  # over all people
 
+    @property
+    def subject(self) -> str:
+        """Where the results come from, for titles; empty when that is not known."""
+        info = self.metrics.info
+        return f'{info.config} on {info.data_set}, protocol {info.protocol}' if info else ''
+
     def annotations_of(self, task: Task) -> dict[str, Any]:
         """COCO file of the people that count in a task."""
         info = self.metrics.info

@@ -70,11 +70,14 @@ def new_figure(
     return figure, figure.subplots(lines, columns, squeeze=False).ravel()
 
 
-def draw_parts(table: PartTable) -> Figure:
-    """Bars of AP, AP at equal size and AR for every part, one panel per task."""
+def draw_parts(table: PartTable, subject: str = '') -> Figure:
+    """Bars of AP, AP at equal size and AR for every part, one panel per task.
+
+    ``subject`` says in the title what the results are.
+    """
     tasks = list(dict.fromkeys(r.task for r in table.rows))
     figure, panels = new_figure(
-        4.3 * len(tasks) + 0.6, 4.2, f'Metrics by {table.quantity}', len(tasks)
+        4.3 * len(tasks) + 0.6, 4.2, _title(f'Metrics by {table.quantity}', subject), len(tasks)
     )
     series = (('AP', 'ap'), ('AP, parts of equal size', 'ap_equal_size'), ('AR', 'ar'))
     for axes, task in zip(panels, tasks, strict=True):
@@ -93,13 +96,11 @@ def draw_parts(table: PartTable) -> Figure:
     return figure
 
 
-def draw_calibration(table: CalibrationTable) -> Figure:
-    """Reliability diagrams, and under each how many results there are."""
+def draw_calibration(table: CalibrationTable, subject: str = '') -> Figure:
+    """Reliability diagrams with the number of results in each bin; subject as in `draw_parts`."""
     tasks = list(dict.fromkeys(r.task for r in table.rows))
-    figure, panels = new_figure(
-        4.1 * len(tasks) + 0.4, 5.2, 'Score against the share of right results (overlap ≥ 0.5)',
-        len(tasks),
-    )  # fmt: skip
+    title = _title('Score against the share of right results (overlap ≥ 0.5)', subject)
+    figure, panels = new_figure(4.1 * len(tasks) + 0.4, 5.2, title, len(tasks))
     for axes, task in zip(panels, tasks, strict=True):
         rows = [r for r in table.rows if r.task == task]
         full = [r for r in rows if r.num_results]
@@ -132,9 +133,9 @@ def draw_calibration(table: CalibrationTable) -> Figure:
     return figure
 
 
-def draw_visibility(table: VisibilityTable) -> Figure:
-    """AP and accuracy by visibility, and accuracy of every keypoint."""
-    figure, (left, right) = new_figure(11, 5.4, 'Keypoints by visibility', 2)
+def draw_visibility(table: VisibilityTable, subject: str = '') -> Figure:
+    """AP and accuracy by visibility and of every keypoint; subject as in `draw_parts`."""
+    figure, (left, right) = new_figure(11, 5.4, _title('Keypoints by visibility', subject), 2)
     rows = [r for r in table.rows if r.keypoint == 'all']
     series = (
         ('AP', 'ap'),
@@ -191,6 +192,10 @@ def draw_lines(
         axes.set_axis_off()
     figure.legend(loc='outside lower center', ncols=min(len(styles), 4))
     return figure
+
+
+def _title(text: str, subject: str) -> str:
+    return f'{text}\n{subject}' if subject else text
 
 
 def _legend_below(figure: Figure, axes: Axes) -> None:
