@@ -133,7 +133,7 @@ def test_results_of_one_task_are_people_too(row: dict[str, Any], box: list[int])
 
 def test_results_of_different_people_are_not_compared(tmp_path: Path) -> None:
     annotations, rows = toy_annotations(), toy_results(tmp_path)
-    rows = [r | {'annotation_id': i} for r, i in zip(rows, (0, 1, 3, 4, 5), strict=True)]
+    rows = [r | {'annotation_id': i} for r, i in zip(rows, (0, 1, 3, 4), strict=False)]
     a, b = fit(rows, annotations), fit(rows, annotations, info=info_of('gt_keypoints'))
     assert compare(a, b, 'keypoints').photos
     with pytest.raises(

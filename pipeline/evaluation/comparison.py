@@ -26,6 +26,8 @@ from .overlaps import PhotoOverlaps, Row, photo_overlaps
 from .precision import match
 from .scored import Scored
 
+Box = tuple[float, ...]  # x, y, w, h px
+
 FOUND = 0.5  # overlap from which a person is found
 SAME = 1e-9  # quality differences up to this are none
 
@@ -39,7 +41,8 @@ class PhotoQuality:
     found: int
     overlap: float | None  # mean over the people found
     quality: float  # in [0, 1], see the module
-    false_boxes: tuple[tuple[float, ...], ...]  # x, y, w, h px of the false results
+    found_boxes: tuple[Box, ...]  # of the right results
+    false_boxes: tuple[Box, ...]  # of the false results
     missed: tuple[int, ...]  # positions of the missed among the photo's annotations
 
     @property
@@ -156,7 +159,7 @@ def _quality(photo: PhotoOverlaps) -> PhotoQuality:
     overlaps = photo.overlaps[hits, matched[hits]]
     people, results = int((~photo.ignored).sum()), int(counted.sum())
     missed = sorted(set(np.flatnonzero(~photo.ignored).tolist()) - set(matched.tolist()))
-    false = [photo.results[d] for d in np.flatnonzero(counted & (matched < 0))]
+    false = np.flatnonzero(counted & (matched < 0))
     total = people + results
     return PhotoQuality(
         people=people,
@@ -164,12 +167,13 @@ def _quality(photo: PhotoOverlaps) -> PhotoQuality:
         found=len(hits),
         overlap=float(overlaps.mean()) if len(hits) else None,
         quality=2 * float(overlaps.sum()) / total if total else 1.0,
-        false_boxes=tuple(_box(row) for row in false),
+        found_boxes=tuple(_box(photo.results[d]) for d in hits),
+        false_boxes=tuple(_box(photo.results[d]) for d in false),
         missed=tuple(missed),
     )
 
 
-def _box(row: Row) -> tuple[float, ...]:
+def _box(row: Row) -> Box:
     """Box of a result of any task, x, y, w, h px."""
     if row.get('bbox') is not None:
         return tuple(float(v) for v in row['bbox'])

@@ -84,9 +84,11 @@ def make_card(
     )  # fmt: skip
 
 
-def false_boxes(side: PhotoQuality) -> str:
-    """SVG boxes of the results that are nobody's."""
-    return _boxes(side.false_boxes)
+def marks(side: PhotoQuality, missed: str, task: Task) -> str:
+    """SVG boxes of missed people, of false results and, where boxes are compared, of right ones."""
+    found = _boxes(side.found_boxes) if task == 'bbox' else ''
+    groups = (('missed', missed), ('found', found), ('false', _boxes(side.false_boxes)))
+    return ''.join(f'<g class="{css}">{boxes}</g>' for css, boxes in groups)
 
 
 def _truth(people: Sequence[Row], size: tuple[int, int], task: Task) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from ..evaluation.comparison import SAME, Comparison, PhotoDifference, PhotoQuality
-from .comparison_cards import Card, false_boxes
+from ..io.coco import Task
+from .comparison_cards import Card, marks
 from .comparison_style import SCRIPT, STYLE
 
 TASK_NAMES = {'bbox': 'boxes', 'segm': 'masks', 'keypoints': 'keypoints'}
@@ -44,9 +45,9 @@ def comparison_page(
         f'<div>{_counts(comparison)}</div>',
         _chart(comparison.photos),
         '</div>',
-        _switches(),
-        _section('Gained most', gained, 'No photo is better in B.'),
-        _section('Lost most', lost, 'No photo is worse in B.'),
+        _switches(comparison.task),
+        _section('Gained most', gained, 'No photo is better in B.', comparison.task),
+        _section('Lost most', lost, 'No photo is worse in B.', comparison.task),
         '<h2>All photos</h2>',
         _table(comparison.photos, shown),
     ]
@@ -123,25 +124,26 @@ def _chart(photos: Sequence[PhotoDifference]) -> str:
     )
 
 
-def _switches() -> str:
+def _switches(task: Task) -> str:
+    found = '<span class="key found"></span>right results, ' if task == 'bbox' else ''
     return (
-        '<div class="switches"><label><input type="checkbox" id="show-marks" checked> '
+        f'<div class="switches"><label><input type="checkbox" id="show-marks" checked> {found}'
         '<span class="key false"></span>false results, <span class="key missed"></span>missed '
         'people</label><label><input type="checkbox" id="show-truth"> '
         '<span class="key truth"></span>ground truth</label></div>'
     )
 
 
-def _section(title: str, cards: Sequence[Card], nothing: str) -> str:
-    inner = '\n'.join(_card(card) for card in cards) or f'<p>{nothing}</p>'
+def _section(title: str, cards: Sequence[Card], nothing: str, task: Task) -> str:
+    inner = '\n'.join(_card(card, task) for card in cards) or f'<p>{nothing}</p>'
     return f'<section><h2>{title}</h2>\n{inner}\n</section>'
 
 
-def _card(card: Card) -> str:
+def _card(card: Card, task: Task) -> str:
     photo = card.photo
     problem = f'<p class="soft">{escape(card.problem)}</p>' if card.problem else ''
     figures = ''.join(
-        _figure(card, name, side, picture, missed)
+        _figure(card, name, side, picture, missed, task)
         for name, side, picture, missed in zip(
             'AB', (photo.a, photo.b), card.pictures, card.missed, strict=True
         )
@@ -155,7 +157,9 @@ def _card(card: Card) -> str:
     )
 
 
-def _figure(card: Card, name: str, side: PhotoQuality, picture: str, missed: str) -> str:
+def _figure(
+    card: Card, name: str, side: PhotoQuality, picture: str, missed: str, task: Task
+) -> str:
     overlap = '' if side.overlap is None else f', mean overlap {side.overlap:.3f}'
     facts = f'{side.found} of {side.people} people found, {side.false} false{overlap}'
     box = f'viewBox="0 0 {card.width} {card.height}" preserveAspectRatio="none" aria-hidden="true"'
@@ -165,8 +169,7 @@ def _figure(card: Card, name: str, side: PhotoQuality, picture: str, missed: str
         f'alt="{escape(card.photo.file_name)}, result {name}: {facts}">'
         f'<svg class="truth" {box}><g class="rim">{card.truth}</g>'
         f'<g class="line">{card.truth}</g></svg>'
-        f'<svg class="marks" {box}><g class="missed">{missed}</g>'
-        f'<g class="false">{false_boxes(side)}</g></svg></div>'
+        f'<svg class="marks" {box}>{marks(side, missed, task)}</svg></div>'
         f'<figcaption><b>{name}</b>: {facts}</figcaption></figure>'
     )
 

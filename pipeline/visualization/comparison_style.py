@@ -2,7 +2,8 @@
 
 STYLE = """
 :root { --ink: #1b1d22; --soft: #5d6370; --line: #d9dce3; --page: #f6f7f9; --card: #fff;
-  --up: #0b7a43; --down: #b3261e; --false: #ff2d20; --missed: #ffb300; --link: #1a56c4; }
+  --up: #0b7a43; --down: #b3261e; --false: #ff2d20; --missed: #ffb300; --found: #19d36b;
+  --link: #1a56c4; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e8eaf0; --soft: #a2a9b8; --line: #363b47;
   --page: #14161b; --card: #1d2027; --up: #4cc38a; --down: #ff8a80; --link: #8ab4f8; } }
 * { box-sizing: border-box; }
@@ -43,6 +44,7 @@ th[aria-sort=descending] button::after { content: " \\2193"; }
 .key { display: inline-block; width: 1.5em; height: .9em; vertical-align: -1px; margin-right: .3em;
   border: 2.5px solid; }
 .key.false { border-color: var(--false); } .key.missed { border: 2.5px dashed var(--missed); }
+.key.found { border-color: var(--found); }
 .key.truth { border-color: #fff; outline: 1.5px solid #000; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 12px;
   padding: 1rem; margin: 0 0 1.2rem; scroll-margin-top: 4rem; }
@@ -59,6 +61,7 @@ body:has(#show-truth:checked) svg.truth,
 body:has(#show-marks:checked) svg.marks { display: block; }
 .truth .rim { stroke: #000; stroke-width: 4px; } .truth .line { stroke: #fff; stroke-width: 2px; }
 .marks .false { stroke: var(--false); stroke-width: 3px; }
+.marks .found { stroke: var(--found); stroke-width: 3px; }
 .marks .missed { stroke: var(--missed); stroke-width: 3px; stroke-dasharray: 8 5; }
 @media (max-width: 700px) { body { padding: .8rem; } .pair { grid-template-columns: 1fr; }
   th, td { padding: .3rem .5rem; } }
