@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     )
     rows = prompt_rows(settings, data.photos, computed.parts)
     facts = {
-        'config': args.config, 'data': str(args.data), 'keypoints': args.keypoints,
+        'config': args.config, 'data': dataset.name, 'keypoints': args.keypoints,
         'box': prompt.use_box, 'draw_ties': args.draw_ties, 'photos': len(computed.parts),
     }  # fmt: skip
     write_csv(args.out / 'prompts.csv', [asdict(row) for row in rows])
@@ -158,7 +158,8 @@ def _title(facts: dict[str, Any]) -> str:
     drawn = ', equal ones by chance' if facts['draw_ties'] is not None else ''
     source = {'truth': 'labelled keypoints', 'detected': 'detected people and keypoints'}
     box = 'with' if facts['box'] else 'without'
-    return f'{facts["config"]}: prompts from {source[facts["keypoints"]]}{drawn}, {box} box prompt'
+    what = f'{facts["config"]} on {facts["data"]}'
+    return f'{what}: prompts from {source[facts["keypoints"]]}{drawn}, {box} box prompt'
 
 
 def _print_table(rows: Sequence[PromptRow], facts: dict[str, Any]) -> None:

@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     annotations = annotations_of(data, computed.parts)
     rows = round_rows(settings, computed.parts, annotations, dataset.tasks)
     facts = {
-        'config': args.config, 'data': str(args.data), 'photos': len(computed.parts),
+        'config': args.config, 'data': dataset.name, 'photos': len(computed.parts),
         'device': built.device,
     }  # fmt: skip
     write_csv(args.out / 'rounds.csv', [asdict(row) for row in rows])
@@ -119,7 +119,7 @@ def draw(rows: Sequence[RoundRow], facts: dict[str, Any]) -> Figure:
     ]
     panels.append((f'time ({facts["device"]})', 'seconds per photo, all rounds', times))
     title = (
-        f'{facts["config"]}: rounds of the loop '
+        f'{facts["config"]} on {facts["data"]}: rounds of the loop '
         f'({facts["photos"]} photos, n={rows[0].num_annotated} people)'
     )
     return draw_lines(title, 'rounds', panels)
@@ -155,7 +155,8 @@ def _print_table(rows: Sequence[RoundRow], facts: dict[str, Any]) -> None:
     from rich.table import Table
 
     people = rows[0].num_annotated
-    title = f'{facts["config"]}: {facts["photos"]} photos, {people} people; AP / AR, percent'
+    what = f'{facts["config"]} on {facts["data"]}'
+    title = f'{what}: {facts["photos"]} photos, {people} people; AP / AR, percent'
     table = Table(title=title)
     tasks = list(dict.fromkeys(r.task for r in rows))
     for name in ('rounds', 'refined', *tasks, 'results', 's/photo'):
