@@ -68,8 +68,11 @@ def run(args: argparse.Namespace) -> int:
     from pipeline.studies.rounds import RoundStudy, results_of, round_rows, round_settings
     from pipeline.visualization.charts import save_chart
 
-    options = study_common.config_options(args) | {'loop.max_rounds': args.rounds}
-    config = load_config(args.config, options)
+    options = study_common.config_options(args)
+    config = load_config(args.config, options | {'loop.max_rounds': args.rounds})
+    # A round does not depend on how many follow, nor on what the config says of refinement.
+    free = {'loop.max_rounds': None, 'loop.refine': False}
+    any_rounds = load_config(args.config, options | free)
     settings = round_settings(args.rounds, REFINE[args.refine])
     dataset = study_common.find_data(args)
     data = load_study_data(dataset, args.limit)
@@ -79,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         args.out / 'photos',
         [s.name for s in settings],
         RoundStudy(built.run),
-        depends_on=made_with(config, built),
+        depends_on=made_with(any_rounds, built),
         reporter=make_reporter(),
     )
     for setting in settings:
