@@ -7,7 +7,6 @@ over what the shards have done, so it ends with the same bytes as one that did a
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,8 +22,16 @@ from .io.coco import people_to_coco
 from .io.inputs import Photo
 from .io.merged import JsonRows, MergeEntry
 from .io.progress import Reporter
-from .io.results import ResultsInfo, info_path, write_info
-from .io.run import RunOptions, RunReport, disk_errors, done_entries, record_path, run_photos
+from .io.results import ResultsInfo, file_sha256, info_path, write_info
+from .io.run import (
+    RunOptions,
+    RunReport,
+    disk_errors,
+    done_entries,
+    own_folder,
+    record_path,
+    run_photos,
+)
 from .keypoints import NUM_COCO
 from .protocols import Protocol, ProtocolError, ProtocolPipeline, check_given, given_of
 
@@ -106,7 +113,8 @@ def run_dataset(request: DatasetRequest, *, load: Load, reporter: Reporter) -> D
     photos = _photos(data, truth.content['images'], request.limit)
     pipeline = load(request.config, request.cfg_options, request.protocol)
     if request.shard is None:
-        _take_over(request.out_dir, [p for p, _ in photos], reporter)
+        with own_folder(request.out_dir), disk_errors(request.out_dir):
+            _take_over(request.out_dir, [p for p, _ in photos], reporter)
     mine = photos[request.shard.index - 1 :: request.shard.count] if request.shard else photos
     options = RunOptions(
         request.folder,
@@ -260,8 +268,8 @@ def _info(
         from_truth=request.protocol.from_truth,
         tasks=request.protocol.facts.tasks,
         data_set=data.name,
-        annotations=str(data.annotations),
-        annotations_sha256=hashlib.sha256(data.annotations.read_bytes()).hexdigest(),
+        annotations=str(data.annotations.absolute()),
+        annotations_sha256=file_sha256(data.annotations),
         config=request.config,
         config_text=pipeline.config_text,
         weights=pipeline.weights,

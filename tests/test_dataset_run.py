@@ -270,7 +270,9 @@ def test_what_does_not_fit_is_told_before_models_load(
 def test_photos_elsewhere(tmp_path: Path) -> None:
     annotations = toy_set(tmp_path / 'data')
     (tmp_path / 'empty').mkdir()
-    with pytest.raises(ValueError, match='none of the 3 photos .* name their folder with --images'):
+    with pytest.raises(
+        ValueError, match=r'none of the 3 photos .* name their folder with --images'
+    ):
         run(annotations, tmp_path / 'out', images=tmp_path / 'empty')
 
 

@@ -126,19 +126,19 @@ def run(request: DatasetRequest, *, score: bool) -> int:
     from pipeline.io.summary import print_summary
     from pipeline.protocols import load_protocol
 
+    console = Console()
     try:
         report = run_dataset(request, load=load_protocol, reporter=make_reporter())
+        print_summary(report.run, request.folder, console)
+        if request.shard:
+            console.print('When all shards have ended: the same command without --shard.')
+        if report.results is not None:
+            console.print(f'results file: {report.results}', soft_wrap=True, highlight=False)
+            if score:
+                write_scores(report.results)
     except (ValueError, OSError, OutputError, CheckpointError) as error:
         print(f'test.py: error: {error}', file=sys.stderr)
         return 2 if isinstance(error, ValueError) else 1
-    console = Console()
-    print_summary(report.run, request.folder, console)
-    if request.shard:
-        console.print('When all shards have ended: the same command without --shard.')
-    if report.results is not None:
-        console.print(f'results file: {report.results}', soft_wrap=True, highlight=False)
-        if score:
-            write_scores(report.results)
     return report.run.exit_code
 
 

@@ -8,7 +8,7 @@ without labelled keypoints (in the keypoint task) are ignored, as COCO defines i
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from ..conventions import KEYPOINT_SETS, KeypointSet, to_convention
 from ..datasets.annotation_rules import AREA_OF_BOX, count_labelled
 from ..datasets.annotations import Annotations, check_annotations
 from ..io.coco import PAYLOADS, PERSON, TASKS, Task, for_task
-from ..io.results import PROTOCOLS, ResultsInfo, read_json, read_results
+from ..io.results import PROTOCOLS, ResultsInfo, file_sha256, read_json, read_results
 from ..keypoints import NUM_COCO
 from .mask_iou import mean_mask_iou
 from .metrics import CocoMetrics, CrowdLevels, MaskIoU, TaskMetrics
@@ -48,9 +48,13 @@ def score_files(
     results, info = read_results(Path(results_file))
     annotations = read_json(Path(annotation_file))
     try:
-        return score(results, annotations, tasks, info=info, crowd_bounds=crowd_bounds)
+        metrics = score(results, annotations, tasks, info=info, crowd_bounds=crowd_bounds)
     except ValueError as error:
         raise ValueError(f'{results_file} against {annotation_file}: {error}') from error
+    if info is not None and info.annotations_sha256 != file_sha256(Path(annotation_file)):
+        remark = f'{annotation_file} is not the annotation file of the run, {info.annotations}'
+        metrics = replace(metrics, remarks=(remark, *metrics.remarks))
+    return metrics
 
 
 def score(
@@ -60,6 +64,7 @@ def score(
     *,
     info: ResultsInfo | None = None,
     crowd_bounds: tuple[float, float] = CROWD_BOUNDS,
+    sizes_of_boxes: bool = False,
 ) -> CocoMetrics:
     """Score results with the rules of COCO, or of CrowdPose where its 14 keypoints are annotated.
 
@@ -75,6 +80,8 @@ def score(
         info: how the results were made: the photos that were asked for, and the people that the
             protocol was about.
         crowd_bounds: ``crowdIndex`` from which photos are medium and hard.
+        sizes_of_boxes: whether a pose is as large as its ``bbox``, as in MMPose's metric; COCO
+            goes by the extent of its keypoints. Acts on AP and AR by size only.
 
     Raises:
         ValueError: unknown photos or tasks, missing keys, values that are no finite numbers.
@@ -91,7 +98,7 @@ def score(
     if not scored:
         raise ValueError(f'nothing to score: the results have {_listed(wanted)}, the annotations '
                          f'{_listed(truth.tasks)}')  # fmt: skip
-    rows = {task: _found(results, task, scene) for task in scored}
+    rows = {task: _found(results, task, scene, sizes_of_boxes) for task in scored}
     answered = {result['image_id'] for result in results}
     return CocoMetrics(
         tasks={task: _score_task(rows[task], scene, task) for task in scored},
@@ -184,7 +191,7 @@ def _wanted_tasks(results: Sequence[Row], info: ResultsInfo | None) -> tuple[Tas
     return tuple(t for t in TASKS if any(r.get(PAYLOADS[t]) is not None for r in results))
 
 
-def _found(results: Sequence[Row], task: Task, scene: _Scene) -> list[Row]:
+def _found(results: Sequence[Row], task: Task, scene: _Scene, sizes_of_boxes: bool) -> list[Row]:
     """Results as the evaluator takes them."""
     sizes = {image['id']: [image['height'], image['width']] for image in scene.images}
     rows = rows_of_task(results, task, sizes, scene.keypoints.num)
@@ -193,6 +200,8 @@ def _found(results: Sequence[Row], task: Task, scene: _Scene) -> list[Row]:
     if task == 'keypoints' and scene.crowdpose:
         for row, points in zip(found, as_crowdpose(rows), strict=True):
             row['keypoints'] = points
+    if task == 'keypoints' and sizes_of_boxes:
+        found = [row | {'bbox': r['bbox']} for row, r in zip(found, rows, strict=True)]
     return found
 
 

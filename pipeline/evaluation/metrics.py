@@ -122,9 +122,9 @@ class CocoMetrics:
 
     def lines(self) -> list[tuple[str, str]]:
         """What the figures belong to: name and text of each line above the tables."""
-        made = self.info.lines() if self.info else {'protocol': 'not stated (no side file)'}
+        made = self.info.lines() if self.info else [('protocol', 'not stated (no side file)')]
         photos = f'{len(self.image_ids)} ({len(self.ids_without_results)} without results)'
-        lines = [*made.items(), ('photos', photos)]
+        lines = [*made, ('photos', photos)]
         lines.append(('people', f'{self.num_people} annotated, {self.num_results} results'))
         lines += [(f'no {task}', reason) for task, reason in self.skipped.items()]
         return lines + [('remark', remark) for remark in self.remarks]

@@ -53,7 +53,12 @@ class BmpCocoMetric(CocoMetric):  # type: ignore[misc,unused-ignore]
         dataset = self.coco.dataset
         content = {key: dataset[key] for key in ('images', 'annotations')}
         categories = [c for c in dataset.get('categories') or () if isinstance(c, dict)]
-        metrics = score(results, content | {'categories': categories}, ['keypoints'])
+        metrics = score(
+            results,
+            content | {'categories': categories},
+            ['keypoints'],
+            sizes_of_boxes=all('bbox' in row for row in results),  # as `loadRes` does it there
+        )
         task = metrics.tasks['keypoints']
         values = {
             'AP': task.ap,

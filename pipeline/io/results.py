@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -64,20 +65,18 @@ class ResultsInfo:
     failed: tuple[str, ...] = ()  # names of photos without results
     notes: tuple[str, ...] = field(default=())  # what has to be told with the figures
 
-    def lines(self) -> dict[str, str]:
-        """What a table says about the results, in order."""
+    def lines(self) -> list[tuple[str, str]]:
+        """What a table says about the results: name and text of each line."""
         weights = ', '.join(f'{name} ({sha[:8]})' for name, sha in self.weights.items())
-        lines = {
-            'protocol': f'{self.protocol}: {self.protocol_text}',
-            'data set': self.data_set,
-            'config': f'{self.config} ({self.precision})',
-            'weights': weights or 'none',
-        }
+        lines = [
+            ('protocol', f'{self.protocol}: {self.protocol_text}'),
+            ('data set', self.data_set),
+            ('config', f'{self.config} ({self.precision})'),
+            ('weights', weights or 'none'),
+        ]
         if self.failed:
-            lines['failed photos'] = f'{len(self.failed)}, counted as photos without results'
-        for note in self.notes:
-            lines['note' if 'note' not in lines else f'note {len(lines)}'] = note
-        return lines
+            lines.append(('failed photos', f'{len(self.failed)}, counted as without results'))
+        return lines + [('note', note) for note in self.notes]
 
 
 def info_path(results: Path) -> Path:
@@ -119,6 +118,11 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except ValueError as error:
         raise ValueError(f'{path} is no JSON file: {error}') from error
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _info(path: Path) -> ResultsInfo:

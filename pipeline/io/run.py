@@ -128,7 +128,7 @@ def run_photos(
     """
     started = time.time()
     report = RunReport(len(photos), list(failures))
-    with _own_folder(options.out_dir), disk_errors(options.out_dir):
+    with own_folder(options.out_dir), disk_errors(options.out_dir):
         write_text(options.out_dir / 'config.py', pipeline.config_text)
         runner = _Runner(pipeline, options, reporter or LogReporter(), report)
         report.done = done = frozenset(runner.run(photos))
@@ -311,8 +311,12 @@ def done_entries(
 
 
 @contextmanager
-def _own_folder(out_dir: Path) -> Iterator[None]:
-    """The folder, made if needed, for this process alone."""
+def own_folder(out_dir: Path) -> Iterator[None]:
+    """The folder, made if needed, for this process alone.
+
+    Raises:
+        OutputError: another process has it, or it cannot be written to.
+    """
     lock = FileLock(out_dir / '.lock', timeout=0)
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
