@@ -15,6 +15,7 @@ import pytest
 import analyze_results
 from pipeline.evaluation.calibration import calibration
 from pipeline.evaluation.coco import score
+from pipeline.evaluation.made_up import make_results
 from pipeline.evaluation.overlaps import photo_overlaps
 from pipeline.evaluation.parts import PartTable, crowding, sizes
 from pipeline.evaluation.precision import match, score_part
@@ -127,6 +128,15 @@ def test_people_outside_of_a_part_are_ignored_not_removed() -> None:
     # Removed, A would be a second false result.
     assert score(rows, annotations, ['bbox']).tasks['bbox'].ap == pytest.approx(1 / 3)
     assert alone.ap == pytest.approx(1 / 2)
+
+
+def test_parts_of_different_sizes_can_be_compared_at_equal_size() -> None:
+    """Made-up results are equally good everywhere, so only the sizes of the parts differ."""
+    annotations, rows = make_results(300)
+    parts = crowding(fit(rows, annotations, ['bbox']), [0.3]).rows
+    assert parts[0].num_people > 8 * parts[1].num_people > 0
+    plain, equal = ([getattr(r, key) for r in parts] for key in ('ap', 'ap_equal_size'))
+    assert plain[0] - plain[1] > 0.1 > 2 * abs(equal[0] - equal[1])
 
 
 def test_calibration_by_hand() -> None:

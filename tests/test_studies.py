@@ -40,6 +40,7 @@ from pipeline.studies.rounds import (
     round_rows,
     round_settings,
 )
+from pipeline.visualization.charts import chart_style
 
 from .oracles import OracleDetector, OraclePoses, OracleSegmenter
 from .test_loop import HIDDEN_BY, photo, truth
@@ -370,9 +371,10 @@ def test_real_rounds_are_real_runs(tmp_path: Path) -> None:
             people = find(read_image(dev_file().parent / 'images' / image['file_name']))
             theirs = people_to_coco(people, image['id'])
             assert [r for r in ours if r['image_id'] == image['id']] == theirs
-    before = {p.name: p.read_bytes() for p in out.iterdir() if p.is_file()}
-    assert study_rounds.main([*args, '--rounds', '2', '--out', str(out)]) == 0
-    assert {p.name: p.read_bytes() for p in out.iterdir() if p.is_file()} == before
+    before = {p.name: p.read_bytes() for p in out.rglob('*') if p.is_file()}
+    for rounds in ('1', '2'):  # fewer rounds need nothing new
+        assert study_rounds.main([*args, '--rounds', rounds, '--out', str(out)]) == 0
+    assert {p.name: p.read_bytes() for p in out.rglob('*') if p.is_file()} == before
 
 
 @pytest.mark.slow
@@ -452,3 +454,40 @@ def test_own_boxes_reach_the_first_round() -> None:
     own = Detections.from_boxes(truth().boxes[[0]], truth().image_shape)
     _, state = run.rounds(photo(), own)
     assert len(state.people) == 1
+
+
+def curves(figure: Any) -> list[list[list[float]]]:
+    return [line.get_xydata().tolist() for axes in figure.axes for line in axes.lines]
+
+
+def test_charts_of_studies_show_their_tables(tmp_path: Path) -> None:
+    _, rows, _ = prompt_parts(tmp_path, [1, 3, 5])
+    with chart_style():
+        facts = {'config': 'c', 'data': 'd', 'keypoints': 'truth', 'draw_ties': None, 'box': False}
+        drawn = study_prompts.draw(rows, facts)
+        expected = [
+            [[r.num_keypoints, 100 * getattr(r, key)] for r in rows if r.method == method]
+            for key in ('mask_ap', 'mean_iou')
+            for method in METHODS
+        ]
+        assert curves(drawn) == expected
+        assert [a.get_title() for a in drawn.axes] == [
+            'mask AP (n=2 people)',
+            'mean mask IoU (n=2 people)',
+        ]
+        settings = round_settings(3, [False, True])
+        study = RoundStudy(oracle_run(LoopConfig(max_rounds=3)))
+        parts = {'p.jpg': study(photo(), study_photo(truth()), [s.name for s in settings])}
+        table = round_rows(settings, parts, annotations_of_truth(), ['segm'])
+        facts = {'config': 'c', 'data': 'd', 'photos': 1, 'device': 'cpu'}
+        shown = curves(study_rounds.draw(table, facts))
+        expected = [
+            [[r.rounds, 100 * getattr(r, key)] for r in table if r.refine == refine]
+            for refine in (False, True)
+            for key in ('ap', 'ar')
+        ]
+        expected += [
+            [[r.rounds, r.seconds_per_photo] for r in table if r.refine == refine]
+            for refine in (False, True)
+        ]
+        assert shown == expected

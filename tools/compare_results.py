@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, installed or not
 
 
+_SHOWN = 5  # warnings
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Command line of this tool."""
     parser = argparse.ArgumentParser(
@@ -70,8 +73,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     better, worse = len(comparison.gained), len(comparison.lost)
     equal = len(comparison.photos) - better - worse
     console.print(f'{better} photos better in B, {worse} worse, {equal} equal')
-    for text in missing:
+    for text in missing[:_SHOWN]:
         console.print(f'warning: {text}', markup=False, highlight=False)
+    if len(missing) > _SHOWN:
+        console.print(f'warning: {len(missing) - _SHOWN} more pictures are missing; see the page')
     console.print(f'page: {args.out / "index.html"}', highlight=False, soft_wrap=True)
     return 0
 
