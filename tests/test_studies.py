@@ -349,6 +349,18 @@ def test_wrong_input_is_told_before_models_load(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('tool', [study_prompts, study_rounds])
+def test_a_study_without_a_usable_photo_says_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], tool: Any
+) -> None:
+    data = prompted_data(tmp_path)
+    (tmp_path / 'images' / '1.png').write_bytes(b'no picture')
+    args = ['bmp_compact', '--data', str(data), '--device', 'cpu', '--out', str(tmp_path / 'out')]
+    assert tool.main(args) == 1
+    assert 'no photo is done: ' in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_real_rounds_are_real_runs(tmp_path: Path) -> None:
     """The compact models on real photos: study, separate runs, resumed study."""
     from pipeline import load_pipeline

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pipeline.config import ResolvedConfig
     from pipeline.datasets.eval_sets import EvalDataset
     from pipeline.io.inputs import Failure
+    from pipeline.studies.photos import Computed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,6 +90,17 @@ def guarded(name: str, run: Callable[[], int]) -> int:
     except (OSError, ValueError, CheckpointError) as error:
         print(f'{name}: {error}', file=sys.stderr)
         return 1
+
+
+def check_computed(computed: Computed) -> None:
+    """Stop where there is nothing to tell.
+
+    Raises:
+        ValueError: no photo is done; names the first reason.
+    """
+    if not computed.parts:
+        reasons = [f.described() for f in computed.failures] or ['the data set has none']
+        raise ValueError(f'no photo is done: {reasons[0]}')
 
 
 def report(failures: Sequence[Failure], notes: Sequence[str], out: Path) -> int:

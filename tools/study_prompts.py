@@ -104,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
         depends_on=made_with(config, built, keypoints=args.keypoints, ties=args.draw_ties),
         reporter=make_reporter(),
     )
+    study_common.check_computed(computed)
     rows = prompt_rows(settings, data.photos, computed.parts)
     facts = {
         'config': args.config, 'data': dataset.name, 'keypoints': args.keypoints,

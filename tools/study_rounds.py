@@ -85,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
         depends_on=made_with(any_rounds, built),
         reporter=make_reporter(),
     )
+    study_common.check_computed(computed)
     for setting in settings:
         name = f'results_{setting.name}.json'
         write_json(args.out / name, results_of(setting, computed.parts))
