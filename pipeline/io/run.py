@@ -214,6 +214,7 @@ class _Runner:
             data = read_file(photo.path)
         given = self.options.given.get(photo.name)
         made_with = self._made_with | {
+            # Boxes of the user in most runs; the name is part of the records' format.
             'boxes': None if given is None else _sha256(json.dumps(given).encode()),
             'photo': _sha256(data),
         }
