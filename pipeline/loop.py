@@ -9,7 +9,7 @@ The BBox-Mask-Pose loop of arXiv 2412.01562 and 2601.15200; the photo is embedde
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
@@ -75,6 +75,16 @@ class LoopConfig:
             )
 
 
+@dataclass(frozen=True, eq=False)
+class RoundState:
+    """Between two rounds: enough to go on, to refine, or to stop."""
+
+    number: int  # rounds done that found somebody new
+    found: Found
+    people: People
+    segment: PoseToMask  # of this photo
+
+
 @dataclass(frozen=True)
 class PersonPipeline:
     """Detector, pose estimator and segmenter, run round after round."""
@@ -95,10 +105,23 @@ class PersonPipeline:
             timer: Adds up the seconds of ``detect``, ``pose``, ``segment`` and ``merge``.
         """
         timer = timer or StageTimer()
+        *_, last = self.rounds(image, given, timer)
+        return self.refine(image, last, timer) if self.config.refine else last.people
+
+    def rounds(
+        self, image: Image, given: Detections | None = None, timer: StageTimer | None = None
+    ) -> Iterator[RoundState]:
+        """What is known before round one and after every round that finds somebody.
+
+        No round looks ahead: the state after round r is all that a run with ``max_rounds=r`` knows.
+        Arguments as in `__call__`.
+        """
+        timer = timer or StageTimer()
         config = self.config
         found = Found.nobody(*size_of(image), self.pose_estimator.num_keypoints)
         people = assemble(found, config.exclusive, config.boxes, config.score)
         segment = self.segmenter(image)
+        yield RoundState(0, found, people, segment)
         for number in range(1, (config.max_rounds or config.round_cap) + 1):
             with timer('detect'):
                 own = given if number == 1 else None
@@ -107,7 +130,7 @@ class PersonPipeline:
                 poses = self.pose_estimator(image, detections)
             old, new = keep_distinct_poses(people, poses, config.pose_nms)
             if len(new) == 0:
-                break
+                return
             found, people, poses = found.select(old), people.select(old), poses.select(new)
             with timer('segment'):
                 segments = segment(poses, people)
@@ -115,17 +138,16 @@ class PersonPipeline:
                 segments = settle(segments, poses, people, config.fallback, config.exclusive)
                 found = found.concat(Found.in_round(number, poses, segments))
                 people = assemble(found, config.exclusive, config.boxes, config.score)
-        return self._refine(image, found, people, segment, timer) if config.refine else people
+            yield RoundState(number, found, people, segment)
 
     def _detect(self, image: Image, people: People) -> Detections:
         detections = self.detector(paint_out(image, people.masks))
         return drop_hidden(detections, people.masks, self.config.hidden_share)
 
-    def _refine(
-        self, image: Image, found: Found, people: People, segment: PoseToMask, timer: StageTimer
-    ) -> People:
+    def refine(self, image: Image, state: RoundState, timer: StageTimer | None = None) -> People:
         """Pose again inside the final masks, then SAM again (BMPv2+)."""
-        config = self.config
+        timer = timer or StageTimer()
+        config, found, people = self.config, state.found, state.people
         sides = (people.boxes[:, 2:] - people.boxes[:, :2]).max(1, initial=0)
         big, small = np.flatnonzero(sides >= config.refine_min_side), sides < config.refine_min_side
         if len(big) == 0:
@@ -134,7 +156,7 @@ class PersonPipeline:
         with timer('pose'):
             poses = self.pose_estimator(image, Detections(rows.boxes, rows.box_scores, rows.masks))
         with timer('segment'):
-            segments = segment(poses, people.select(small))
+            segments = state.segment(poses, people.select(small))
         with timer('merge'):
             before = found.select(big)
             poses = replace(poses, detector_masks=before.poses.detector_masks)

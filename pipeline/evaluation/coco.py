@@ -89,7 +89,7 @@ def score(
     _check_tasks(tasks)
     truth = check_annotations(annotations, tasks=tasks)
     scene = _Scene.of(truth, info)
-    person, categories = _categories(annotations)
+    person, categories = person_categories(annotations)
     check_rows(results, scene.numbers, categories)
     results = [r for r in results if r.get('category_id', person) in (person, PERSON)]
     wanted = _wanted_tasks(results, info) if tasks is None else tuple(tasks)
@@ -175,7 +175,7 @@ def _split_warnings(warnings: Sequence[str]) -> tuple[dict[Task, str], tuple[str
     return left_out, tuple(remarks)
 
 
-def _categories(annotations: Mapping[str, Any]) -> tuple[int, set[int]]:
+def person_categories(annotations: Mapping[str, Any]) -> tuple[int, set[int]]:
     """Id of the person category, and all ids that results may have."""
     listed = {c['id']: c.get('name') for c in annotations.get('categories') or ()}
     person = next((i for i, name in listed.items() if name == 'person'), PERSON)
@@ -198,14 +198,15 @@ def _found(results: Sequence[Row], task: Task, scene: _Scene, sizes_of_boxes: bo
     changes = [{'image_id': scene.numbers[r['image_id']], 'category_id': PERSON} for r in rows]
     found = [r | change for r, change in zip(for_task(rows, task), changes, strict=True)]
     if task == 'keypoints' and scene.crowdpose:
-        for row, points in zip(found, _as_crowdpose(rows), strict=True):
+        for row, points in zip(found, as_crowdpose(rows), strict=True):
             row['keypoints'] = points
     if task == 'keypoints' and sizes_of_boxes:
         found = [row | {'bbox': r['bbox']} for row, r in zip(found, rows, strict=True)]
     return found
 
 
-def _as_crowdpose(rows: Sequence[Row]) -> list[list[float]]:
+def as_crowdpose(rows: Sequence[Row]) -> list[list[float]]:
+    """Keypoints of results, flat x, y, score, in CrowdPose's 14; rows that have them stay."""
     converted = []
     for row in rows:
         if len(row['keypoints']) != 3 * NUM_COCO:

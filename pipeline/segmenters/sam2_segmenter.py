@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -79,6 +80,14 @@ class PhotoSegmenter:
             [np.ascontiguousarray(image)], int(model.image_size), model.device
         )
         return embed_images(model, pixels)
+
+    def with_prompt(self, prompt: PromptConfig) -> PhotoSegmenter:
+        """The same photo, its embedding shared, with people prompted in another way."""
+        other = copy(self)
+        other.segmenter = copy(self.segmenter)
+        other.segmenter.prompt = prompt
+        other.embedding = self.embedding
+        return other
 
     def __call__(self, poses: Poses, others: Poses) -> Segments:
         """One segment per pose; a pose without a usable prompt gets an empty mask of score 0."""

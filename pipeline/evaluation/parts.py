@@ -1,0 +1,161 @@
+"""Metrics of parts of the people: by crowding, by size. The others are ignored, not removed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from ..geometry import max_neighbour_iou, xywh_to_xyxy
+from ..io.coco import Task
+from .overlaps import Flags, Numbers, PhotoOverlaps, Row, photo_overlaps, to_rle
+from .precision import PartScore, score_part
+from .scored import Scored
+
+CROWDING_EDGES = (0.1, 0.3, 0.5)  # 0.3: box NMS of the loop; 0.5: where OCHuman begins
+SIZE_EDGES = (32.0, 96.0)  # px, the square root of the area; COCO's small, medium, large
+
+
+@dataclass(frozen=True)
+class PartRow:
+    """One task, one part of the people; see `pipeline.evaluation.precision.PartScore`."""
+
+    task: Task
+    part: str
+    low: float  # of the quantity that the parts are made by
+    high: float  # not included, but in the study of sizes, as in COCO; inf in the last part
+    num_people: int
+    ap: float | None
+    ap_equal_size: float | None
+    ap50: float | None
+    ar: float | None
+
+
+@dataclass(frozen=True)
+class PartTable:
+    """Metrics by crowding or by size."""
+
+    quantity: str
+    rows: tuple[PartRow, ...]
+
+    @property
+    def text(self) -> str:
+        """Best and worst part of each task."""
+        lines = []
+        for task in dict.fromkeys(r.task for r in self.rows):
+            scored = [r for r in self.rows if r.task == task and r.ap_equal_size is not None]
+            best = max(scored, key=lambda r: r.ap_equal_size or 0, default=None)
+            worst = min(scored, key=lambda r: r.ap_equal_size or 0, default=None)
+            if best is None or worst is None:
+                lines.append(f'{task}: nobody is annotated')
+            else:
+                lines.append(f'{task}: best {_described(best)}, worst {_described(worst)}')
+        return f'AP (equal size) by {self.quantity}: ' + '; '.join(lines)
+
+
+def crowding(
+    scored: Scored,
+    edges: Sequence[float] = CROWDING_EDGES,
+) -> PartTable:
+    """Metrics by the highest box IoU of a person with another annotated one in the photo.
+
+    People with a value in [edge, next edge) make up a part; the others are ignored. Crowd regions
+    are no neighbours.
+
+    Raises:
+        ValueError: edges do not rise inside (0, 1).
+    """
+    _check_edges(edges, 1)
+    bounds = (0.0, *edges, float('inf'))
+    rows = []
+    for task in scored.tasks:
+        photos = photo_overlaps(scored, task)
+        crowded = [_neighbour_iou(p) for p in photos]
+        for low, high in pairwise(bounds):
+            outside = [
+                p.ignored | (c < low) | (c >= high) for p, c in zip(photos, crowded, strict=True)
+            ]
+            name = f'{low:g} to {min(high, 1):g}'
+            score = score_part(photos, outside)
+            rows.append(_row(task, name, low, high, score))
+    return PartTable('highest box IoU with a neighbour', tuple(rows))
+
+
+def sizes(
+    scored: Scored,
+    edges: Sequence[float] = SIZE_EDGES,
+) -> PartTable:
+    """Metrics by the square root of the annotated area, in px.
+
+    As COCO does it: a result that is nobody's counts only in the part of its own size, and a
+    person just on an edge belongs to both parts. The default edges give COCO's small, medium and
+    large.
+
+    Raises:
+        ValueError: edges do not rise above 0.
+    """
+    _check_edges(edges, float('inf'))
+    bounds = (0.0, *edges, float('inf'))
+    rows = []
+    for task in scored.tasks:
+        photos = photo_overlaps(scored, task)
+        true = [np.array([a['area'] for a in p.people], np.float64) for p in photos]
+        found = [np.array([_result_area(r, task) for r in p.results], np.float64) for p in photos]
+        for low, high in pairwise(bounds):
+            outside = [
+                p.ignored | _outside(a, low, high) for p, a in zip(photos, true, strict=True)
+            ]
+            score = score_part(
+                photos, outside, unmatched_ignored=[_outside(a, low, high) for a in found]
+            )
+            name = f'{low:g} to {high:g}' if np.isfinite(high) else f'{low:g} and more'
+            rows.append(_row(task, name, low, high, score))
+    return PartTable('size of the person (square root of the area, px)', tuple(rows))
+
+
+def _row(task: Task, part: str, low: float, high: float, score: PartScore) -> PartRow:
+    return PartRow(
+        task, part, low, high, score.num_people, score.ap, score.ap_equal_size, score.ap50, score.ar
+    )
+
+
+def _neighbour_iou(photo: PhotoOverlaps) -> Numbers:
+    """Highest box IoU (G,) with another single person; 0 for crowd regions."""
+    single = np.flatnonzero(~photo.crowds)
+    boxes = xywh_to_xyxy([photo.people[g]['bbox'] for g in single])
+    values = np.zeros(len(photo.people))
+    values[single] = max_neighbour_iou(boxes)
+    return values
+
+
+def _result_area(row: Row, task: Task) -> float:
+    """Size of a result in px^2, as ``COCO.loadRes`` defines it for each task."""
+    if task == 'bbox':
+        return float(row['bbox'][2] * row['bbox'][3])
+    if task == 'segm':
+        from pycocotools import mask as coco_mask
+
+        size = row['segmentation']['size']
+        return float(coco_mask.area(to_rle(row['segmentation'], *size)))
+    points = np.array(row['keypoints'], np.float64).reshape(-1, 3)[:, :2]
+    return float(np.prod(points.max(0) - points.min(0)))
+
+
+def _outside(areas: Numbers, low: float, high: float) -> Flags:
+    return np.asarray((areas < low**2) | (areas > high**2))
+
+
+def _check_edges(edges: Sequence[float], highest: float) -> None:
+    bounds = (0.0, *edges, highest)
+    if not all(a < b for a, b in pairwise(bounds)):
+        raise ValueError(f'edges must rise inside (0, {highest:g}), got {list(edges)}')
+
+
+def _described(row: PartRow) -> str:
+    return f'{_percent(row.ap_equal_size)} at {row.part} (n={row.num_people})'
+
+
+def _percent(value: float | None) -> str:
+    return '–' if value is None else f'{100 * value:.1f}'

@@ -1,0 +1,1 @@
+"""Studies of settings: a pipeline over annotated photos, once for many settings."""
