@@ -32,6 +32,8 @@ PARTS: Mapping[str, tuple[str, ...]] = {
         'pipeline.poses.train_transforms',
     ),
     'mmpose.codecs': ('pipeline.poses.oks_heatmap',),
+    'mmpose.evaluation': ('pipeline.evaluation.mmpose_metric',),
+    'mmdet.evaluation': ('pipeline.evaluation.mmdet_metric',),
     'mmdet.models': ('pipeline.detectors.rtmdet_ins_partial',),
     'mmdet.datasets.transforms': ('pipeline.datasets.transforms',),
     'mmengine.hooks': (

@@ -17,7 +17,6 @@ from pipeline.checkpoints import load_state
 from pipeline.detectors.mmdet_detector import MMDetDetector, build_mmdet_detector
 from pipeline.masks import Masks
 from pipeline.openmmlab import build_model, scope_of
-from pipeline.poses import mmpose_parts  # noqa: F401 (fills the registries)
 from pipeline.poses.mmpose_estimator import MMPoseEstimator, build_mmpose_estimator
 from pipeline.poses.released_config import ERROR_BRANCH, stock_config
 from pipeline.structures import Detections, size_of

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import mmpose.codecs
+import mmpose.models  # noqa: F401
 import numpy as np
 import torch
 from mmengine.structures import InstanceData, PixelData
@@ -12,7 +14,6 @@ from mmpose.registry import KEYPOINT_CODECS, MODELS
 from mmpose.structures import PoseDataSample
 
 from pipeline.openmmlab import scope_of
-from pipeline.poses import mmpose_parts  # noqa: F401 (fills the registries)
 from pipeline.poses.mask_background import MaskBackground, outline_as_in_bmp
 from pipeline.poses.multi_head import balanced_weights
 from pipeline.poses.oks_losses import L1LogLoss, OKSHeatmapLoss

@@ -22,10 +22,10 @@ from mmpose.apis import inference_topdown, init_model
 from mmpose.registry import DATASETS, KEYPOINT_CODECS, MODELS, TRANSFORMS
 
 from pipeline.openmmlab import read_model_config, scope_of
-from pipeline.poses import mmpose_parts
 from pipeline.poses.conventions import CONVENTIONS
 from pipeline.poses.mmpose_estimator import build_mmpose_estimator
 from pipeline.poses.released_config import ERROR_BRANCH, stock_config
+from pipeline.registration import PARTS
 from pipeline.structures import Detections
 from tests import parity_params
 
@@ -92,10 +92,9 @@ def test_settings_are_the_published_ones(name: str) -> None:
 
 def test_our_parts_add_names_and_replace_none() -> None:
     registries = (MODELS, TRANSFORMS, KEYPOINT_CODECS)
-    for name in mmpose_parts.__all__:
-        homes = [r.get(name) for r in registries if r.module_dict.get(name)]
-        assert homes == [getattr(mmpose_parts, name)]
-        assert homes[0].__module__.startswith('pipeline.')
+    ours = {part for package, parts in PARTS.items() if 'mmpose' in package for part in parts}
+    found = {c.__module__ for r in registries for c in r.module_dict.values()}
+    assert ours == {module for module in found if module.startswith('pipeline.')}
     assert TRANSFORMS.get('TopdownAffine').__module__.startswith('mmpose.')
     assert MODELS.get('HeatmapHead').__module__.startswith('mmpose.')
 
@@ -235,7 +234,7 @@ def test_a_released_config_is_cleaned_and_otherwise_kept() -> None:
     dim, cut = config.test_dataloader.dataset.pipeline
     assert dim == dict(type='MaskBackground', alpha=0.25, continue_on_failure=True)
     assert cut == dict(type='TopdownAffine', input_size=(192, 256), use_udp=True)
-    assert 'pipeline.poses.mmpose_parts' in config.custom_imports['imports']
+    assert 'pipeline' in config.custom_imports['imports']
     assert released.model.freeze_backbone  # the given one is left alone
     pipeline[1]['input_padding'] = 1.5
     with pytest.raises(ValueError, match=r'GetBBoxCenterScale\.padding'):

@@ -145,10 +145,12 @@ from mmengine.config import Config
 Config.fromstring("custom_imports = dict(imports=['pipeline'])", '.py')
 """
 POSE_NAMES = """
-from mmpose.registry import MODELS, TRANSFORMS
+from mmpose.registry import KEYPOINT_CODECS, METRICS, MODELS, TRANSFORMS
 for registry, names in (
-    (MODELS, ['ConvStemViT', 'PMPoseHead', 'SpatialCrossEntropyLoss', 'HeatmapHead']),
-    (TRANSFORMS, ['LoadPersonMask', 'MaskBackground', 'TopdownAffine']),
+    (MODELS, ['ConvStemViT', 'MultiHead', 'PMPoseHead', 'OKSHeatmapLoss', 'HeatmapHead']),
+    (TRANSFORMS, ['LoadPersonMask', 'MaskBackground', 'RandomEdgesBlackout']),
+    (KEYPOINT_CODECS, ['OKSArgMaxHeatmap']),
+    (METRICS, ['BmpCocoMetric']),
 ):
     for name in names:
         assert registry.get(name).__name__ == name

@@ -8,7 +8,7 @@ _base_ = [
 custom_imports = dict(
     imports=[
         'mmpose.engine.optim_wrappers.layer_decay_optim_wrapper',
-        'pipeline.poses.mmpose_parts',
+        'pipeline',
     ],
     allow_failed_imports=False,
 )

@@ -1,6 +1,6 @@
 """Configs written for the reference's MMPose fork, made fit for stock MMPose.
 
-Stock MMPose with `pipeline.poses.mmpose_parts` builds the head, codec, losses and transforms of
+Stock MMPose with `custom_imports` of `pipeline` builds the head, codec, losses and transforms of
 such a config under their released names. Two settings of stock classes exist only in the fork.
 """
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-PARTS = 'pipeline.poses.mmpose_parts'
+PARTS = 'pipeline'
 # Never trained, frozen in every released config; `PMPoseHead` has no such branch.
 ERROR_BRANCH = 'head.error_layers.'
 PIPELINES = ('train_dataloader', 'val_dataloader', 'test_dataloader')
