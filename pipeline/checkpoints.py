@@ -67,9 +67,10 @@ def find_weights(name: str | Path, beside: Path | None = None) -> Weights:
 
 
 def load_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """State dict (float32) and ``meta`` of an OpenMMLab checkpoint, read with ``weights_only``.
+    """State dict (float32) and ``meta`` of a checkpoint, read with ``weights_only``.
 
-    Such files may carry MMEngine's log history and numpy arrays beside the weights; the few
+    The layouts are OpenMMLab's (`state_dict`, `meta`), SAM's (`model`) and a bare state dict.
+    OpenMMLab files may carry MMEngine's log history and numpy arrays beside the weights; the few
     harmless classes these need are allowed by name, nothing else is unpickled.
 
     Raises:
@@ -84,11 +85,12 @@ def load_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             content = torch.load(path, map_location='cpu', weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise CheckpointError(f'{path} cannot be read as weights: {error}') from error
-    state = content.get('state_dict', content) if isinstance(content, dict) else None
+    layers = content if isinstance(content, dict) else {}
+    state = layers.get('state_dict') or layers.get('model') or content
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise CheckpointError(f'{path} holds no state dict of tensors')
     weights = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
-    return weights, dict(content.get('meta') or {})
+    return weights, dict(layers.get('meta') or {})
 
 
 def misfit(

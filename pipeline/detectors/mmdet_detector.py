@@ -12,6 +12,7 @@ from ..masks import Masks
 from ..openmmlab import build_model, read_model_config, scope_of
 from ..precision import wrap_half
 from ..structures import Detections, Image, size_of
+from .class_count import class_names, fit_class_count
 from .selection import PERSON, select_people
 
 if TYPE_CHECKING:
@@ -69,8 +70,15 @@ def build_mmdet_detector(
     max_iou: float | None = 0.3,
     max_people: int | None = None,
 ) -> MMDetDetector:
-    """A detector from a config (file or ``mmdet::name``) and weights (None: random ones)."""
+    """A detector from a config (file or ``mmdet::name``) and weights (None: random ones).
+
+    Raises:
+        CheckpointError: the weights do not fit the config.
+        ValueError: class 0 of the detector is no person.
+    """
     loaded = read_model_config(config, 'mmdet')
+    if checkpoint is not None:
+        fit_class_count(loaded, checkpoint)
     # Raising the model's own threshold to ours changes no result (greedy NMS: a lower score never
     # removes a higher one) and spares the masks of boxes that would be dropped anyway.
     for key, value in (('score_thr', score_threshold), ('max_per_img', max_people)):
@@ -97,7 +105,7 @@ def _transforms(config: Config) -> Any:
 
 
 def _check_person_first(meta: dict[str, Any], config: str) -> None:
-    classes = tuple(meta.get('dataset_meta', {}).get('classes') or meta.get('CLASSES') or ())
+    classes = class_names(meta)
     if classes and classes[PERSON] != 'person':
         raise ValueError(
             f'{config}: class {PERSON} of this detector is {classes[PERSON]!r}, but the loop looks '

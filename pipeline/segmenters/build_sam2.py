@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
-from pipeline.checkpoints import misfit
+from pipeline.checkpoints import CheckpointError, load_state, misfit
 from pipeline.segmenters.sam2_package import import_sam2
 
 if TYPE_CHECKING:
@@ -57,15 +56,17 @@ def build_sam2_model(
     Args:
         config: Path of a YAML file in the layout of the `sam2` package, or the name of a config
             inside that package: 'configs/sam2.1/sam2.1_hiera_b+.yaml' or 'sam2.1_hiera_b+'.
-        checkpoint: File with the weights under the key `model` (float16 is cast to float32), or
-            None for random weights.
+        checkpoint: File with the weights, as a rule under the key `model` (float16 is cast to
+            float32), or None for random weights.
         device: Torch device name.
         dynamic_multimask: None always keeps the single mask.
         image_size: Replaces the input side of the config in px; a multiple of 32.
 
     Raises:
         FileNotFoundError: No such config or checkpoint; lists the names in the package.
-        ValueError: The config names a class outside `sam2`, or the weights do not fit exactly.
+        ValueError: The config names a class outside `sam2` or is that of the reference's copy of
+            `sam2`.
+        CheckpointError: The weights do not fit exactly.
     """
     import_sam2()
     from hydra.utils import instantiate
@@ -102,6 +103,11 @@ def load_model_config(config: str | Path) -> DictConfig:
     if not isinstance(loaded, DictConfig) or not isinstance(loaded.get('model'), DictConfig):
         raise ValueError(f'{config} has no mapping `model` at its top level')
     OmegaConf.resolve(loaded)
+    if 'n_kpts_encoder' in loaded.model:
+        raise ValueError(
+            f'{config} sets n_kpts_encoder, a flag of the copy of sam2 inside BBoxMaskPose, which '
+            "never reads it. Its weights load into the stock model: config='sam2.1_hiera_b+'"
+        )
     for target in _targets(OmegaConf.to_container(loaded.model)):
         # A config can name any callable; a model file must not run code from elsewhere.
         if not target.startswith('sam2.'):
@@ -111,24 +117,17 @@ def load_model_config(config: str | Path) -> DictConfig:
 
 
 def load_weights(model: torch.nn.Module, checkpoint: Path) -> None:
-    """Loads the weights under `model` in a checkpoint file; every key and shape must match.
+    """Loads the weights of a checkpoint file (in float32); every key and shape must match.
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: Missing, unexpected or differently shaped weights, all named.
+        CheckpointError: No weights; or missing, unexpected or differently shaped ones, all named.
     """
-    if not checkpoint.is_file():
-        raise FileNotFoundError(f'no SAM 2 weights at {checkpoint}; see checkpoints/README.md')
-    content = torch.load(checkpoint, map_location='cpu', weights_only=True)
-    if not isinstance(content, dict) or not isinstance(content.get('model'), dict):
-        raise ValueError(f'{checkpoint} is no dict with the key `model`')
-    weights: dict[str, Tensor] = content['model']
-    expected = model.state_dict()
-    listing = misfit(expected, weights)
+    weights, _ = load_state(checkpoint)
+    listing = misfit(model.state_dict(), weights)
     if listing:
-        raise ValueError(f'{checkpoint} does not fit the config: {listing}')
-    cast = {name: value.to(expected[name].dtype) for name, value in weights.items()}
-    model.load_state_dict(cast)
+        raise CheckpointError(f'{checkpoint} does not fit the config: {listing}')
+    model.load_state_dict(weights)
 
 
 def packaged_config_names() -> list[str]:
