@@ -7,8 +7,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from .checkpoints import Weights, find_weights
+from .checkpoints import Weights, fetch_command, find_all_weights
 from .config import (
+    CONFIG_FOLDER,
     ConfigError,
     DetectorConfig,
     PipelineConfig,
@@ -16,6 +17,7 @@ from .config import (
     ResolvedConfig,
     SegmenterConfig,
     find_model_config,
+    load_config,
 )
 from .loop import Detector, PersonPipeline, PoseEstimator, Segmenter
 from .openmmlab import Library, read_model_config
@@ -41,19 +43,14 @@ def build_pipeline(resolved: ResolvedConfig) -> BuiltPipeline:
         CheckpointError: weights are absent or do not fit.
     """
     settings = resolved.settings
-    device = pick_device(settings.runtime.device)
-    stages: tuple[DetectorConfig | PoseConfig | SegmenterConfig, ...] = (
-        settings.detector,
-        settings.pose,
-        settings.segmenter,
-    )
+    stages = _stages(settings)
     configs = [find_model_config(stage.config, resolved.path) for stage in stages]
-    weights = [_weights(stage.checkpoint, resolved.path) for stage in stages]
-    paths = [w.path if w else None for w in weights]
+    weights = find_pipeline_weights(resolved)
+    device = pick_device(settings.runtime.device)
     loop = PersonPipeline(
-        _detector(settings, configs[0], paths[0], device),
-        _pose_estimator(settings, configs[1], paths[1], device),
-        _segmenter(settings, configs[2], paths[2], device),
+        _detector(settings, configs[0], weights[0], device),
+        _pose_estimator(settings, configs[1], weights[1], device),
+        _segmenter(settings, configs[2], weights[2], device),
         settings.loop,
     )
     hashes = tuple(
@@ -73,8 +70,31 @@ def _config_hash(path: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _weights(name: str | None, beside: Path) -> Weights | None:
-    return find_weights(name, beside) if name else None
+def find_pipeline_weights(resolved: ResolvedConfig) -> list[Weights | None]:
+    """Files of detector, pose estimator and segmenter; None where a config names none.
+
+    Raises:
+        CheckpointError: some are absent or wrong; all are told, with the command that fetches them.
+    """
+    named = named_weights(resolved)
+
+    def command(absent: list[str]) -> str:
+        # Overrides may name other weights than the file does.
+        if not set(absent) <= set(named_weights(load_config(resolved.path))):
+            return fetch_command(*absent)
+        shipped = resolved.path.parent.resolve() == CONFIG_FOLDER
+        return fetch_command('--pipeline', resolved.path.stem if shipped else str(resolved.path))
+
+    return find_all_weights(named, resolved.path, command)
+
+
+def named_weights(resolved: ResolvedConfig) -> list[str | None]:
+    """Names of weights in a config: of detector, pose estimator and segmenter."""
+    return [stage.checkpoint for stage in _stages(resolved.settings)]
+
+
+def _stages(settings: PipelineConfig) -> tuple[DetectorConfig | PoseConfig | SegmenterConfig, ...]:
+    return settings.detector, settings.pose, settings.segmenter
 
 
 def pick_device(device: str) -> str:
@@ -92,47 +112,51 @@ def pick_device(device: str) -> str:
     return device
 
 
-def _detector(settings: PipelineConfig, config: str, weights: Path | None, device: str) -> Detector:
+def _detector(
+    settings: PipelineConfig, config: str, weights: Weights | None, device: str
+) -> Detector:
     from .detectors.mmdet_detector import build_mmdet_detector
 
     part = settings.detector
     return build_mmdet_detector(
         config,
-        weights,
+        weights.path if weights else None,
         device=device,
         precision=settings.runtime.precision,
         score_threshold=part.score_threshold,
         max_iou=part.max_iou,
         max_people=part.max_people,
+        ignorable=_ignorable(part, weights),
     )
 
 
 def _pose_estimator(
-    settings: PipelineConfig, config: str, weights: Path | None, device: str
+    settings: PipelineConfig, config: str, weights: Weights | None, device: str
 ) -> PoseEstimator:
     from .poses.mmpose_estimator import build_mmpose_estimator
 
     part = settings.pose
     return build_mmpose_estimator(
         config,
-        weights,
+        weights.path if weights else None,
         device=device,
         precision=settings.runtime.precision,
         batch_size=part.batch_size,
         flip_test=part.flip_test,
         mask_conditioning=part.mask_conditioning,
+        ignorable=_ignorable(part, weights),
     )
 
 
 def _segmenter(
-    settings: PipelineConfig, config: str, weights: Path | None, device: str
+    settings: PipelineConfig, config: str, weights: Weights | None, device: str
 ) -> Segmenter:
     from .segmenters.sam2_segmenter import build_sam2_segmenter
 
     part = settings.segmenter
     return build_sam2_segmenter(
         config,
-        weights,
+        weights.path if weights else None,
         part.prompt,
         device=device,
         precision=settings.runtime.precision,
@@ -141,4 +165,11 @@ def _segmenter(
         min_island=part.min_island,
         min_hole=part.min_hole,
         draw_prompts=part.draw_prompts,
+        ignorable=_ignorable(part, weights),
     )
+
+
+def _ignorable(
+    part: DetectorConfig | PoseConfig | SegmenterConfig, weights: Weights | None
+) -> tuple[str, ...]:
+    return part.ignorable + (weights.ignorable if weights else ())

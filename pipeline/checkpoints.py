@@ -2,43 +2,70 @@
 
 ``checkpoints/manifest.json`` lists every known file. Embedded files lie beside it; released ones
 are expected in ``checkpoints/downloads/`` (or in the folder that ``BMP_CHECKPOINTS`` names).
+
+A file whose sha256 nobody published is trusted when it is first downloaded: its sha256 is recorded
+beside it (``name.pth.sha256``, in the format of the command sha256sum) and holds from then on.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+import re
+import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-FOLDER = Path(__file__).resolve().parents[1] / 'checkpoints'
-MANIFEST = FOLDER / 'manifest.json'
+from . import manifest
+from .manifest import CheckpointError, WeightsEntry, read_manifest
+from .weights_io import load_into, load_state, misfit, not_weights
+
+__all__ = [
+    'CheckpointError', 'Weights', 'download_folder', 'fetch_command', 'find_all_weights',
+    'find_weights', 'load_into', 'load_state', 'misfit', 'path_of', 'problem_with', 'read_manifest',
+    'record_sha256', 'recorded_sha256', 'sha256_of', 'size_text',
+]  # fmt: skip
 
 
-class CheckpointError(RuntimeError):
-    """Weights are absent or not what the manifest says."""
+class AbsentWeightsError(CheckpointError):
+    """A file of the manifest is not here."""
+
+    def __init__(self, entry: WeightsEntry) -> None:
+        super().__init__(absence([entry], fetch_command(entry.name)))
+        self.entry = entry
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A file of weights that may be loaded."""
+    """A file of weights that may be loaded.
+
+    Attributes:
+        name: As in the manifest; else the name of the file.
+        path: Where it is.
+        sha256: Hex.
+        ignorable: Prefixes of keys that need not fit the model, as the manifest says.
+    """
 
     name: str
     path: Path
     sha256: str
-
-
-def read_manifest() -> dict[str, dict[str, Any]]:
-    """Entries of the manifest by name."""
-    entries: dict[str, dict[str, Any]] = json.loads(MANIFEST.read_text())['files']
-    return entries
+    ignorable: tuple[str, ...] = ()
 
 
 def download_folder() -> Path:
     """Where released weights are kept."""
-    return Path(os.environ.get('BMP_CHECKPOINTS', FOLDER / 'downloads'))
+    return Path(os.environ.get('BMP_CHECKPOINTS') or manifest.FOLDER / 'downloads')
+
+
+def path_of(entry: WeightsEntry, folder: Path | None = None) -> Path:
+    """Where the file of an entry belongs.
+
+    Args:
+        entry: Of the manifest.
+        folder: Of the downloads; default: `download_folder`.
+    """
+    return (manifest.FOLDER if entry.embedded else folder or download_folder()) / entry.file
 
 
 def find_weights(name: str | Path, beside: Path | None = None) -> Weights:
@@ -50,103 +77,149 @@ def find_weights(name: str | Path, beside: Path | None = None) -> Weights:
         beside: The config that names it.
 
     Raises:
-        CheckpointError: unknown name, absent file, or a checksum that differs from the manifest.
+        CheckpointError: unknown name, absent file, or a file that is not what the manifest says.
     """
-    entry = read_manifest().get(str(name))
+    known = read_manifest()
+    entry = known.get(str(name))
     if entry is None:
         folders = [Path(), *([beside.resolve().parent] if beside else [])]
         for folder in reversed(folders):
             if (folder / name).is_file():
                 return Weights(Path(name).name, folder / name, sha256_of(folder / name))
-        known = ', '.join(sorted(read_manifest()))
-        raise CheckpointError(f'no weights {str(name)!r}: neither a file nor one of: {known}')
-    path = FOLDER / entry['file'] if entry.get('embedded') else download_folder() / entry['file']
+        names = ', '.join(sorted(known))
+        raise CheckpointError(f'no weights {str(name)!r}: neither a file nor one of: {names}')
+    path = path_of(entry)
     if not path.is_file():
-        raise CheckpointError(_absent(str(name), entry, path))
-    return Weights(str(name), path, _verified(str(name), entry, path))
+        raise AbsentWeightsError(entry)
+    problem, digest = problem_with(entry, path)
+    if problem:
+        cure = (
+            'restore it with: git checkout -- checkpoints'
+            if entry.embedded
+            else f'replace it with: {fetch_command(entry.name, "--force")}'
+        )
+        raise CheckpointError(
+            f'{path} is not the file that the manifest lists as {entry.name!r}: {problem}; {cure}'
+        )
+    return Weights(entry.name, path, digest, entry.ignorable)
 
 
-def load_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """State dict (float32) and ``meta`` of a checkpoint, read with ``weights_only``.
-
-    The layouts are OpenMMLab's (`state_dict`, `meta`), SAM's (`model`) and a bare state dict.
-    OpenMMLab files may carry MMEngine's log history and numpy arrays beside the weights; the few
-    harmless classes these need are allowed by name, nothing else is unpickled.
-
-    Raises:
-        CheckpointError: the file is no such checkpoint.
-    """
-    import pickle
-
-    import torch
-
-    try:
-        with torch.serialization.safe_globals(_harmless_classes()):
-            content = torch.load(path, map_location='cpu', weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise CheckpointError(f'{path} cannot be read as weights: {error}') from error
-    layers = content if isinstance(content, dict) else {}
-    state = layers.get('state_dict') or layers.get('model') or content
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise CheckpointError(f'{path} holds no state dict of tensors')
-    weights = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
-    return weights, dict(layers.get('meta') or {})
-
-
-def misfit(
-    expected: dict[str, Any], weights: dict[str, Any], ignorable: tuple[str, ...] = ()
-) -> str:
-    """How weights differ from what a model expects, every kind with its keys; '' if they fit.
+def find_all_weights(
+    names: Sequence[str | None],
+    beside: Path | None = None,
+    command: Callable[[list[str]], str] | None = None,
+) -> list[Weights | None]:
+    """`find_weights` of several names; what is wrong with any of them is told at once.
 
     Args:
-        expected: State dict of the model.
-        weights: State dict of the file.
-        ignorable: Prefixes of keys that may be absent, left over or of another shape.
+        names: As in `find_weights`; None stays None.
+        beside: The config that names them.
+        command: The command that fetches absent ones; default: `fetch_command`.
+
+    Raises:
+        CheckpointError: some are absent or wrong.
     """
-    problems = {
-        'missing': [k for k in expected if k not in weights],
-        'unexpected': [k for k in weights if k not in expected],
-        'of another shape': [
-            f'{k} {tuple(weights[k].shape)}, expected {tuple(expected[k].shape)}'
-            for k in expected
-            if k in weights and weights[k].shape != expected[k].shape
-        ],
-    }
-    serious = {
-        kind: [k for k in sorted(keys) if not (ignorable and k.startswith(ignorable))]
-        for kind, keys in problems.items()
-    }
-    return '; '.join(f'{kind}: {", ".join(keys)}' for kind, keys in serious.items() if keys)
+    found: list[Weights | None] = []
+    absent: list[WeightsEntry] = []
+    problems: list[str] = []
+    for name in names:
+        try:
+            found.append(find_weights(name, beside) if name else None)
+        except AbsentWeightsError as error:
+            absent.append(error.entry)
+        except CheckpointError as error:
+            problems.append(str(error))
+    if absent:
+        absent_names = [entry.name for entry in absent]
+        problems.append(
+            absence(absent, command(absent_names) if command else fetch_command(*absent_names))
+        )
+    if problems:
+        raise CheckpointError('\n'.join(problems))
+    return found
 
 
-def _harmless_classes() -> list[Any]:
-    import numpy as np
-    from mmengine.logging.history_buffer import HistoryBuffer
+def fetch_command(*arguments: str) -> str:
+    """A command line of the download tool."""
+    return shlex.join(['python', 'tools/download_checkpoints.py', *arguments])
 
-    rebuild = np.zeros(0).__reduce__()[0]  # numpy's own name for it moved between versions
-    scalar = np.float32(0).__reduce__()[0]
-    kinds = [type(np.dtype(c)) for c in '?bBhHiIlLqQefd']
-    # The log history refers to its own methods by getattr, which as such is anything but harmless.
-    return [
-        HistoryBuffer,
-        rebuild,
-        scalar,
-        np.ndarray,
-        np.dtype,
-        *kinds,
-        (_history_method, 'builtins.getattr'),
+
+def absence(entries: Sequence[WeightsEntry], command: str) -> str:
+    """What to do about files that are not here: addresses, folder and command."""
+    lost = [e for e in entries if e.embedded]
+    lines = [
+        f'embedded weights {path_of(e)} are absent; restore them with: git checkout -- checkpoints'
+        for e in lost
     ]
+    wanted = [e for e in entries if not e.embedded]
+    if not wanted:
+        return '\n'.join(lines)
+    noun = 'weights are not here' if len(wanted) == 1 else f'{len(wanted)} weights are not here'
+    lines += [f'{noun} ({_total(wanted)}):', '']
+    for entry in wanted:
+        lines.append(f'  {entry.name}: {entry.about}; {entry.licence}')
+        lines += [f'    {"or  " if i else "from"} {url}' for i, url in enumerate(entry.urls)]
+        lines.append(f'    to   {path_of(entry).absolute()}')
+    return '\n'.join(
+        [
+            *lines,
+            '',
+            f'Download: {command}',
+            'Without a network, copy the files there from another machine (docs/weights.md).',
+        ]
+    )
 
 
-def _history_method(owner: object, name: str) -> Any:
-    """``getattr`` for unpickling, of MMEngine's log history and nothing else."""
-    import pickle
+def problem_with(entry: WeightsEntry, path: Path) -> tuple[str, str]:
+    """Why a file is not that of an entry ('' if it is), and its sha256 ('' if not computed).
 
-    from mmengine.logging.history_buffer import HistoryBuffer
+    Compares what is known: size, sha256 or the beginning of it, and the recorded sha256.
+    """
+    size = path.stat().st_size
+    if entry.size is not None and size != entry.size:
+        return f'it has {size} bytes, expected {entry.size}', ''
+    problem = not_weights(path)
+    if problem:
+        return problem, ''
+    digest = sha256_of(path)
+    if entry.sha256 is not None and digest != entry.sha256:
+        return f'sha256 {digest[:12]}..., expected {entry.sha256[:12]}...', digest
+    if entry.sha256_prefix is not None and not digest.startswith(entry.sha256_prefix):
+        return f'sha256 {digest[:12]}..., expected {entry.sha256_prefix}...', digest
+    recorded = recorded_sha256(path)
+    if entry.sha256 is None and recorded not in (None, digest):
+        return (
+            f'sha256 {digest[:12]}..., but {str(recorded)[:12]}... when it was downloaded '
+            f'({record_path(path).name})'
+        ), digest
+    return '', digest
 
-    if owner is not HistoryBuffer or name.startswith('_'):
-        raise pickle.UnpicklingError(f'refused to read the attribute {name!r} of {owner!r}')
-    return getattr(HistoryBuffer, name)
+
+def record_path(path: Path) -> Path:
+    """Where the sha256 of a file is recorded."""
+    return path.with_name(f'{path.name}.sha256')
+
+
+def recorded_sha256(path: Path) -> str | None:
+    """The sha256 that was recorded for a file; None without a record.
+
+    Raises:
+        CheckpointError: the record is damaged.
+    """
+    record = record_path(path)
+    if not record.is_file():
+        return None
+    match = re.match(r'([0-9a-f]{64})\b', record.read_text('utf-8', 'replace'))
+    if not match:
+        raise CheckpointError(f'{record} holds no sha256; delete it if you trust {path.name}')
+    return match.group(1)
+
+
+def record_sha256(path: Path, digest: str) -> None:
+    """Record the sha256 of a file beside it; ``sha256sum -c`` reads the record too."""
+    from .io.atomic import write_text
+
+    write_text(record_path(path), f'{digest}  {path.name}\n')
 
 
 def sha256_of(path: Path) -> str:
@@ -158,18 +231,20 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _verified(name: str, entry: dict[str, Any], path: Path) -> str:
-    found, expected = sha256_of(path), entry.get('sha256')
-    if expected is not None and found != expected:
-        raise CheckpointError(
-            f'{path} is not the file that the manifest lists as {name!r}: sha256 {found[:12]}..., '
-            f'expected {expected[:12]}...; delete it and fetch it again'
-        )
-    return found
+def size_text(size: int | None) -> str:
+    """Bytes for people: ``12.3 MB``."""
+    if size is None:
+        return 'unknown'
+    for unit, factor in (('GB', 1e9), ('MB', 1e6), ('kB', 1e3)):
+        if size >= factor:
+            return f'{size / factor:.1f} {unit}'
+    return f'{size} bytes'
 
 
-def _absent(name: str, entry: dict[str, Any], path: Path) -> str:
-    if entry.get('embedded'):
-        return f'embedded weights {path} are absent; restore them with: git checkout -- checkpoints'
-    urls = ' or '.join(entry['urls'])
-    return f'weights {name!r} are not here: download {urls} and save the file as {path}'
+def _total(entries: Sequence[WeightsEntry]) -> str:
+    sizes = [e.size for e in entries if e.size is not None]
+    unknown = len(entries) - len(sizes)
+    if not sizes:
+        return 'size not published' if unknown == 1 else 'sizes not published'
+    more = f' and {unknown} of a size that is not published' if unknown else ''
+    return f'{size_text(sum(sizes))}{more}'

@@ -22,6 +22,7 @@ CONFIG_FOLDER = ROOT / 'configs'
 
 Precision = Literal['fp32', 'bf16', 'fp16']
 T = TypeVar('T')
+_TEXTS = tuple[str, ...]
 
 
 class ConfigError(ValueError):
@@ -37,6 +38,7 @@ class DetectorConfig:
     score_threshold: float = 0.3
     max_iou: float | None = 0.3  # box NMS between people; None: off
     max_people: int | None = None  # best boxes kept per round; None: what the model's config says
+    ignorable: tuple[str, ...] = ()  # prefixes of keys of the checkpoint that need not fit
 
     def __post_init__(self) -> None:
         _in_unit('detector.score_threshold', self.score_threshold)
@@ -53,6 +55,7 @@ class PoseConfig:
     batch_size: int = 32  # people per forward pass
     flip_test: bool | None = None  # None: what the model's config says
     mask_conditioning: bool = True  # give the detector's mask to the transforms that ask for one
+    ignorable: tuple[str, ...] = ()  # as in the detector
 
     def __post_init__(self) -> None:
         _positive('pose.batch_size', self.batch_size)
@@ -70,6 +73,7 @@ class SegmenterConfig:
     min_hole: int = 0  # px; smaller holes are filled; 0: off
     draw_prompts: bool = False  # also draw the prompts as SAM's mask prompt (bmp_compact)
     prompt: PromptConfig = field(default_factory=PromptConfig)
+    ignorable: tuple[str, ...] = ()  # as in the detector
 
     def __post_init__(self) -> None:
         _positive('segmenter.batch_size', self.batch_size)
@@ -196,12 +200,14 @@ def _checked(hint: Any, value: Any, place: str) -> Any:
     options = typing.get_args(hint) if _is_union(hint) else (hint,)
     for option in options:
         if _fits(option, value):
-            return float(value) if option is float else value
+            return _converted(option, value)
     off = ' (off is None, never False)' if value is False and type(None) in options else ''
     raise ConfigError(f'{place} must be {_describe(options)}, got {value!r}{off}')
 
 
 def _fits(option: Any, value: Any) -> bool:
+    if option == _TEXTS:  # a list too: --cfg-options and JSON have no tuples
+        return isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value)
     if typing.get_origin(option) is Literal:
         return value in typing.get_args(option)
     if option in (int, float):
@@ -210,6 +216,18 @@ def _fits(option: Any, value: Any) -> bool:
             value, bool
         )
     return isinstance(value, option)
+
+
+def _converted(option: Any, value: Any) -> Any:
+    if option == _TEXTS:
+        return tuple(value)
+    return float(value) if option is float else value
+
+
+def _name_of(option: Any) -> str:
+    if option == _TEXTS:
+        return 'a list of texts'
+    return 'None' if option is type(None) else str(option.__name__)
 
 
 def _is_union(hint: Any) -> bool:
@@ -222,7 +240,7 @@ def _describe(options: tuple[Any, ...]) -> str:
         if typing.get_origin(option) is Literal:
             words += [repr(v) for v in typing.get_args(option)]
         else:
-            words.append('None' if option is type(None) else option.__name__)
+            words.append(_name_of(option))
     return ' or '.join(words)
 
 

@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from .checkpoints import CheckpointError, load_state, misfit
+from .weights_io import load_into, load_state
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -55,10 +55,11 @@ def build_model(
         config: as from `read_model_config`.
         checkpoint: weights; None keeps the random ones.
         library: whose model it is.
-        ignorable: prefixes of checkpoint keys that may be absent or left over.
+        ignorable: prefixes of checkpoint keys that may be absent, left over or of another shape.
 
     Raises:
-        CheckpointError: keys or shapes differ from what the config builds; all are named.
+        CheckpointError: the file cannot be read, or keys or shapes differ from what the config
+            builds; all are named.
     """
     model_config = copy.deepcopy(config.model)
     # Weights named inside the config would be downloaded first, only to be overwritten.
@@ -71,14 +72,5 @@ def build_model(
     meta: dict[str, Any] = {}
     if checkpoint is not None:
         weights, meta = load_state(checkpoint)
-        _load_strictly(model, weights, checkpoint, ignorable)
+        load_into(model, weights, checkpoint, ignorable)
     return model.eval(), meta
-
-
-def _load_strictly(
-    model: nn.Module, weights: dict[str, Any], checkpoint: Path, ignorable: tuple[str, ...]
-) -> None:
-    listing = misfit(model.state_dict(), weights, ignorable)
-    if listing:
-        raise CheckpointError(f'{checkpoint} does not fit the config: {listing}')
-    model.load_state_dict(weights, strict=not ignorable)

@@ -14,6 +14,7 @@ torch = pytest.importorskip('torch')
 if importlib.util.find_spec('sam2') is None:  # importing it here would initialise Hydra
     pytest.skip('the stock sam2 package is not installed', allow_module_level=True)
 
+from pipeline.manifest import CheckpointError  # noqa: E402
 from pipeline.segmenters.build_sam2 import (  # noqa: E402
     DynamicMultimask,
     build_sam2_model,
@@ -163,14 +164,14 @@ def test_wrong_weights_are_named(tmp_path, model):
     path = tmp_path / 'weights.pt'
     torch.save({'model': weights}, path)
     message = r'missing: no_mem_embed; unexpected: surplus; of another shape: no_obj_ptr \(1, 3\)'
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(CheckpointError, match=message):
         build_sam2_model(COMPACT, path, 'cpu')
 
 
 def test_files_without_model_key_and_missing_files(tmp_path):
     path = tmp_path / 'weights.pt'
     torch.save({'state_dict': {}}, path)
-    with pytest.raises(ValueError, match='key `model`'):
+    with pytest.raises(CheckpointError, match='key `model`: keys state_dict'):
         build_sam2_model(COMPACT, path, 'cpu')
     with pytest.raises(FileNotFoundError, match='no SAM 2 weights'):
         build_sam2_model(COMPACT, tmp_path / 'none.pt', 'cpu')

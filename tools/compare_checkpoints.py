@@ -75,6 +75,24 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def read_weights(path: Path) -> State:
+    """Tensors of a file of either layout, in float32.
+
+    Raises:
+        CheckpointError: it holds no weights.
+    """
+    from pipeline.manifest import CheckpointError
+    from pipeline.weights_io import load_state
+
+    try:
+        return load_state(path)[0]
+    except CheckpointError as error:
+        try:
+            return load_state(path, key='model')[0]
+        except CheckpointError:
+            raise error from None
+
+
 def compare(first: State, second: State, depth: int = 1) -> list[Difference]:
     """Differences between two state dicts, one row per part, in the order of the keys.
 
@@ -139,10 +157,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f'--depth must be >= 1, got {args.depth}')
     from rich.console import Console
 
-    from pipeline.checkpoints import CheckpointError, load_state
+    from pipeline.manifest import CheckpointError
 
     try:
-        states = [load_state(path)[0] for path in (args.first, args.second)]
+        states = [read_weights(path) for path in (args.first, args.second)]
     except (OSError, CheckpointError) as error:
         print(f'compare_checkpoints.py: error: {error}', file=sys.stderr)
         return 2

@@ -1,12 +1,11 @@
 """Turn a training checkpoint into an embedded one: weights only, float16, listed in the manifest.
 
-python tools/publish_checkpoint.py work_dirs/detector/best.pth rtmdet-ins_compact
+python tools/publish_checkpoint.py work_dirs/detector/best.pth rtmdet-ins_compact --kind detector
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
@@ -23,6 +22,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else '')
     parser.add_argument('checkpoint', type=Path, help='file written by training')
     parser.add_argument('name', help='name in the manifest, and of the file in checkpoints/')
+    parser.add_argument('--kind', required=True, choices=('detector', 'pose', 'segmenter'))
+    parser.add_argument('--about', help='a few words for lists (default: NAME)')
     parser.add_argument('--licence', default='Apache-2.0')
     parser.add_argument('--source', default='trained by this project; see the model card')
     return parser.parse_args()
@@ -33,7 +34,8 @@ def main() -> None:
     args = parse_args()
     import torch
 
-    from pipeline.checkpoints import FOLDER, MANIFEST, read_manifest, sha256_of
+    from pipeline.checkpoints import sha256_of
+    from pipeline.manifest import FOLDER, MANIFEST, WeightsEntry, manifest_json, read_manifest
     from pipeline.training.plain_weights_hook import plain
 
     content = torch.load(args.checkpoint, map_location='cpu', weights_only=True)
@@ -52,18 +54,20 @@ def main() -> None:
         )
     os.replace(partial, target)
     entries = read_manifest()
-    entries[args.name] = {
-        'file': target.name,
-        'embedded': True,
-        'size': size,
-        'sha256': sha256_of(target),
-        'licence': args.licence,
-        'source': args.source,
-    }
-    MANIFEST.write_text(json.dumps({'files': entries}, indent=2) + '\n')
-    sys.stdout.write(
-        f'{target.name}: {size / 2**20:.2f} MiB, sha256 {entries[args.name]["sha256"]}\n'
+    entry = WeightsEntry(
+        name=args.name,
+        file=target.name,
+        kind=args.kind,
+        about=args.about or args.name,
+        licence=args.licence,
+        source=args.source,
+        embedded=True,
+        size=size,
+        sha256=sha256_of(target),
     )
+    entries[args.name] = entry
+    MANIFEST.write_text(manifest_json(entries))
+    sys.stdout.write(f'{target.name}: {size / 2**20:.2f} MiB, sha256 {entry.sha256}\n')
 
 
 def _half(value: Any) -> Any:

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..checkpoints import CheckpointError, load_state
+from ..manifest import CheckpointError
+from ..weights_io import load_state
 
 if TYPE_CHECKING:
     from mmengine.config import Config

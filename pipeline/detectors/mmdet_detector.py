@@ -69,6 +69,7 @@ def build_mmdet_detector(
     score_threshold: float = 0.3,
     max_iou: float | None = 0.3,
     max_people: int | None = None,
+    ignorable: tuple[str, ...] = (),
 ) -> MMDetDetector:
     """A detector from a config (file or ``mmdet::name``) and weights (None: random ones).
 
@@ -86,7 +87,7 @@ def build_mmdet_detector(
             loaded.model.test_cfg[key] = (
                 max(loaded.model.test_cfg[key], value) if key == 'score_thr' else value
             )
-    model, meta = build_model(loaded, checkpoint, 'mmdet')
+    model, meta = build_model(loaded, checkpoint, 'mmdet', ignorable)
     _check_person_first(meta, config)
     wrap_half(model, ('backbone', 'neck'), precision)
     return MMDetDetector(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pipeline.checkpoints import CheckpointError, load_state, misfit
 from pipeline.segmenters.sam2_package import import_sam2
+from pipeline.weights_io import load_into, load_state
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -50,23 +50,25 @@ def build_sam2_model(
     *,
     dynamic_multimask: DynamicMultimask | None = STOCK_POSTPROCESSING,
     image_size: int | None = None,
+    ignorable: tuple[str, ...] = (),
 ) -> SAM2Base:
     """Builds a SAM 2 model in evaluation mode.
 
     Args:
         config: Path of a YAML file in the layout of the `sam2` package, or the name of a config
             inside that package: 'configs/sam2.1/sam2.1_hiera_b+.yaml' or 'sam2.1_hiera_b+'.
-        checkpoint: File with the weights, as a rule under the key `model` (float16 is cast to
-            float32), or None for random weights.
+        checkpoint: File with the weights under the key `model` (float16 is cast to float32), or
+            None for random weights.
         device: Torch device name.
         dynamic_multimask: None always keeps the single mask.
         image_size: Replaces the input side of the config in px; a multiple of 32.
+        ignorable: Prefixes of checkpoint keys that may be absent, left over or of another shape.
 
     Raises:
         FileNotFoundError: No such config or checkpoint; lists the names in the package.
-        ValueError: The config names a class outside `sam2` or is that of the reference's copy of
+        ValueError: The config names a class outside `sam2`, or is that of the reference's copy of
             `sam2`.
-        CheckpointError: The weights do not fit exactly.
+        CheckpointError: The file cannot be read, or the weights do not fit exactly.
     """
     import_sam2()
     from hydra.utils import instantiate
@@ -89,7 +91,7 @@ def build_sam2_model(
     if not isinstance(model, SAM2Base):
         raise ValueError(f'{config} builds a {type(model).__name__}, expected a SAM2Base')
     if checkpoint is not None:
-        load_weights(model, checkpoint)
+        load_weights(model, checkpoint, ignorable)
     return model.to(device).eval()
 
 
@@ -116,18 +118,17 @@ def load_model_config(config: str | Path) -> DictConfig:
     return model_config
 
 
-def load_weights(model: torch.nn.Module, checkpoint: Path) -> None:
-    """Loads the weights of a checkpoint file (in float32); every key and shape must match.
+def load_weights(model: torch.nn.Module, checkpoint: Path, ignorable: tuple[str, ...] = ()) -> None:
+    """Loads the weights under `model` in a checkpoint file; every key and shape must match.
 
     Raises:
         FileNotFoundError: No such file.
-        CheckpointError: No weights; or missing, unexpected or differently shaped ones, all named.
+        CheckpointError: Not readable; missing, unexpected or differently shaped weights, all named.
     """
-    weights, _ = load_state(checkpoint)
-    listing = misfit(model.state_dict(), weights)
-    if listing:
-        raise CheckpointError(f'{checkpoint} does not fit the config: {listing}')
-    model.load_state_dict(weights)
+    if not checkpoint.is_file():
+        raise FileNotFoundError(f'no SAM 2 weights at {checkpoint}; see docs/weights.md')
+    weights, _ = load_state(checkpoint, key='model')
+    load_into(model, weights, checkpoint, ignorable)
 
 
 def packaged_config_names() -> list[str]:

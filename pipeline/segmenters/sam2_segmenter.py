@@ -144,9 +144,10 @@ def build_sam2_segmenter(
     *,
     device: str = 'cpu',
     precision: str = 'fp32',
+    ignorable: tuple[str, ...] = (),
     **options: Any,
 ) -> Sam2Segmenter:
     """A segmenter from a config (file, or name in the ``sam2`` package) and weights."""
-    model = build_sam2_model(config, checkpoint, device)
+    model = build_sam2_model(config, checkpoint, device, ignorable=ignorable)
     wrap_half(model, ('image_encoder',), precision)
     return Sam2Segmenter(model, prompt, **options)
