@@ -6,13 +6,16 @@ by 1 - alpha, inside it is unchanged. No mask, no change; so one model serves bo
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
+import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmcv.transforms.utils import cache_randomness
 from mmpose.registry import TRANSFORMS
 from numpy.typing import NDArray
+
+from pipeline.poses.mask_corruption import MaskCorruption
 
 
 def dim_background(
@@ -58,6 +61,25 @@ def decode_segmentation(segmentation: Any, height: int, width: int) -> NDArray[n
     return decoded
 
 
+def outline_as_in_bmp(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A mask after the reference's way through polygons (its `inference.py`).
+
+    The outer outlines become polygons through the px centres, which COCO's tools fill again: holes
+    are closed, outlines with three corners or fewer vanish, and the last column and row are lost.
+
+    Args:
+        mask: bool, shape (H, W).
+
+    Returns:
+        bool, the same shape.
+    """
+    contours, _ = cv2.findContours(
+        mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
+    )
+    polygons = [c.astype(np.float64).ravel().tolist() for c in contours if len(c) > 3]
+    return decode_segmentation(polygons, *mask.shape)
+
+
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class MaskBackground(BaseTransform):  # type: ignore[misc,unused-ignore]
     """Dims the pixels outside the person's mask; comes before the crop is cut.
@@ -65,25 +87,51 @@ class MaskBackground(BaseTransform):  # type: ignore[misc,unused-ignore]
     Reads `img` (uint8, (H, W, 3)) and the mask of the person: `mask` (bool or 0/1, (H, W)), else
     `segmentation` (COCO). Changes `img` only.
 
+    The last settings are for training, where the mask of the annotator has to look like that of
+    a detector; they are off unless given. The recipe of MaskPose: ``dilate_prob=0.5,
+    dilate_amount=0.1, erode_prob=0.5, erode_amount=0.5``; see `MaskCorruption`.
+
     Args:
         alpha: the background is multiplied by 1 - alpha; in [0, 1].
         continue_on_failure: a person without a mask passes unchanged; if False that is an error.
         prob: how often a mask that is there is used, in [0, 1]; below 1 in training only.
+        outline: 'exact', or 'as_in_bmp': the mask as the reference redraws it.
+        dilate_prob: how often the mask grows.
+        dilate_amount: by at most this share of its area.
+        erode_prob: how often the mask shrinks.
+        erode_amount: by at most this share of its area.
+        patch_prob: how often it does so in patches instead of along its outline.
 
     Raises:
-        ValueError: alpha or prob outside [0, 1]; a person without mask where one is demanded.
+        ValueError: a setting out of range; a person without mask where one is demanded.
     """
 
     def __init__(
-        self, alpha: float = 0.25, continue_on_failure: bool = True, prob: float = 1.0
+        self,
+        alpha: float = 0.25,
+        continue_on_failure: bool = True,
+        prob: float = 1.0,
+        *,
+        outline: Literal['exact', 'as_in_bmp'] = 'exact',
+        dilate_prob: float = 0.0,
+        dilate_amount: float = 0.1,
+        erode_prob: float = 0.0,
+        erode_amount: float = 0.5,
+        patch_prob: float = 0.5,
     ) -> None:
         super().__init__()
         for name, value in (('alpha', alpha), ('prob', prob)):
             if not 0.0 <= value <= 1.0:
                 raise ValueError(f'{name} = {value}; it must be in [0, 1]')
+        if outline not in ('exact', 'as_in_bmp'):
+            raise ValueError(f'outline = {outline!r}; allowed: exact, as_in_bmp')
         self.alpha = alpha
         self.continue_on_failure = continue_on_failure
         self.prob = prob
+        self.outline = outline
+        self.corruption = MaskCorruption(
+            dilate_prob, dilate_amount, erode_prob, erode_amount, patch_prob
+        )
 
     @cache_randomness  # type: ignore[untyped-decorator,unused-ignore]
     def _use_mask(self) -> bool:
@@ -92,10 +140,8 @@ class MaskBackground(BaseTransform):  # type: ignore[misc,unused-ignore]
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Dim the background of one sample in place; see the class for the keys."""
         image = results['img']
-        mask = results.get('mask')
-        if mask is None and results.get('segmentation') is not None:
-            mask = decode_segmentation(results['segmentation'], *image.shape[:2])
-        if mask is None or not np.any(mask):
+        mask = self._mask_of(results)
+        if not mask.any():
             if not self.continue_on_failure:
                 raise ValueError(
                     'MaskBackground got no mask or an empty one; pass `mask` (H, W), or set '
@@ -103,11 +149,26 @@ class MaskBackground(BaseTransform):  # type: ignore[misc,unused-ignore]
                 )
             return results
         if self._use_mask():
-            results['img'] = dim_background(image, np.asarray(mask, dtype=np.bool_), self.alpha)
+            if self.corruption.dilate_prob or self.corruption.erode_prob:
+                mask = self.corruption(mask)
+            results['img'] = dim_background(image, mask, self.alpha)
         return results
+
+    def _mask_of(self, results: dict[str, Any]) -> NDArray[np.bool_]:
+        """Mask of the sample, (H, W); empty where there is none."""
+        shape = results['img'].shape[:2]
+        mask, segmentation = results.get('mask'), results.get('segmentation')
+        if mask is not None:
+            mask = np.asarray(mask, dtype=np.bool_)
+        elif segmentation is not None:
+            mask = decode_segmentation(segmentation, *shape)
+        else:
+            mask = np.zeros(shape, dtype=np.bool_)
+        return outline_as_in_bmp(mask) if self.outline == 'as_in_bmp' else mask
 
     def __repr__(self) -> str:
         return (
             f'{type(self).__name__}(alpha={self.alpha}, '
-            f'continue_on_failure={self.continue_on_failure}, prob={self.prob})'
+            f'continue_on_failure={self.continue_on_failure}, prob={self.prob}, '
+            f'outline={self.outline!r}, corruption={self.corruption})'
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from ..keypoints import COCO_NAMES, NUM_COCO
 from ..openmmlab import build_model, read_model_config, scope_of
 from ..precision import wrap_half
 from ..structures import Detections, Image, Poses, size_of
+from .released_config import ERROR_BRANCH, PARTS, stock_config
 
 Window = tuple[slice, slice]  # rows, columns
 
@@ -119,10 +121,15 @@ def build_mmpose_estimator(
     mask_conditioning: bool = True,
     ignorable: tuple[str, ...] = (),
 ) -> MMPoseEstimator:
-    """A pose estimator from a config (file or ``mmpose::name``) and weights (None: random ones)."""
-    loaded = read_model_config(config, 'mmpose')
+    """A pose estimator from a config (file or ``mmpose::name``) and weights (None: random ones).
+
+    Configs of the reference's fork of MMPose work as well; see `stock_config`.
+    """
+    loaded = stock_config(read_model_config(config, 'mmpose'))
+    import_module(PARTS)
     if flip_test is not None:
         loaded.model.test_cfg['flip_test'] = flip_test
+    ignorable = (*ignorable, ERROR_BRANCH)
     model, checkpoint_meta = build_model(loaded, checkpoint, 'mmpose', ignorable)
     meta = _dataset_meta(loaded, checkpoint_meta)
     _check_coco_first(meta, config)

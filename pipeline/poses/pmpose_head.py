@@ -22,7 +22,7 @@ from mmpose.models.utils.tta import flip_heatmaps
 from mmpose.registry import MODELS
 from torch import Tensor, nn
 
-from pipeline.keypoints import COCO_SIGMAS
+from pipeline.poses.conventions import sigmas_of
 from pipeline.poses.pmpose_losses import (
     SpatialCrossEntropyLoss,
     branch_losses,
@@ -101,7 +101,8 @@ class PMPoseHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
         branch_pools: (rows, columns) of the three max pools, which must reduce the feature map to
             1 x 1. Released: `RELEASED_POOLS` for 16 x 12.
         keypoint_score: what becomes `keypoint_scores`: 'oks' (released) or 'conf', the peak.
-        sigmas: COCO's per-key-point sigmas, for the target of the OKS branch; default COCO-17.
+        sigmas: COCO's per-key-point sigmas, for the target of the OKS branch; None: those of the
+            convention with K points.
         loss: config of the heat-map loss (an MMPose loss on heat maps, or
             `SpatialCrossEntropyLoss` on logits).
         decoder: config of the MMPose codec.
@@ -144,7 +145,9 @@ class PMPoseHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
         self.activation = activation
         self.normalize = normalize
         self.keypoint_score = keypoint_score
-        self.sigmas = tuple(COCO_SIGMAS.tolist() if sigmas is None else sigmas)
+        self.sigmas = tuple(sigmas_of(out_channels) if sigmas is None else sigmas)
+        # These branches read the features but do not shape them.
+        self.detached: frozenset[str] = frozenset({'presence', 'visibility', 'oks'})
         width = in_channels if branch_channels is None else branch_channels
         self.probability_layers = _make_branch(in_channels, out_channels, width, branch_pools)
         self.visibility_layers = _make_branch(in_channels, out_channels, width, branch_pools)
@@ -165,14 +168,15 @@ class PMPoseHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
 
     def _branch_logits(self, feature: Tensor) -> dict[str, Tensor]:
         """Logits (B, K) of the scalar branches, in float32."""
-        # Detached: the branches read the features but do not shape them.
-        feature = feature.detach()
         branches = {
             'presence': self.probability_layers,
             'visibility': self.visibility_layers,
             'oks': self.oks_layers,
         }
-        return {name: layers(feature).flatten(1).float() for name, layers in branches.items()}
+        return {
+            name: layers(feature.detach() if name in self.detached else feature).flatten(1).float()
+            for name, layers in branches.items()
+        }
 
     def _normalize(self, logits: Tensor) -> Tensor:
         if self.normalize is None:

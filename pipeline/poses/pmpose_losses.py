@@ -105,8 +105,9 @@ def collect_targets(samples: Sequence[Any], device: torch.device) -> PoseTargets
     """Read the targets from packed MMPose samples.
 
     Args:
-        samples: B `PoseDataSample`s of `PackPoseInputs(pack_transformed=True)`, with `input_size`,
-            `input_scale`, `flip`, `flip_indices` and `raw_ann_info` among their meta keys.
+        samples: B `PoseDataSample`s of `PackPoseInputs(pack_transformed=True)`, with `input_size`
+            and `input_scale` among their meta keys; and, unless the codec is `OKSArgMaxHeatmap`,
+            `flip`, `flip_indices` and `raw_ann_info`.
         device: where the targets go.
     """
     rows = [_sample_targets(sample) for sample in samples]
@@ -117,15 +118,24 @@ def collect_targets(samples: Sequence[Any], device: torch.device) -> PoseTargets
 def _sample_targets(sample: Any) -> tuple[Any, ...]:
     points = sample.gt_instances.transformed_keypoints[0][:, :2]
     size = np.array(sample.metainfo['input_size'], dtype=np.float32)
-    levels = np.array(sample.metainfo['raw_ann_info']['keypoints'], dtype=np.float32)[2::3]
-    # The raw annotation is not touched by the augmentation, so its flip is repeated here.
-    if sample.metainfo.get('flip', False):
-        levels = levels[list(sample.metainfo['flip_indices'])]
+    levels = _label_levels(sample)
     present = np.all((points >= 0) & (points <= size - 1), axis=1)
     box = sample.gt_instances.bboxes[0]
     area = (box[2] - box[0]) * (box[3] - box[1]) * AREA_OF_BOX
     to_input = np.prod(size) / np.prod(sample.metainfo['input_scale'])
     return points, levels > 0, present, levels == 2, np.array([area * to_input])
+
+
+def _label_levels(sample: Any) -> Any:
+    """COCO's level of every key point, (K,): 0 not labelled, 1 hidden, 2 visible."""
+    labels = sample.gt_instance_labels
+    if 'keypoints_annotated' in labels:  # `OKSArgMaxHeatmap` passes them on
+        return (labels.keypoints_annotated + labels.keypoints_visibility)[0].numpy()
+    levels = np.array(sample.metainfo['raw_ann_info']['keypoints'], dtype=np.float32)[2::3]
+    # The raw annotation is not touched by the augmentation, so its flip is repeated here.
+    if sample.metainfo.get('flip', False):
+        levels = levels[list(sample.metainfo['flip_indices'])]
+    return levels
 
 
 def point_oks(points: Tensor, targets: PoseTargets, sigmas: Tensor) -> Tensor:

@@ -1,0 +1,55 @@
+"""Configs written for the reference's MMPose fork, made fit for stock MMPose.
+
+Stock MMPose with `pipeline.poses.mmpose_parts` builds the head, codec, losses and transforms of
+such a config under their released names. Two settings of stock classes exist only in the fork.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+PARTS = 'pipeline.poses.mmpose_parts'
+# Never trained, frozen in every released config; `PMPoseHead` has no such branch.
+ERROR_BRANCH = 'head.error_layers.'
+PIPELINES = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+def stock_config(released: Config) -> Config:
+    """A copy of a released config without what only the fork's classes accept.
+
+    Removed are ``freeze_backbone`` of the estimator (it acts in training only; the stock way is
+    ``backbone.frozen_stages``) and ``input_padding`` of ``TopdownAffine`` (at 1.25, the only value
+    used, the crop is the one that ``GetBBoxCenterScale`` gives). ``MaskBackground`` lets people
+    without a mask pass instead of giving up the image. Our parts are added to ``custom_imports``.
+
+    Raises:
+        ValueError: an ``input_padding`` other than 1.25, which would change the crop.
+    """
+    config = copy.deepcopy(released)
+    config.model.pop('freeze_backbone', None)
+    for loader in PIPELINES:
+        for step in config.get(loader, {}).get('dataset', {}).get('pipeline', []):
+            _strip_padding(step)
+            if step['type'] == 'MaskBackground':
+                step['continue_on_failure'] = True
+    known = config.get('custom_imports') or {}
+    config.custom_imports = {
+        'imports': [*dict.fromkeys([*known.get('imports', []), PARTS])],
+        'allow_failed_imports': False,
+    }
+    return config
+
+
+def _strip_padding(step: dict[str, Any]) -> None:
+    if step['type'] != 'TopdownAffine':
+        return
+    padding = step.pop('input_padding', 1.25)
+    if padding != 1.25:
+        raise ValueError(
+            f'TopdownAffine.input_padding = {padding}; stock MMPose cuts crops with 1.25: set '
+            'GetBBoxCenterScale.padding instead'
+        )
