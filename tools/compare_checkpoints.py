@@ -1,4 +1,4 @@
-"""Compare two files of weights: which tensors differ, by part of the model, and by how much.
+r"""Compare two files of weights: which tensors differ, by part of the model, and by how much.
 
 Reads the layouts of OpenMMLab (`state_dict`) and SAM (`model`), and bare state dicts; nothing but
 tensors is unpickled. Numbers are compared as float32.
@@ -6,7 +6,7 @@ tensors is unpickled. Numbers are compared as float32.
 With --expect only tensors under the given prefixes may differ; anything else is an error. The
 acceptance test of SAM-pose2seg, whose image encoder and memory were not trained:
 
-    python tools/compare_checkpoints.py sam2.1_hiera_base_plus.pt SAM-pose2seg_hiera_b+.pt \\
+    python tools/compare_checkpoints.py sam2.1_hiera_base_plus.pt SAM-pose2seg_hiera_b+.pt \
         --expect sam_prompt_encoder sam_mask_decoder no_mem_embed
 
 Exit codes: 0 equal, or different only as expected; 1 different; 2 wrong arguments or files.

@@ -68,7 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name not in known:
             parser.error(f'no model {name!r}; known: {", ".join(known)}')
     models = [known[name] for name in args.models or known]
-    counts = [count_parameters(build_empty(model.kind, model.config), model.kind) for model in models]
+    counts = [
+        count_parameters(build_empty(model.kind, model.config), model.kind) for model in models
+    ]
     print_table(COLUMNS, map(row_of, models, counts))
     wrong = [
         f'{model.name}: {part}'

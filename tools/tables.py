@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows of text under their column titles, one line per row unless a terminal is narrow."""
+    """Print rows of text under their titles; a row is one line unless a terminal is narrow."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
