@@ -279,7 +279,7 @@ def test_a_detector_whose_first_class_is_no_person_is_refused(tmp_path: Path) ->
     torch.save(
         {'state_dict': state, 'meta': {'dataset_meta': {'classes': ('cat',)}}}, tmp_path / 'cat.pth'
     )
-    with pytest.raises(ValueError, match="class 0 of this detector is 'cat'"):
+    with pytest.raises(CheckpointError, match="class 0 of this detector is 'cat'"):
         build_mmdet_detector(config, tmp_path / 'cat.pth')
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ..manifest import CheckpointError
 from ..masks import Masks
 from ..openmmlab import build_model, read_model_config, scope_of
 from ..precision import wrap_half
@@ -74,8 +75,7 @@ def build_mmdet_detector(
     """A detector from a config (file or ``mmdet::name``) and weights (None: random ones).
 
     Raises:
-        CheckpointError: the weights do not fit the config.
-        ValueError: class 0 of the detector is no person.
+        CheckpointError: the weights do not fit the config, or class 0 is no person.
     """
     loaded = read_model_config(config, 'mmdet')
     if checkpoint is not None:
@@ -108,7 +108,7 @@ def _transforms(config: Config) -> Any:
 def _check_person_first(meta: dict[str, Any], config: str) -> None:
     classes = class_names(meta)
     if classes and classes[PERSON] != 'person':
-        raise ValueError(
+        raise CheckpointError(
             f'{config}: class {PERSON} of this detector is {classes[PERSON]!r}, but the loop looks '
             'for people as class 0; use a COCO or a person-only detector'
         )
