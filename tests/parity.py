@@ -103,8 +103,12 @@ def show(every_row: bool) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog='python -m tests.parity', description=__doc__)
-    parser.add_argument('--all', action='store_true', help='every row, not only the worst of each group')
-    parser.add_argument('--params', action='store_true', help='parameter counts of the pose models instead')
+    parser.add_argument(
+        '--all', action='store_true', help='every row, not only the worst of each group'
+    )
+    parser.add_argument(
+        '--params', action='store_true', help='parameter counts of the pose models instead'
+    )
     arguments = parser.parse_args()
     if arguments.params:
         from tests.parity_params import show_counts

@@ -389,7 +389,9 @@ def compare_result(c: Comparison, people: People, prefix: str, kind: str) -> Non
     c.add(f'{kind}: people | keypoints', people.keypoints, points[..., :2], EXACT)
     c.add(f'{kind}: people | keypoint scores', people.keypoint_scores, points[..., 2], EXACT)
     for name in ('presence', 'visibility'):
-        c.add(f'{kind}: people | {name}', getattr(people, name), recorded[name].reshape(-1, 17), EXACT)
+        c.add(
+            f'{kind}: people | {name}', getattr(people, name), recorded[name].reshape(-1, 17), EXACT
+        )
     c.count(f'{kind}: people | people', abs(n - len(recorded['masks'])))
     for i in range(n):
         c.add(f'{kind}: people | masks', people.masks.dense(i), recorded['masks'][i], EXACT)
@@ -410,6 +412,8 @@ def compare_calls(
     c.count(f'{kind}: calls | rounds', stopped_early)
     ours = [call['kept'] for call in recorder.calls if call['call'] == 'filter']
     c.count(f'{kind}: calls | people looked at', ours != kept[: len(got)])
-    clicks = [(call['points'], call['out_pixels']) for call in trace if call['call'] == 'sam.predict']
+    clicks = [
+        (call['points'], call['out_pixels']) for call in trace if call['call'] == 'sam.predict'
+    ]
     ours = [(call['points'], call['pixels']) for call in recorder.calls if call['call'] == 'sam']
     c.count(f'{kind}: calls | clicks and mask sizes', ours != clicks)

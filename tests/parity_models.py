@@ -109,7 +109,10 @@ def compare_people(
     points = np.concatenate([row.keypoints for row in found])
     c.add(f'{prefix}: keypoints, image px', points, c.arrays[f'{prefix}_keypoints'], px)
     c.add('boxes', np.concatenate([r.bboxes for r in found]), c.arrays['pred_bboxes'], EXACT)
-    for name in ('keypoint_scores', *(f'keypoints_{s}' for s in ('conf', 'probs', 'visible', 'oks'))):
+    for name in (
+        'keypoint_scores',
+        *(f'keypoints_{s}' for s in ('conf', 'probs', 'visible', 'oks')),
+    ):
         if f'{prefix}_{name}' in c.arrays:
             scores = np.concatenate([row.get(name) for row in found])
             c.add(f'{prefix}: {name}', scores, c.arrays[f'{prefix}_{name}'], SCORES)
@@ -179,9 +182,7 @@ def compare_people_found(
 ) -> None:
     """Our detector stage at one of the recorded score thresholds."""
     threshold = key.removeprefix('filtered')
-    stage = MMDetDetector(
-        raw.model, raw.transforms, score_threshold=float(threshold), max_iou=0.3
-    )
+    stage = MMDetDetector(raw.model, raw.transforms, score_threshold=float(threshold), max_iou=0.3)
     found = stage(np.ascontiguousarray(c.arrays['image_bgr'][..., ::-1]))
     height, width = size_of(c.arrays['image_bgr'])
     corner = [width, height, width, height]  # our boxes end at the picture's edge

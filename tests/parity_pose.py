@@ -255,7 +255,7 @@ def compare_targets(
     c.add(f'{mode}: heat maps', outputs.heatmaps, c.arrays[f'{mode}_heatmaps'], NETWORK)
     labels = {
         name: torch.cat([s.gt_instance_labels.get(name) for s in samples])
-        for name in samples[0].gt_instance_labels.keys()  # noqa: SIM118
+        for name in samples[0].gt_instance_labels.keys()
     }
     annotated, inside = labels['keypoints_annotated'], labels['keypoints_in_image']
     visible, seen = labels['keypoints_visibility'], annotated * inside

@@ -6,10 +6,10 @@ import pytest
 
 pytest.importorskip('mmpose', reason='the recorded models are MMPose models')
 
+import numpy as np
+
 from tests import parity
 from tests.parity_rows import Comparison, max_difference
-
-import numpy as np
 
 
 @pytest.mark.filterwarnings('ignore')

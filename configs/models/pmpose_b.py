@@ -1,63 +1,61 @@
-# PMPose-b 1.0.0 as released: ViTPose-B with presence, visibility and OKS branches, 23 keypoints
-# (17 of COCO, 4 of MPII, 2 of AI Challenger), background dimmed by the detector's mask.
-_base_ = (
-    'mmpose::body_2d_keypoint/topdown_heatmap/coco/td-hm_ViTPose-base_8xb64-210e_coco-256x192.py'
-)
+# PMPose-b 1.0.0 as released: MaskPose-b with a head that also says whether a keypoint is in the
+# crop, whether it is visible, and how well it is placed. 23 keypoints, the first 17 are COCO's.
+_base_ = 'maskpose_b.py'
 
-custom_imports = dict(
-    imports=[
-        'mmpose.engine.optim_wrappers.layer_decay_optim_wrapper',
-        'pipeline.poses.mask_background',
-        'pipeline.poses.pmpose_head',
-    ],
-    allow_failed_imports=False,
+# decode='expected_oks' reads the maps as the paper says, instead of by their peak as released.
+_oks_codec = dict(
+    type='OKSArgMaxHeatmap',
+    input_size=(192, 256),
+    heatmap_size=(48, 64),
+    decode='argmax',
 )
-
-_codec = dict(type='UDPHeatmap', input_size=(192, 256), heatmap_size=(48, 64), sigma=2)
+codec = dict(_delete_=True, **_oks_codec)
 
 model = dict(
+    # 12 of 12 layers: the backbone stays as MaskPose left it.
+    backbone=dict(frozen_stages=12),
     head=dict(
         _delete_=True,
         type='PMPoseHead',
         in_channels=768,
         out_channels=23,
-        decoder=_codec,
+        deconv_out_channels=(256, 256),
+        loss=dict(type='OKSHeatmapLoss', use_target_weight=True, smoothing_weight=0.05),
+        decoder=_oks_codec,
     ),
 )
 
-# Points 17-22 come after COCO's 17: name and mirrored point.
-_names = [
-    'nose', 'left_eye', 'right_eye', 'left_ear', 'right_ear', 'left_shoulder', 'right_shoulder',
-    'left_elbow', 'right_elbow', 'left_wrist', 'right_wrist', 'left_hip', 'right_hip', 'left_knee',
-    'right_knee', 'left_ankle', 'right_ankle', 'thorax_mpii', 'pelvis_mpii', 'neck_mpii',
-    'head_top_mpii', 'neck_aic', 'head_top_aic',
-]  # fmt: skip
-_swap = {'left': 'right', 'right': 'left'}
-_sides = [name.split('_', 1) for name in _names]
-metainfo = dict(
-    dataset_name='coco_mpii_aic_23',
-    paper_info=dict(),
-    keypoint_info={
-        i: dict(
-            name=name, id=i, color=[0, 128, 255], type='upper',
-            swap=f'{_swap[side[0]]}_{side[1]}' if side[0] in _swap else '',
-        )
-        for i, (name, side) in enumerate(zip(_names, _sides, strict=True))
-    },
-    skeleton_info=dict(),
-    joint_weights=[1.0] * 23,
-    sigmas=[
-        0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107,
-        0.087, 0.087, 0.089, 0.089, 0.079, 0.107, 0.079, 0.079, 0.079, 0.079,
-    ],
-)  # fmt: skip
-
-test_pipeline = [
+# Training as published, but with targets that work for 23 keypoints (the released ones do not) and
+# mean COCO's OKS; type='MultiHead' has the released losses. Start from MaskPose-b (load_from).
+train_pipeline = [
     dict(type='LoadImage'),
     dict(type='GetBBoxCenterScale'),
-    dict(type='MaskBackground', alpha=0.25, continue_on_failure=True),
-    dict(type='TopdownAffine', input_size=_codec['input_size'], use_udp=True),
-    dict(type='PackPoseInputs'),
+    dict(
+        type='MaskBackground',
+        alpha=0.25,
+        continue_on_failure=True,
+        dilate_prob=0.5,
+        dilate_amount=0.1,
+        erode_prob=0.5,
+        erode_amount=0.5,
+    ),
+    dict(type='RandomFlip', direction='horizontal'),
+    dict(type='RandomHalfBody'),
+    dict(type='RandomBBoxTransform'),
+    dict(type='RandomEdgesBlackout', prob=0.2, ratio=(0.1, 0.3), context=1.5),
+    dict(type='TopdownAffine', input_size=(192, 256), use_udp=True),
+    dict(type='RandomPatchesBlackout', prob=0.1, grid=(8, 6), ratio=0.2),
+    dict(type='GenerateTarget', encoder=_oks_codec),
+    dict(type='PackPoseInputs', pack_transformed=True),
 ]
-test_dataloader = dict(dataset=dict(metainfo=metainfo, pipeline=test_pipeline))
-val_dataloader = test_dataloader
+train_dataloader = dict(
+    dataset=dict(
+        datasets=[
+            dict(data, pipeline=[dict(type='KeepVisibilityLevels'), *data['pipeline']])
+            for data in _base_.train_sets
+        ],
+        pipeline=train_pipeline,
+    ),
+)
+train_cfg = dict(val_interval=1)
+del _oks_codec

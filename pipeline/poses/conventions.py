@@ -96,7 +96,9 @@ class Convention:
                 i: {
                     'link': link,
                     'id': i,
-                    'color': _colour(link[0]) if _side(link[0]) == _side(link[1]) else CENTRE_COLOUR,
+                    'color': _colour(link[0])
+                    if _side(link[0]) == _side(link[1])
+                    else CENTRE_COLOUR,
                 }
                 for i, link in enumerate(links)
             },

@@ -116,7 +116,10 @@ def refine_peaks(maps: Array, peaks: NDArray[np.integer]) -> Array:
     refined = peaks.astype(np.float64)
     for k, (x, y) in enumerate(peaks.tolist()):
         across, down = 0 < x < width - 1, 0 < y < height - 1
-        columns, rows = [max(x - 1, 0), x, min(x + 1, width - 1)], [max(y - 1, 0), y, min(y + 1, height - 1)]
+        columns, rows = (
+            [max(x - 1, 0), x, min(x + 1, width - 1)],
+            [max(y - 1, 0), y, min(y + 1, height - 1)],
+        )
         log = np.log(np.maximum(maps[k][np.ix_(rows, columns)], 1e-300))
         gradient = np.array([log[1, 2] - log[1, 0], log[2, 1] - log[0, 1]]) / 2 * [across, down]
         xx = log[1, 2] - 2 * log[1, 1] + log[1, 0]

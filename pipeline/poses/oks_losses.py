@@ -64,7 +64,9 @@ class OKSHeatmapLoss(nn.Module):
         self.average = average
         self.loss_weight = loss_weight
 
-    def forward(self, output: Tensor, target: Tensor, target_weights: Tensor | None = None) -> Tensor:
+    def forward(
+        self, output: Tensor, target: Tensor, target_weights: Tensor | None = None
+    ) -> Tensor:
         """Compute the loss.
 
         Args:
@@ -111,7 +113,9 @@ class L1LogLoss(nn.Module):
         self.use_target_weight = use_target_weight
         self.loss_weight = loss_weight
 
-    def forward(self, output: Tensor, target: Tensor, target_weight: Tensor | None = None) -> Tensor:
+    def forward(
+        self, output: Tensor, target: Tensor, target_weight: Tensor | None = None
+    ) -> Tensor:
         """Compute the loss.
 
         Args:

@@ -85,7 +85,9 @@ class RandomEdgesBlackout(BaseTransform):  # type: ignore[misc,unused-ignore]
         return results
 
     def __repr__(self) -> str:
-        return f'{type(self).__name__}(prob={self.prob}, ratio={self.ratio}, context={self.context})'
+        return (
+            f'{type(self).__name__}(prob={self.prob}, ratio={self.ratio}, context={self.context})'
+        )
 
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
@@ -101,9 +103,7 @@ class RandomPatchesBlackout(BaseTransform):  # type: ignore[misc,unused-ignore]
         ValueError: a setting out of range.
     """
 
-    def __init__(
-        self, prob: float = 0.1, grid: Sequence[int] = (8, 6), ratio: float = 0.2
-    ) -> None:
+    def __init__(self, prob: float = 0.1, grid: Sequence[int] = (8, 6), ratio: float = 0.2) -> None:
         super().__init__()
         _check_share('prob', prob)
         _check_share('ratio', ratio)
