@@ -115,7 +115,6 @@ def test_names_of_all_generations_of_checkpoints(meta: Any, names: tuple[str, ..
 
 def test_the_released_detector_finds_forty_people_at_most() -> None:
     part = load_config('bmp_v2').settings.detector
-    detector = build_mmdet_detector(
-        str(CONFIG_FOLDER / part.config), None, max_people=part.max_people
-    )
+    assert part.max_people is None
+    detector = build_mmdet_detector(str(CONFIG_FOLDER / part.config), None)
     assert detector.model.test_cfg.max_per_img == 40

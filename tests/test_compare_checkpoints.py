@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import compare_checkpoints
 import pytest
 import torch
+
+import compare_checkpoints
 from compare_checkpoints import compare, main, unexpected_keys
 
 BASE = {'encoder.a': torch.ones(2), 'encoder.b': torch.ones(3), 'decoder.x.w': torch.zeros(2, 2)}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import check_full_size
 import pytest
+
+import check_full_size
 from check_full_size import Case, all_cases, check_case, main
 
 

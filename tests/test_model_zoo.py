@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+
 from count_parameters import differing_parts, main, row_of
 from model_zoo import RELEASED, Published, ReleasedModel, build_empty, count_parameters
-
 from pipeline.checkpoints import read_manifest
 from pipeline.config import CONFIG_FOLDER, load_config
 

@@ -14,6 +14,7 @@ from pipeline.config import CONFIG_FOLDER, ConfigError, PipelineConfig, load_con
 from pipeline.loop import LoopConfig
 from pipeline.nms import PoseNMSConfig
 from pipeline.segmenters.prompts import PromptConfig
+from pipeline.structures import Detections, MaskSource
 
 STAGES = ('detector', 'pose', 'segmenter')
 RANDOM_CPU = {f'{stage}.checkpoint': None for stage in STAGES} | {'runtime.device': 'cpu'}
@@ -83,7 +84,7 @@ def test_the_command_stands_on_top(path: Path) -> None:
     assert lines[1] == f'#   python tools/run_bmp.py img.jpg{name}'
 
 
-def test_models_named_in_the_example_build_and_run_without_a_network(
+def test_models_named_in_the_example_build_without_a_network(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuse(*args: object, **kwargs: object) -> None:
@@ -91,16 +92,11 @@ def test_models_named_in_the_example_build_and_run_without_a_network(
 
     monkeypatch.setattr('socket.socket.connect', refuse)
     monkeypatch.setattr('socket.getaddrinfo', refuse)
-    torch.manual_seed(0)
-    loaded = load_pipeline('bmp_custom_example', RANDOM_CPU)
-    image = np.random.default_rng(0).integers(0, 255, (120, 160, 3)).astype(np.uint8)
-    people = loaded(image, boxes=[[10, 10, 80, 110]])
-    assert people.image_shape == (120, 160)
-    assert len(people) >= 1 and people.keypoints.shape[1:] == (17, 2)
+    loaded = load_pipeline('bmp_custom_example', RANDOM_CPU)  # tests/test_full_size.py runs it
     assert loaded.weights == {}
 
 
-# Other kinds of models, by name of the library: two-stage, transformer, boxes only; simcc, hrnet.
+# Other kinds of models, by name of the library: two stages, boxes only; coordinates, heatmaps.
 @pytest.mark.parametrize(
     ('detector', 'pose'),
     [
@@ -120,7 +116,6 @@ def test_other_detectors_and_pose_models_plug_in_by_name(detector: str, pose: st
     torch.manual_seed(0)
     options = RANDOM_CPU | {
         'detector.config': detector,
-        'detector.score_threshold': 0.001,
         'detector.max_people': 2,
         'pose.config': pose,
         'segmenter.config': 'compact/sam2.1_hiera_compact.yaml',
@@ -128,9 +123,11 @@ def test_other_detectors_and_pose_models_plug_in_by_name(detector: str, pose: st
     }
     built = build_pipeline(load_config('bmp_custom_example', options))
     image = np.random.default_rng(0).integers(0, 255, (120, 160, 3)).astype(np.uint8)
-    people = built.run(image)
-    assert people.keypoints.shape[1:] == (17, 2)
+    # Own boxes in round one, the detector in round two.
+    people = built.run(image, Detections.from_boxes([[10, 10, 80, 110]], (120, 160)))
+    assert 1 <= len(people) <= 3 and people.keypoints.shape[1:] == (17, 2)
     assert np.isfinite(people.scores).all()
+    assert (people.mask_sources == MaskSource.SAM).any()
 
 
 def test_wrong_segmenter_configs_are_wrong_settings(tmp_path: Path) -> None:
