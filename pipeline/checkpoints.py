@@ -93,13 +93,9 @@ def find_weights(name: str | Path, beside: Path | None = None) -> Weights:
         raise AbsentWeightsError(entry)
     problem, digest = problem_with(entry, path)
     if problem:
-        cure = (
-            'restore it with: git checkout -- checkpoints'
-            if entry.embedded
-            else f'replace it with: {fetch_command(entry.name, "--force")}'
-        )
         raise CheckpointError(
-            f'{path} is not the file that the manifest lists as {entry.name!r}: {problem}; {cure}'
+            f'{path} is not the file that the manifest lists as {entry.name!r}: {problem}; '
+            f'replace it with: {replace_command(entry)}'
         )
     return Weights(entry.name, path, digest, entry.ignorable)
 
@@ -144,8 +140,21 @@ def fetch_command(*arguments: str) -> str:
     return shlex.join(['python', 'tools/download_checkpoints.py', *arguments])
 
 
-def absence(entries: Sequence[WeightsEntry], command: str) -> str:
-    """What to do about files that are not here: addresses, folder and command."""
+def replace_command(entry: WeightsEntry) -> str:
+    """What puts the right file in the place of a wrong one."""
+    if entry.embedded:
+        return 'git checkout -- checkpoints'
+    return fetch_command(entry.name, '--force')
+
+
+def absence(entries: Sequence[WeightsEntry], command: str, folder: Path | None = None) -> str:
+    """What to do about files that are not here: addresses, folder and command.
+
+    Args:
+        entries: Of the manifest.
+        command: Fetches them all.
+        folder: Of the downloads; default: `download_folder`.
+    """
     lost = [e for e in entries if e.embedded]
     lines = [
         f'embedded weights {path_of(e)} are absent; restore them with: git checkout -- checkpoints'
@@ -159,7 +168,7 @@ def absence(entries: Sequence[WeightsEntry], command: str) -> str:
     for entry in wanted:
         lines.append(f'  {entry.name}: {entry.about}; {entry.licence}')
         lines += [f'    {"or  " if i else "from"} {url}' for i, url in enumerate(entry.urls)]
-        lines.append(f'    to   {path_of(entry).absolute()}')
+        lines.append(f'    to   {path_of(entry, folder).absolute()}')
     return '\n'.join(
         [
             *lines,

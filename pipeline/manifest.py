@@ -81,8 +81,6 @@ class WeightsEntry:
             values = getattr(self, name)
             if not isinstance(values, tuple) or not all(isinstance(v, str) and v for v in values):
                 return [f'{name} must be a list of texts, got {values!r}']
-        if not isinstance(self.embedded, bool):
-            return [f'embedded must be true or false, got {self.embedded!r}']
         if self.embedded == bool(self.urls):
             return ['an entry is either embedded or has urls']
         return [
@@ -171,7 +169,11 @@ def _entry(name: str, values: Any) -> WeightsEntry:
         )
     if absent:
         raise ManifestError(f'manifest entry {name!r}: {", ".join(absent)} missing')
-    fixed = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    if not isinstance(values.get('embedded', False), bool):
+        raise ManifestError(
+            f'manifest entry {name!r}: embedded must be true or false, got {values["embedded"]!r}'
+        )
+    fixed: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     return WeightsEntry(name=name, **fixed)
 
 

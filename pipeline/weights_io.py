@@ -14,17 +14,6 @@ from .manifest import CheckpointError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# What torch and pickle raise about a file that is damaged somewhere in the middle.
-_DAMAGE = (
-    pickle.UnpicklingError,
-    RuntimeError,
-    EOFError,
-    ValueError,
-    LookupError,
-    AttributeError,
-    TypeError,
-)
-
 
 def load_state(path: Path, key: str = 'state_dict') -> tuple[dict[str, Tensor], dict[str, Any]]:
     """State dict (float32) and ``meta`` of a checkpoint, read with ``weights_only``.
@@ -133,7 +122,9 @@ def _read(path: Path) -> Any:
     try:
         with torch.serialization.safe_globals(_harmless_classes()):
             return torch.load(path, map_location='cpu', weights_only=True)
-    except _DAMAGE as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged pickles raise anything
         raise CheckpointError(f'{path} cannot be read as weights: {_reason(error)}') from error
 
 
@@ -146,7 +137,9 @@ def _reason(error: Exception) -> str:
             f'it asks to run Python code ({code.group(1)}), which is never done; '
             'if you trust its origin, save its state dict alone and use that file'
         )
-    return f'it is damaged ({text.splitlines()[0] if text else type(error).__name__})'
+    hidden = re.search(r'WeightsUnpickler error:\s*(.+)', text)  # amid general advice of torch
+    told = hidden.group(1) if hidden else text.partition('\n')[0]
+    return f'it is damaged ({told or type(error).__name__}); fetch it again'
 
 
 def _is_tensor(value: object) -> bool:

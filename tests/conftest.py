@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.web_server import Site
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -32,3 +37,21 @@ def photos(tmp_path: Path) -> Path:
     from tests.run_fakes import save_photos
 
     return save_photos(tmp_path / 'photos')
+
+
+@pytest.fixture
+def direct(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the person who runs the tests changes downloads."""
+    for name in ('BMP_OFFLINE', 'HF_HUB_OFFLINE', 'BMP_MIRROR', 'HF_ENDPOINT', 'HF_TOKEN'):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv('NO_PROXY', '127.0.0.1')
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """A web server on this machine."""
+    from tests.web_server import running_site
+
+    with running_site() as running:
+        yield running

@@ -232,12 +232,23 @@ def write_manifest(folder: Path, **entry: object) -> None:
     [
         (b'abc', {'size': 3, 'sha256': hashlib.sha256(b'abc').hexdigest()}, 'OK'),
         (b'abc', {}, 'OK'),
+        (b'abc', {'sha256_prefix': hashlib.sha256(b'abc').hexdigest()[:8]}, 'OK'),
+        (b'abd', {'sha256_prefix': hashlib.sha256(b'abc').hexdigest()[:8]}, 'FAIL'),
         (b'ab', {'size': 3}, 'FAIL'),
         (b'abd', {'size': 3, 'sha256': hashlib.sha256(b'abc').hexdigest()}, 'FAIL'),
         (None, {'size': 3}, 'WARN'),
         (None, {'embedded': True}, 'FAIL'),
     ],
-    ids=['complete', 'nothing to compare', 'cut off', 'damaged', 'not fetched', 'lost'],
+    ids=[
+        'complete',
+        'nothing to compare',
+        'prefix',
+        'other prefix',
+        'cut off',
+        'damaged',
+        'not fetched',
+        'lost',
+    ],
 )
 def test_checkpoints(
     tmp_path: Path,

@@ -339,5 +339,5 @@ def test_only_weights_and_harmless_logs_are_unpickled(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match='cannot be read as weights'):
         load_state(tmp_path / 'evil.pth')
     (tmp_path / 'text.pth').write_text('<html>404</html>')
-    with pytest.raises(CheckpointError, match='cannot be read as weights'):
+    with pytest.raises(CheckpointError, match='cannot be read as weights: it is a web page'):
         load_state(tmp_path / 'text.pth')

@@ -1,0 +1,1 @@
+"""Downloading weights of the manifest: resumed, checked, from several mirrors."""

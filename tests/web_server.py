@@ -1,0 +1,172 @@
+"""A web server on this machine that behaves as badly as it is told to."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+import zipfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+
+Answer = Callable[['Handler'], None]
+
+
+def fake_weights(size: int = 200_000, seed: int = 0) -> bytes:
+    """Bytes in the outer form of a `torch.save` file (a zip)."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, 'w') as archive:
+        archive.writestr('archive/data.pkl', np.random.default_rng(seed).bytes(size))
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A request that came."""
+
+    path: str
+    range: str | None
+    headers: dict[str, str]
+
+
+@dataclass
+class Site:
+    """What the server does: the answers to a path in order, the last of them for ever."""
+
+    url: str = ''
+    answers: dict[str, list[Answer]] = field(default_factory=lambda: defaultdict(list))
+    seen: list[Seen] = field(default_factory=list)
+    closing: threading.Event = field(default_factory=threading.Event)
+
+    def paths(self) -> list[str]:
+        """Paths that were asked for, in order."""
+        return [seen.path for seen in self.seen]
+
+    def ranges(self) -> list[str | None]:
+        """Ranges that were asked for, in order."""
+        return [seen.range for seen in self.seen]
+
+
+class Handler(BaseHTTPRequestHandler):
+    site: Site
+
+    def do_GET(self) -> None:
+        headers = {k.lower(): v for k, v in self.headers.items()}
+        self.site.seen.append(Seen(self.path, headers.get('range'), headers))
+        answers = self.site.answers[self.path] or [status(404)]
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        answer(self)
+
+    def start(self, code: int, length: int | None, **headers: str) -> None:
+        self.send_response(code)
+        if length is not None:
+            self.send_header('Content-Length', str(length))
+        for name, value in headers.items():
+            self.send_header(name.replace('_', '-'), value)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def serve(
+    content: bytes,
+    *,
+    ranges: bool = True,
+    careful: bool = True,
+    etag: str = '"1"',
+    stop_after: int | None = None,
+    stall: bool = False,
+    length: int | None = -1,
+    total: str | None = None,
+    step: int | None = None,
+    **headers: str,
+) -> Answer:
+    """The file.
+
+    Args:
+        content: its bytes.
+        ranges: whether parts of it may be asked for.
+        careful: whether parts of it are sent only to those who know its version.
+        etag: its version; '' sends none.
+        stop_after: bytes of this answer after which the connection ends.
+        stall: whether it stays open then, with nothing coming.
+        length: as announced; -1 is the truth, None announces none.
+        total: bytes of the whole as announced with a part; None is the truth.
+        step: bytes at a time, with a little rest in between.
+        headers: more of them, ``_`` for ``-``.
+    """
+
+    def answer(handler: Handler) -> None:
+        same = not careful or handler.headers.get('If-Range', etag) == etag
+        start = _start(handler) if ranges and same else 0
+        body = content[start:]
+        more = dict(headers) | ({'ETag': etag} if etag else {})
+        if start:
+            more['Content-Range'] = f'bytes {start}-{len(content) - 1}/{total or len(content)}'
+        if start >= len(content):
+            handler.start(416, 0)
+            return
+        handler.start(206 if start else 200, len(body) if length == -1 else length, **more)
+        body = body[:stop_after]
+        for i in range(0, len(body), step or len(body)):
+            handler.wfile.write(body[i : i + (step or len(body))])
+            if step:
+                time.sleep(0.01)
+        if stall:
+            handler.site.closing.wait(60)
+
+    return answer
+
+
+def _start(handler: Handler) -> int:
+    return int(handler.headers.get('Range', 'bytes=0-')[len('bytes=') : -1])
+
+
+def status(code: int, **headers: str) -> Answer:
+    """An error or a redirect (``Location=...``)."""
+
+    def answer(handler: Handler) -> None:
+        handler.start(code, 0, **headers)
+
+    return answer
+
+
+def chunked(content: bytes, whole: bool) -> Answer:
+    """The file without a length; if not ``whole``, the end never comes."""
+
+    def answer(handler: Handler) -> None:
+        handler.protocol_version = 'HTTP/1.1'
+        handler.start(200, None, Transfer_Encoding='chunked', Connection='close')
+        handler.wfile.write(b'%x\r\n' % len(content) + content + b'\r\n')
+        if whole:
+            handler.wfile.write(b'0\r\n\r\n')
+        handler.close_connection = True
+
+    return answer
+
+
+@contextmanager
+def running_site() -> Iterator[Site]:
+    """A server on a free port of this machine."""
+    site = Site()
+    handler = type('SiteHandler', (Handler,), {'site': site})
+    server = ThreadingHTTPServer(('127.0.0.1', 0), handler)
+    server.daemon_threads = True
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # clients that hang up
+    site.url = f'http://127.0.0.1:{server.server_port}'
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield site
+    finally:
+        site.closing.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
