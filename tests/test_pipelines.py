@@ -10,6 +10,7 @@ import torch
 
 from pipeline import load_pipeline
 from pipeline.build import build_pipeline
+from pipeline.checkpoints import CheckpointError, read_manifest
 from pipeline.config import CONFIG_FOLDER, ConfigError, PipelineConfig, load_config
 from pipeline.loop import LoopConfig
 from pipeline.nms import PoseNMSConfig
@@ -69,6 +70,25 @@ def test_variants_change_what_they_say(name: str) -> None:
     assert (ours.pose.checkpoint, ours.segmenter.checkpoint) == (pose, sam)
     assert ours.pose.mask_conditioning == (name != 'bmp_vitpose')
     assert (ours.loop.refine, ours.loop.refine_min_side) == (name == 'bmp_v2_plus', 100)
+
+
+@pytest.mark.parametrize('name', [*VARIANTS, 'bmp_custom_example'])
+def test_without_weights_nothing_is_built_and_every_file_is_named(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError('built a model')
+
+    for builder in ('_detector', '_pose_estimator', '_segmenter'):
+        monkeypatch.setattr(f'pipeline.build.{builder}', refuse)
+    monkeypatch.setenv('BMP_CHECKPOINTS', str(tmp_path))
+    settings = settings_of(name)
+    with pytest.raises(CheckpointError) as error:
+        load_pipeline(name)
+    for stage in STAGES:
+        entry = read_manifest()[getattr(settings, stage).checkpoint]
+        assert str(tmp_path / entry.file) in str(error.value)
+        assert entry.urls[0] in str(error.value)
 
 
 def test_every_pipeline_file_is_in_the_tables() -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import importlib.resources
 import os
 import sys
 import tempfile
@@ -121,15 +122,16 @@ def check_case(case: Case, folder: Path) -> Report:
         folder: empty folder for the files, which stay there.
     """
     import torch
-    from skimage.data import astronaut
 
     from pipeline.api import LoadedPipeline, load_pipeline
     from pipeline.build import build_pipeline
     from pipeline.config import load_config
+    from pipeline.io.images import read_image
     from pipeline.memory import peak_bytes, reset_peak
 
     reset_peak()
-    photo, options = astronaut(), RUN_OPTIONS | case.options
+    photo = read_image(Path(str(importlib.resources.files('skimage') / 'data' / 'astronaut.png')))
+    options = RUN_OPTIONS | case.options
     resolved = load_config(case.config, options)
     torch.manual_seed(0)
     without_files = {f'{stage}.checkpoint': None for stage in STAGES}
@@ -313,9 +315,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     reports = []
     for case in cases:
-        print(f'{case.name} ...', file=sys.stderr)
         with tempfile.TemporaryDirectory(prefix='bmp-full-size-', dir=args.folder) as folder:
             reports.append(check_case(case, Path(folder)))
+        print(' | '.join(reports[-1].row), file=sys.stderr, flush=True)
         gc.collect()
     print_table(COLUMNS, (report.row for report in reports))
     return 1 if any(report.problem for report in reports) else 0

@@ -160,11 +160,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     from pipeline.manifest import CheckpointError
 
     try:
-        states = [read_weights(path) for path in (args.first, args.second)]
+        first, second = read_weights(args.first), read_weights(args.second)
     except (OSError, CheckpointError) as error:
         print(f'compare_checkpoints.py: error: {error}', file=sys.stderr)
         return 2
-    rows = compare(*states, args.depth)
+    rows = compare(first, second, args.depth)
     Console().print(table_of(rows))
     if args.keys:
         print('\n'.join(key for row in rows for key in row.keys))

@@ -163,11 +163,13 @@ def build_empty(kind: Kind, config: str) -> nn.Module:
 
     path = find_model_config(config, CONFIG_FOLDER / 'any.py')
     if kind == 'segmenter':
-        return build_sam2_model(path, None, 'cpu')  # reads numbers back while building
+        sam: nn.Module = build_sam2_model(path, None, 'cpu')  # reads numbers back while building
+        return sam
     library: Library = 'mmdet' if kind == 'detector' else 'mmpose'
     loaded = read_model_config(path, library)
     with torch.device('meta'):
-        return build_model(loaded, None, library)[0]
+        model, _ = build_model(loaded, None, library)
+    return model
 
 
 def count_parameters(model: nn.Module, kind: Kind) -> dict[str, int]:

@@ -35,21 +35,22 @@ def fit_class_count(config: Config, checkpoint: Path) -> None:
         CheckpointError: the file cannot be read, or has another count than the config.
     """
     head = config.model.get('bbox_head')
-    if not isinstance(head, Mapping) or not str(head.get('type')).startswith('RTMDet'):
+    if not isinstance(head, dict) or not str(head.get('type')).startswith('RTMDet'):
         return
     weights, meta = load_state(checkpoint)
+    expected = head['num_classes']
     counts = sorted({len(value) for key, value in weights.items() if _CLASS_LAYER.fullmatch(key)})
-    if counts in ([], [head.num_classes]):
+    if counts in ([], [expected]):
         return  # without class layers the strict check of keys says what is wrong
     if counts not in ([PERSON_ONLY], [COCO]):
         raise CheckpointError(
             f'{checkpoint}: this detector tells {" and ".join(map(str, counts))} classes apart '
             f'({", ".join(class_names(meta)) or "the file does not name them"}), its config '
-            f'{head.num_classes}. Only {COCO} (COCO) and {PERSON_ONLY} (person) are taken over by '
+            f'{expected}. Only {COCO} (COCO) and {PERSON_ONLY} (person) are taken over by '
             'themselves: name another checkpoint, or a config with that bbox_head.num_classes and '
             'the person as class 0'
         )
-    head.num_classes = counts[0]
+    head['num_classes'] = counts[0]
 
 
 def class_names(meta: Mapping[str, Any]) -> tuple[str, ...]:
