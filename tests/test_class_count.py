@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pipeline.openmmlab import build_model, read_model_config
 
 TINY_INS = 'mmdet::rtmdet/rtmdet-ins_tiny_8xb32-300e_coco.py'
 TINY_BOX = 'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'
+WEIGHTS = Path(os.environ.get('BMP_WEIGHTS', Path(__file__).parents[2] / 'shared' / 'weights'))
 PERSON_ONLY = str(CONFIG_FOLDER / 'compact' / 'rtmdet-ins_compact.py')
 
 
@@ -57,6 +59,23 @@ def test_coco_and_person_checkpoints_load_strictly(
     assert all(torch.equal(loaded[key], saved[key]) for key in saved)
     assert detector.model.bbox_head.num_classes == num_classes
     detector(np.zeros((60, 80, 3), np.uint8))  # the head reads its maps with the new count
+
+
+def test_real_weights_of_one_class_find_people_under_a_config_of_eighty(tmp_path: Path) -> None:
+    folder = WEIGHTS / 'rtmdet_nano_person'
+    if not folder.is_dir():
+        pytest.skip(f'{folder} is absent (set BMP_WEIGHTS)')
+    astronaut = pytest.importorskip('skimage.data').astronaut()
+    config = tmp_path / 'nano.py'
+    config.write_text(
+        f"_base_ = '{folder / 'rtmdet_nano_320_person.py'}'\n"
+        'model = dict(bbox_head=dict(num_classes=80))\n'
+    )
+    detector = build_mmdet_detector(str(config), folder / 'rtmdet_nano_person.pth')
+    found = detector(astronaut)
+    assert found.box_scores[0] > 0.6
+    sides = found.boxes[0, 2:] - found.boxes[0, :2]
+    assert sides.prod() > 0.3 * 512 * 512  # she fills the photo
 
 
 def test_a_config_that_has_the_count_of_the_checkpoint_is_enough(tmp_path: Path) -> None:

@@ -114,6 +114,15 @@ def all_cases() -> list[Case]:
     return cases
 
 
+def report_of(case: Case, parent: Path | None) -> Report:
+    """Check a case with its files in a folder of their own; what goes wrong is its problem."""
+    with tempfile.TemporaryDirectory(prefix='bmp-full-size-', dir=parent) as folder:
+        try:
+            return check_case(case, Path(folder))
+        except (OSError, RuntimeError, ValueError) as error:
+            return Report(case.name, 0, 0, 0, 0, 0, 0, f'{type(error).__name__}: {error}')
+
+
 def check_case(case: Case, folder: Path) -> Report:
     """Build, save, load and run one case.
 
@@ -315,8 +324,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     reports = []
     for case in cases:
-        with tempfile.TemporaryDirectory(prefix='bmp-full-size-', dir=args.folder) as folder:
-            reports.append(check_case(case, Path(folder)))
+        reports.append(report_of(case, args.folder))
         print(' | '.join(reports[-1].row), file=sys.stderr, flush=True)
         gc.collect()
     print_table(COLUMNS, (report.row for report in reports))
