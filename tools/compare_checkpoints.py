@@ -23,11 +23,14 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, installed or not
 
+from tables import print_table
+
 if TYPE_CHECKING:
-    from rich.table import Table
     from torch import Tensor
 
     State = dict[str, Tensor]
+
+COLUMNS = ('part', 'tensors', 'different', 'largest', 'unmatched')
 
 
 @dataclass(frozen=True)
@@ -134,19 +137,22 @@ def unexpected_keys(rows: Sequence[Difference], expected: Sequence[str] | None) 
     return [key for row in rows for key in row.keys if not f'{key}.'.startswith(prefixes)]
 
 
-def table_of(rows: Sequence[Difference]) -> Table:
-    """The rows as a table for the terminal."""
-    from rich.table import Table
+def row_of(row: Difference) -> tuple[str, ...]:
+    """A row as text, in the order of `COLUMNS`."""
+    unmatched = len(row.keys) - len(row.different)
+    largest = f'{row.largest:.3g}' if row.different else ''
+    return row.part, str(row.common), str(len(row.different)), largest, str(unmatched)
 
-    table = Table('part')
-    for title in ('tensors', 'different', 'largest', 'other shape', 'only first', 'only second'):
-        table.add_column(title, justify='right')
-    for row in rows:
-        counts = (len(k) for k in (row.reshaped, row.only_first, row.only_second))
-        largest = f'{row.largest:.3g}' if row.different else ''
-        numbers = [str(row.common), str(len(row.different)), largest, *map(str, counts)]
-        table.add_row(row.part, *numbers, style='bold' if row.keys else 'dim')
-    return table
+
+def listing_of(row: Difference) -> list[str]:
+    """A line per key that differs, and how."""
+    kinds = {
+        'different': row.different,
+        'other shape': row.reshaped,
+        'only in the first': row.only_first,
+        'only in the second': row.only_second,
+    }
+    return [f'{key}: {kind}' for kind, keys in kinds.items() for key in keys]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -155,8 +161,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.depth < 1:
         parser.error(f'--depth must be >= 1, got {args.depth}')
-    from rich.console import Console
-
     from pipeline.manifest import CheckpointError
 
     try:
@@ -165,13 +169,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f'compare_checkpoints.py: error: {error}', file=sys.stderr)
         return 2
     rows = compare(first, second, args.depth)
-    Console().print(table_of(rows))
+    print_table(COLUMNS, map(row_of, rows))
     if args.keys:
-        print('\n'.join(key for row in rows for key in row.keys))
+        print('\n'.join(line for row in rows for line in listing_of(row)))
     surprises = unexpected_keys(rows, args.expect)
     if surprises:
+        shown = ', '.join(surprises[:3]) + (' ...' if surprises[3:] else '')
         wanted = f' outside {", ".join(args.expect)}' if args.expect else ''
-        print(f'{len(surprises)} tensors differ{wanted}: {", ".join(surprises[:5])} ...')
+        print(f'{len(surprises)} tensors differ{wanted}: {shown}')
         return 1
     print('the files differ only where expected' if args.expect else 'the files are equal')
     return 0

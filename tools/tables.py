@@ -7,12 +7,13 @@ from collections.abc import Iterable, Sequence
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows of text under their titles; a row is one line unless a terminal is narrow."""
+    """Print rows of text under their titles; cells wrap where a terminal is narrow."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     table = Table(*columns, box=box.MARKDOWN)
+    table.columns[0].no_wrap = True
     for row in rows:
         table.add_row(*row)
     console = Console(width=None if sys.stdout.isatty() else 1000, highlight=False, markup=False)
