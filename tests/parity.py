@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 
-from tests import fixtures, parity_loop, parity_models, parity_pose
+from tests import fixtures, parity_loop, parity_models, parity_pose, parity_traces
 from tests.parity_rows import Comparison, Row
 
 PARTS: dict[str, Callable[[], Comparison]] = {
@@ -53,8 +53,8 @@ def comparisons() -> dict[str, Callable[[], Comparison]]:
     traces: dict[str, Callable[[], Comparison]] = {}
     if (fixtures.FOLDER / 'loop_trace.json').exists():
         traces = {
-            f'loop_trace: {name}': partial(parity_loop.loop_trace, name)
-            for name in parity_loop.scenes()
+            f'loop_trace: {name}': partial(parity_traces.loop_trace, name)
+            for name in parity_traces.scenes()
         }
     return {**PARTS, **traces}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def maskpose21_full_npmeta() -> Comparison:
     recorded = c.facts['dataset_meta']
     for key in ('sigmas', 'dataset_keypoint_weights', 'keypoint_colors'):
         c.add('numpy arrays of the meta', meta['dataset_meta'][key], recorded[key], 1e-7)
-    c.rows = [type(r)('maskpose21_full_npmeta', r.what, r.difference, r.tolerance) for r in c.rows]
+    c.rows = [replace(row, fixture='maskpose21_full_npmeta') for row in c.rows]
     return c
 
 
