@@ -1,5 +1,7 @@
 # BBoxMaskPose v2 as published: RTMDet-Ins-L-mask, PMPose-b, SAM-pose2seg B+ (released weights).
 #   python tools/run_bmp.py img.jpg --config bmp_v2
+# Values of the reference's `bmp_v2.yaml` and constants of its `api.py`. Deliberate differences
+# (pose NMS, colours, exclusive masks, boxes) and their switches: docs/method.md.
 detector = dict(
     config='models/rtmdet-ins_l_mask.py',
     checkpoint='rtmdet-ins-l-mask',
@@ -15,6 +17,8 @@ segmenter = dict(
     config='sam2.1_hiera_b+',
     checkpoint='SAM-pose2seg_hiera_b+',
     batch_size=16,
+    # `confidence_thr` of the reference filters no keypoint: a person needs one above it
+    # (min_confident), and the pose NMS counts those above it.
     prompt=dict(
         num_keypoints=3, method='k_most_visible', visibility_threshold=0.5, min_confident=0.5
     ),

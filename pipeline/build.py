@@ -47,6 +47,7 @@ def build_pipeline(resolved: ResolvedConfig) -> BuiltPipeline:
     configs = [find_model_config(stage.config, resolved.path) for stage in stages]
     weights = find_pipeline_weights(resolved)
     device = pick_device(settings.runtime.device)
+    _check_segmenter_config(configs[2])
     loop = PersonPipeline(
         _detector(settings, configs[0], weights[0], device),
         _pose_estimator(settings, configs[1], weights[1], device),
@@ -146,6 +147,16 @@ def _pose_estimator(
         mask_conditioning=part.mask_conditioning,
         ignorable=_ignorable(part, weights),
     )
+
+
+def _check_segmenter_config(config: str) -> None:
+    """SAM is built last; a wrong config of it shall not wait for the other two models."""
+    from .segmenters.build_sam2 import load_model_config
+
+    try:
+        load_model_config(config)
+    except (FileNotFoundError, ValueError) as error:
+        raise ConfigError(f'segmenter.config: {error}') from error
 
 
 def _segmenter(

@@ -162,6 +162,7 @@ def _harmless_classes() -> list[Any]:
         scalar,
         np.ndarray,
         np.dtype,
+        bytes,  # an empty array is made of bytes()
         *kinds,
         (_history_method, 'builtins.getattr'),
     ]

@@ -124,6 +124,51 @@ def test_bad_options_name_the_setting():
         DynamicMultimask(stability_delta=-1)
 
 
+@pytest.mark.parametrize('package', ['sam2', 'bboxmaskpose.sam2'])
+def test_the_config_of_the_reference_is_refused_with_the_stock_one_to_use(tmp_path, package):
+    path = tmp_path / 'sam-pose2seg_hiera_b+.yaml'
+    path.write_text(
+        f'model: {{_target_: {package}.modeling.sam2_base.SAM2Base, n_kpts_encoder: 8}}'
+    )
+    with pytest.raises(ValueError, match=r"n_kpts_encoder.*config='sam2\.1_hiera_b\+'"):
+        build_sam2_model(path, None, 'cpu')
+
+
+# Parts of the released B+ layout, which are those of stock SAM 2.1.
+PARTS = {
+    'image_encoder', 'mask_downsample', 'maskmem_tpos_enc', 'memory_attention', 'memory_encoder',
+    'no_mem_embed', 'no_mem_pos_enc', 'no_obj_embed_spatial', 'no_obj_ptr', 'obj_ptr_proj',
+    'obj_ptr_tpos_proj', 'sam_mask_decoder', 'sam_prompt_encoder',
+}  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def pose2seg_file(tmp_path_factory):
+    """Random weights in the layout of the released file: B+ under the key `model`."""
+    torch.manual_seed(0)
+    state = build_sam2_model('sam2.1_hiera_b+', None, 'cpu').state_dict()
+    path = tmp_path_factory.mktemp('pose2seg') / 'SAM-pose2seg_hiera_b+.pt'
+    torch.save({'model': state}, path)
+    yield path
+    path.unlink()
+
+
+def test_sam_pose2seg_loads_strictly_into_the_stock_model(pose2seg_file):
+    saved = torch.load(pose2seg_file, weights_only=True)['model']
+    assert len(saved) == 615
+    assert {key.split('.')[0] for key in saved} == PARTS
+    model = build_sam2_model('sam2.1_hiera_b+', pose2seg_file, 'cpu')
+    loaded = model.state_dict()
+    assert all(torch.equal(loaded[key], saved[key]) for key in saved)
+    assert model.image_size == 1024
+
+
+@pytest.mark.parametrize('size', ['t', 's', 'l'])
+def test_another_size_than_the_file_is_refused(pose2seg_file, size):
+    with pytest.raises(CheckpointError, match=r'of another shape: .*image_encoder'):
+        build_sam2_model(f'sam2.1_hiera_{size}', pose2seg_file, 'cpu')
+
+
 @pytest.mark.parametrize(
     ('text', 'message'),
     [

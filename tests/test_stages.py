@@ -72,6 +72,38 @@ def test_a_box_only_detector_works(image: np.ndarray) -> None:
     assert found.detector_masks.areas.sum() == 0
 
 
+def test_the_best_people_are_kept_whatever_else_is_found() -> None:
+    from pipeline.detectors.selection import select_people
+
+    left = np.arange(6, dtype=np.float32)[:, None] * 100
+    found = np.concatenate([left, left, left + 50, left + 50], axis=1)
+    scores = np.array([0.9, 0.5, 0.8, 0.7, 0.6, 0.2], np.float32)
+    labels = np.array([56, 0, 0, 56, 0, 0])  # two of them are chairs
+
+    def keep(max_people: int | None) -> list[int]:
+        options = {'score_threshold': 0.3, 'max_iou': 0.3, 'max_people': max_people}
+        return select_people(found, scores, labels, **options).tolist()
+
+    assert keep(None) == [2, 4, 1] == keep(9)
+    assert keep(2) == [2, 4]
+
+
+@pytest.mark.parametrize(
+    'config',
+    [str(COMPACT / 'rtmdet-ins_compact.py'), 'mmdet::yolox/yolox_tiny_8xb8-300e_coco.py'],
+    ids=['RTMDet-Ins', 'YOLOX'],
+)
+def test_limits_hold_for_every_kind_of_detector(image: np.ndarray, config: str) -> None:
+    torch.manual_seed(0)
+    options = {'score_threshold': 0.001, 'max_iou': None}
+    everybody = build_mmdet_detector(config, None, **options)
+    torch.manual_seed(0)
+    three = build_mmdet_detector(config, None, max_people=3, **options)
+    boxes, best = everybody(image).boxes, three(image).boxes
+    assert len(boxes) > 3
+    np.testing.assert_array_equal(best, boxes[:3])
+
+
 def test_a_detector_gets_rgb_as_bgr(image: np.ndarray) -> None:
     detector = build_mmdet_detector(str(COMPACT / 'rtmdet-ins_compact.py'), None)
     given = detector.transforms({'img': np.ascontiguousarray(image[..., ::-1]), 'img_id': 0})
@@ -283,7 +315,7 @@ def test_a_detector_whose_first_class_is_no_person_is_refused(tmp_path: Path) ->
     torch.save(
         {'state_dict': state, 'meta': {'dataset_meta': {'classes': ('cat',)}}}, tmp_path / 'cat.pth'
     )
-    with pytest.raises(ValueError, match="class 0 of this detector is 'cat'"):
+    with pytest.raises(CheckpointError, match="class 0 of this detector is 'cat'"):
         build_mmdet_detector(config, tmp_path / 'cat.pth')
 
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ..manifest import CheckpointError
 from ..masks import Masks
 from ..openmmlab import build_model, read_model_config, scope_of
 from ..precision import wrap_half
 from ..structures import Detections, Image, size_of
+from .class_count import class_names, fit_class_count
 from .selection import PERSON, select_people
 
 if TYPE_CHECKING:
@@ -27,15 +29,23 @@ class MMDetDetector:
         transforms: its test pipeline, from an image array to packed inputs.
         score_threshold: boxes scored at or below are dropped.
         max_iou: box NMS between people; None is off.
+        max_people: the best so many are kept; None is all that the model gives.
     """
 
     def __init__(
-        self, model: nn.Module, transforms: Any, *, score_threshold: float, max_iou: float | None
+        self,
+        model: nn.Module,
+        transforms: Any,
+        *,
+        score_threshold: float,
+        max_iou: float | None,
+        max_people: int | None = None,
     ) -> None:
         self.model = model
         self.transforms = transforms
         self.score_threshold = score_threshold
         self.max_iou = max_iou
+        self.max_people = max_people
 
     def __call__(self, image: Image) -> Detections:
         """People in an RGB uint8 image (H, W, 3), best score first."""
@@ -48,7 +58,12 @@ class MMDetDetector:
                 found[name].float().cpu().numpy() for name in ('bboxes', 'scores', 'labels')
             )
         keep = select_people(
-            boxes, scores, labels, score_threshold=self.score_threshold, max_iou=self.max_iou
+            boxes,
+            scores,
+            labels,
+            score_threshold=self.score_threshold,
+            max_iou=self.max_iou,
+            max_people=self.max_people,
         )
         shape = size_of(image)
         # One mask at a time leaves the device; most raw detections never do.
@@ -70,21 +85,37 @@ def build_mmdet_detector(
     max_people: int | None = None,
     ignorable: tuple[str, ...] = (),
 ) -> MMDetDetector:
-    """A detector from a config (file or ``mmdet::name``) and weights (None: random ones)."""
+    """A detector from a config (file or ``mmdet::name``) and weights (None: random ones).
+
+    Raises:
+        CheckpointError: the weights do not fit the config, or class 0 is no person.
+    """
     loaded = read_model_config(config, 'mmdet')
-    # Raising the model's own threshold to ours changes no result (greedy NMS: a lower score never
-    # removes a higher one) and spares the masks of boxes that would be dropped anyway.
-    for key, value in (('score_thr', score_threshold), ('max_per_img', max_people)):
-        if value is not None and key in loaded.model.get('test_cfg', {}):
-            loaded.model.test_cfg[key] = (
-                max(loaded.model.test_cfg[key], value) if key == 'score_thr' else value
-            )
+    if checkpoint is not None:
+        fit_class_count(loaded, checkpoint)
+    _raise_limits(loaded.model.get('test_cfg'), score_threshold, max_people)
     model, meta = build_model(loaded, checkpoint, 'mmdet', ignorable)
     _check_person_first(meta, config)
     wrap_half(model, ('backbone', 'neck'), precision)
     return MMDetDetector(
-        model.to(device), _transforms(loaded), score_threshold=score_threshold, max_iou=max_iou
+        model.to(device),
+        _transforms(loaded),
+        score_threshold=score_threshold,
+        max_iou=max_iou,
+        max_people=max_people,
     )
+
+
+def _raise_limits(test_cfg: Any, score_threshold: float, max_people: int | None) -> None:
+    """Raises the model's own limits to ours, in place.
+
+    A higher score threshold changes no result (greedy NMS: a lower score never removes a higher
+    one) and spares the masks of boxes that would be dropped anyway. The number of boxes counts all
+    classes, so it is never lowered: chairs would push out people.
+    """
+    for key, value in (('score_thr', score_threshold), ('max_per_img', max_people)):
+        if test_cfg and key in test_cfg and value is not None:
+            test_cfg[key] = max(test_cfg[key], value)
 
 
 def _transforms(config: Config) -> Any:
@@ -98,9 +129,9 @@ def _transforms(config: Config) -> Any:
 
 
 def _check_person_first(meta: dict[str, Any], config: str) -> None:
-    classes = tuple(meta.get('dataset_meta', {}).get('classes') or meta.get('CLASSES') or ())
+    classes = class_names(meta)
     if classes and classes[PERSON] != 'person':
-        raise ValueError(
+        raise CheckpointError(
             f'{config}: class {PERSON} of this detector is {classes[PERSON]!r}, but the loop looks '
             'for people as class 0; use a COCO or a person-only detector'
         )

@@ -19,6 +19,7 @@ def select_people(
     *,
     score_threshold: float,
     max_iou: float | None,
+    max_people: int | None = None,
 ) -> npt.NDArray[np.int64]:
     """Rows of people, best score first, as the reference selects them (`api.py`).
 
@@ -29,9 +30,10 @@ def select_people(
         score_threshold: scores at or below are dropped.
         max_iou: boxes that overlap a better one by more are dropped (areas of the legacy kind,
             one pixel larger each way); None is off.
+        max_people: the best so many are kept; None is all.
     """
     rows = np.flatnonzero((labels == PERSON) & (scores > score_threshold))
     rows = rows[np.argsort(-scores[rows], kind='stable')]
-    if max_iou is None:
-        return rows
-    return np.asarray(rows[box_nms(boxes[rows], scores[rows], max_iou)])
+    if max_iou is not None:
+        rows = rows[box_nms(boxes[rows], scores[rows], max_iou)]
+    return np.asarray(rows[:max_people])

@@ -66,7 +66,8 @@ def build_sam2_model(
 
     Raises:
         FileNotFoundError: No such config or checkpoint; lists the names in the package.
-        ValueError: The config names a class outside `sam2`.
+        ValueError: The config names a class outside `sam2`, or is that of the reference's copy of
+            `sam2`.
         CheckpointError: The file cannot be read, or the weights do not fit exactly.
     """
     import_sam2()
@@ -104,6 +105,11 @@ def load_model_config(config: str | Path) -> DictConfig:
     if not isinstance(loaded, DictConfig) or not isinstance(loaded.get('model'), DictConfig):
         raise ValueError(f'{config} has no mapping `model` at its top level')
     OmegaConf.resolve(loaded)
+    if 'n_kpts_encoder' in loaded.model:
+        raise ValueError(
+            f'{config} sets n_kpts_encoder, a flag of the copy of sam2 inside BBoxMaskPose, which '
+            "never reads it. Its weights load into the stock model: config='sam2.1_hiera_b+'"
+        )
     for target in _targets(OmegaConf.to_container(loaded.model)):
         # A config can name any callable; a model file must not run code from elsewhere.
         if not target.startswith('sam2.'):
