@@ -278,7 +278,7 @@ def test_real_samples_of_other_data_sets(
 ) -> None:
     path = DATA / 'test_samples' / name
     if not path.exists():
-        pytest.skip(f'{path} is absent (set BMP_DATA)')
+        pytest.skip(f'{path} is absent (set BMP_TEST_DATA)')
     loaded = load_annotations(path)
     assert (loaded.tasks, loaded.convention) == (tasks, convention)
 

@@ -158,7 +158,7 @@ def test_maps_are_those_of_mmpose() -> None:
 def test_the_neck_of_real_people_lies_where_it_is_estimated() -> None:
     path = DATA / 'test_samples' / 'crowdpose' / 'test_crowdpose.json'
     if not path.exists():
-        pytest.skip(f'{path} is absent (set BMP_DATA)')
+        pytest.skip(f'{path} is absent (set BMP_TEST_DATA)')
     shares = []
     for row in json.loads(path.read_text())['annotations']:
         points = np.reshape(row['keypoints'], (14, 3))

@@ -195,7 +195,7 @@ def as_native(coco: dict[str, Any]) -> dict[str, Any]:
 def test_real_people_of_ochuman_come_out_as_in_its_coco_file(tmp_path: Path) -> None:
     path = DATA / 'test_samples' / 'ochuman' / 'test_ochuman.json'
     if not path.exists():
-        pytest.skip(f'{path} is absent (set BMP_DATA)')
+        pytest.skip(f'{path} is absent (set BMP_TEST_DATA)')
     official = json.loads(path.read_text())
     source = write(tmp_path / 'ochuman.json', as_native(official))
     code, ours = convert(tmp_path, 'ochuman', source, '--images', path.parent)
@@ -267,7 +267,7 @@ def test_a_folder_that_is_not_cihp(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_crowdpose_gets_areas(tmp_path: Path) -> None:
     source = DATA / 'test_samples' / 'crowdpose' / 'test_crowdpose.json'
     if not source.exists():
-        pytest.skip(f'{source} is absent (set BMP_DATA)')
+        pytest.skip(f'{source} is absent (set BMP_TEST_DATA)')
     code, content = convert(tmp_path, 'crowdpose', source, '--images', source.parent)
     given = json.loads(source.read_text())
     assert code == 0
@@ -281,7 +281,7 @@ def test_other_14_keypoints_are_not_taken_for_crowdpose(
 ) -> None:
     source = DATA / 'test_samples' / 'aic' / 'test_aic.json'
     if not source.exists():
-        pytest.skip(f'{source} is absent (set BMP_DATA)')
+        pytest.skip(f'{source} is absent (set BMP_TEST_DATA)')
     assert convert(tmp_path, 'crowdpose', source)[0] == 2
     assert "the 14 keypoints ['Right Shoulder'" in capsys.readouterr().err
     coco = write(tmp_path / 'toy.json', toy_annotations())

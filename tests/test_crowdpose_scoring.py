@@ -41,7 +41,7 @@ def sample() -> tuple[dict[str, Any], list[Row]]:
     """The sample of the real data set, its people moved a little."""
     path = DATA / 'test_samples' / 'crowdpose' / 'test_crowdpose.json'
     if not path.exists():
-        pytest.skip(f'no sample of CrowdPose: {path} is absent (set BMP_DATA)')
+        pytest.skip(f'no sample of CrowdPose: {path} is absent (set BMP_TEST_DATA)')
     annotations = json.loads(path.read_text())
     rng = np.random.default_rng(0)
     results = []

@@ -73,7 +73,7 @@ def test_the_oracle_scores_one(tmp_path: Path) -> None:
 )
 def test_the_oracle_scores_one_on_real_data(file: str, tasks: set[str], tmp_path: Path) -> None:
     if not (DATA / file).exists():
-        pytest.skip(f'no real annotations: {DATA / file} is absent (set BMP_DATA)')
+        pytest.skip(f'no real annotations: {DATA / file} is absent (set BMP_TEST_DATA)')
     report = run(DATA / file, tmp_path)
     assert report.results is not None
     metrics = score_files(report.results, DATA / file)

@@ -164,6 +164,6 @@ def test_the_real_development_set() -> None:
 def test_real_crowdpose_file() -> None:
     path = dev_file().parents[1] / 'test_samples' / 'crowdpose' / 'test_crowdpose.json'
     if not path.exists():
-        pytest.skip(f'{path} is absent (set BMP_DATA)')
+        pytest.skip(f'{path} is absent (set BMP_TEST_DATA)')
     found = resolve_dataset(path)
     assert (found.convention, found.rule, found.images) == ('crowdpose14', 'crowdpose', path.parent)

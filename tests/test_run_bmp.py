@@ -222,7 +222,7 @@ def test_help_is_fast() -> None:
 
 # The real thing
 
-DATA = Path(os.environ.get('BMP_DATA', ROOT.parent / 'shared' / 'data')) / 'dev' / 'images'
+DATA = Path(os.environ.get('BMP_TEST_DATA', ROOT.parent / 'shared' / 'data')) / 'dev' / 'images'
 NAMES = ('000000000257.jpg', '000000000459.jpg')
 
 
@@ -230,7 +230,7 @@ NAMES = ('000000000257.jpg', '000000000459.jpg')
 def real_photos() -> list[str]:
     paths = [DATA / name for name in NAMES]
     if not all(p.is_file() for p in paths):
-        pytest.skip(f'no photos: {DATA} is absent (set BMP_DATA)')
+        pytest.skip(f'no photos: {DATA} is absent (set BMP_TEST_DATA)')
     pytest.importorskip('mmdet', reason='MMDetection is not installed')
     from pipeline.checkpoints import CheckpointError, find_weights
     from pipeline.config import load_config

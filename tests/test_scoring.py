@@ -34,7 +34,7 @@ SOURCES = {
 def source_file(source: str) -> Path:
     path = DATA / SOURCES[source]
     if not path.exists():
-        pytest.skip(f'no real annotations: {path} is absent (set BMP_DATA)')
+        pytest.skip(f'no real annotations: {path} is absent (set BMP_TEST_DATA)')
     return path
 
 

@@ -15,7 +15,7 @@ from pipeline.masks import Masks
 from pipeline.structures import MaskSource, People
 
 ROOT = Path(__file__).parents[1]
-DATA = Path(os.environ.get('BMP_DATA', ROOT.parent / 'shared' / 'data'))
+DATA = Path(os.environ.get('BMP_TEST_DATA', ROOT.parent / 'shared' / 'data'))
 
 # Where the keypoints of a standing person are in the box: share of width and height.
 STANDING = np.array([
@@ -106,7 +106,7 @@ def dev_file(name: str = 'person_keypoints.json') -> Path:
     """A file of the real development set; skips the test when absent."""
     path = DATA / 'dev' / name
     if not path.exists():
-        pytest.skip(f'no real annotations: {path} is absent (set BMP_DATA)')
+        pytest.skip(f'no real annotations: {path} is absent (set BMP_TEST_DATA)')
     return path
 
 
