@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import check_full_size
-from check_full_size import Case, Report, all_cases, check_case, main
+from check_full_size import Case, Report, all_cases, check_case, main, report_of
 from pipeline.checkpoints import CheckpointError
 from pipeline.masks import Masks
 from pipeline.structures import MaskSource, People
@@ -64,18 +64,28 @@ def test_what_is_wrong_with_a_result_is_found(changes: dict[str, Any], problem: 
 
 
 def test_a_case_that_fails_is_a_row_and_the_others_go_on(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def check(case: Case, folder: Path) -> Report:
+        assert list(folder.iterdir()) == []
         if case.name == 'bmp_v1':
             raise CheckpointError('does not fit')
         return Report(case.name, 1, 1, 1, 1, 1, 2, '')
 
     monkeypatch.setattr('check_full_size.check_case', check)
+    monkeypatch.setattr(
+        'check_full_size.in_own_process', lambda case, parent: report_of(case, tmp_path)
+    )
     assert main(['bmp_v1', 'bmp_v2']) == 1
     shown = capsys.readouterr().out.splitlines()
     assert 'CheckpointError: does not fit' in shown[2] and 'equal' in shown[3]
     assert main(['bmp_v2']) == 0
+
+
+def test_a_case_runs_in_a_process_of_its_own() -> None:
+    report = check_full_size.in_own_process(Case('absent', 'bmp_v3'), None)
+    assert report.case == 'absent'
+    assert "ConfigError: no pipeline config 'bmp_v3'" in report.problem
 
 
 def test_every_shipped_pipeline_is_a_case() -> None:

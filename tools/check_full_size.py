@@ -24,8 +24,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +80,11 @@ class Report:
     people: int
     problem: str  # '' when all holds
 
+    @classmethod
+    def failed(cls, case: Case, error: Exception) -> Report:
+        """The report of a case that came to no result."""
+        return cls(case.name, 0, 0, 0, 0, 0, 0, f'{type(error).__name__}: {error}')
+
     @property
     def row(self) -> tuple[str, ...]:
         """The report as text, in the order of `COLUMNS`."""
@@ -114,13 +121,27 @@ def all_cases() -> list[Case]:
     return cases
 
 
-def report_of(case: Case, parent: Path | None) -> Report:
-    """Check a case with its files in a folder of their own; what goes wrong is its problem."""
-    with tempfile.TemporaryDirectory(prefix='bmp-full-size-', dir=parent) as folder:
+def in_own_process(case: Case, parent: Path | None) -> Report:
+    """Check a case where no memory of another one counts, with its files in a folder of its own.
+
+    A process that dies, for want of memory perhaps, is the problem of its case.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix='bmp-full-size-', dir=parent) as folder,
+        ProcessPoolExecutor(1, mp_context=get_context('spawn')) as pool,
+    ):
         try:
-            return check_case(case, Path(folder))
-        except (OSError, RuntimeError, ValueError) as error:
-            return Report(case.name, 0, 0, 0, 0, 0, 0, f'{type(error).__name__}: {error}')
+            return pool.submit(report_of, case, Path(folder)).result()
+        except BrokenExecutor as error:
+            return Report.failed(case, error)
+
+
+def report_of(case: Case, folder: Path) -> Report:
+    """Check a case; what goes wrong is its problem."""
+    try:
+        return check_case(case, folder)
+    except (OSError, RuntimeError, ValueError) as error:
+        return Report.failed(case, error)
 
 
 def check_case(case: Case, folder: Path) -> Report:
@@ -136,9 +157,8 @@ def check_case(case: Case, folder: Path) -> Report:
     from pipeline.build import build_pipeline
     from pipeline.config import load_config
     from pipeline.io.images import read_image
-    from pipeline.memory import peak_bytes, reset_peak
+    from pipeline.memory import peak_bytes
 
-    reset_peak()
     photo = read_image(Path(str(importlib.resources.files('skimage') / 'data' / 'astronaut.png')))
     options = RUN_OPTIONS | case.options
     resolved = load_config(case.config, options)
@@ -324,9 +344,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     reports = []
     for case in cases:
-        reports.append(report_of(case, args.folder))
+        reports.append(in_own_process(case, args.folder))
         print(' | '.join(reports[-1].row), file=sys.stderr, flush=True)
-        gc.collect()
     print_table(COLUMNS, (report.row for report in reports))
     return 1 if any(report.problem for report in reports) else 0
 
