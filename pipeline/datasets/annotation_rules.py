@@ -1,0 +1,262 @@
+"""What can be wrong with an annotated person, as a table of rules.
+
+A rule looks at one person and says what is wrong with it, or nothing. How bad that is stands in
+the table: ``fatal`` (the file is refused), ``warning`` (counted, as the real files of COCO hold
+such people), or a task that cannot be scored with such people in the file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ..conventions import KEYPOINT_SETS, Convention
+from ..io.coco import Task
+
+Annotation = dict[str, Any]
+Severity = Literal['fatal', 'warning'] | Task
+
+# Persons in files without masks: as in the evaluation code of CrowdPose, people are taken to
+# fill this share of their box.
+AREA_OF_BOX = 0.53
+
+
+@dataclass(frozen=True)
+class Person:
+    """One annotation with what is known of its file."""
+
+    annotation: Annotation
+    height: int  # px, of the photo
+    width: int
+    convention: Convention | None  # of the keypoints; None: unknown, they are not looked at
+
+    @property
+    def crowd(self) -> bool:
+        """Whether this is a region of many people."""
+        return bool(self.annotation.get('iscrowd', 0))
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One kind of mistake."""
+
+    name: str
+    severity: Severity
+    find: Callable[[Person], str | None]  # what is wrong, or None
+
+
+def _box(person: Person) -> str | None:
+    if 'bbox' not in person.annotation:
+        return 'there is no bbox'
+    box = person.annotation['bbox']
+    reason = _not_numbers('bbox', box, 4)
+    if reason is None and min(box[2:]) < 0:
+        reason = f'bbox is x, y, width, height; width and height must be >= 0, got {list(box)}'
+    return reason
+
+
+def _flat_box(person: Person) -> str | None:
+    box = person.annotation.get('bbox', [])
+    flat = _not_numbers('bbox', box, 4) is None and min(box[2:]) == 0
+    return f'the box has no area: {list(box)}' if flat else None
+
+
+def _area(person: Person) -> str | None:
+    area = person.annotation.get('area', 1)
+    if not _is_number(area) or area < 0:
+        return f'area must be a number >= 0, got {area!r}'
+    return None
+
+
+def _no_area(person: Person) -> str | None:
+    if 'area' not in person.annotation:
+        if person.convention == 'crowdpose14':  # which never has one
+            return None
+        return f'no area; that of the mask is taken, else {AREA_OF_BOX} of the box'
+    return 'the area is 0' if person.annotation['area'] == 0 else None
+
+
+def _keypoints(person: Person) -> str | None:
+    points = person.annotation.get('keypoints')
+    if points is None or person.convention is None:
+        return None
+    reason = _not_numbers('keypoints', points, 3 * KEYPOINT_SETS[person.convention].num)
+    if reason is None and not set(points[2::3]) <= {0, 1, 2}:
+        wrong = sorted(set(points[2::3]) - {0, 1, 2})
+        reason = f'keypoint flags must be 0, 1 or 2, got {wrong}'
+    return reason
+
+
+def _no_keypoints(person: Person) -> str | None:
+    absent = person.annotation.get('keypoints') is None and not person.crowd
+    return 'no keypoints' if absent else None
+
+
+def _count_of_keypoints(person: Person) -> str | None:
+    given = person.annotation.get('num_keypoints')
+    # CrowdPose does not count head and neck.
+    if given is None or person.convention != 'coco17' or _keypoints(person) is not None:
+        return None
+    labelled = count_labelled(person.annotation)
+    if not _is_number(given):
+        return f'num_keypoints is {given!r}; they are counted anew: {labelled}'
+    if (given == 0) == (labelled == 0):
+        return None
+    what = 'ignored' if given == 0 else 'counted'
+    return f'num_keypoints is {given} and {labelled} are labelled; this person is {what}'
+
+
+def _mask(person: Person) -> str | None:
+    mask = person.annotation.get('segmentation', [])
+    if isinstance(mask, dict):
+        return _wrong_rle(mask, person.height, person.width)
+    if not isinstance(mask, list):
+        return f'segmentation must be polygons or RLE, got {type(mask).__name__}'
+    reasons = (_wrong_polygon(polygon) for polygon in mask)
+    return next((reason for reason in reasons if reason is not None), None)
+
+
+def _thin_polygon(person: Person) -> str | None:
+    mask = person.annotation.get('segmentation')
+    if not isinstance(mask, list) or _mask(person) or len(polygons(mask)) == len(mask):
+        return None
+    return 'a polygon of fewer than 3 points is left out'
+
+
+def _no_mask(person: Person) -> str | None:
+    if person.crowd or _mask(person) is not None:
+        return None
+    if 'segmentation' not in person.annotation:
+        return 'no segmentation'
+    mask = person.annotation['segmentation']
+    # Polygons are not drawn here: some of COCO's are so thin that they cover no pixel.
+    empty = not polygons(mask) if isinstance(mask, list) else mask_area(person) == 0
+    return 'the mask is empty' if empty else None
+
+
+PERSON_RULES: tuple[Rule, ...] = (
+    Rule('wrong box', 'fatal', _box),
+    Rule('wrong keypoints', 'fatal', _keypoints),
+    Rule('wrong mask', 'fatal', _mask),
+    Rule('wrong area', 'fatal', _area),
+    Rule('no mask', 'segm', _no_mask),
+    Rule('no keypoints', 'keypoints', _no_keypoints),
+    Rule('box without area', 'warning', _flat_box),
+    Rule('no area', 'warning', _no_area),
+    Rule('thin polygon', 'warning', _thin_polygon),
+    Rule('wrong count of keypoints', 'warning', _count_of_keypoints),
+)
+
+
+def repaired(person: Person, tasks: Collection[Task]) -> Annotation:
+    """A copy with everything that an evaluator of ``tasks`` reads, mended as the warnings say.
+
+    ``iscrowd``, ``area`` and ``category_id`` (1) are always there, ``num_keypoints`` if there are
+    keypoints; as given where it is given. A crowd region without a mask is its box, one without
+    keypoints has none labelled. The rules that are fatal must have passed.
+    """
+    row = {**person.annotation, 'category_id': 1, 'iscrowd': int(person.crowd)}
+    x, y, width, height = row['bbox']
+    if isinstance(row.get('segmentation'), list):
+        row['segmentation'] = polygons(row['segmentation'])
+    if 'area' not in row:
+        row['area'] = mask_area(person) or AREA_OF_BOX * width * height
+    if person.crowd and 'segm' in tasks and not row.get('segmentation'):
+        right, bottom = x + width, y + height
+        row['segmentation'] = [[x, y, right, y, right, bottom, x, bottom]]
+    if person.crowd and 'keypoints' in tasks and row.get('keypoints') is None:
+        row['keypoints'] = [0] * 3 * KEYPOINT_SETS[person.convention or 'coco17'].num
+    if row.get('keypoints') is not None:
+        given = row.get('num_keypoints')
+        row['num_keypoints'] = given if _is_number(given) else count_labelled(row)
+    return row
+
+
+def count_labelled(annotation: Annotation) -> int:
+    """Number of keypoints whose flag is above 0."""
+    return sum(flag > 0 for flag in (annotation.get('keypoints') or [])[2::3])
+
+
+def polygons(segmentation: Sequence[Sequence[float]]) -> list[list[float]]:
+    """The polygons of at least 3 points."""
+    return [list(polygon) for polygon in segmentation if len(polygon) >= 6]
+
+
+def mask_area(person: Person) -> int:
+    """Pixels of the mask; 0 where there is none."""
+    from pycocotools import mask as coco_mask
+
+    mask, size = person.annotation.get('segmentation'), (person.height, person.width)
+    if isinstance(mask, list):
+        parts = polygons(mask)
+        mask = coco_mask.merge(coco_mask.frPyObjects(parts, *size)) if parts else None
+    elif mask is not None and isinstance(mask['counts'], list):
+        mask = coco_mask.frPyObjects(mask, *size)
+    return 0 if mask is None else int(coco_mask.area(mask))
+
+
+def _wrong_polygon(polygon: Any) -> str | None:
+    if not isinstance(polygon, list) or len(polygon) % 2:
+        return 'a polygon must be a list of x, y pairs'
+    return _not_numbers('a polygon', polygon, len(polygon))
+
+
+def _wrong_rle(rle: dict[str, Any], height: int, width: int) -> str | None:
+    if not {'size', 'counts'} <= set(rle):
+        return f'a mask as RLE needs size and counts, got {sorted(rle)}'
+    size, counts = rle['size'], rle['counts']
+    if size not in ([height, width], (height, width)):
+        return f'RLE of size {size} for a photo of [{height}, {width}] (H, W)'
+    numbers = isinstance(counts, list) and all(map(_is_number, counts))
+    if not numbers and not isinstance(counts, str | bytes):
+        return 'counts of an RLE must be numbers or text'
+    runs = np.asarray(counts if isinstance(counts, list) else _runs(counts), np.int64)
+    if runs.sum() != height * width or runs.min(initial=0) < 0:
+        return f'the runs of the RLE cover {runs.sum()} of {height * width} px'
+    return None
+
+
+def _runs(counts: str | bytes) -> npt.NDArray[np.int64]:
+    """Run lengths of a compressed RLE (the coding of `rleFrString` in the COCO API).
+
+    A run is a number in groups of 5 bits, low ones first, as characters from 48 on; the 6th bit
+    says that more follow, the 5th of the last group is the sign. From the fourth run on, numbers
+    are differences to the run before the last.
+    """
+    text = counts.encode() if isinstance(counts, str) else counts
+    groups = np.frombuffer(text, np.uint8).astype(np.int64) - 48
+    ends = np.flatnonzero((groups & 32) == 0)
+    if len(ends) == 0:
+        return np.zeros(0, np.int64)
+    groups = groups[: ends[-1] + 1]
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts + 1
+    shifts = 5 * (np.arange(len(groups)) - np.repeat(starts, lengths))
+    runs = np.add.reduceat((groups & 31) << shifts, starts)
+    runs -= ((groups[ends] & 16) > 0) * (1 << 5 * lengths)
+    runs[1::2], runs[2::2] = np.cumsum(runs[1::2]), np.cumsum(runs[2::2])
+    return np.asarray(runs, np.int64)
+
+
+def _not_numbers(key: str, values: Any, length: int) -> str | None:
+    if not isinstance(values, list):
+        return f'{key} must be a list, got {type(values).__name__}'
+    if len(values) != length:
+        return f'{key} must hold {length} numbers, got {len(values)}'
+    if not all(map(_is_number, values)):
+        return f'{key} holds values that are not finite numbers: {_short(values)}'
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)  # JSON has no others
+
+
+def _short(values: Sequence[Any]) -> str:
+    text = repr(values)
+    return text if len(text) <= 80 else f'{text[:77]}...'

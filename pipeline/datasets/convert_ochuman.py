@@ -1,0 +1,267 @@
+"""OCHuman in its own format (``ochuman.json``) as a COCO file with 17 keypoints.
+
+The format, as the OCHuman API documents it: ``images`` hold ``file_name``, ``width``, ``height``
+and ``annotations``; a person has ``bbox`` (x1, y1, x2, y2), ``keypoints`` (19 times x, y, flag)
+and ``segms`` (polygons ``outer`` and holes ``inner``); the last two are null for people who
+overlap nobody. ``keypoint_names`` and ``keypoint_visible`` of the file are followed if present.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ..geometry import box_iou, xywh_to_xyxy
+from ..io.coco import PERSON
+from ..io.progress import Reporter
+from ..keypoints import COCO_NAMES
+from ..masks import Bitmap, Masks
+from .annotation_rules import Annotation
+from .convert import (
+    Conversion,
+    ConversionError,
+    Others,
+    Problem,
+    coco_content,
+    ignored,
+    numbered,
+    without_broken_photos,
+)
+
+Boxes = Literal['xyxy', 'xywh']
+Floats64 = npt.NDArray[np.float64]
+
+OCHUMAN_NAMES = (
+    'right_shoulder', 'right_elbow', 'right_wrist', 'left_shoulder', 'left_elbow', 'left_wrist',
+    'right_hip', 'right_knee', 'right_ankle', 'left_hip', 'left_knee', 'left_ankle',
+    'head', 'neck', 'right_ear', 'left_ear', 'nose', 'right_eye', 'left_eye',
+)  # fmt: skip
+OCHUMAN_FLAGS = {'missing': 0, 'vis': 1, 'self_occluded': 2, 'others_occluded': 3}
+_COCO_FLAGS = {'missing': 0, 'vis': 2, 'self_occluded': 1, 'others_occluded': 1}
+
+# Less overlap of a box with the outline of its person than this, for most people of a file,
+# means that the boxes are not what they are taken for.
+_MIN_OVERLAP = 0.5
+
+
+def convert_ochuman(
+    source: str | Path,
+    images: Path | None,
+    reporter: Reporter,
+    *,
+    only: Path | None = None,
+    boxes: Boxes = 'xyxy',
+    others: Others = 'drop',
+) -> Conversion:
+    """People of OCHuman with box, mask and the 17 keypoints of COCO.
+
+    Photos without such a person are left out. As in the official COCO files, ``area`` is that of
+    the box, and occluded keypoints (by the person or by others) get flag 1. Holes are cut out of
+    the masks.
+
+    Args:
+        source: ``ochuman.json``.
+        images: folder of the photos, as in `convert_coco`.
+        reporter: hears about each photo.
+        only: a COCO file or a text file with one name per line: only these photos. This makes
+            val or test, as the own format does not say which photo is in which.
+        boxes: what the numbers of ``bbox`` are.
+        others: what becomes of people without keypoints or mask: 'drop' leaves them out, as the
+            official COCO files do; 'ignore' marks their boxes as crowd regions, so that whoever
+            finds them is not punished.
+
+    Raises:
+        ConversionError: the file is not of this format, or its boxes are not ``boxes``.
+    """
+    content = _read(Path(source))
+    _check_boxes(content['images'], boxes)
+    records = sorted(content['images'], key=lambda record: str(record.get('file_name')))
+    ids = numbered([str(record.get('file_name')) for record in records])
+    wanted = set(ids) if only is None else _names_in(only)
+    problems = [Problem(name, f'is in {only}, not in the source') for name in wanted - set(ids)]
+    problems.sort(key=lambda problem: problem.name)
+    reader = _Reader(content, boxes, others)
+    photos: list[dict[str, Any]] = []
+    people: list[Annotation] = []
+    for record in records:
+        name = str(record.get('file_name'))
+        if name not in wanted:
+            continue
+        try:
+            rows = reader.people(record, ids[name])
+        except (ValueError, TypeError, KeyError) as error:
+            problems.append(Problem(name, f'cannot be converted ({_reason(error)})'))
+            continue
+        if any(not row['iscrowd'] for row in rows):
+            photos.append({'id': ids[name], 'file_name': name, **_size(record)})
+            people += rows
+    result = coco_content('OCHuman', photos, people)
+    return without_broken_photos(result, images, reporter, problems=problems)
+
+
+class _Reader:
+    """Rows of one file, by the names of keypoints and flags in it."""
+
+    def __init__(self, content: Mapping[str, Any], boxes: Boxes, others: Others) -> None:
+        names = list(content.get('keypoint_names') or OCHUMAN_NAMES)
+        missing = [name for name in COCO_NAMES if name not in names]
+        if missing:
+            raise ConversionError(f'keypoint_names lacks {", ".join(missing)}')
+        self._places = [names.index(name) for name in COCO_NAMES]
+        self._num = len(names)
+        flags = content.get('keypoint_visible') or OCHUMAN_FLAGS
+        if set(flags) != set(_COCO_FLAGS):
+            raise ConversionError(f'keypoint_visible must name {list(_COCO_FLAGS)}: {list(flags)}')
+        self._flags = {flags[name]: _COCO_FLAGS[name] for name in flags}
+        self._boxes, self._others = boxes, others
+
+    def people(self, record: Mapping[str, Any], image_id: int) -> list[Annotation]:
+        """People of one photo."""
+        size, rows = _size(record), []
+        for number, person in enumerate(record['annotations'], start=1):
+            try:
+                row = self._person(person, size['height'], size['width'])
+            except (ValueError, TypeError, KeyError) as error:
+                raise ValueError(f'person {number}: {_reason(error)}') from error
+            if row is not None:
+                rows.append({'image_id': image_id, 'category_id': PERSON, **row})
+        return rows
+
+    def _person(self, person: Mapping[str, Any], height: int, width: int) -> Annotation | None:
+        box = _numbers(person['bbox'], 4, 'bbox')
+        if self._boxes == 'xyxy':
+            box[2:] -= box[:2]
+        if box[2:].min() <= 0:
+            raise ValueError(f'the box has no area: {person["bbox"]} as {self._boxes}')
+        row: Annotation = {
+            'iscrowd': 0,
+            'bbox': box.tolist(),
+            'area': float(box[2] * box[3]),
+        }
+        if person.get('keypoints') is None or person.get('segms') is None:
+            row['segmentation'] = _filled_box(box, height, width)
+            row |= {'num_keypoints': 0, 'keypoints': [0] * 3 * len(COCO_NAMES)}
+            return ignored(row, self._others)
+        points = self._keypoints(person['keypoints'])
+        row['segmentation'] = _rle(person['segms'], height, width)
+        row['num_keypoints'] = sum(flag > 0 for flag in points[2::3])
+        row['keypoints'] = points
+        return row
+
+    def _keypoints(self, values: Any) -> list[float]:
+        given = _numbers(values, 3 * self._num, 'keypoints').reshape(-1, 3)
+        points: list[float] = []
+        for x, y, flag in given[self._places].tolist():
+            if flag not in self._flags:
+                raise ValueError(f'keypoint flags must be {list(self._flags)}, got {flag:g}')
+            points += [x, y, self._flags[flag]] if self._flags[flag] else [0, 0, 0]
+        return points
+
+
+def _rle(segms: Mapping[str, Any], height: int, width: int) -> dict[str, Any]:
+    """The outlines without their holes."""
+    outer, inner = segms['outer'], segms.get('inner') or []
+    if not outer:
+        raise ValueError('segms has no outer polygon')
+    mask = _raster(outer, height, width)
+    if inner:
+        mask &= ~_raster(inner, height, width)
+    return Masks.from_dense([mask], (height, width)).to_rle()[0]
+
+
+def _raster(polygons: Sequence[Any], height: int, width: int) -> Bitmap:
+    from pycocotools import mask as coco_mask
+
+    for polygon in polygons:
+        if len(polygon) < 6 or len(polygon) % 2:
+            raise ValueError(f'a polygon needs at least 3 x, y pairs, got {len(polygon)} numbers')
+    rows = [_numbers(polygon, len(polygon), 'a polygon').tolist() for polygon in polygons]
+    merged = coco_mask.merge(coco_mask.frPyObjects(rows, height, width))
+    return np.asarray(coco_mask.decode(merged), bool)
+
+
+def _filled_box(box_xywh: Floats64, height: int, width: int) -> dict[str, Any]:
+    corners = xywh_to_xyxy(box_xywh[None])
+    return Masks.from_boxes(corners, (height, width)).to_rle()[0]
+
+
+def _check_boxes(records: Sequence[Mapping[str, Any]], boxes: Boxes) -> None:
+    """Boxes must fit the outlines of their people; the other reading of them would not."""
+    fits = (_fit(p, boxes) for record in records for p in record['annotations'])
+    overlaps = [fit for fit in fits if fit is not None]
+    if overlaps and float(np.median(overlaps)) < _MIN_OVERLAP:
+        other = 'xywh' if boxes == 'xyxy' else 'xyxy'
+        raise ConversionError(
+            f'read as {boxes}, the boxes overlap the outlines of their people by only '
+            f'{np.median(overlaps):.2f} (IoU, median); try --boxes {other}'
+        )
+
+
+def _fit(person: Any, boxes: Boxes) -> float | None:
+    """IoU of the box with the extent of the outline; None where one of them cannot be used."""
+    try:
+        points = np.concatenate([_numbers(p, len(p), 'p') for p in person['segms']['outer']])
+        box = _numbers(person['bbox'], 4, 'bbox').reshape(2, 2)
+    except (ValueError, TypeError, KeyError):
+        return None
+    if boxes == 'xywh':
+        box[1] += box[0]
+    if len(points) < 6 or len(points) % 2 or (box[1] <= box[0]).any():
+        return 0.0
+    xy = points.reshape(-1, 2)
+    outline = np.concatenate([xy.min(0), xy.max(0)])
+    return float(box_iou(*np.array([box.ravel(), outline], np.float32)[:, None])[0, 0])
+
+
+def _size(record: Mapping[str, Any]) -> dict[str, int]:
+    size = {side: record[side] for side in ('height', 'width')}
+    if not all(isinstance(side, int) and side > 0 for side in size.values()):
+        raise ValueError(f'height and width must be px, got {size}')
+    return size
+
+
+def _names_in(path: Path) -> set[str]:
+    text = path.read_text()
+    if path.suffix == '.json':
+        try:
+            return {image['file_name'] for image in json.loads(text)['images']}
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConversionError(f'{path}: no COCO file ({_reason(error)})') from error
+    return {line.strip() for line in text.splitlines() if line.strip()}
+
+
+def _numbers(values: Any, length: int, key: str) -> Floats64:
+    numbers = np.asarray(values, np.float64)
+    if numbers.shape != (length,) or not np.isfinite(numbers).all():
+        raise ValueError(f'{key} must hold {length} finite numbers, got shape {numbers.shape}')
+    return numbers
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ConversionError(f'{path}: cannot be read ({error.strerror})') from error
+    except ValueError as error:
+        raise ConversionError(f'{path}: no JSON file: {error}') from error
+    records = content.get('images') if isinstance(content, dict) else None
+    own = isinstance(records, list) and all(
+        isinstance(r, dict) and isinstance(r.get('annotations'), list) for r in records
+    )
+    if not own:
+        hint = 'it is a COCO file: use "coco"' if _is_coco(content) else 'see docs/datasets.md'
+        raise ConversionError(f'{path}: not ochuman.json, images lack annotations; {hint}')
+    return dict(content)
+
+
+def _is_coco(content: Any) -> bool:
+    return isinstance(content, dict) and {'images', 'annotations'} <= set(content)
+
+
+def _reason(error: Exception) -> str:
+    return f'key {error} is missing' if isinstance(error, KeyError) else str(error)
