@@ -1,4 +1,4 @@
-"""PMPoseHead: parity with the released head, and training of the compact setting."""
+"""PMPoseHead and MultiHead: settings and training; the recorded numbers are in parity_pose.py."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from mmpose.structures import PoseDataSample
 
 from pipeline.keypoints import COCO_FLIP
 from pipeline.openmmlab import scope_of
+from pipeline.poses.multi_head import MultiHead, balanced_weights, heatmap_oks
+from pipeline.poses.oks_heatmap import OKSArgMaxHeatmap
 from pipeline.poses.pmpose_head import PMPoseHead
 from pipeline.poses.pmpose_losses import (
     SpatialCrossEntropyLoss,
@@ -26,7 +28,7 @@ from pipeline.poses.pmpose_losses import (
 )
 from tests import fixtures
 
-BRANCHES = {'prob': 'presence', 'vis': 'visibility', 'oks': 'oks'}
+BRANCHES = ('presence', 'visibility', 'oks')
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -36,82 +38,16 @@ def own_scope() -> Iterator[None]:
         yield
 
 
-class Released:
-    """The reference's head with its stored weights, inputs and outputs."""
-
-    def __init__(self) -> None:
-        arrays, self.facts = fixtures.load('pmpose_head')
-        self.arrays = {k: torch.from_numpy(v) for k, v in arrays.items()}
-        cfg = self.facts['head_cfg']
-        self.input_size = cfg['decoder']['input_size']
-        self.head = PMPoseHead(
-            in_channels=cfg['in_channels'],
-            out_channels=cfg['out_channels'],
-            deconv_out_channels=cfg['deconv_out_channels'],
-            normalize=cfg['normalize'],
-            decoder={
-                'type': 'UDPHeatmap',
-                'input_size': tuple(self.input_size),
-                'heatmap_size': tuple(cfg['decoder']['heatmap_size']),
-            },
-        )
-        state = torch.load(fixtures.FOLDER / 'pmpose_head.pth', weights_only=True)
-        self.num_error_keys = sum(k.startswith('error_layers.') for k in state)
-        self.result = self.head.load_state_dict(state, strict=True)
-        self.head.eval()
-
-    def samples(self) -> list[PoseDataSample]:
-        sample = PoseDataSample(metainfo={'flip_indices': self.facts['flip_indices']})
-        return [sample] * len(self.arrays['feat'])
-
-
-@pytest.fixture(scope='module')
-def released() -> Released:
-    return Released()
-
-
-def test_released_weights_load_strictly_without_the_error_branch(released: Released) -> None:
-    assert released.num_error_keys > 0
-    assert not any(k.startswith('error_layers') for k in released.head.state_dict())
-
-
-@pytest.mark.parametrize('suffix', ['', '_flip'])
-@torch.no_grad()
-def test_network_outputs_are_those_of_the_reference(released: Released, suffix: str) -> None:
-    arrays = released.arrays
-    feature = arrays[f'feat{suffix}']
-    outputs = released.head.forward((feature,))
-    close = {'atol': 1e-5, 'rtol': 0}
-    torch.testing.assert_close(released.head._logits(feature), arrays[f'logits{suffix}'], **close)
-    torch.testing.assert_close(outputs.heatmaps, arrays[f'htm{suffix}_raw'], **close)
-    for name, field in BRANCHES.items():
-        wanted = arrays[f'{name}{suffix}_raw'].flatten(1)
-        torch.testing.assert_close(getattr(outputs, field), wanted, **close)
-    sums = outputs.heatmaps.flatten(2).sum(-1)
-    torch.testing.assert_close(sums, torch.ones_like(sums), atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize('flip', [False, True])
-def test_predictions_are_those_of_the_reference(released: Released, flip: bool) -> None:
-    arrays = released.arrays
-    feats: Any = (arrays['feat'],)
-    if flip:
-        feats = [feats, (arrays['feat_flip'],)]
-    test_cfg = {'flip_test': flip, 'shift_heatmap': False, 'output_heatmaps': True}
-    predictions, fields = released.head.predict(feats, released.samples(), test_cfg)
-    prefix = 'flip' if flip else 'noflip'
-    scalars = ['conf', 'probs', 'visible', 'oks']
-    for i, prediction in enumerate(predictions):
-        np.testing.assert_allclose(
-            fields[i].heatmaps, arrays[f'{prefix}_heatmaps'][i], atol=1e-5, rtol=0
-        )
-        np.testing.assert_allclose(
-            prediction.keypoints[0], arrays[f'{prefix}_keypoints'][i], atol=5e-3, rtol=0
-        )
-        for name in [f'keypoints_{s}' for s in scalars] + ['keypoint_scores']:
-            np.testing.assert_allclose(
-                prediction.get(name)[0], arrays[f'{prefix}_{name}'][i], atol=1e-5, rtol=0
-            )
+def test_released_weights_load_strictly_without_the_error_branch() -> None:
+    cfg = fixtures.facts('pmpose_head')['head_cfg']
+    names = ('in_channels', 'out_channels', 'deconv_out_channels')
+    head = PMPoseHead(**{name: cfg[name] for name in names})
+    state = torch.load(fixtures.FOLDER / 'pmpose_head.pth', weights_only=True)
+    assert any(k.startswith('error_layers.') for k in state)
+    head.load_state_dict(state, strict=True)
+    assert not any(k.startswith('error_layers') for k in head.state_dict())
+    with pytest.raises(RuntimeError, match='wrong_layers'):
+        head.load_state_dict({**state, 'wrong_layers.0.weight': torch.zeros(1)}, strict=True)
 
 
 def test_sparsemax_is_the_projection_onto_the_simplex() -> None:
@@ -150,13 +86,17 @@ def compact_head(**kwargs: Any) -> PMPoseHead:
     torch.manual_seed(0)
     return PMPoseHead(
         in_channels=8,
-        out_channels=17,
         deconv_out_channels=(8, 8),
         branch_channels=4,
         branch_pools=((3, 3), (2, 3), (2, 1)),
         decoder={'type': 'UDPHeatmap', 'input_size': (144, 192), 'heatmap_size': (36, 48)},
         init_cfg=[],
-        **{'activation': 'softmax', 'loss': {'type': 'SpatialCrossEntropyLoss'}, **kwargs},
+        **{
+            'out_channels': 17,
+            'activation': 'softmax',
+            'loss': {'type': 'SpatialCrossEntropyLoss'},
+            **kwargs,
+        },
     )
 
 
@@ -218,7 +158,7 @@ def test_labels_of_a_mirrored_sample_are_mirrored() -> None:
 def test_unlabelled_key_points_do_not_reach_the_losses(samples: list[PoseDataSample]) -> None:
     targets = collect_targets(samples, torch.device('cpu'))
     torch.manual_seed(0)
-    logits = {name: torch.randn(2, 17) for name in BRANCHES.values()}
+    logits = {name: torch.randn(2, 17) for name in BRANCHES}
     oks = torch.rand(2, 17)
     before = branch_losses(logits, oks, targets)
     moved = {name: torch.where(targets.annotated > 0, v, 9.0) for name, v in logits.items()}
@@ -287,3 +227,119 @@ def test_confidence_can_be_the_keypoint_score() -> None:
     (prediction,) = head.predict((torch.randn(1, 8, 12, 9),), [PoseDataSample()], {})
     np.testing.assert_array_equal(prediction.keypoint_scores, prediction.keypoints_conf)
     assert prediction.keypoints.shape == (1, 17, 2)
+
+
+SIZES = {'input_size': (144, 192), 'heatmap_size': (36, 48)}
+
+
+def released_head(**kwargs: Any) -> MultiHead:
+    """A small `MultiHead` for feature maps of 12 x 9."""
+    torch.manual_seed(0)
+    settings = {'out_channels': 23, 'init_cfg': [], **kwargs}
+    decoder = {'type': 'OKSArgMaxHeatmap', **SIZES}
+    head = MultiHead(in_channels=8, deconv_out_channels=(8, 8), decoder=decoder, **settings)
+    for name in ('probability_layers', 'visibility_layers', 'oks_layers'):
+        head.get_submodule(name)[2] = torch.nn.MaxPool2d((3, 2))  # for a map of 12 x 9
+    return head
+
+
+def sample_of(points: np.ndarray, levels: np.ndarray) -> PoseDataSample:
+    """A sample with the targets of `OKSArgMaxHeatmap`; points in input px."""
+    encoded = OKSArgMaxHeatmap(**SIZES).encode(points[None], levels[None])
+    sample = PoseDataSample(
+        metainfo={'input_size': SIZES['input_size'], 'input_scale': np.array([72.0, 96.0])}
+    )
+    sample.gt_fields = PixelData(heatmaps=torch.from_numpy(encoded.pop('heatmaps')))
+    sample.gt_instance_labels = InstanceData(**{k: torch.from_numpy(v) for k, v in encoded.items()})
+    sample.gt_instances = InstanceData(
+        transformed_keypoints=points[None].astype(np.float32),
+        bboxes=np.array([[10, 10, 50, 90]], np.float32),
+    )
+    return sample
+
+
+def oks_samples(k: int) -> list[PoseDataSample]:
+    rng = np.random.default_rng(k)
+    points = rng.uniform(-10, 150, (2, k, 2))
+    return [sample_of(p, rng.integers(0, 3, k).astype(float)) for p in points]
+
+
+@pytest.mark.parametrize('k', [17, 21, 23])
+@pytest.mark.parametrize('kind', ['released', 'ours'])
+def test_every_convention_can_be_trained(k: int, kind: str) -> None:
+    if kind == 'released':
+        head: PMPoseHead = released_head(out_channels=k)
+    else:
+        head = compact_head(out_channels=k, activation='sparsemax', loss={'type': 'OKSHeatmapLoss'})
+    found = head.loss((torch.randn(2, 8, 12, 9),), oks_samples(k))
+    losses = {name: value for name, value in found.items() if name.startswith('loss_')}
+    assert len(losses) == 4
+    sum(losses.values()).backward()  # type: ignore[union-attr]
+    for name, parameter in head.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+
+
+def test_visibility_travels_through_the_codec() -> None:
+    levels = np.full(23, 2.0)
+    levels[1:3] = (1, 0)
+    sample = sample_of(np.full((23, 2), 50.0), levels)
+    targets = collect_targets([sample], torch.device('cpu'))
+    assert targets.visible[0, :4].tolist() == [1, 0, 0, 1]
+    assert targets.annotated[0, :4].tolist() == [1, 1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'reached'),
+    [
+        ({}, ()),
+        ({'detach_probability': False}, ('loss_probability',)),
+        ({'detach_visibility': False}, ('loss_visibility',)),
+    ],
+)
+def test_detached_branches_do_not_shape_the_features(kwargs: Any, reached: tuple) -> None:
+    feature = torch.randn(2, 8, 12, 9, requires_grad=True)
+    losses = released_head(**kwargs).loss((feature,), oks_samples(23))
+    for name in ('loss_probability', 'loss_visibility', 'loss_oks'):
+        (gradient,) = torch.autograd.grad(
+            losses[name], feature, retain_graph=True, allow_unused=True
+        )
+        assert (gradient is not None) == (name in reached), name
+
+
+def test_a_frozen_oks_branch_is_neither_trained_nor_used() -> None:
+    head = released_head(freeze_oks=True)
+    assert 'loss_oks' not in head.loss((torch.randn(2, 8, 12, 9),), oks_samples(23))
+    (found,) = head.eval().predict((torch.randn(1, 8, 12, 9),), [PoseDataSample()], {})
+    np.testing.assert_array_equal(found.keypoint_scores, found.keypoints_conf)
+
+
+@pytest.mark.parametrize(
+    'kwargs', [{'freeze_error': False}, {'deconv_kernel_sizes': (4, 3)}, {'out_channels': 5}]
+)
+def test_released_settings_that_cannot_be_met_are_refused(kwargs: Any) -> None:
+    with pytest.raises(ValueError, match=r'freeze_error|deconv_kernel_sizes|no sigmas'):
+        released_head(**kwargs)
+
+
+@pytest.mark.parametrize(
+    ('target', 'annotated', 'expected'),
+    [
+        pytest.param([1, 1, 1, 0], [1, 1, 1, 1], [1, 1, 1, 3], id='three to one'),
+        pytest.param([1, 1, 0, 0], [1, 0, 1, 1], [2, 0, 1, 1], id='one is not labelled'),
+        pytest.param([1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 0, 0], id='one class'),
+        pytest.param([1, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0], id='nothing labelled'),
+    ],
+)
+def test_weights_even_out_the_classes(target: list, annotated: list, expected: list) -> None:
+    rows = (torch.tensor([row], dtype=torch.float32) for row in (target, annotated))
+    assert balanced_weights(*rows).tolist() == [expected]
+
+
+def test_released_oks_is_stricter_than_that_of_coco() -> None:
+    points = torch.tensor([[[10.0, 0.0]]])
+    sigma = torch.tensor([0.1])
+    released = heatmap_oks(points, torch.zeros(1, 1, 2), sigma, 64 * 48)
+    assert released.item() == pytest.approx(np.exp(-100 / (2 * 0.04 * 0.53 * 64 * 48)))
+    # The person fills the crop: COCO's area is 16 times that of the heat map.
+    coco = np.exp(-100 / (2 * 0.04 * 0.53 * 256 * 192))
+    assert np.log(released.item()) == pytest.approx(16 * np.log(coco))

@@ -24,6 +24,7 @@ COCO_WEIGHTS = (*[1.0] * 7, 1.2, 1.2, 1.5, 1.5, 1.0, 1.0, 1.2, 1.2, 1.5, 1.5)
 OTHER_SIDE = {'left': 'right', 'right': 'left'}
 COLOURS = {'left': [0, 255, 0], 'right': [255, 128, 0]}
 CENTRE_COLOUR = [51, 153, 255]
+FACE, TRUNK = ('nose', '_eye', '_ear'), ('_shoulder', '_hip')
 
 # Points of MPII and AIC that COCO has as well: (index there, index in COCO).
 MPII_TO_COCO = (
@@ -96,9 +97,7 @@ class Convention:
                 i: {
                     'link': link,
                     'id': i,
-                    'color': _colour(link[0])
-                    if _side(link[0]) == _side(link[1])
-                    else CENTRE_COLOUR,
+                    'color': _bone_colour(*link),
                 }
                 for i, link in enumerate(links)
             },
@@ -117,7 +116,13 @@ def _mirrored(name: str) -> str:
 
 
 def _colour(name: str) -> list[int]:
-    return COLOURS.get(_side(name), CENTRE_COLOUR)
+    return CENTRE_COLOUR if name.endswith(FACE) else COLOURS.get(_side(name), CENTRE_COLOUR)
+
+
+def _bone_colour(start: str, end: str) -> list[int]:
+    """Arms and legs in the colour of their side, all else in that of the centre."""
+    is_limb = not (start.endswith((*FACE, *TRUNK)) and end.endswith((*FACE, *TRUNK)))
+    return _colour(start) if is_limb else CENTRE_COLOUR
 
 
 def _is_lower(name: str) -> bool:

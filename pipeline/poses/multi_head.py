@@ -5,8 +5,8 @@ The network is that of `PMPoseHead`. What differs is how it is trained:
 | | released, `MultiHead` | ours, `PMPoseHead` |
 |---|---|---|
 | presence | BCE, mean over all B K entries | BCE on logits, mean over labelled points |
-| visibility | BCE; weights even out both classes, points outside the crop take part | BCE on logits, \
-labelled points inside the crop |
+| visibility | BCE; weights even out the classes; points outside the crop take part | BCE on \
+logits, mean over labelled points inside the crop |
 | predicted OKS | distance in input px, area 0.53 of the *heat map*: about 16 times stricter than \
 COCO's OKS, so scores are low | COCO's OKS, area of the person |
 | place of a keypoint | as decoded from its target map | as labelled |
@@ -26,12 +26,13 @@ from mmpose.evaluation.functional import pose_pck_accuracy
 from mmpose.registry import MODELS
 from torch import Tensor
 
+from pipeline.poses.oks_losses import OKSHeatmapLoss
 from pipeline.poses.pmpose_head import PMPoseHead
 from pipeline.poses.pmpose_losses import AREA_OF_BOX
 
 BCE = {'type': 'BCELoss', 'use_target_weight': True, 'use_sigmoid': True}
 MSE = {'type': 'MSELoss', 'use_target_weight': True}
-OKS_RISK = {'type': 'OKSHeatmapLoss', 'use_target_weight': True, 'smoothing_weight': 0.05}
+OKS_RISK = {'type': OKSHeatmapLoss, 'use_target_weight': True, 'smoothing_weight': 0.05}
 
 
 def balanced_weights(target: Tensor, annotated: Tensor) -> Tensor:
