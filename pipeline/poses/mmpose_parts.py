@@ -8,6 +8,7 @@ Adds names; no stock name changes its meaning.
 from __future__ import annotations
 
 from .conv_stem_vit import ConvStemViT
+from .freezable_estimator import FreezableTopdownPoseEstimator
 from .mask_background import MaskBackground
 from .multi_head import MultiHead
 from .oks_heatmap import OKSArgMaxHeatmap
@@ -17,7 +18,7 @@ from .pmpose_losses import SpatialCrossEntropyLoss
 from .train_transforms import KeepVisibilityLevels, RandomEdgesBlackout, RandomPatchesBlackout
 
 __all__ = [
-    'ConvStemViT', 'KeepVisibilityLevels', 'L1LogLoss', 'MaskBackground', 'MultiHead',
+    'ConvStemViT', 'FreezableTopdownPoseEstimator', 'KeepVisibilityLevels', 'L1LogLoss', 'MaskBackground', 'MultiHead',
     'OKSArgMaxHeatmap', 'OKSHeatmapLoss', 'PMPoseHead', 'RandomEdgesBlackout',
     'RandomPatchesBlackout', 'SpatialCrossEntropyLoss',
 ]  # fmt: skip
