@@ -84,9 +84,11 @@ def _badness(row: Row) -> tuple[bool, float]:
 def show(every_row: bool) -> int:
     """Print the table; the number of rows out of tolerance."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table('fixture', 'what is compared', 'max difference', 'tolerance', 'ok')
+    table = Table(
+        Column('fixture', no_wrap=True), 'what is compared', 'max difference', 'tolerance', 'ok'
+    )
     failed = 0
     for name, compare in comparisons().items():
         rows = compare().rows
@@ -95,7 +97,7 @@ def show(every_row: bool) -> int:
             values = (f'{row.difference:.1e}', f'{row.tolerance:.0e}' if row.tolerance else 'exact')
             table.add_row(name, row.what, *values, 'yes' if row.ok else '[red]NO')
         table.add_section()
-    console = Console(width=None if os.isatty(1) else 120)
+    console = Console(width=None if os.isatty(1) else 132)
     console.print(table)
     console.print('Not compared: ' + '; '.join(f'{k} ({v})' for k, v in NOT_COMPARED.items()))
     return failed

@@ -17,7 +17,7 @@ from pipeline.detectors.mmdet_detector import MMDetDetector, build_mmdet_detecto
 from pipeline.masks import Masks
 from pipeline.openmmlab import build_model, scope_of
 from pipeline.poses import mmpose_parts  # noqa: F401 (fills the registries)
-from pipeline.poses.mmpose_estimator import MMPoseEstimator, _window, build_mmpose_estimator
+from pipeline.poses.mmpose_estimator import MMPoseEstimator, build_mmpose_estimator
 from pipeline.poses.released_config import ERROR_BRANCH, stock_config
 from pipeline.structures import Detections, size_of
 from tests import fixtures
@@ -149,12 +149,10 @@ def compare_our_stage(c: Comparison, config: Config, checkpoint: Path, px: float
 
 def crops_of(stage: MMPoseEstimator, image_bgr: np.ndarray, people: Detections) -> np.ndarray:
     """Network inputs (N, H, W, 3), BGR, of our stage."""
-    crops = []
+    canvas = np.zeros_like(image_bgr)
     with scope_of('mmpose'):
-        for i, box in enumerate(people.boxes):
-            sample = stage._sample(image_bgr, people, i, _window(box, size_of(image_bgr)))
-            crops.append(sample['inputs'].permute(1, 2, 0).numpy())
-    return np.stack(crops)
+        samples = [stage._sample(image_bgr, canvas, people, i) for i in range(len(people))]
+    return np.stack([sample['inputs'].permute(1, 2, 0).numpy() for sample in samples])
 
 
 def rtmdet_ins() -> Comparison:
@@ -191,7 +189,7 @@ def compare_people_found(
     c.add(f'score > {threshold}: which are kept', found.boxes, chosen, EXACT)
     c.add(f'score > {threshold}: boxes, px', found.boxes, boxes, BOX_PX)
     c.add(f'score > {threshold}: scores', found.box_scores, c.arrays[f'{key}_scores'], BOX_SCORES)
-    masks = np.stack([found.detector_masks.dense(i) for i in range(len(found))])
+    masks = np.array([found.detector_masks.dense(i) for i in range(len(found))])
     wrong = np.not_equal(masks, c.arrays[f'{key}_masks']).mean()
     c.add(f'score > {threshold}: share of wrong mask px', wrong, np.zeros(()), MASK_SHARE)
 

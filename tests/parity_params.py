@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,9 +94,8 @@ def show_counts() -> int:
     from rich.console import Console
     from rich.table import Table
 
-    columns = ('total', 'backbone', 'heat maps', 'backbone + heat maps', 'published', 'branches (3)',
-               'with error branch (4)', 'published', 'ok')  # fmt: skip
-    table = Table('config', *columns, title='Parameters in millions')
+    columns = ('total', 'ViT + heat maps', 'published', '3 branches', '+ error branch', 'published')
+    table = Table('config', *columns, 'ok', title='Parameters in millions')
     wrong = 0
     for name, size in CONFIGS.items():
         c = count(name)
@@ -103,9 +103,8 @@ def show_counts() -> int:
         wrong += bool(bad)
         branches = [f'{c.branches:.1f}', f'{c.released_branches:.1f}', f'{RELEASED_BRANCHES[size]}']
         table.add_row(
-            f'models/{name}.py', f'{c.total:.2f}', f'{c.backbone:.2f}', f'{c.heatmap_branch:.2f}',
-            f'{c.classic:.2f}', str(VITPOSE[size]), *(branches if c.branches else ['-'] * 3),
-            ', '.join(bad) or 'yes',
+            f'models/{name}.py', f'{c.total:.2f}', f'{c.classic:.2f}', str(VITPOSE[size]),
+            *(branches if c.branches else ['-'] * 3), ', '.join(bad) or 'yes',
         )  # fmt: skip
-    Console().print(table)
+    Console(width=None if os.isatty(1) else 120).print(table)
     return wrong

@@ -1,4 +1,4 @@
-# The 17-point convention as MMPose metainfo: metainfo=dict(from_file='configs/keypoints/coco_17.py'),
+# The 17-point convention as MMPose metainfo, for metainfo=dict(from_file='.../coco_17.py');
 # or inherit this file and write metainfo=_base_.dataset_info. The facts are in
 # pipeline/poses/conventions.py.
 from importlib import import_module

@@ -1,4 +1,4 @@
-# The 21-point convention as MMPose metainfo: metainfo=dict(from_file='configs/keypoints/coco_mpii_aic_21.py'),
+# The 21-point convention as MMPose metainfo: metainfo=dict(from_file='.../coco_mpii_aic_21.py'),
 # or inherit this file and write metainfo=_base_.dataset_info. The facts are in
 # pipeline/poses/conventions.py.
 from importlib import import_module

@@ -1,5 +1,6 @@
 # MaskPose-b 1.0.0 as released: ViTPose-B on crops whose background is dimmed by the person's mask,
-# 21 keypoints (17 of COCO, then thorax or neck, upper neck, head top, pelvis). Newer: maskpose_b.py.
+# 21 keypoints (17 of COCO, then thorax or neck, upper neck, head top, pelvis). The newer model is
+# maskpose_b.py.
 _base_ = [
     '_base_/coco_mpii_aic_21.py',
     'mmpose::body_2d_keypoint/topdown_heatmap/coco/td-hm_ViTPose-base_8xb64-210e_coco-256x192.py',

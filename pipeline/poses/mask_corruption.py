@@ -7,6 +7,7 @@ half of the time along its outline, half of the time in patches.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import cv2
 import numpy as np
@@ -73,7 +74,7 @@ def _smooth(mask: Mask) -> Mask:
     return cv2.morphologyEx(opened, cv2.MORPH_CLOSE, kernel).astype(np.bool_)
 
 
-def _nearest_first(distance: NDArray[np.float32], where: Mask, count: int, reach: float) -> Mask:
+def _nearest_first(distance: NDArray[Any], where: Mask, count: int, reach: float) -> Mask:
     """The ``count`` px of ``where`` with the smallest distance, none farther than ``reach``."""
     candidates = np.flatnonzero(where & (distance <= reach))
     order = np.argsort(distance.ravel()[candidates], kind='stable')[:count]

@@ -36,10 +36,11 @@ class MMPoseEstimator:
 
     Args:
         model: pose estimator in evaluation mode, on its device.
-        transforms: its test pipeline, from image and box to packed inputs.
+        transforms: its test pipeline without the dimming, from image and box to packed inputs.
         dataset_meta: keypoint facts that travel with each sample (flip order, names).
         batch_size: people per forward pass.
-        mask_conditioning: hand the detector's mask to the transforms (key ``mask``).
+        dimmer: the `MaskBackground` of its test pipeline, given the detector's masks; None: masks
+            are not used.
     """
 
     num_keypoints = NUM_COCO
@@ -51,21 +52,24 @@ class MMPoseEstimator:
         dataset_meta: dict[str, Any],
         *,
         batch_size: int,
-        mask_conditioning: bool,
+        dimmer: Any,
     ) -> None:
         self.model = model
         self.transforms = transforms
         self.dataset_meta = dataset_meta
         self.batch_size = batch_size
-        self.mask_conditioning = mask_conditioning
+        self.dimmer = dimmer
 
     def __call__(self, image: Image, detections: Detections) -> Poses:
         """Keypoints for every detection in an RGB uint8 image (H, W, 3), same order."""
         if len(detections) == 0:
             return Poses.empty_poses(*size_of(image), self.num_keypoints)
         image_bgr = np.ascontiguousarray(image[..., ::-1])  # MMPose's pipelines take BGR
+        canvas = np.zeros_like(image_bgr)
         starts = range(0, len(detections), self.batch_size)
-        parts = [self._forward(image_bgr, detections, i, i + self.batch_size) for i in starts]
+        parts = [
+            self._forward(image_bgr, canvas, detections, i, i + self.batch_size) for i in starts
+        ]
         points, scores, presence, visibility = (np.concatenate(p) for p in zip(*parts, strict=True))
         return Poses(
             detections.boxes, detections.box_scores, detections.detector_masks,
@@ -73,41 +77,45 @@ class MMPoseEstimator:
         )  # fmt: skip
 
     def _forward(
-        self, image_bgr: Any, detections: Detections, start: int, stop: int
+        self, image_bgr: Any, canvas: Any, detections: Detections, start: int, stop: int
     ) -> tuple[Any, Any, Any, Any]:
         from mmengine.dataset import pseudo_collate
 
         rows = range(start, min(stop, len(detections)))
         with scope_of('mmpose'), torch.inference_mode():
-            windows = [_window(detections.boxes[i], size_of(image_bgr)) for i in rows]
-            samples = [
-                self._sample(image_bgr, detections, i, window)
-                for i, window in zip(rows, windows, strict=True)
-            ]
+            samples = [self._sample(image_bgr, canvas, detections, i) for i in rows]
             samples = self.model.test_step(pseudo_collate(samples))  # type: ignore[operator]
         found = [sample.pred_instances for sample in samples]
-        offsets = np.array([(cols.start, rows.start) for rows, cols in windows], np.float32)
-        points = _column(found, 'keypoints') + offsets[:, None]
+        points = _column(found, 'keypoints')
         scores = _column(found, 'keypoint_scores')
         presence = _column(found, 'keypoints_probs') if 'keypoints_probs' in found[0] else scores
         visible = _column(found, 'keypoints_visible') if 'keypoints_visible' in found[0] else scores
         return points, scores.clip(0, 1), presence.clip(0, 1), visible.clip(0, 1)
 
-    def _sample(self, image_bgr: Any, detections: Detections, i: int, window: Window) -> Any:
-        """Packed input of one person, from the window: dimming a whole photo per person is slow."""
-        rows, cols = window
-        corner = np.array([cols.start, rows.start] * 2, np.float32)
+    def _sample(self, image_bgr: Any, canvas: Any, detections: Detections, i: int) -> Any:
+        """Packed input of one person.
+
+        Dimming a whole photo per person is slow, and coordinates of a part of the photo round
+        differently than those of the photo: so only the part that the crop can reach is dimmed, on
+        a canvas of the photo's size that all people share.
+        """
+        window = _window(detections.boxes[i], size_of(image_bgr))
+        canvas[window] = self._dimmed(image_bgr[window], detections, i, window)
         info = {
             **self.dataset_meta,
-            'img': image_bgr[window],
+            'img': canvas,
             'img_id': 0,
             'img_path': '',
-            'bbox': detections.boxes[i : i + 1] - corner,
+            'bbox': detections.boxes[i : i + 1],
             'bbox_score': detections.box_scores[i : i + 1],
         }
-        if self.mask_conditioning and detections.detector_masks.crops[i].any():
-            info['mask'] = detections.detector_masks.cut(i, window)
         return self.transforms(info)
+
+    def _dimmed(self, part: Any, detections: Detections, i: int, window: Window) -> Any:
+        masks = detections.detector_masks
+        if self.dimmer is None or not masks.crops[i].any():
+            return part
+        return self.dimmer({'img': part, 'mask': masks.cut(i, window)})['img']
 
 
 def build_mmpose_estimator(
@@ -134,21 +142,29 @@ def build_mmpose_estimator(
     meta = _dataset_meta(loaded, checkpoint_meta)
     _check_coco_first(meta, config)
     wrap_half(model, ('backbone', 'neck'), precision)
+    dimmer, transforms = _transforms(loaded)
     return MMPoseEstimator(
         model.to(device),
-        _transforms(loaded),
+        transforms,
         meta,
         batch_size=batch_size,
-        mask_conditioning=mask_conditioning,
+        dimmer=dimmer if mask_conditioning else None,
     )
 
 
-def _transforms(config: Config) -> Any:
+def _transforms(config: Config) -> tuple[Any, Any]:
+    """The dimming of the test pipeline (None if it has none), and the rest of it."""
     from mmcv.transforms import Compose
+    from mmpose.registry import TRANSFORMS
+
+    from .mask_background import MaskBackground
 
     loader = config.get('test_dataloader') or config.get('val_dataloader')
     with scope_of('mmpose'):
-        return Compose(loader.dataset.pipeline)
+        steps = [TRANSFORMS.build(step) for step in loader.dataset.pipeline]
+    dimming = [step for step in steps if isinstance(step, MaskBackground)]
+    rest = [step for step in steps if not isinstance(step, MaskBackground)]
+    return (dimming[0] if dimming else None), Compose(rest)
 
 
 def _dataset_meta(config: Config, checkpoint_meta: dict[str, Any]) -> dict[str, Any]:

@@ -73,7 +73,8 @@ def oks_maps(points: Array, spreads: Array, heatmap_size: tuple[int, int]) -> Ar
     rows = oks_kernels(points[:, 1:], spreads, height)
     maps: Array = rows.transpose(0, 2, 1) * columns
     peaks = maps.max(axis=(1, 2), keepdims=True)
-    return maps / np.where(peaks > FAINTEST_PEAK, peaks, 1.0)
+    maps /= np.where(peaks > FAINTEST_PEAK, peaks, 1.0)
+    return maps
 
 
 def expected_oks(heatmaps: NDArray[np.floating], spreads: Array) -> Array:
@@ -174,8 +175,8 @@ class OKSArgMaxHeatmap(BaseKeypointCodec):  # type: ignore[misc,unused-ignore]
         super().__init__()
         if decode not in ('argmax', 'expected_oks'):
             raise ValueError(f'decode = {decode!r}; allowed: argmax, expected_oks')
-        self.input_size = tuple(input_size)
-        self.heatmap_size = tuple(heatmap_size)
+        self.input_size = (input_size[0], input_size[1])
+        self.heatmap_size = (heatmap_size[0], heatmap_size[1])
         self.sigma = sigma
         self.blur_kernel_size = blur_kernel_size
         self.sigmas = sigmas
@@ -213,12 +214,10 @@ class OKSArgMaxHeatmap(BaseKeypointCodec):  # type: ignore[misc,unused-ignore]
         """
         if len(keypoints) != 1:
             raise ValueError(f'{type(self).__name__} encodes one person, got {len(keypoints)}')
-        if keypoints_visible is None:
-            keypoints_visible = np.ones(keypoints.shape[:2])
-        if keypoints_visibility is None:
-            keypoints_visibility = keypoints_visible > 1
         points = keypoints[0, :, :2]
-        annotated = keypoints_visible[0] > 0
+        levels = np.ones(len(points)) if keypoints_visible is None else keypoints_visible[0]
+        visible = levels > 1 if keypoints_visibility is None else keypoints_visibility[0]
+        annotated = levels > 0
         spreads = self._spreads(len(points))
         maps = oks_maps(points / self.scale_factor, spreads, self.heatmap_size)
         maps[~annotated] = 0
@@ -227,7 +226,7 @@ class OKSArgMaxHeatmap(BaseKeypointCodec):  # type: ignore[misc,unused-ignore]
             'keypoint_weights': annotated & (maps.max(axis=(1, 2)) > 0),
             'keypoints_annotated': annotated,
             'keypoints_in_image': inside,
-            'keypoints_visibility': keypoints_visibility[0],
+            'keypoints_visibility': visible,
         }
         rows = {name: row[None].astype(np.float32) for name, row in flags.items()}
         return {'heatmaps': maps.astype(np.float32), **rows}
