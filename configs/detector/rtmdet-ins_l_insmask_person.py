@@ -17,10 +17,7 @@ data_root = '{{$BMP_DATA:data}}/coco/'
 # Photos without people are left out (filter_empty_gt).
 person = dict(classes=('person',), palette=[(220, 20, 60)])
 base_lr = 0.004 * 16 / 32
-load_from = (
-    'https://download.openmmlab.com/mmdetection/v3.0/rtmdet/rtmdet-ins_l_8xb32-300e_coco/'
-    'rtmdet-ins_l_8xb32-300e_coco_20221124_103237-78d1d652.pth'
-)
+load_from = 'rtmdet-ins_l_coco'
 
 model = dict(
     # Stock layers; people without a mask train box and class, and losses are in float32.

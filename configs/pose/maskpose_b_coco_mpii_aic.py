@@ -13,10 +13,7 @@ custom_imports = dict(
 )
 
 data_root = '{{$BMP_DATA:data}}/'
-load_from = (
-    'https://download.openmmlab.com/mmpose/v1/body_2d_keypoint/topdown_heatmap/coco/'
-    'td-hm_ViTPose-base_8xb64-210e_coco-256x192-216eae50_20230314.pth'
-)
+load_from = 'vitpose-b'
 
 model = dict(
     type='FreezableTopdownPoseEstimator',

@@ -3,7 +3,7 @@
 #   torchrun --nproc_per_node 8 tools/train.py configs/pose/pmpose_b_coco.py --amp bf16
 _base_ = 'pmpose_b_coco_mpii_aic.py'
 
-load_from = 'work_dirs/maskpose_b_coco/best_coco_AP.pth'
+
 
 model = dict(head=dict(out_channels=17))
 

@@ -3,7 +3,7 @@
 #
 #   torchrun --nproc_per_node 8 tools/train.py configs/pose/pmpose_b_coco_mpii_aic.py --amp bf16
 #
-# load_from: your MaskPose-b (its best_coco_AP_*.pth), or the released one. Other sizes: copy this
+# load_from: a file of your own (best_coco_AP_*.pth) or a name of checkpoints/. Other sizes: copy this
 # file, write ../models/pmpose_s.py (l, h) below.
 _base_ = '../models/pmpose_b.py'
 
@@ -13,7 +13,7 @@ custom_imports = dict(
 )
 
 data_root = '{{$BMP_DATA:data}}/'
-load_from = 'work_dirs/maskpose_b_coco_mpii_aic/best_coco_AP.pth'
+load_from = 'MaskPose-b-1.1.0'
 
 model = dict(
     type='FreezableTopdownPoseEstimator',
