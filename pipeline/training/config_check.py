@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from .config_names import find_type, nearest, registries, unknown_types, unread_names
+from .config_names import find_type, names_in, nearest, registries, unknown_types, unread_names
 from .layer_decay import FACTORS, unmatched_keys
 
 # What MMEngine's `DefaultOptimWrapperConstructor` and `LayerDecayConstructor` read.
@@ -132,7 +132,7 @@ def wrong_constructor(config: Any, scope: str) -> list[str]:
     kinds = [r for kind, r in registries(scope).items() if kind.endswith('wrapper constructor')]
     if find_type(name, kinds) is not None:
         return []
-    known = [n for registry in kinds for n in registry.module_dict]
+    known = [name for registry in kinds for name in names_in(registry)]
     return [f'optim_wrapper.constructor: no {name!r} is known{nearest(name, known)}']
 
 
@@ -163,6 +163,13 @@ def wrong_combinations(config: Any, *, has_gpu: bool) -> list[str]:
         settings = config.get(loader) or {}
         if settings.get('persistent_workers') and not settings.get('num_workers'):
             problems.append(f'{loader}: persistent_workers needs num_workers of 1 or more')
+    sampler = (config.get('train_dataloader') or {}).get('sampler') or {}
+    size, _ = value_at(config, 'train_dataloader.batch_size')
+    if sampler.get('batch_size', size) != size:
+        problems.append(
+            f'train_dataloader.sampler.batch_size = {sampler["batch_size"]}; it must be that of '
+            f'the batches, {size}, or their mix of data sets is not the one asked for'
+        )
     best, wants_best = value_at(config, 'default_hooks.checkpoint.save_best')
     if wants_best and config.get('val_evaluator') is None:
         problems.append(f'default_hooks.checkpoint.save_best = {best!r} needs validation')

@@ -179,15 +179,17 @@ def unknown_types(config: Any, scope: str) -> list[str]:
                 continue
             kind, found = _resolve(name, place, kinds)
             if found is None:
-                known = [n for r in kinds.values() for n in (*r.module_dict, *_inherited(r))]
+                known = [n for registry in kinds.values() for n in names_in(registry)]
                 problems.append(f'{place}: no type {name!r} is known{nearest(name, known)}')
             elif kind in CHECKED:
                 problems += unknown_arguments(place, settings, found, kind)
     return problems
 
 
-def _inherited(registry: Any) -> Iterable[str]:
-    return registry.parent.module_dict if registry.parent is not None else ()
+def names_in(registry: Any) -> list[str]:
+    """Names that a registry knows, those of MMEngine's included."""
+    inherited = registry.parent.module_dict if registry.parent is not None else ()
+    return [*registry.module_dict, *inherited]
 
 
 def _resolve(name: str, place: str, kinds: Mapping[str, Any]) -> tuple[str, Any | None]:
