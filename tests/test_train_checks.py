@@ -136,6 +136,20 @@ def test_a_name_that_nothing_reads_is_refused(
     assert bool(said) == bool(expected)
 
 
+@pytest.mark.parametrize(
+    ('text', 'expected'),
+    [
+        ('model = dict(head=1', 'cannot be read: SyntaxError'),
+        ("codec = dict(type='x')\ntrain_dataloader = dict(dataset=dict(pipeline=dict(a=1)))",
+         'cannot be read: TypeError'),
+        ('train_cfg = nothing', 'cannot be read: NameError'),
+        ("custom_imports = dict(imports=['no.such.module'])", 'cannot be read: ImportError'),
+    ],
+)  # fmt: skip
+def test_a_config_that_cannot_be_read(tmp_path: Path, text: str, expected: str) -> None:
+    assert problems(config_with(text, tmp_path), {}, tmp_path).startswith(expected)
+
+
 def test_amp_and_accumulation_are_set(
     crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,6 +238,6 @@ def test_check_says_what_would_be_trained(
     arguments = [str(POSE), '--check', '--work-dir', str(tmp_path), '--cfg-options', *pairs]
     assert train.main(arguments) == 0
     said = capsys.readouterr().out
-    assert 'TopdownPoseEstimator: 0.' in said
+    assert said.startswith('model       TopdownPoseEstimator: 0.')
     assert '30000 iterations, 2 samples a step and process, 1 processes, seed 0' in said
     assert not list(tmp_path.glob('*.pth'))

@@ -116,6 +116,7 @@ def options_of(args: argparse.Namespace) -> LaunchOptions:
         launcher=args.launcher,
         seed=args.seed,
         tensorboard=args.tensorboard,
+        quiet=args.check,
         overrides=parse_overrides(args.cfg_options),
     )
 

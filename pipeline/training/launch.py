@@ -29,6 +29,11 @@ BF16_ANYWHERE = 'Bf16OptimWrapper'
 PLAIN_WRAPPERS = ('OptimWrapper', AMP_ON_GPU, BF16_ANYWHERE, 'CpuBf16OptimWrapper')
 TENSORBOARD = 'TensorboardVisBackend'
 PIPELINES = ('pipeline', 'switch_pipeline')
+# What a config that is run as Python, and MMEngine's merging of it, raise.
+UNREADABLE = (
+    TypeError, KeyError, ValueError, IndexError, ImportError, OSError, SyntaxError, NameError,
+    AttributeError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class LaunchOptions:
         launcher: who starts the processes; None: torchrun if it started this one, else nobody.
         seed: of all random numbers; None: that of the config, else 0.
         tensorboard: write curves for TensorBoard.
+        quiet: log errors only.
         overrides: dotted name -> value, in place of those of the config.
     """
 
@@ -53,6 +59,7 @@ class LaunchOptions:
     launcher: Literal['none', 'pytorch', 'slurm'] | None = None
     seed: int | None = None
     tensorboard: bool = False
+    quiet: bool = False
     overrides: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -88,7 +95,8 @@ def read_config(path: Path, overrides: Mapping[str, object]) -> tuple[Any, str]:
 
     Raises:
         FileNotFoundError: no such file.
-        SettingsError: another `default_scope`, or overrides of unknown settings.
+        SettingsError: it cannot be read, has another `default_scope`, or overrides of unknown
+            settings were given.
     """
     if not path.is_file():
         raise FileNotFoundError(
@@ -97,9 +105,12 @@ def read_config(path: Path, overrides: Mapping[str, object]) -> tuple[Any, str]:
         )
     from mmengine.config import Config
 
-    config = Config.fromfile(path)
-    problems = unknown_overrides(config, overrides)
-    config.merge_from_dict(dict(overrides))
+    try:
+        config = Config.fromfile(path)
+        problems = unknown_overrides(config, overrides)
+        config.merge_from_dict(dict(overrides))
+    except UNREADABLE as error:
+        raise SettingsError([f'cannot be read: {type(error).__name__}: {error}']) from error
     scope = config.get('default_scope', 'mmengine')
     if scope not in SCOPES:
         problems.append(f'default_scope = {scope!r}; allowed: {", ".join(SCOPES)}')
@@ -166,6 +177,8 @@ def apply_options(config: Any, config_path: Path, options: LaunchOptions) -> lis
     seed = options.seed if options.seed is not None else randomness.get('seed')
     config.randomness = {**randomness, 'seed': 0 if seed is None else seed}
     config.launcher = options.launcher or _launcher(config)
+    if options.quiet:
+        config.log_level = 'ERROR'
     _use_resumable_loop(config)
     return [
         *_set_precision(config, options.amp),
