@@ -185,9 +185,7 @@ def test_train_parses_overrides() -> None:
     assert train.parse_overrides(pairs) == {'a.b': 1, 'c': 'text', 'd': ('x', 2)}
 
 
-def test_train_refuses_an_unknown_scope(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_train_refuses_an_unknown_scope(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tmp_path / 'other.py'
     config.write_text("default_scope = 'mmseg'\n")
     assert train.main([str(config)]) == 2

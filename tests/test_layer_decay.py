@@ -9,10 +9,14 @@ import pytest
 torch = pytest.importorskip('torch')
 pytest.importorskip('mmengine')
 
-from mmengine.optim import build_optim_wrapper
-from torch import nn
+from mmengine.optim import build_optim_wrapper  # noqa: E402
+from torch import nn  # noqa: E402
 
-from pipeline.training.layer_decay import LayerDecayConstructor, layer_of, unmatched_keys
+from pipeline.training.layer_decay import (  # noqa: E402
+    LayerDecayConstructor,
+    layer_of,
+    unmatched_keys,
+)
 
 LR, DECAY = 1.0, 0.1
 

@@ -14,6 +14,7 @@ from mmdet.structures.mask import BitmapMasks, PolygonMasks
 
 from pipeline.datasets.transforms import RemoveRandomInstances, fill_colour, grown, paint_and_drop
 
+
 def photo_with_three_people() -> dict[str, Any]:
     """Grey photo; person 0 left half of the mask, 1 inside 0's area, 2 without a mask."""
     bitmaps = np.zeros((3, 20, 20), np.uint8)

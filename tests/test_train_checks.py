@@ -11,11 +11,11 @@ import pytest
 pytest.importorskip('torch')
 pytest.importorskip('mmpose')
 
-from pipeline.training import launch  # noqa: E402
-from pipeline.training.config_check import SettingsError  # noqa: E402
-from pipeline.training.launch import LaunchOptions, build_runner  # noqa: E402
-from tests.train_data import ROOT, detector_settings, pose_settings, write_crowd  # noqa: E402
-from tools import train  # noqa: E402
+from pipeline.training import launch
+from pipeline.training.config_check import SettingsError
+from pipeline.training.launch import LaunchOptions, build_runner
+from tests.train_data import ROOT, detector_settings, pose_settings, write_crowd
+from tools import train
 
 POSE = ROOT / 'configs/compact/vitpose_compact_train.py'
 DETECTOR = ROOT / 'configs/compact/rtmdet-ins_compact_train.py'

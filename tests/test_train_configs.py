@@ -127,7 +127,7 @@ def pose_batch(config: Any, crowd: Path, count: int = 6) -> Any:
     data = data_on_crowd(config, crowd)
     np.random.seed(0)
     spread = np.linspace(0, len(data) - 1, count).astype(int)
-    return data, pseudo_collate([data[int(i)] for i in spread])
+    return pseudo_collate([data[int(i)] for i in spread])
 
 
 @pytest.mark.parametrize('opened', POSES, indirect=True, ids=names(POSES))
@@ -136,7 +136,7 @@ def test_pose_step(opened: Any, crowd: Path) -> None:
     from mmengine.optim import build_optim_wrapper
 
     config = small(opened)
-    data, batch = pose_batch(config, crowd)
+    batch = pose_batch(config, crowd)
     points = config.model.head.out_channels
     assert points == (23 if 'datasets' in config.train_dataloader.dataset else 17)
     target = batch['data_samples'][0].gt_fields.heatmaps

@@ -98,7 +98,6 @@ def test_detector_learns_one_batch(tmp_path: Path) -> None:
     masks = np.asfortranarray(found.masks.numpy().astype(np.uint8).transpose(1, 2, 0))
     rles = [person['segmentation'] for person in truth]
     mask_ious = mask_utils.iou(mask_utils.encode(masks), rles, [0] * len(truth))
-    print(box_ious, mask_ious)
     assert box_ious.max(axis=0).min() > 0.95
     # Masks of 1/8 of the input have no fingers.
     assert mask_ious.max(axis=0).min() > 0.85
@@ -154,7 +153,6 @@ def test_pose_model_learns_one_batch(tmp_path: Path, config: str) -> None:
         presence += found.keypoints_probs[0][labelled].tolist()
         visible += ((found.keypoints_visible[0] > 0.5) == (points[:, 2] == 2))[labelled].tolist()
         predicted += abs(found.keypoints_oks[0] - each)[labelled].tolist()
-    print(oks, np.mean(presence), np.mean(visible), np.mean(predicted))
     assert min(oks) > 0.95
     assert np.mean(presence) > 0.9
     assert np.mean(visible) > 0.9

@@ -1,8 +1,10 @@
 # The detector's recipe in small, for a first try and as an example of own data: the embedded model,
 # COCO-format files in data/practice, 4 epochs, painted people in the first 3 of them.
 #
-#   python tools/make_synthetic_crowd.py data/practice/train --num-images 48 --people 2 5 --size 320 240
-#   python tools/make_synthetic_crowd.py data/practice/val --num-images 8 --people 2 5 --size 320 240 --seed 1
+#   python tools/make_synthetic_crowd.py data/practice/train --num-images 48 --people 2 5 \
+#       --size 320 240
+#   python tools/make_synthetic_crowd.py data/practice/val --num-images 8 --people 2 5 \
+#       --size 320 240 --seed 1
 #   python tools/train.py configs/detector/rtmdet-ins_compact_practice.py
 _base_ = '../compact/rtmdet-ins_compact_train.py'
 
@@ -18,9 +20,7 @@ val_dataloader = dict(
     dataset=dict(data_root=data_root + 'val/', ann_file='annotations.json'),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(
-    ann_file=data_root + 'val/annotations.json', metric=['bbox', 'segm']
-)
+val_evaluator = dict(ann_file=data_root + 'val/annotations.json', metric=['bbox', 'segm'])
 test_evaluator = val_evaluator
 
 train_cfg = dict(max_epochs=4, val_interval=1)

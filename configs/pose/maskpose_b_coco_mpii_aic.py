@@ -27,7 +27,7 @@ model = dict(
 source_ratio = [149813, 22246, 378352]
 train_sets = [
     dict(dataset, data_root=data_root + folder)
-    for dataset, folder in zip(_base_.train_sets, ('coco/', 'mpii/', 'aic/'))
+    for dataset, folder in zip(_base_.train_sets, ('coco/', 'mpii/', 'aic/'), strict=True)
 ]
 train_dataloader = dict(
     num_workers=8,

@@ -4,7 +4,6 @@
 _base_ = 'pmpose_b_coco_mpii_aic.py'
 
 
-
 model = dict(head=dict(out_channels=17))
 
 coco = dict(

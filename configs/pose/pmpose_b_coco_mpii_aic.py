@@ -3,8 +3,8 @@
 #
 #   torchrun --nproc_per_node 8 tools/train.py configs/pose/pmpose_b_coco_mpii_aic.py --amp bf16
 #
-# load_from: a file of your own (best_coco_AP_*.pth) or a name of checkpoints/. Other sizes: copy this
-# file, write ../models/pmpose_s.py (l, h) below.
+# load_from: a file of your own (best_coco_AP_*.pth) or a name of checkpoints/. Other sizes: copy
+# this file, write ../models/pmpose_s.py (l, h) below.
 _base_ = '../models/pmpose_b.py'
 
 custom_imports = dict(
@@ -31,7 +31,7 @@ train_sets = [
         # COCO's flags 1 and 2 train the visibility branch.
         pipeline=[dict(type='KeepVisibilityLevels'), *dataset['pipeline']],
     )
-    for dataset, folder in zip(_base_.train_sets, ('coco/', 'mpii/', 'aic/'))
+    for dataset, folder in zip(_base_.train_sets, ('coco/', 'mpii/', 'aic/'), strict=True)
 ]
 train_dataloader = dict(
     num_workers=8,

@@ -18,7 +18,7 @@ from .pmpose_losses import SpatialCrossEntropyLoss
 from .train_transforms import KeepVisibilityLevels, RandomEdgesBlackout, RandomPatchesBlackout
 
 __all__ = [
-    'ConvStemViT', 'FreezableTopdownPoseEstimator', 'KeepVisibilityLevels', 'L1LogLoss', 'MaskBackground', 'MultiHead',
-    'OKSArgMaxHeatmap', 'OKSHeatmapLoss', 'PMPoseHead', 'RandomEdgesBlackout',
-    'RandomPatchesBlackout', 'SpatialCrossEntropyLoss',
+    'ConvStemViT', 'FreezableTopdownPoseEstimator', 'KeepVisibilityLevels', 'L1LogLoss',
+    'MaskBackground', 'MultiHead', 'OKSArgMaxHeatmap', 'OKSHeatmapLoss', 'PMPoseHead',
+    'RandomEdgesBlackout', 'RandomPatchesBlackout', 'SpatialCrossEntropyLoss',
 ]  # fmt: skip

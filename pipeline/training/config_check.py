@@ -205,4 +205,6 @@ def check_custom_keys(config: Any, parameters: Iterable[str]) -> None:
     unmatched = unmatched_keys(keys, parameters) if is_given else []
     if unmatched:
         place = 'optim_wrapper.paramwise_cfg.custom_keys'
-        raise SettingsError([f'{place}[{k!r}]: matches no parameter of the model' for k in unmatched])
+        raise SettingsError(
+            [f'{place}[{k!r}]: matches no parameter of the model' for k in unmatched]
+        )

@@ -85,7 +85,7 @@ def build_runner(config_path: Path, options: LaunchOptions) -> TrainRunner:
         raise SettingsError(problems)
     if config.launcher == 'pytorch' and not _has_gpu():
         _join_processes_on_cpu(config)
-    runner = TrainRunner.from_cfg(config)
+    runner: TrainRunner = TrainRunner.from_cfg(config)
     check_custom_keys(config, [name for name, _ in runner.model.named_parameters()])
     return runner
 

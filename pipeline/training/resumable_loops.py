@@ -22,6 +22,8 @@ from .seeded_data import STEP, SeededBatches, seed_everything, seeded_loader
 class ResumableEpochLoop(EpochBasedTrainLoop):  # type: ignore[misc,unused-ignore]
     """`EpochBasedTrainLoop` that also resumes in the middle of an epoch. Same arguments."""
 
+    dataloader: DataLoader[Any]
+
     def __init__(self, runner: Any, dataloader: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(runner, dataloader, *args, **kwargs)
         self.dataloader = seeded_loader(self.dataloader, runner.seed)
@@ -94,6 +96,8 @@ class BatchStream:
 @LOOPS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class ResumableIterLoop(IterBasedTrainLoop):  # type: ignore[misc,unused-ignore]
     """`IterBasedTrainLoop` with seeded samples and steps. Same arguments."""
+
+    dataloader: DataLoader[Any]
 
     def __init__(self, runner: Any, dataloader: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(runner, dataloader, *args, **kwargs)
