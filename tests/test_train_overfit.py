@@ -111,13 +111,15 @@ POSE_CONFIGS = ('compact/vitpose_compact_train.py', 'pose/pmpose_compact_practic
 def test_pose_model_learns_one_batch(tmp_path: Path, config: str) -> None:
     write_crowd(tmp_path / 'data', photos=2)
     codec: dict[str, Any] = {'input_size': (144, 192), 'heatmap_size': (36, 48)}
-    codec |= (
-        {'type': 'UDPHeatmap', 'sigma': 1.5}
-        if 'compact/' in config
-        else {'type': 'OKSArgMaxHeatmap'}
-    )
+    levels = []  # visible or hidden: the compact head reads them from the annotation itself
+    if 'compact/' in config:
+        codec |= {'type': 'UDPHeatmap', 'sigma': 1.5}
+    else:
+        codec |= {'type': 'OKSArgMaxHeatmap'}
+        levels = [{'type': 'KeepVisibilityLevels'}]
     steps = [
         {'type': 'LoadImage'},
+        *levels,
         {'type': 'GetBBoxCenterScale'},
         {'type': 'MaskBackground', 'alpha': 0.25},
         {'type': 'TopdownAffine', 'input_size': (144, 192), 'use_udp': True},

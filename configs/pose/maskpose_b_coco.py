@@ -17,7 +17,8 @@ train_dataloader = dict(
     sampler=dict(_delete_=True, type='DefaultSampler', shuffle=True),
     dataset=dict(_delete_=True, **coco),
 )
-val_dataloader = dict(dataset=dict(metainfo=dict(_delete_=True)))
+coco_points = dict(_delete_=True, from_file='configs/_base_/datasets/coco.py')
+val_dataloader = dict(dataset=dict(metainfo=coco_points))
 test_dataloader = val_dataloader
 val_evaluator = dict(pred_converter=None, gt_converter=None)
 test_evaluator = val_evaluator
