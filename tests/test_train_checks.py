@@ -75,6 +75,7 @@ def problems(config: Path, overrides: dict[str, Any], folder: Path, **options: A
             {'optim_wrapper.paramwise_cfg.custom_keys': {'heads.': {'lr_mult': 0.1}}},
             r"custom_keys\['heads\.'\]: matches no parameter of the model",
         ),
+        ({'default_hooks.early': {'patience': 3}}, 'hook early: its type is missing'),
         ({'custom_hooks': [{'type': 'EmaHook'}]}, r"custom_hooks\.0: no type 'EmaHook' is known"),
         ({'default_hooks.logger.intervall': 1}, "LoggerHook takes no 'intervall'; did you mean"),
         (

@@ -94,6 +94,15 @@ def missing_parts(config: Any) -> list[str]:
     """Sections that a training cannot do without, and validation by halves."""
     needed = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
     problems = [f'{name}: missing; a training needs it' for name in needed if not config.get(name)]
+    hooks = [
+        *(config.get('default_hooks') or {}).items(),
+        *enumerate(config.get('custom_hooks') or []),
+    ]
+    problems += [
+        f'hook {name}: its type is missing (in {dict(hook)})'
+        for name, hook in hooks
+        if isinstance(hook, Mapping) and 'type' not in hook
+    ]
     validation = ('val_dataloader', 'val_evaluator', 'val_cfg')
     given = [name for name in validation if config.get(name) is not None]
     if given and len(given) < len(validation):
