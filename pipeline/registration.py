@@ -21,6 +21,7 @@ from types import ModuleType
 PARTS: Mapping[str, tuple[str, ...]] = {
     'mmpose.models': (
         'pipeline.poses.conv_stem_vit',
+        'pipeline.poses.freezable_estimator',
         'pipeline.poses.multi_head',
         'pipeline.poses.oks_losses',
         'pipeline.poses.pmpose_head',
@@ -40,7 +41,14 @@ PARTS: Mapping[str, tuple[str, ...]] = {
         'pipeline.training.plain_weights_hook',
         'pipeline.training.time_budget_hook',
     ),
-    'mmengine.optim': ('pipeline.training.bf16_optim_wrapper',),
+    'mmengine.optim': (
+        'pipeline.training.bf16_optim_wrapper',
+        'pipeline.training.layer_decay',
+    ),
+    'mmengine.runner': (
+        'pipeline.training.resumable_loops',
+        'pipeline.training.train_runner',
+    ),
 }
 
 

@@ -1,21 +1,29 @@
-"""Train a detector or a pose model with its library's own trainer (MMEngine Runner).
+"""Train a detector, a pose model or a segmenter with MMEngine's Runner.
 
-The config decides everything: model, data, schedule and the library that owns them
-(`default_scope` is `mmdet` or `mmpose`). A stopped run goes on with the same command plus
-`--resume`.
+The config decides everything: model, data, schedule, and by `default_scope` (`mmdet`, `mmpose`
+or `mmengine`) whose names it uses. All settings and paths are checked before any data is read.
+A run that was stopped or killed goes on with the same command plus `--resume`, and ends with the
+same weights as one that was not. See docs/training.md.
 
-Example:
-    python tools/train.py configs/compact/rtmdet-ins_compact_train.py
+Examples:
+    python tools/train.py configs/pose/pmpose_b_coco.py --check
+    python tools/train.py configs/pose/pmpose_b_coco.py --amp bf16
+    torchrun --nproc_per_node 4 tools/train.py configs/detector/rtmdet-ins_l_insmask_person.py
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
+import ast
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-SCOPES = ('mmdet', 'mmpose')
+if TYPE_CHECKING:
+    from pipeline.training.launch import LaunchOptions
+
+LATEST = 'latest'
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -25,12 +33,39 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('config', type=Path, help='training config (MMEngine, Python file)')
     parser.add_argument(
-        '--work-dir', type=Path, help='logs and checkpoints (default: `work_dir` of the config)'
+        '--work-dir',
+        type=Path,
+        help='logs and checkpoints (default: `work_dir` of the config, else work_dirs/<its name>)',
     )
     parser.add_argument(
-        '--resume', action='store_true', help='go on from the newest checkpoint of the work dir'
+        '--resume',
+        nargs='?',
+        const=LATEST,
+        metavar='CHECKPOINT',
+        help='go on from this checkpoint; without a name from the newest of the work directory, '
+        'or from the start if there is none',
+    )
+    parser.add_argument(
+        '--amp',
+        choices=('bf16', 'fp16'),
+        help='precision of the forward pass; fp16 needs a GPU (default: as in the config)',
+    )
+    parser.add_argument(
+        '--accumulate', type=int, metavar='N', help='add up the gradients of N batches per update'
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=('none', 'pytorch', 'slurm'),
+        help='who starts the processes (default: torchrun is noticed, else none)',
+    )
+    parser.add_argument('--seed', type=int, help='seed (default: that of the config, else 0)')
+    parser.add_argument(
+        '--tensorboard', action='store_true', help='write curves for TensorBoard as well'
     )
     parser.add_argument('--threads', type=int, help='CPU threads (default: what torch chooses)')
+    parser.add_argument(
+        '--check', action='store_true', help='check settings, data paths and model, then stop'
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -53,8 +88,6 @@ def parse_overrides(pairs: Sequence[str]) -> dict[str, object]:
     Raises:
         ValueError: if a word has no `=` or an empty key.
     """
-    import ast
-
     overrides: dict[str, object] = {}
     for pair in pairs:
         key, separator, text = pair.partition('=')
@@ -67,63 +100,79 @@ def parse_overrides(pairs: Sequence[str]) -> dict[str, object]:
     return overrides
 
 
-def train(
-    config_path: Path,
-    *,
-    work_dir: Path | None = None,
-    resume: bool = False,
-    overrides: dict[str, object] | None = None,
-) -> None:
-    """Runs the training that a config describes.
-
-    Args:
-        config_path: MMEngine config with `default_scope` `mmdet` or `mmpose`.
-        work_dir: replaces the config's `work_dir`; default `work_dirs/<config name>`.
-        resume: continue from the newest checkpoint in the work directory.
-        overrides: dotted key -> value, merged into the config.
+def options_of(args: argparse.Namespace) -> LaunchOptions:
+    """The command line as `LaunchOptions`.
 
     Raises:
-        FileNotFoundError: if the config is missing.
-        ValueError: if the config's `default_scope` is not supported.
+        ValueError: a word of --cfg-options is no KEY=VALUE.
     """
-    if not config_path.is_file():
-        raise FileNotFoundError(
-            f'no config at {config_path}; the training configs are configs/**/*_train.py'
-        )
-    from mmengine.config import Config
-    from mmengine.runner import Runner
+    from pipeline.training.launch import LaunchOptions
 
-    config = Config.fromfile(config_path)
-    if overrides:
-        config.merge_from_dict(overrides)
-    scope = config.get('default_scope')
-    if scope not in SCOPES:
-        raise ValueError(f'default_scope = {scope!r} in {config_path}; allowed: {SCOPES}')
-    importlib.import_module(f'{scope}.utils').register_all_modules(init_default_scope=False)
-    if work_dir is not None:
-        config.work_dir = str(work_dir)
-    elif config.get('work_dir') is None:
-        config.work_dir = str(Path('work_dirs') / config_path.stem)
-    config.resume = resume
-    Runner.from_cfg(config).train()
+    return LaunchOptions(
+        work_dir=args.work_dir,
+        resume=args.resume if args.resume in (None, LATEST) else Path(args.resume),
+        amp=args.amp,
+        accumulate=args.accumulate,
+        launcher=args.launcher,
+        seed=args.seed,
+        tensorboard=args.tensorboard,
+        quiet=args.check,
+        overrides=parse_overrides(args.cfg_options),
+    )
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parses the command line and trains; a wrong argument ends with a message, exit code 2."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
+def summary(runner: Any) -> str:
+    """What would be trained, in a few lines."""
+    parameters = list(runner.model.parameters())
+    trained = sum(p.numel() for p in parameters if p.requires_grad)
+    frozen = sum(p.numel() for p in parameters if not p.requires_grad)
+    optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    rates = [group['lr'] for group in optim_wrapper.param_groups]
+    loop, loader = runner.cfg.train_cfg, runner.cfg.train_dataloader
+    length = (
+        f'{loop.max_epochs} epochs' if loop.get('max_epochs') else f'{loop.max_iters} iterations'
+    )
+    return '\n'.join([
+        f'model       {type(runner.model).__name__}: {trained / 1e6:.2f} M parameters trained, '
+        f'{frozen / 1e6:.2f} M frozen',
+        f'optimiser   {type(optim_wrapper.optimizer).__name__} in {type(optim_wrapper).__name__}, '
+        f'learning rates {min(rates):.3g} to {max(rates):.3g}',
+        f'training    {length}, {loader.batch_size} samples a step and process, '
+        f'{runner.world_size} processes, seed {runner.seed}',
+        f'work dir    {runner.work_dir}',
+    ])  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parses the command line and trains.
+
+    Returns:
+        0; 2 after a message if settings are wrong or data is absent.
+    """
+    args = build_parser().parse_args(argv)
     if args.threads is not None:
         import torch
 
         torch.set_num_threads(args.threads)
+    from pipeline.training.config_check import SettingsError
+    from pipeline.training.launch import build_runner
+
     try:
-        overrides = parse_overrides(args.cfg_options)
-    except ValueError as error:
-        parser.error(str(error))
-    if not args.config.is_file():
-        parser.error(f'no config at {args.config}; the training configs are configs/**/*_train.py')
-    train(args.config, work_dir=args.work_dir, resume=args.resume, overrides=overrides)
+        runner = build_runner(args.config, options_of(args))
+    except SettingsError as error:
+        print(f'{args.config}: nothing was started.', file=sys.stderr)
+        for problem in error.problems:
+            print(f'  - {problem}', file=sys.stderr)
+        return 2
+    except (ValueError, FileNotFoundError) as error:
+        print(f'{args.config}: {error}', file=sys.stderr)
+        return 2
+    if args.check:
+        print(summary(runner))
+    else:
+        runner.train()
+    return 0
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

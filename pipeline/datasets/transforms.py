@@ -2,85 +2,191 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
+import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.mask import BitmapMasks
 from numpy.typing import NDArray
 
+Fill = Literal['black', 'mean'] | int | Sequence[int]
+FILLS = "'black', 'mean', a grey value or three values for red, green, blue, each in [0, 255]"
+
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class RemoveRandomInstances(BaseTransform):  # type: ignore[misc,unused-ignore]
-    """Paints random people black and drops them from the targets.
+    """Paints random people out and drops them from the targets.
 
     The loop hides the people it has found by painting them black; a detector trained with this
-    transform learns that a black figure is nobody, while the people around it still count. Only
-    people with a non-empty mask can be painted.
+    transform learns that a painted figure is nobody, while the people around it still count. Only
+    single people with a non-empty mask can be painted: crowd regions and ignored people cannot.
+    Comes after `LoadAnnotations` (of polygons or bitmaps), before anything is resized.
+
+    The original, named in a config of BBoxMaskPose, is not published: fill, probability and number
+    are our choice, black being what the loop paints.
 
     Args:
         prob: chance that a photo is changed, in [0, 1].
-        max_instances: most people painted in one photo, at least 1.
+        max_instances: most people painted in one photo, at least 1; None: any number.
+        min_instances: fewest people painted in a changed photo that has as many; the number is
+            drawn uniformly.
+        fill: 'black', 'mean' (mean colour of the photo), a grey value, or (red, green, blue).
+        dilation: smallest and largest growth of the painted figure in px of the photo, drawn
+            uniformly for each photo; negative: a rim of the person stays.
+        min_visible: somebody else of whom less than this share of the mask is left unpainted is
+            dropped as well; 0: only who is painted over entirely. In [0, 1).
+        labels: classes that may be painted; None: all. Of COCO's 80 classes people are `(0,)`.
 
     Raises:
         ValueError: if a setting is outside its range.
     """
 
-    def __init__(self, prob: float = 0.3, max_instances: int = 3) -> None:
-        if not 0.0 <= prob <= 1.0:
-            raise ValueError(f'RemoveRandomInstances: prob = {prob}; give a value in [0, 1]')
-        if max_instances < 1:
-            raise ValueError(
-                f'RemoveRandomInstances: max_instances = {max_instances}; give 1 or more'
-            )
+    def __init__(
+        self,
+        prob: float = 0.3,
+        max_instances: int | None = 3,
+        *,
+        min_instances: int = 1,
+        fill: Fill = 'black',
+        dilation: tuple[int, int] = (0, 0),
+        min_visible: float = 0.0,
+        labels: Sequence[int] | None = None,
+    ) -> None:
+        _require(0.0 <= prob <= 1.0, 'prob', prob, 'a value in [0, 1]')
+        _require(min_instances >= 1, 'min_instances', min_instances, '1 or more')
+        _require(
+            max_instances is None or max_instances >= min_instances,
+            'max_instances', max_instances, f'{min_instances} (min_instances) or more, or None',
+        )  # fmt: skip
+        _require(_is_fill(fill), 'fill', fill, FILLS)
+        _require(dilation[0] <= dilation[1], 'dilation', dilation, '(smallest, largest)')
+        _require(0.0 <= min_visible < 1.0, 'min_visible', min_visible, 'a value in [0, 1)')
         self.prob = prob
         self.max_instances = max_instances
+        self.min_instances = min_instances
+        self.fill = fill
+        self.dilation = dilation
+        self.min_visible = min_visible
+        self.labels = labels
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Changes one photo and its targets.
 
         Args:
-            results: `img` (H, W, 3) uint8, `gt_masks` N bitmaps of size (H, W), and per person
+            results: `img` (H, W, 3) uint8 BGR, `gt_masks` N masks of size (H, W), and per person
                 `gt_bboxes`, `gt_bboxes_labels`, `gt_ignore_flags`.
 
         Returns:
             The same dict: painted photo (a copy), without the painted people. A person left
             without a visible pixel is dropped as well.
         """
-        masks = results['gt_masks'].masks
-        candidates = masks.any(axis=(1, 2)).nonzero()[0]
-        if len(candidates) == 0 or np.random.random() >= self.prob:
+        if np.random.random() >= self.prob:
             return results
-        count = np.random.randint(1, min(self.max_instances, len(candidates)) + 1)
+        candidates = self.candidates(results)
+        most = len(candidates) if self.max_instances is None else self.max_instances
+        most = min(most, len(candidates))
+        if most == 0:
+            return results
+        count = np.random.randint(min(self.min_instances, most), most + 1)
         removed = np.random.choice(candidates, size=count, replace=False)
-        return paint_and_drop(results, removed)
+        grow = int(np.random.randint(self.dilation[0], self.dilation[1] + 1))
+        return paint_and_drop(
+            results, removed, fill=self.fill, grow=grow, min_visible=self.min_visible
+        )
+
+    def candidates(self, results: dict[str, Any]) -> NDArray[np.intp]:
+        """Indices of the people that may be painted."""
+        may = ~results['gt_ignore_flags'] & (results['gt_masks'].areas > 0)
+        if self.labels is not None:
+            may &= np.isin(results['gt_bboxes_labels'], list(self.labels))
+        return np.flatnonzero(may)
 
     def __repr__(self) -> str:
-        return f'{type(self).__name__}(prob={self.prob}, max_instances={self.max_instances})'
+        return (
+            f'{type(self).__name__}(prob={self.prob}, min_instances={self.min_instances}, '
+            f'max_instances={self.max_instances}, fill={self.fill!r}, dilation={self.dilation}, '
+            f'min_visible={self.min_visible}, labels={self.labels})'
+        )
 
 
-def paint_and_drop(results: dict[str, Any], removed: NDArray[np.intp]) -> dict[str, Any]:
-    """Paints the given people black and drops them from the targets (see the class above).
+def _require(is_right: bool, name: str, value: object, allowed: str) -> None:
+    if not is_right:
+        raise ValueError(f'RemoveRandomInstances: {name} = {value!r}; give {allowed}')
+
+
+def _is_fill(fill: Fill) -> bool:
+    if isinstance(fill, str):
+        return fill in ('black', 'mean')
+    values = [fill] if isinstance(fill, int) else list(fill)
+    return len(values) in (1, 3) and all(0 <= value <= 255 for value in values)
+
+
+def fill_colour(fill: Fill, image_bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The BGR colour of a fill, shape (3,); see `RemoveRandomInstances`.
+
+    Args:
+        fill: as there.
+        image_bgr: the photo, (H, W, 3).
+    """
+    if fill == 'mean':
+        mean: NDArray[np.uint8] = image_bgr.mean(axis=(0, 1)).round().astype(np.uint8)
+        return mean
+    rgb = 0 if fill == 'black' else fill
+    return np.broadcast_to(np.asarray(rgb, np.uint8), (3,))[::-1]
+
+
+def grown(mask: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
+    """A mask (H, W) whose outline moved outwards by so many px, inwards if negative.
+
+    A mask that would vanish stays as it is. Moving in, the border of the photo is no outline.
+    """
+    if by == 0:
+        return mask
+    side = 2 * abs(by) + 1
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    change = cv2.dilate if by > 0 else cv2.erode
+    changed: NDArray[np.bool_] = change(mask.astype(np.uint8), kernel).astype(np.bool_)
+    return changed if changed.any() else mask
+
+
+def paint_and_drop(
+    results: dict[str, Any],
+    removed: NDArray[np.intp],
+    *,
+    fill: Fill = 'black',
+    grow: int = 0,
+    min_visible: float = 0.0,
+) -> dict[str, Any]:
+    """Paints the given people over and drops them from the targets (see the class above).
 
     Args:
         results: pipeline dict of one photo.
         removed: (R,) indices of people with a mask.
+        fill: colour.
+        grow: px by which the painted figures are larger than the masks.
+        min_visible: share of a mask that must be left for somebody to stay.
 
     Returns:
-        The same dict, changed.
+        The same dict, changed; its masks are bitmaps.
     """
-    masks = results['gt_masks'].masks
-    painted = masks[removed].any(axis=0)
+    masks = results['gt_masks'].to_ndarray().astype(bool)
+    height, width = results['img'].shape[:2]
+    painted = np.zeros((height, width), np.bool_)
+    for index in removed:
+        painted |= grown(masks[index], grow)
     image = results['img'].copy()
-    image[painted] = 0
-    had_mask = masks.any(axis=(1, 2))
-    visible = np.where(painted[None], 0, masks).astype(masks.dtype)
+    image[painted] = fill_colour(fill, image)
+    visible = masks & ~painted
     # An empty mask means "mask unknown", so a hidden person must go, not stay with an empty mask.
-    keep = ~had_mask | visible.any(axis=(1, 2))
+    had, left = masks.sum(axis=(1, 2)), visible.sum(axis=(1, 2))
+    keep = (had == 0) | ((left > 0) & (left >= min_visible * had))
+    keep |= results['gt_ignore_flags'] & (left > 0)
     keep[removed] = False
     results['img'] = image
-    results['gt_masks'] = BitmapMasks(visible[keep], *painted.shape)
+    results['gt_masks'] = BitmapMasks(visible[keep].astype(np.uint8), height, width)
     for key in ('gt_bboxes', 'gt_bboxes_labels', 'gt_ignore_flags'):
         results[key] = results[key][keep]
     return results

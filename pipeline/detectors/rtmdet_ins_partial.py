@@ -16,14 +16,16 @@ from typing import Any
 import torch
 from mmdet.models.dense_heads.rtmdet_ins_head import RTMDetInsSepBNHead
 from mmdet.registry import MODELS
-from mmdet.structures.mask import BitmapMasks
+from mmdet.structures.mask import BitmapMasks, PolygonMasks
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 LevelTensors = Sequence[Tensor]
 
 
-def fill_unknown_masks(masks: BitmapMasks, boxes: Tensor) -> tuple[BitmapMasks, Tensor]:
+def fill_unknown_masks(
+    masks: BitmapMasks | PolygonMasks, boxes: Tensor
+) -> tuple[BitmapMasks, Tensor]:
     """Replaces empty masks by their box.
 
     The label assigner takes the centre of a person from the mask; that of an empty mask would be
@@ -34,9 +36,9 @@ def fill_unknown_masks(masks: BitmapMasks, boxes: Tensor) -> tuple[BitmapMasks, 
         boxes: (N, 4) float32, xyxy in pixels of the padded photo.
 
     Returns:
-        The N masks without empty ones, and (N,) bool: the mask is known.
+        The N masks as bitmaps, without empty ones, and (N,) bool: the mask is known.
     """
-    bitmaps = masks.masks.copy()
+    bitmaps = masks.to_ndarray().copy()
     is_known = bitmaps.any(axis=(1, 2))
     corners = boxes.round().long().cpu().numpy()
     for index in (~is_known).nonzero()[0]:

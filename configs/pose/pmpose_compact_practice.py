@@ -1,0 +1,87 @@
+# PMPose's recipe in small, for a first try and as an example of own data: the embedded model with
+# OKS maps as targets, COCO-format files in data/practice, 3 epochs. For the data see
+# ../detector/rtmdet-ins_compact_practice.py.
+#
+#   python tools/train.py configs/pose/pmpose_compact_practice.py
+#   python tools/train.py configs/pose/pmpose_compact_practice.py --work-dir work_dirs/frozen \
+#       --cfg-options model.freeze_backbone=True
+_base_ = '../compact/vitpose_compact_train.py'
+
+custom_imports = dict(
+    imports=['pipeline'],
+    allow_failed_imports=False,
+)
+
+data_root = '{{$BMP_DATA:data}}/practice/'
+work_dir = 'work_dirs/pose_practice'
+load_from = 'vitpose_compact'
+
+oks_codec = dict(type='OKSArgMaxHeatmap', input_size=(144, 192), heatmap_size=(36, 48))
+codec = dict(_delete_=True, **oks_codec)
+model = dict(
+    type='FreezableTopdownPoseEstimator',
+    freeze_backbone=False,
+    head=dict(
+        # A probability map, as the loss on OKS maps wants it. Not sparsemax here: where that is 0
+        # it has no gradient, and it learns well only from heat maps that are nearly right.
+        activation='softmax',
+        normalize=1.0,
+        loss=dict(_delete_=True, type='OKSHeatmapLoss', smoothing_weight=0.05),
+        decoder=dict(_delete_=True, **oks_codec),
+    ),
+)
+
+train_pipeline = [
+    dict(type='LoadImage'),
+    dict(type='KeepVisibilityLevels'),
+    dict(type='GetBBoxCenterScale'),
+    dict(type='MaskBackground', alpha=0.25, dilate_prob=0.5, erode_prob=0.5),
+    dict(type='RandomFlip', direction='horizontal'),
+    dict(type='RandomHalfBody'),
+    dict(type='RandomBBoxTransform'),
+    dict(type='RandomEdgesBlackout', prob=0.2, ratio=(0.1, 0.3), context=1.5),
+    dict(type='TopdownAffine', input_size=(144, 192), use_udp=True),
+    dict(type='RandomPatchesBlackout', prob=0.1, grid=(8, 6), ratio=0.2),
+    dict(type='GenerateTarget', encoder=oks_codec),
+    dict(type='PackPoseInputs', pack_transformed=True),
+]
+train_dataloader = dict(
+    sampler=dict(_delete_=True, type='DefaultSampler', shuffle=True),
+    dataset=dict(
+        data_root=data_root + 'train/', ann_file='annotations.json', pipeline=train_pipeline
+    ),
+)
+val_dataloader = dict(
+    dataset=dict(
+        data_root=data_root + 'val/', ann_file='annotations.json', data_prefix=dict(img='')
+    )
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file=data_root + 'val/annotations.json')
+test_evaluator = val_evaluator
+
+train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=3, val_interval=1)
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(lr=5e-4, weight_decay=0.1),
+    constructor='LayerDecayConstructor',
+    paramwise_cfg=dict(
+        _delete_=True,
+        num_layers=4,
+        layer_decay_rate=0.75,
+        custom_keys=dict(pos_embed=dict(decay_mult=0.0)),
+    ),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.1, begin=0, end=5, by_epoch=False),
+    dict(type='MultiStepLR', begin=0, end=3, milestones=[2], gamma=0.1, by_epoch=True),
+]
+default_hooks = dict(
+    logger=dict(interval=3),
+    param_scheduler=dict(_delete_=True, type='ParamSchedulerHook'),
+    checkpoint=dict(by_epoch=True, interval=1, max_keep_ckpts=2),
+)
+custom_hooks = [
+    dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=0.05, update_buffers=True),
+]
+log_processor = dict(window_size=10, by_epoch=True)

@@ -1,0 +1,297 @@
+"""From a training config and the options of `tools/train.py` to a runner that is ready to train."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..checkpoints import CheckpointError, find_weights
+from .config_check import AMP_ON_GPU, SettingsError, check_custom_keys, problems_of
+from .config_names import typed_dicts, unknown_overrides
+from .data_check import missing_data
+
+if TYPE_CHECKING:
+    from .train_runner import TrainRunner
+
+SCOPES = ('mmdet', 'mmpose', 'mmengine')
+# Registers the loops, hooks and constructors that any training config may name.
+PARTS = ('bf16_optim_wrapper', 'layer_decay', 'plain_weights_hook', 'resumable_loops',
+         'time_budget_hook', 'train_runner')  # fmt: skip
+LOOPS = {'EpochBasedTrainLoop': 'ResumableEpochLoop', 'IterBasedTrainLoop': 'ResumableIterLoop'}
+BF16_ANYWHERE = 'Bf16OptimWrapper'
+PLAIN_WRAPPERS = ('OptimWrapper', AMP_ON_GPU, BF16_ANYWHERE, 'CpuBf16OptimWrapper')
+TENSORBOARD = 'TensorboardVisBackend'
+PIPELINES = ('pipeline', 'switch_pipeline')
+# What a config that is run as Python, and MMEngine's merging of it, raise.
+UNREADABLE = (
+    TypeError, KeyError, ValueError, IndexError, ImportError, OSError, SyntaxError, NameError,
+    AttributeError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LaunchOptions:
+    """What the command line says beside the config.
+
+    Attributes:
+        work_dir: logs and checkpoints; None: `work_dir` of the config, else work_dirs/<its name>.
+        resume: go on with this checkpoint; 'latest': the newest of the work directory; None: start.
+        amp: precision of the forward pass; None: that of the config.
+        accumulate: batches whose gradients are added up for one update; None: as in the config.
+        launcher: who starts the processes; None: torchrun if it started this one, else nobody.
+        seed: of all random numbers; None: that of the config, else 0.
+        tensorboard: write curves for TensorBoard.
+        quiet: log errors only.
+        overrides: dotted name -> value, in place of those of the config.
+    """
+
+    work_dir: Path | None = None
+    resume: Path | Literal['latest'] | None = None
+    amp: Literal['bf16', 'fp16'] | None = None
+    accumulate: int | None = None
+    launcher: Literal['none', 'pytorch', 'slurm'] | None = None
+    seed: int | None = None
+    tensorboard: bool = False
+    quiet: bool = False
+    overrides: Mapping[str, object] = field(default_factory=dict)
+
+
+def build_runner(config_path: Path, options: LaunchOptions) -> TrainRunner:
+    """A runner with model, hooks and settings; no data has been read.
+
+    Args:
+        config_path: MMEngine config with `default_scope` `mmdet`, `mmpose` or `mmengine`.
+        options: of the command line.
+
+    Raises:
+        FileNotFoundError: no such config.
+        SettingsError: wrong settings or absent data, all of them named.
+    """
+    config, scope = read_config(config_path, options.overrides)
+    from mmengine.registry import DefaultScope
+
+    from .train_runner import TrainRunner
+
+    with DefaultScope.overwrite_default_scope(scope):
+        problems = [*apply_options(config, config_path, options), *all_problems(config, scope)]
+    if problems:
+        raise SettingsError(problems)
+    if config.launcher == 'pytorch' and not _has_gpu():
+        _join_processes_on_cpu(config)
+    runner: TrainRunner = TrainRunner.from_cfg(config)
+    check_custom_keys(config, [name for name, _ in runner.model.named_parameters()])
+    return runner
+
+
+def read_config(path: Path, overrides: Mapping[str, object]) -> tuple[Any, str]:
+    """The config with its overrides, and the library whose names it uses.
+
+    Raises:
+        FileNotFoundError: no such file.
+        SettingsError: it cannot be read, has another `default_scope`, or overrides of unknown
+            settings were given.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'no config at {path}; training configs are in configs/detector, configs/pose, '
+            'configs/pose2seg and configs/compact/*_train.py'
+        )
+    from mmengine.config import Config
+
+    try:
+        config = Config.fromfile(path)
+        problems = unknown_overrides(config, overrides)
+        config.merge_from_dict(dict(overrides))
+    except UNREADABLE as error:
+        raise SettingsError([f'cannot be read: {type(error).__name__}: {error}']) from error
+    scope = config.get('default_scope', 'mmengine')
+    if scope not in SCOPES:
+        problems.append(f'default_scope = {scope!r}; allowed: {", ".join(SCOPES)}')
+    if problems:
+        raise SettingsError(problems)
+    for part in PARTS:
+        import_module(f'{__package__}.{part}')
+    if scope != 'mmengine':
+        # The OneDL packages print a line about data sets that nobody here asked for.
+        with redirect_stdout(io.StringIO()):
+            import_module(f'{scope}.utils').register_all_modules(init_default_scope=False)
+    return config, scope
+
+
+def all_problems(config: Any, scope: str) -> list[str]:
+    """What is wrong with settings, transforms and data of a config."""
+    problems = problems_of(config, scope, has_gpu=_has_gpu())
+    if not problems:
+        problems = wrong_transforms(config)
+    return [*problems, *missing_data(config)]
+
+
+def wrong_transforms(config: Any) -> list[str]:
+    """Transforms that refuse their settings; building them reads no data."""
+    from mmengine.registry import TRANSFORMS
+
+    problems = []
+    for section in ('train_dataloader', 'val_dataloader', 'custom_hooks'):
+        for place, steps in _pipelines(config.get(section), section):
+            for number, step in enumerate(steps):
+                try:
+                    TRANSFORMS.build(step)
+                except (ValueError, TypeError, AssertionError, KeyError) as error:
+                    problems.append(f'{place}.{number}: {error}')
+    return problems
+
+
+def _pipelines(node: Any, place: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            if key in PIPELINES and isinstance(value, list):
+                yield f'{place}.{key}', value
+            else:
+                yield from _pipelines(value, f'{place}.{key}')
+    elif isinstance(node, list):
+        for number, value in enumerate(node):
+            yield from _pipelines(value, f'{place}.{number}')
+
+
+def apply_options(config: Any, config_path: Path, options: LaunchOptions) -> list[str]:
+    """Writes the options into the config.
+
+    Args:
+        config: changed in place.
+        config_path: where it was read.
+        options: of the command line.
+
+    Returns:
+        What cannot be done, one message each.
+    """
+    own_dir = config.get('work_dir') or str(Path('work_dirs') / config_path.stem)
+    config.work_dir = str(options.work_dir or own_dir)
+    randomness = config.get('randomness') or {}
+    seed = options.seed if options.seed is not None else randomness.get('seed')
+    config.randomness = {**randomness, 'seed': 0 if seed is None else seed}
+    config.launcher = options.launcher or _launcher(config)
+    if options.quiet:
+        config.log_level = 'ERROR'
+    _use_resumable_loop(config)
+    return [
+        *_set_precision(config, options.amp),
+        *_set_accumulation(config, options.accumulate),
+        *_set_tensorboard(config, options.tensorboard),
+        *_set_weights(config, config_path, options.resume),
+    ]
+
+
+def _launcher(config: Any) -> str:
+    by_torchrun = 'TORCHELASTIC_RUN_ID' in os.environ
+    return 'pytorch' if by_torchrun else str(config.get('launcher') or 'none')
+
+
+def _use_resumable_loop(config: Any) -> None:
+    loop = config.get('train_cfg')
+    if not loop:
+        return
+    by_epoch = loop.pop('by_epoch', 'max_iters' not in loop)
+    stock = 'EpochBasedTrainLoop' if by_epoch else 'IterBasedTrainLoop'
+    loop.type = LOOPS.get(loop.get('type', stock), loop.get('type'))
+
+
+def _set_precision(config: Any, amp: str | None) -> list[str]:
+    if amp is None:
+        return []
+    wrapper = config.optim_wrapper
+    if wrapper.get('type', 'OptimWrapper') not in PLAIN_WRAPPERS:
+        return [f'--amp cannot change optim_wrapper.type = {wrapper.type!r}; set it in the config']
+    if amp == 'fp16' and not _has_gpu():
+        return ['--amp fp16 needs a GPU; --amp bf16 works without']
+    for name in ('dtype', 'loss_scale'):
+        wrapper.pop(name, None)
+    if amp == 'fp16':
+        wrapper.update(type=AMP_ON_GPU, dtype='float16', loss_scale='dynamic')
+    else:
+        wrapper.type = BF16_ANYWHERE
+    return []
+
+
+def _set_accumulation(config: Any, accumulate: int | None) -> list[str]:
+    if accumulate is not None:
+        config.optim_wrapper.accumulative_counts = accumulate
+    if config.get('optim_wrapper', {}).get('accumulative_counts', 1) != 1:
+        hooks = list(config.get('custom_hooks') or [])
+        config.custom_hooks = [*hooks, {'type': 'AccumulatedGradientsHook'}]
+    return []
+
+
+def _set_tensorboard(config: Any, is_wanted: bool) -> list[str]:
+    if is_wanted:
+        visualizer = config.get('visualizer') or {'type': 'Visualizer', 'vis_backends': []}
+        backends = [{'type': 'LocalVisBackend'}, {'type': TENSORBOARD}]
+        config.visualizer = {**visualizer, 'vis_backends': backends}
+    parts = typed_dicts(config.get('visualizer'), 'visualizer')
+    places = [place for place, settings in parts if settings['type'] == TENSORBOARD]
+    if places and importlib.util.find_spec('tensorboard') is None:
+        return [
+            f'{places[0]}: TensorBoard is not installed; pip install tensorboard, or leave it out '
+            '(the same numbers are in the JSON log of the work directory)'
+        ]
+    return []
+
+
+def _set_weights(config: Any, config_path: Path, resume: Path | str | None) -> list[str]:
+    from .train_runner import latest_checkpoint
+
+    work_dir = Path(config.work_dir)
+    newest = latest_checkpoint(work_dir)
+    if resume is None and config.get('resume'):
+        resume = config.get('load_from') or 'latest'
+    if isinstance(resume, Path) or resume not in (None, 'latest'):
+        config.resume, config.load_from = True, str(resume)
+        return [] if Path(resume).is_file() else [f'--resume: no checkpoint at {resume}']
+    if resume == 'latest' and newest is not None:
+        config.resume, config.load_from = True, str(newest)
+        return []
+    config.resume = False
+    if newest is not None:
+        return [
+            f'{work_dir} holds a run already (newest checkpoint: {newest.name}); go on with '
+            '--resume, or choose another --work-dir'
+        ]
+    return _find_initial_weights(config, config_path)
+
+
+def _find_initial_weights(config: Any, config_path: Path) -> list[str]:
+    name = config.get('load_from')
+    if not isinstance(name, str) or '://' in name:
+        return []
+    try:
+        config.load_from = str(find_weights(name, beside=config_path).path)
+    except CheckpointError as error:
+        return [f'load_from: {error}']
+    return []
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _join_processes_on_cpu(config: Any) -> None:
+    """Without a GPU: MMEngine would ask for one to join the processes and to wrap the model."""
+    import torch
+
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group('gloo')
+    wrapper = {
+        'type': 'MMDistributedDataParallel',
+        'device_ids': None,
+        'broadcast_buffers': False,
+        'find_unused_parameters': config.get('find_unused_parameters', False),
+    }
+    config.model_wrapper_cfg = {**wrapper, **(config.get('model_wrapper_cfg') or {})}

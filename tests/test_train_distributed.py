@@ -1,0 +1,90 @@
+"""Two processes with half a batch each make the step of one process with the whole batch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip('torch')
+pytest.importorskip('mmpose')
+
+from tests.train_data import ROOT, write_crowd  # noqa: E402
+
+# No batch norm (its statistics are those of one process) and no dropout (drawn per process).
+CONFIG = """
+_base_ = '{base}'
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='mmpretrain.VisionTransformer',
+        arch=dict(embed_dims=24, num_layers=1, num_heads=2, feedforward_channels=48),
+        img_size=(192, 144),
+        patch_size=16,
+        with_cls_token=False,
+        out_type='featmap',
+    ),
+    head=dict(
+        _delete_=True,
+        type='HeatmapHead',
+        in_channels=24,
+        out_channels=17,
+        deconv_out_channels=None,
+        loss=dict(type='KeypointMSELoss', use_target_weight=True),
+        decoder=_base_.codec,
+    ),
+)
+codec = dict(heatmap_size=(9, 12))
+train_pipeline = [dict(s, encoder=dict(_base_.codec, heatmap_size=(9, 12)))
+                  if s['type'] == 'GenerateTarget' else s for s in _base_.train_pipeline]
+train_dataloader = dict(
+    sampler=dict(_delete_=True, type='{sampler}', shuffle=True),
+    dataset=dict(data_root='{data}', pipeline=train_pipeline),
+)
+optim_wrapper = dict(_delete_=True, type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1),
+                     clip_grad=dict(max_norm=1.0))
+train_cfg = dict(max_iters=3)
+val_dataloader, val_evaluator, val_cfg = None, None, None
+custom_hooks = []
+default_hooks = dict(checkpoint=dict(interval=3, save_best=None))
+"""
+
+
+def train(config: Path, work_dir: Path, batch_size: int, processes: int) -> dict[str, Any]:
+    """Weights after training with the command line."""
+    start = [sys.executable]
+    if processes > 1:
+        torchrun = ['-m', 'torch.distributed.run', '--standalone']
+        start += [*torchrun, '--nproc_per_node', str(processes)]
+    done = subprocess.run(
+        [
+            *start, 'tools/train.py', str(config), '--work-dir', str(work_dir), '--threads', '1',
+            '--cfg-options', f'train_dataloader.batch_size={batch_size}',
+        ],
+        cwd=ROOT, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    content = torch.load(work_dir / 'iter_3.pth', weights_only=False)
+    weights: dict[str, Any] = content['state_dict']
+    return weights
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('sampler', ['DefaultSampler', 'InfiniteSampler'])
+def test_two_processes_are_one_with_the_double_batch(tmp_path: Path, sampler: str) -> None:
+    write_crowd(tmp_path / 'data', photos=4)
+    config = tmp_path / 'small_train.py'
+    base = ROOT / 'configs/compact/vitpose_compact_train.py'
+    config.write_text(CONFIG.format(base=base, data=tmp_path / 'data', sampler=sampler))
+    one = train(config, tmp_path / 'one', batch_size=4, processes=1)
+    two = train(config, tmp_path / 'two', batch_size=2, processes=2)
+    apart = train(config, tmp_path / 'apart', batch_size=2, processes=1)
+    assert one.keys() == two.keys()
+    for name in one:
+        # Sums in another order: the last bits differ.
+        torch.testing.assert_close(two[name], one[name], rtol=1e-4, atol=1e-7, msg=name)
+    moved = max(float((apart[name] - one[name]).abs().max()) for name in one)
+    assert moved > 1e-4, 'half a batch alone gives other weights, so the test can fail'
