@@ -1,4 +1,4 @@
-"""Training in bfloat16 on a CPU: MMEngine's own mixed-precision wrapper demands a GPU."""
+"""Training in bfloat16 on any device: MMEngine's own mixed-precision wrapper demands a GPU."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
 
-@OPTIM_WRAPPERS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
-class CpuBf16OptimWrapper(OptimWrapper):  # type: ignore[misc,unused-ignore]
+@OPTIM_WRAPPERS.register_module(  # type: ignore[untyped-decorator,unused-ignore]
+    name=['Bf16OptimWrapper', 'CpuBf16OptimWrapper']
+)
+class Bf16OptimWrapper(OptimWrapper):  # type: ignore[misc,unused-ignore]
     """`OptimWrapper` whose forward pass runs in bfloat16 where that is safe.
 
     bfloat16 has the range of float32, so no loss scaling is needed; weights, gradients and
@@ -22,5 +24,6 @@ class CpuBf16OptimWrapper(OptimWrapper):  # type: ignore[misc,unused-ignore]
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Context of the forward pass of one training step."""
-        with super().optim_context(model), torch.autocast('cpu', dtype=torch.bfloat16):
+        device = next(model.parameters()).device.type
+        with super().optim_context(model), torch.autocast(device, dtype=torch.bfloat16):
             yield
