@@ -6,7 +6,7 @@ there are kept, so a stopped study goes on with the same command, and several pr
 the work (--strategies, --seeds). The table and the plot are made from all results there are.
 
 Examples:
-    python tools/study_pose_mask_refine.py --steps 150 --threads 1
+    python tools/study_pose_mask_refine.py --steps 250 --threads 1
     python tools/study_pose_mask_refine.py --report docs/images/pose_mask_refine.png
 """
 
@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--strategies', nargs='+', choices=tuple(STRATEGIES), default=list(MAIN))
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
-    parser.add_argument('--steps', type=int, default=150, help='training steps of each run')
+    parser.add_argument('--steps', type=int, default=250, help='training steps of each run')
     parser.add_argument(
         '--data-root', type=Path, default=Path('../shared/data'), help='holds train/ and dev/'
     )
@@ -114,7 +114,9 @@ def result_file(work_dir: Path, strategy: str, seed: int) -> Path:
 
 def read_results(work_dir: Path) -> list[dict[str, Any]]:
     """All results there are."""
-    found: list[dict[str, Any]] = [json.loads(p.read_text()) for p in sorted(work_dir.glob('*.json'))]
+    found: list[dict[str, Any]] = [
+        json.loads(p.read_text()) for p in sorted(work_dir.glob('*.json'))
+    ]
     order = list(STRATEGIES)
     return sorted(found, key=lambda row: (order.index(row['strategy']), row['seed']))
 

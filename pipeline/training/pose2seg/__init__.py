@@ -1,4 +1,4 @@
 """PoseMaskRefine: fine-tuning of SAM 2.1 on poses, as parts of MMEngine's Runner.
 
-A config names the parts after ``custom_imports = dict(imports=['pipeline.training.pose2seg.parts'])``.
+In a config: ``custom_imports = dict(imports=['pipeline.training.pose2seg.parts'])``.
 """

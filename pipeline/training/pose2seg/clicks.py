@@ -67,7 +67,9 @@ class PoseMaskRefine:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f'clicks.{name} must be in [0, 1], got {getattr(self, name)}')
         if self.num_corrections < 0:
-            raise ValueError(f'clicks.num_corrections must be 0 or more, got {self.num_corrections}')
+            raise ValueError(
+                f'clicks.num_corrections must be 0 or more, got {self.num_corrections}'
+            )
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,7 @@ from mmengine.registry import DATASETS
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from pipeline.datasets.segmentation import rle_of
 from pipeline.keypoints import NUM_COCO
 
 VISIBILITY_SOURCES = ('auto', 'flags', 'model')
@@ -118,7 +119,7 @@ class PoseMaskDataset(BaseDataset):  # type: ignore[misc,unused-ignore]
         """('', person), or why there is none."""
         if annotation.get('iscrowd') or annotation.get('merged_people'):
             return 'crowd regions', None
-        rle = _rle(annotation.get('segmentation'), photo['height'], photo['width'])
+        rle = rle_of(annotation.get('segmentation'), photo['height'], photo['width'])
         if rle is None:
             return 'without a mask', None
         if float(coco_mask.area(rle)) < self.min_area:
@@ -152,23 +153,9 @@ class PoseMaskDataset(BaseDataset):  # type: ignore[misc,unused-ignore]
         count = sum(len(group) for group in people.values())
         left_out = ', '.join(f'{number} {why}' for why, number in skipped.items()) or 'none'
         which = '' if self.subset is None else f', subset {self.subset!r}'
-        text = f'{self.ann_file}{which}: {count} people in {len(people)} photos; left out: {left_out}'
+        text = (
+            f'{self.ann_file}{which}: {count} people in {len(people)} photos; left out: {left_out}'
+        )
         if not count:
             raise ValueError(f'nobody to train on: {text}')
         print_log(text, logger='current', level=logging.INFO)
-
-
-def _rle(segmentation: Any, height: int, width: int) -> dict[str, Any] | None:
-    """Compressed RLE of a COCO segmentation; None where there is none."""
-    if not segmentation:
-        return None
-    if isinstance(segmentation, list):
-        polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
-        if not polygons:
-            return None
-        merged: dict[str, Any] = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
-        return merged
-    if isinstance(segmentation['counts'], list):
-        uncompressed: dict[str, Any] = coco_mask.frPyObjects(segmentation, height, width)
-        return uncompressed
-    return {'size': list(segmentation['size']), 'counts': segmentation['counts']}

@@ -122,9 +122,10 @@ class EmbeddingCacheHook(Hook):  # type: ignore[misc,unused-ignore]
         refuse_augmentation(dataset.pipeline.transforms)
         folder = self.folder / encoder_key(model.sam, model.image_size, model.encoder_config)
         stored = sum(file.stat().st_size for file in folder.glob('*.pt')) if folder.is_dir() else 0
-        wanted = len(dataset) * photo_bytes(model)
+        size = photo_bytes(model)
+        wanted = len(dataset) * size
         text = (
-            f'image embeddings: {len(dataset)} photos of {photo_bytes(model) / 1e6:.2f} MB, '
+            f'image embeddings: {len(dataset)} photos of {size / 1e6:.2f} MB, '
             f'{wanted / _GB:.2f} GB in {folder} ({stored / _GB:.2f} GB of it there)'
         )
         if wanted > self.max_gb * _GB:

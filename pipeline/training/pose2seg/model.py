@@ -361,7 +361,8 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
         """Mean number of people per process."""
         total = torch.tensor(float(count), device=device)
         all_reduce(total)
-        return max(1.0, float(total) / get_world_size())
+        mean: float = total.item() / get_world_size()
+        return max(1.0, mean)
 
 
 def count_name(count: int | None) -> str:

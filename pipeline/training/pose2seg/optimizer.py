@@ -51,9 +51,7 @@ class TrainedPartsConstructor(DefaultOptimWrapperConstructor):  # type: ignore[m
             lr = self.base_lr * self._factor(name, max(blocks, default=-1) + 1)
             free = parameter.ndim == 1 or name.endswith('.bias')
             decay = 0.0 if free else self.base_wd or 0.0
-            group = groups.setdefault(
-                (lr, decay), {'params': [], 'lr': lr, 'weight_decay': decay}
-            )
+            group = groups.setdefault((lr, decay), {'params': [], 'lr': lr, 'weight_decay': decay})
             group['params'].append(parameter)
         params.extend(groups.values())
 

@@ -251,9 +251,7 @@ class PackPromptedPoses(PoseTransform):
 
     changes_image = False
 
-    def __init__(
-        self, image_size: int, max_objects: int | None = None, min_area: int = 16
-    ) -> None:
+    def __init__(self, image_size: int, max_objects: int | None = None, min_area: int = 16) -> None:
         if max_objects is not None and max_objects < 1:
             raise ValueError(f'PackPromptedPoses: max_objects = {max_objects}; give 1 or more')
         if min_area < 1:
