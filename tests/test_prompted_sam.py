@@ -17,13 +17,17 @@ pytest.importorskip('mmengine')
 cv2 = pytest.importorskip('cv2')
 
 from mmengine.config import Config  # noqa: E402
-from mmengine.registry import DefaultScope  # noqa: E402
+from mmengine.registry import DATASETS, DefaultScope  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
 from pipeline.segmenters.build_sam2 import build_sam2_model  # noqa: E402
 from pipeline.segmenters.sam2_forward import decode_prompts, embed_images  # noqa: E402
 from pipeline.training.pose2seg import parts  # noqa: E402
-from pipeline.training.pose2seg.embedding_cache import EmbeddingCacheHook, encoder_key  # noqa: E402
+from pipeline.training.pose2seg.embedding_cache import (  # noqa: E402
+    EmbeddingCacheHook,
+    encoder_key,
+    inner_datasets,
+)
 from pipeline.training.pose2seg.metric import PromptMetric  # noqa: E402
 from pipeline.training.pose2seg.model import PromptedSam  # noqa: E402
 from pipeline.training.pose2seg.optimizer import TrainedPartsConstructor  # noqa: E402
@@ -34,6 +38,7 @@ from pipeline.training.sam_losses import (  # noqa: E402
     mask_iou,
     prompt_losses,
 )
+from pipeline.training.train_sam import align_attention  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 COMPACT = str(ROOT / 'configs/compact/sam2.1_hiera_compact.yaml')
@@ -292,14 +297,18 @@ def empty_counts():
 
 def test_one_batch_can_be_learned_by_heart(data):
     model = tiny(
-        freeze_image_encoder=False, multimask_max_points=0, detach_logits=True,
+        freeze_image_encoder=False,
+        multimask_max_points=0,
+        detach_logits=True,
         clicks={'num_corrections': 1, 'gt_prob': 0.0},
-    ).train()  # fmt: skip
+        losses={'focal': 5.0, 'dice': 2.0, 'focal_alpha': 0.5},
+    ).train()
+    align_attention(model.sam)  # from random weights prompts are ignored for long
     wrapper = optimizer_of(model)
-    for group in wrapper.param_groups:
+    for group in wrapper.optimizer.param_groups:
         group['lr'], group['weight_decay'] = 1e-3, 0.0
     raw = raw_batch(data, 4)
-    for _ in range(200):
+    for _ in range(100):
         scores = model.train_step(raw, wrapper)
         if scores['iou_first'] > 0.95 and scores['iou_last'] > 0.95:
             return
@@ -376,6 +385,14 @@ def test_the_cache_gives_the_same_step_and_notices_another_encoder(data, tmp_pat
         assert encoder_key(sam, SIDE, text) == key
         sam.image_encoder.trunk.pos_embed += 1e-3
     assert encoder_key(sam, SIDE, text) != key
+
+
+def test_data_sets_inside_wrappers_count_once(data):
+    one = loader(data)['dataset']
+    joined = {'type': 'ConcatDataset', 'datasets': [one, one]}
+    wrapped = DATASETS.build({'type': 'RepeatDataset', 'times': 3, 'dataset': joined})
+    found = inner_datasets(wrapped)
+    assert len(wrapped) == 24 and [len(dataset) for dataset in found] == [4, 4]
 
 
 @pytest.mark.parametrize(

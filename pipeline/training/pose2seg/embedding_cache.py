@@ -118,14 +118,16 @@ class EmbeddingCacheHook(Hook):  # type: ignore[misc,unused-ignore]
         model = runner.model.module if hasattr(runner.model, 'module') else runner.model
         if not model.cache_embeddings:
             raise ValueError('EmbeddingCacheHook: set cache_embeddings=True in the model')
-        dataset = runner.train_dataloader.dataset
-        refuse_augmentation(dataset.pipeline.transforms)
+        datasets = inner_datasets(runner.train_dataloader.dataset)
+        for dataset in datasets:
+            refuse_augmentation(dataset.pipeline.transforms)
+        count = sum(len(dataset) for dataset in datasets)
         folder = self.folder / encoder_key(model.sam, model.image_size, model.encoder_config)
         stored = sum(file.stat().st_size for file in folder.glob('*.pt')) if folder.is_dir() else 0
         size = photo_bytes(model)
-        wanted = len(dataset) * size
+        wanted = count * size
         text = (
-            f'image embeddings: {len(dataset)} photos of {size / 1e6:.2f} MB, '
+            f'image embeddings: {count} photos of {size / 1e6:.2f} MB, '
             f'{wanted / _GB:.2f} GB in {folder} ({stored / _GB:.2f} GB of it there)'
         )
         if wanted > self.max_gb * _GB:
@@ -152,6 +154,15 @@ def photo_bytes(model: Any) -> int:
     buffer = io.BytesIO()
     torch.save([level[0].half().cpu().clone() for level in levels], buffer)
     return buffer.tell()
+
+
+def inner_datasets(dataset: Any) -> list[Any]:
+    """The data sets inside wrappers that join, repeat or seed them, each once."""
+    if 'datasets' in vars(dataset):
+        return [inner for part in dataset.datasets for inner in inner_datasets(part)]
+    if 'dataset' in vars(dataset):
+        return inner_datasets(dataset.dataset)
+    return [dataset]
 
 
 def refuse_augmentation(transforms: Sequence[Any]) -> None:
