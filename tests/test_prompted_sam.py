@@ -39,6 +39,7 @@ from pipeline.training.sam_losses import (  # noqa: E402
     prompt_losses,
 )
 from pipeline.training.train_sam import align_attention  # noqa: E402
+from tools import export_sam  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 COMPACT = str(ROOT / 'configs/compact/sam2.1_hiera_compact.yaml')
@@ -347,12 +348,22 @@ def test_four_steps_are_two_and_a_resumed_run_of_two(data, tmp_path):
         assert torch.equal(value, other), name
     moments = [r.optim_wrapper.optimizer.state_dict()['state'] for r in (whole, rest)]
     assert all(torch.equal(moments[0][i]['exp_avg'], moments[1][i]['exp_avg']) for i in moments[0])
-    # The weights file is one of the stock package.
-    exported = tmp_path / 'whole' / 'sam.pt'
-    sam = build_sam2_model(COMPACT, exported, 'cpu', image_size=SIDE)
-    assert torch.equal(
-        sam.sam_mask_decoder.iou_token.weight, whole.model.sam.sam_mask_decoder.iou_token.weight
-    )
+    # The weights files are those of the stock package.
+    assert export_sam.main([str(tmp_path / 'parts/epoch_2.pth'), str(tmp_path / 'out.pt')]) == 0
+    for exported in (tmp_path / 'whole' / 'sam.pt', tmp_path / 'out.pt'):
+        sam = build_sam2_model(COMPACT, exported, 'cpu', image_size=SIDE)
+        trained = whole.model.sam.state_dict()
+        assert all(torch.equal(value, trained[n]) for n, value in sam.state_dict().items())
+
+
+def test_what_is_no_checkpoint_is_not_exported(tmp_path, capsys):
+    torch.save({'state_dict': {'backbone.weight': torch.zeros(1)}}, tmp_path / 'other.pth')
+    for name, message in [('other.pth', 'no weights of a PromptedSam'), ('gone.pth', 'gone.pth')]:
+        assert export_sam.main([str(tmp_path / name), str(tmp_path / 'out.pt')]) == 2
+        assert message in capsys.readouterr().err
+    (tmp_path / 'out.pt').touch()
+    assert export_sam.main([str(tmp_path / 'other.pth'), str(tmp_path / 'out.pt')]) == 2
+    assert '--overwrite' in capsys.readouterr().err
 
 
 def test_the_cache_gives_the_same_step_and_notices_another_encoder(data, tmp_path):
