@@ -32,10 +32,10 @@ STRATEGIES: dict[str, tuple[str, Clicks]] = {
     'base': (BASE, {}),
     'uniform': (UNIFORM, {}),
     'refine': (REFINE, {}),
-    'refine, most visible correction': (REFINE, {'choice': 'most_visible'}),
-    'refine, keypoints half the time': (REFINE, {'keypoint_prob': 0.5}),
-    'refine, sampled first click': (REFINE, {'first_click': 'sampled'}),
-    'keypoint first, uniform corrections': (REFINE, {'keypoint_prob': 0.0}),
+    'refine-most-visible': (REFINE, {'choice': 'most_visible'}),
+    'refine-half-keypoints': (REFINE, {'keypoint_prob': 0.5}),
+    'refine-sampled-first': (REFINE, {'first_click': 'sampled'}),
+    'keypoint-then-uniform': (REFINE, {'keypoint_prob': 0.0}),
 }
 MAIN = ('base', 'uniform', 'refine')
 COUNTS = ('1', '2', '3', '5', 'all')
@@ -68,7 +68,7 @@ def study_config(strategy: str, seed: int, args: argparse.Namespace) -> Any:
     path, clicks = STRATEGIES[strategy]
     config = Config.fromfile(str(ROOT / path))
     config.model.clicks = {**config.model.get('clicks', {}), **clicks}
-    config.work_dir = str(args.work_dir / f'{strategy.replace(", ", "_").replace(" ", "-")}_{seed}')
+    config.work_dir = str(args.work_dir / f'{strategy}_{seed}')
     config.randomness = {'seed': seed}
     config.train_cfg.max_iters = args.steps
     for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
@@ -109,7 +109,7 @@ def run(strategy: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
 
 def result_file(work_dir: Path, strategy: str, seed: int) -> Path:
     """Where the scores of a run are."""
-    return work_dir / f'{strategy.replace(", ", "_").replace(" ", "-")}_{seed}.json'
+    return work_dir / f'{strategy}_{seed}.json'
 
 
 def read_results(work_dir: Path) -> list[dict[str, Any]]:
