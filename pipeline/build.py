@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from .checkpoints import Weights, fetch_command, find_all_weights
+from .checkpoints import Weights, fetch_command, find_all_weights, find_weights
 from .config import (
     CONFIG_FOLDER,
     ConfigError,
@@ -59,6 +59,20 @@ def build_pipeline(resolved: ResolvedConfig) -> BuiltPipeline:
         for stage, path in zip(stages, configs, strict=True)
     )
     return BuiltPipeline(loop, tuple(w for w in weights if w), hashes, device)
+
+
+def build_pose_estimator(resolved: ResolvedConfig) -> PoseEstimator:
+    """The pose estimator of a pipeline, without its other models.
+
+    Raises:
+        ConfigError: its config file or the device is not there.
+        CheckpointError: its weights are absent or do not fit.
+    """
+    part = resolved.settings.pose
+    config = find_model_config(part.config, resolved.path)
+    weights = find_weights(part.checkpoint, resolved.path) if part.checkpoint else None
+    device = pick_device(resolved.settings.runtime.device)
+    return _pose_estimator(resolved.settings, config, weights, device)
 
 
 def _config_hash(path: str) -> str:

@@ -37,13 +37,22 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     'mmdet.evaluation': ('pipeline.evaluation.mmdet_metric',),
     'mmdet.models': ('pipeline.detectors.rtmdet_ins_partial',),
     'mmdet.datasets.transforms': ('pipeline.datasets.transforms',),
+    'mmengine.dataset': (
+        'pipeline.training.pose2seg.dataset',
+        'pipeline.training.pose2seg.transforms',
+    ),
+    'mmengine.evaluator': ('pipeline.training.pose2seg.metric',),
     'mmengine.hooks': (
         'pipeline.training.plain_weights_hook',
+        'pipeline.training.pose2seg.embedding_cache',
+        'pipeline.training.pose2seg.export',
         'pipeline.training.time_budget_hook',
     ),
+    'mmengine.model': ('pipeline.training.pose2seg.model',),
     'mmengine.optim': (
         'pipeline.training.bf16_optim_wrapper',
         'pipeline.training.layer_decay',
+        'pipeline.training.pose2seg.optimizer',
     ),
     'mmengine.runner': (
         'pipeline.training.resumable_loops',

@@ -48,12 +48,25 @@ def preprocess_images(
                 f'expected an RGB image, uint8 (H, W, 3), got {image.dtype} {image.shape}'
             )
         pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device)
-        pixels = pixels.permute(2, 0, 1)[None].float() / 255.0
-        size = (image_size, image_size)
-        squares.append(F.interpolate(pixels, size, mode='bilinear', antialias=True))
+        squares.append(square_image(pixels.permute(2, 0, 1), image_size))
     if not squares:
         return torch.zeros((0, 3, image_size, image_size), device=device)
-    return normalize_images(torch.cat(squares))
+    return torch.stack(squares)
+
+
+def square_image(pixels: Tensor, image_size: int) -> Tensor:
+    """Resizes (bilinear, antialiased) and normalises one RGB image.
+
+    Args:
+        pixels: uint8 (3, H, W).
+        image_size: S.
+
+    Returns:
+        float32 (3, S, S).
+    """
+    size = (image_size, image_size)
+    scaled = F.interpolate(pixels[None].float() / 255.0, size, mode='bilinear', antialias=True)
+    return normalize_images(scaled)[0]
 
 
 def points_to_square(points: Tensor, image_hw: tuple[int, int], image_size: int) -> Tensor:

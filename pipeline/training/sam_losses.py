@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -55,13 +56,13 @@ def mask_iou(logits: Tensor, targets: Tensor) -> Tensor:
     return (predicted & expected).sum(dim=(-2, -1)) / union.clamp(min=1)
 
 
-def prompt_loss(
+def prompt_losses(
     outputs: tuple[Tensor, Tensor, Tensor],
     targets: Tensor,
     present: Tensor,
     weights: LossWeights,
-) -> Tensor:
-    """Loss of one decoder pass, a scalar.
+) -> dict[str, Tensor]:
+    """Weighted parts of the loss of one decoder pass, each a scalar; their sum is the loss.
 
     Of several candidate masks only the best counts for the mask parts; the IoU head learns from
     all.
@@ -74,11 +75,26 @@ def prompt_loss(
     """
     logits, predicted_iou, object_score = outputs
     targets = targets.expand_as(logits)
-    mask_part = weights.focal * focal_loss(logits, targets, weights.focal_alpha)
-    mask_part = mask_part + weights.dice * dice_loss(logits, targets)
-    best = mask_part.argmin(dim=1, keepdim=True)
+    focal = weights.focal * focal_loss(logits, targets, weights.focal_alpha)
+    dice = weights.dice * dice_loss(logits, targets)
+    best = (focal + dice).argmin(dim=1, keepdim=True)
     iou_error = (predicted_iou - mask_iou(logits, targets)).abs().mean(dim=1, keepdim=True)
-    per_object = mask_part.gather(1, best) + weights.iou * iou_error
-    present_part = (per_object * present).sum() / present.sum().clamp(min=1)
+    parts = {
+        'focal': focal.gather(1, best),
+        'dice': dice.gather(1, best),
+        'iou': weights.iou * iou_error,
+    }
+    count = present.sum().clamp(min=1)
+    result = {name: (part * present).sum() / count for name, part in parts.items()}
     score_part = F.binary_cross_entropy_with_logits(object_score, present)
-    return present_part + weights.object_score * score_part
+    return {**result, 'object_score': weights.object_score * score_part}
+
+
+def prompt_loss(
+    outputs: tuple[Tensor, Tensor, Tensor],
+    targets: Tensor,
+    present: Tensor,
+    weights: LossWeights,
+) -> Tensor:
+    """Loss of one decoder pass, a scalar; arguments as of `prompt_losses`."""
+    return torch.stack(list(prompt_losses(outputs, targets, present, weights).values())).sum()

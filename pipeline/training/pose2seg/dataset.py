@@ -1,0 +1,161 @@
+"""Photos with person masks and keypoints from a COCO file, for MMEngine's data loaders.
+
+Legend: n people of a photo, K keypoints.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+from mmengine.fileio import load
+from mmengine.logging import print_log
+from mmengine.registry import DATASETS
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from pipeline.datasets.segmentation import rle_of
+from pipeline.keypoints import NUM_COCO
+
+VISIBILITY_SOURCES = ('auto', 'flags', 'model')
+_HIDDEN, _VISIBLE = 1, 2  # COCO's keypoint flags; 0 is "not labelled"
+
+
+@DATASETS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
+class PoseMaskDataset(BaseDataset):  # type: ignore[misc,unused-ignore]
+    """People with masks, grouped by photo.
+
+    Crowd regions, people without a mask and people with fewer than `min_area` px are left out and
+    counted in the log; so are photos without anybody left. An item has `img_path`, `img_id`,
+    `height`, `width` and `people`: a list of dicts with `ann_id`, `rle`, `keypoints` (K, 2) px and
+    `visibility` (K,) in [0, 1].
+
+    Args:
+        ann_file: COCO JSON: `person_keypoints_*.json`, a converted CIHP file, or any other.
+            Segmentations are polygons or RLE; `keypoints` may be absent.
+        subset: only photos whose `subset` field says this; None: all.
+        need_keypoints: leave out people without a usable keypoint (for evaluation).
+        visibility: 'flags': COCO's v, see `hidden_visibility`; 'model': the field `visibility` that
+            `tools/predict_keypoints.py` writes; 'auto': that field where there is one, else flags.
+        hidden_visibility: visibility of keypoints that are labelled and hidden (v = 1); those with
+            v = 2 have 1, those with v = 0 have 0.
+        usable_visibility: a keypoint is usable, for `need_keypoints`, from here on.
+        min_area: smallest mask in px of the photo.
+        kwargs: as of MMEngine's `BaseDataset`: `data_root`, `data_prefix=dict(img=...)`,
+            `pipeline`, `indices`, `test_mode`, ...
+
+    Raises:
+        ValueError: a setting is out of range; nobody is left.
+        KeyError: `visibility='model'` and somebody has no such field.
+    """
+
+    METAINFO = {'classes': ('person',)}  # noqa: RUF012 (MMEngine's name)
+
+    def __init__(
+        self,
+        ann_file: str,
+        *,
+        subset: str | None = None,
+        need_keypoints: bool = False,
+        visibility: str = 'auto',
+        hidden_visibility: float = 0.3,
+        usable_visibility: float = 0.5,
+        min_area: float = 64.0,
+        **kwargs: Any,
+    ) -> None:
+        if visibility not in VISIBILITY_SOURCES:
+            raise ValueError(f'visibility must be one of {VISIBILITY_SOURCES}, got {visibility!r}')
+        if not 0 <= hidden_visibility <= 1:
+            raise ValueError(f'hidden_visibility must be in [0, 1], got {hidden_visibility}')
+        if min_area < 1:
+            raise ValueError(f'min_area must be 1 px or more, got {min_area}')
+        self.subset = subset
+        self.need_keypoints = need_keypoints
+        self.visibility = visibility
+        self.hidden_visibility = hidden_visibility
+        self.usable_visibility = usable_visibility
+        self.min_area = min_area
+        super().__init__(ann_file=ann_file, **kwargs)
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """Reads the annotation file; logs how many people were left out, and why."""
+        content = load(self.ann_file)
+        photos = {
+            image['id']: image
+            for image in content['images']
+            if self.subset is None or image.get('subset') == self.subset
+        }
+        people: dict[Any, list[dict[str, Any]]] = {}
+        skipped: Counter[str] = Counter()
+        for annotation in content['annotations']:
+            photo = photos.get(annotation['image_id'])
+            if photo is None:
+                continue
+            reason, person = self._person(annotation, photo)
+            if person is None:
+                skipped[reason] += 1
+            else:
+                people.setdefault(photo['id'], []).append(person)
+        self._report(people, skipped)
+        folder = Path(self.data_prefix.get('img') or self.data_root or '')
+        return [
+            {
+                'img_path': str(folder / photos[key]['file_name']),
+                'img_id': key,
+                'height': photos[key]['height'],
+                'width': photos[key]['width'],
+                'people': group,
+            }
+            for key, group in people.items()
+        ]
+
+    def _person(
+        self, annotation: dict[str, Any], photo: dict[str, Any]
+    ) -> tuple[str, dict[str, Any] | None]:
+        """('', person), or why there is none."""
+        if annotation.get('iscrowd') or annotation.get('merged_people'):
+            return 'crowd regions', None
+        rle = rle_of(annotation.get('segmentation'), photo['height'], photo['width'])
+        if rle is None:
+            return 'without a mask', None
+        if float(coco_mask.area(rle)) < self.min_area:
+            return f'smaller than {self.min_area:g} px', None
+        points, visibility = self._keypoints(annotation)
+        if self.need_keypoints and not (visibility >= self.usable_visibility).any():
+            return 'without a usable keypoint', None
+        return '', {
+            'ann_id': annotation['id'],
+            'rle': rle,
+            'keypoints': points,
+            'visibility': visibility,
+        }
+
+    def _keypoints(
+        self, annotation: dict[str, Any]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        flat = annotation.get('keypoints') or [0.0] * (3 * NUM_COCO)
+        rows = np.asarray(flat, np.float32).reshape(-1, 3)[:NUM_COCO]
+        from_model = self.visibility == 'model' or (
+            self.visibility == 'auto' and annotation.get('visibility') is not None
+        )
+        if from_model:
+            visibility = np.asarray(annotation['visibility'], np.float32)[:NUM_COCO]
+        else:
+            levels = [(rows[:, 2] == _VISIBLE), (rows[:, 2] == _HIDDEN)]
+            visibility = np.select(levels, [1.0, self.hidden_visibility], 0.0).astype(np.float32)
+        return rows[:, :2], visibility
+
+    def _report(self, people: dict[Any, list[dict[str, Any]]], skipped: Counter[str]) -> None:
+        count = sum(len(group) for group in people.values())
+        left_out = ', '.join(f'{number} {why}' for why, number in skipped.items()) or 'none'
+        which = '' if self.subset is None else f', subset {self.subset!r}'
+        text = (
+            f'{self.ann_file}{which}: {count} people in {len(people)} photos; left out: {left_out}'
+        )
+        if not count:
+            raise ValueError(f'nobody to train on: {text}')
+        print_log(text, logger='current', level=logging.INFO)

@@ -1,0 +1,36 @@
+"""Registers everything here that a config may name."""
+
+from __future__ import annotations
+
+from .dataset import PoseMaskDataset
+from .embedding_cache import EmbeddingCacheHook
+from .export import ExportSamHook
+from .metric import PromptMetric
+from .model import PromptedSam, PromptedSamPreprocessor
+from .optimizer import TrainedPartsConstructor
+from .transforms import (
+    AffinePose,
+    CropPose,
+    FlipPose,
+    GrayscalePose,
+    JitterPose,
+    LoadPosePhoto,
+    PackPromptedPoses,
+)
+
+__all__ = [
+    'AffinePose',
+    'CropPose',
+    'EmbeddingCacheHook',
+    'ExportSamHook',
+    'FlipPose',
+    'GrayscalePose',
+    'JitterPose',
+    'LoadPosePhoto',
+    'PackPromptedPoses',
+    'PoseMaskDataset',
+    'PromptMetric',
+    'PromptedSam',
+    'PromptedSamPreprocessor',
+    'TrainedPartsConstructor',
+]
