@@ -23,53 +23,24 @@ model = dict(
     cache_embeddings=True,
 )
 
+load = dict(type='LoadPosePhoto')
 pack = dict(type='PackPromptedPoses', image_size=image_size)
+people = dict(type='PoseMaskDataset', data_root=data_root, need_keypoints=True)
+train_set = dict(**people, ann_file='train/annotations.json', data_prefix=dict(img='train'))
+dev_set = dict(**people, ann_file='dev/person_keypoints.json', data_prefix=dict(img='dev/images'))
+loader = dict(num_workers=0, collate_fn=dict(type='pseudo_collate'))
+in_order = dict(**loader, batch_size=1, sampler=dict(type='DefaultSampler', shuffle=False))
+
 train_dataloader = dict(
+    **loader,
     batch_size=8,
-    num_workers=0,
     sampler=dict(type='InfiniteSampler', shuffle=True),
-    collate_fn=dict(type='pseudo_collate'),
-    dataset=dict(
-        type='PoseMaskDataset',
-        ann_file='train/annotations.json',
-        data_root=data_root,
-        data_prefix=dict(img='train'),
-        subset='train',
-        need_keypoints=True,
-        pipeline=[dict(type='LoadPosePhoto'), dict(**pack, max_objects=2)],
-    ),
+    dataset=dict(**train_set, subset='train', pipeline=[load, dict(**pack, max_objects=2)]),
 )
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='pseudo_collate'),
-    dataset=dict(
-        type='PoseMaskDataset',
-        ann_file='train/annotations.json',
-        data_root=data_root,
-        data_prefix=dict(img='train'),
-        subset='val',
-        need_keypoints=True,
-        test_mode=True,
-        pipeline=[dict(type='LoadPosePhoto'), pack],
-    ),
+    **in_order, dataset=dict(**train_set, subset='val', test_mode=True, pipeline=[load, pack])
 )
-test_dataloader = dict(
-    batch_size=1,
-    num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='pseudo_collate'),
-    dataset=dict(
-        type='PoseMaskDataset',
-        ann_file='dev/person_keypoints.json',
-        data_root=data_root,
-        data_prefix=dict(img='dev/images'),
-        need_keypoints=True,
-        test_mode=True,
-        pipeline=[dict(type='LoadPosePhoto'), pack],
-    ),
-)
+test_dataloader = dict(**in_order, dataset=dict(**dev_set, test_mode=True, pipeline=[load, pack]))
 val_evaluator = dict(type='PromptMetric')
 test_evaluator = dict(type='PromptMetric')
 
