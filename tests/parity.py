@@ -108,14 +108,7 @@ def main() -> None:
     parser.add_argument(
         '--all', action='store_true', help='every row, not only the worst of each group'
     )
-    parser.add_argument(
-        '--params', action='store_true', help='parameter counts of the pose models instead'
-    )
     arguments = parser.parse_args()
-    if arguments.params:
-        from tests.parity_params import show_counts
-
-        raise SystemExit(show_counts() > 0)
     if not fixtures.FOLDER.is_dir():
         raise SystemExit(f'no fixtures in {fixtures.FOLDER}; set BMP_FIXTURES')
     raise SystemExit(show(arguments.all) > 0)
