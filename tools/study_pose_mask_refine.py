@@ -162,7 +162,7 @@ def plot(results: Sequence[dict[str, Any]], path: Path) -> None:
     figure, axes = plt.subplots(1, len(SETS), figsize=(9.5, 3.8), sharey=True)
     for axis, which in zip(axes, SETS, strict=True):
         for strategy, scores in summary(results, which).items():
-            if strategy not in MAIN:
+            if strategy != 'base' and len(scores['1']) < 2:  # nothing to say about chance
                 continue
             rows = np.array([scores[count] for count in COUNTS])
             axis.plot(COUNTS, rows.mean(1), marker='o', label=strategy)

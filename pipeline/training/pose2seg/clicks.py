@@ -42,7 +42,8 @@ class PoseMaskRefine:
         num_corrections: R, clicks after the first one.
         keypoint_prob: chance that a correction is an unused keypoint in the error region, if one
             is there; else it is a uniform pixel of the region. 0: SAM's own correction clicks.
-        choice: of several such keypoints a random one, or the most visible.
+        choice: of several such keypoints the first in the order of `method` ('most_visible'), or a
+            random one.
         gt_prob: chance that the region of a correction is the true mask instead of the error.
         visibility_threshold: keypoints less visible are not used, as at inference.
         method: order of the keypoints, as at inference (`select_keypoints`).
@@ -51,7 +52,7 @@ class PoseMaskRefine:
     first_click: Literal['most_visible', 'sampled', 'uniform'] = 'most_visible'
     num_corrections: int = 7
     keypoint_prob: float = 1.0
-    choice: Literal['random', 'most_visible'] = 'random'
+    choice: Literal['random', 'most_visible'] = 'most_visible'
     gt_prob: float = 0.1
     visibility_threshold: float = 0.5
     method: Method = 'k_most_visible'
