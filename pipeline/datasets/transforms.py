@@ -45,7 +45,7 @@ class RemoveRandomInstances(BaseTransform):  # type: ignore[misc,unused-ignore]
                 `gt_bboxes`, `gt_bboxes_labels`, `gt_ignore_flags`.
 
         Returns:
-            The same dict: painted photo (a copy), without the painted people. A person left
+            The same dict: painted photo (a copy), without the painted people, `painted` = True. A person left
             without a visible pixel is dropped as well.
         """
         masks = results['gt_masks'].masks
@@ -80,6 +80,7 @@ def paint_and_drop(results: dict[str, Any], removed: NDArray[np.intp]) -> dict[s
     keep = ~had_mask | visible.any(axis=(1, 2))
     keep[removed] = False
     results['img'] = image
+    results['painted'] = True
     results['gt_masks'] = BitmapMasks(visible[keep], *painted.shape)
     for key in ('gt_bboxes', 'gt_bboxes_labels', 'gt_ignore_flags'):
         results[key] = results[key][keep]
