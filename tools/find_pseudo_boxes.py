@@ -1,9 +1,9 @@
-"""Run a teacher detector over a photo set and keep what it finds, as a COCO results file.
+r"""Run a teacher detector over a photo set and keep what it finds, as a COCO results file.
 
 The result completes partly annotated photos: see `--pseudo-boxes` of prepare_compact_data.py.
 
 Example:
-    python tools/find_pseudo_boxes.py data/people found.json --config rtmdet_person.py \\
+    python tools/find_pseudo_boxes.py data/people found.json --config rtmdet_person.py \
         --checkpoint rtmdet_person.pth --size 640 --partial-only
 """
 

@@ -24,7 +24,7 @@ custom_imports = dict(
 )
 
 data_root = '{{$COMPACT_DETECTOR_DATA:data/compact_detector}}/'
-teacher = '{{$BMP_TEACHER:}}'
+teacher = '{{$BMP_TEACHER:none}}'
 work_dir = 'work_dirs/detector'
 # Small crops: more steps in the same time. rtmdet-ins_compact_stage2.py goes on with larger ones.
 crop_size = (192, 192)
@@ -40,7 +40,9 @@ resume = False
 fast_conv = dict(type='CpuDepthwiseConv2d')
 model = dict(
     type='DistilledRTMDet',
-    teacher=dict(config=teacher + '.py', checkpoint=teacher + '.pth') if teacher else None,
+    teacher=dict(config=teacher + '.py', checkpoint=teacher + '.pth')
+    if teacher != 'none'
+    else None,
     backbone=dict(conv_cfg=fast_conv),
     neck=dict(conv_cfg=fast_conv),
     bbox_head=dict(type='RTMDetInsPartialMaskHead', mask_interval=4),

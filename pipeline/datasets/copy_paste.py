@@ -92,7 +92,9 @@ class CopyPastePeople(BaseTransform):  # type: ignore[misc,unused-ignore]
         )
 
 
-def paste_people(results: dict[str, Any], layers: list[Layer], min_visible: float) -> dict[str, Any]:
+def paste_people(
+    results: dict[str, Any], layers: list[Layer], min_visible: float
+) -> dict[str, Any]:
     """Pastes layers over a photo, the last one on top; see `CopyPastePeople`.
 
     Args:
@@ -115,8 +117,10 @@ def paste_people(results: dict[str, Any], layers: list[Layer], min_visible: floa
 
     old = results['gt_masks'].masks.astype(np.bool_)
     boxes = results['gt_bboxes'].tensor.numpy().copy()
-    hidden = pasted.any(axis=0)
-    stays, masks, boxes, ignored = _cover(old, boxes, results['gt_ignore_flags'], hidden, min_visible)
+    hidden: NDArray[np.bool_] = np.logical_or.reduce(pasted, axis=0)
+    stays, masks, boxes, ignored = _cover(
+        old, boxes, results['gt_ignore_flags'], hidden, min_visible
+    )
     results['img'] = image
     all_masks = np.concatenate([masks[stays], kept]).astype(np.uint8)
     results['gt_masks'] = BitmapMasks(all_masks, height, width)
@@ -142,7 +146,8 @@ def _cover(
     after = masks.sum(axis=(1, 2))
     has_mask = before > 0
     stays = ~has_mask | (after > min_visible * before)
-    ignored = ignored | (~has_mask & (covered_share(boxes, hidden) > 1 - min_visible))
+    is_covered = ~has_mask & (covered_share(boxes, hidden) > 1 - min_visible)
+    ignored = np.logical_or(ignored, is_covered)
     cut = has_mask & stays & (after < before)
     boxes[cut] = boxes_of(masks[cut])
     return stays, masks, boxes, ignored

@@ -45,8 +45,8 @@ class RemoveRandomInstances(BaseTransform):  # type: ignore[misc,unused-ignore]
                 `gt_bboxes`, `gt_bboxes_labels`, `gt_ignore_flags`.
 
         Returns:
-            The same dict: painted photo (a copy), without the painted people, `painted` = True. A person left
-            without a visible pixel is dropped as well.
+            The same dict: painted photo (a copy), `painted` = True, without the painted people. A
+            person left without a visible pixel is dropped as well.
         """
         masks = results['gt_masks'].masks
         candidates = masks.any(axis=(1, 2)).nonzero()[0]

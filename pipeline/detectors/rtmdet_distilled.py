@@ -38,8 +38,8 @@ def build_teacher(config: str, checkpoint: str) -> nn.Module:
     """
     teacher: nn.Module = MODELS.build(Config.fromfile(config).model)
     load_checkpoint(teacher, checkpoint, map_location='cpu', strict=True)
-    teacher = fuse_conv_bn(teacher.eval().requires_grad_(False))
-    return teacher.to(memory_format=torch.channels_last)
+    fused: nn.Module = fuse_conv_bn(teacher.eval().requires_grad_(False))
+    return fused
 
 
 def flatten_levels(levels: Any) -> Tensor:
@@ -66,9 +66,7 @@ def teacher_losses(
         Scalars named loss_teacher_cls and loss_teacher_bbox.
     """
     focus = (logits.sigmoid() - teacher_scores).abs().square()
-    entropy = functional.binary_cross_entropy_with_logits(
-        logits, teacher_scores, reduction='none'
-    )
+    entropy = functional.binary_cross_entropy_with_logits(logits, teacher_scores, reduction='none')
     weight = teacher_scores.where(teacher_scores >= min_score, teacher_scores.new_zeros(()))
     total = weight.sum().clamp(min=1.0)
     at = weight > 0

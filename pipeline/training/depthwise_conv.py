@@ -26,7 +26,7 @@ class _DepthwiseConv(torch.autograd.Function):
         return functional.conv2d(x, weight_low, padding=_padding(weight), groups=len(weight))
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         padding, groups = _padding(weight), len(weight)
         grad = grad.contiguous(memory_format=torch.channels_last)
@@ -60,7 +60,7 @@ class CpuDepthwiseConv2d(nn.Conv2d):
             return super().forward(x)
         if torch.is_autocast_enabled('cpu'):
             x = x.to(torch.get_autocast_dtype('cpu'))
-        out: Tensor = _DepthwiseConv.apply(x, self.weight)
+        out: Tensor = _DepthwiseConv.apply(x, self.weight)  # type: ignore[no-untyped-call]
         return out
 
     def _is_plain_depthwise(self) -> bool:
