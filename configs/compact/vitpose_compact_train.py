@@ -51,7 +51,7 @@ train_pipeline = [
         rotate_prob=0.5,
     ),
     dict(type='TopdownAffine', input_size=_base_.input_size, use_udp=True),
-    dict(type='RandomApply', transforms=[dict(type='PhotometricDistortion')], prob=0.5),
+    dict(type='YOLOXHSVRandomAug'),
     dict(type='GenerateTarget', encoder=_base_.codec),
     dict(type='PackPoseInputs', pack_transformed=True),
 ]
