@@ -30,13 +30,20 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     'mmpose.datasets.transforms': (
         'pipeline.poses.load_person_mask',
         'pipeline.poses.mask_background',
+        'pipeline.poses.paste_people',
         'pipeline.poses.train_transforms',
     ),
     'mmpose.codecs': ('pipeline.poses.oks_heatmap',),
     'mmpose.evaluation': ('pipeline.evaluation.mmpose_metric',),
     'mmdet.evaluation': ('pipeline.evaluation.mmdet_metric',),
-    'mmdet.models': ('pipeline.detectors.rtmdet_ins_partial',),
-    'mmdet.datasets.transforms': ('pipeline.datasets.transforms',),
+    'mmdet.models': (
+        'pipeline.detectors.rtmdet_distilled',
+        'pipeline.detectors.rtmdet_ins_partial',
+    ),
+    'mmdet.datasets.transforms': (
+        'pipeline.datasets.copy_paste',
+        'pipeline.datasets.transforms',
+    ),
     'mmengine.dataset': (
         'pipeline.training.pose2seg.dataset',
         'pipeline.training.pose2seg.transforms',
@@ -48,7 +55,10 @@ PARTS: Mapping[str, tuple[str, ...]] = {
         'pipeline.training.pose2seg.export',
         'pipeline.training.time_budget_hook',
     ),
-    'mmengine.model': ('pipeline.training.pose2seg.model',),
+    'mmengine.model': (
+        'pipeline.training.depthwise_conv',
+        'pipeline.training.pose2seg.model',
+    ),
     'mmengine.optim': (
         'pipeline.training.bf16_optim_wrapper',
         'pipeline.training.layer_decay',

@@ -20,13 +20,15 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 Record = dict[str, Any]
 
 MIN_PSEUDO_SCORE = 0.4
+# Between the two the teacher is not sure: the place is ignored.
+MIN_IGNORE_SCORE = 0.25
 MAX_PSEUDO_OVERLAP = 0.3
 
 
@@ -45,10 +47,17 @@ def build_parser() -> argparse.ArgumentParser:
         help='sources whose photos are used although bystanders have no box',
     )
     parser.add_argument(
+        '--all-sources',
+        action='store_true',
+        help='use every photo of the training part; give --pseudo-boxes too, or people without a '
+        'box teach "no person"',
+    )
+    parser.add_argument(
         '--pseudo-boxes',
         type=Path,
         help='COCO results file of another detector: its people that no annotation covers are '
-        'added to the photos of --extra-sources, as boxes without a mask',
+        'added to partly annotated photos, as boxes without a mask or, with a low score, as '
+        'places to ignore (iscrowd)',
     )
     parser.add_argument('--jpeg-quality', type=int, default=92)
     return parser
@@ -71,6 +80,8 @@ def overlap_of_smaller(first_xywh: Sequence[float], second_xywh: Sequence[float]
 def missing_people(known: Sequence[Record], found: Iterable[Record]) -> list[Record]:
     """Returns detections of people that no annotation of the photo covers.
 
+    Those the other detector is not sure of come as places to ignore (`iscrowd` 1).
+
     Args:
         known: annotations of one photo (COCO, `bbox` xywh).
         found: detections on the same photo (COCO results).
@@ -79,9 +90,11 @@ def missing_people(known: Sequence[Record], found: Iterable[Record]) -> list[Rec
     for detection in sorted(found, key=lambda item: -float(item['score'])):
         boxes = [item['bbox'] for item in (*known, *people)]
         overlaps = [overlap_of_smaller(detection['bbox'], box) for box in boxes]
-        if detection['score'] >= MIN_PSEUDO_SCORE and max(overlaps, default=0) < MAX_PSEUDO_OVERLAP:
+        score = detection['score']
+        if score >= MIN_IGNORE_SCORE and max(overlaps, default=0) < MAX_PSEUDO_OVERLAP:
             width, height = detection['bbox'][2:]
-            people.append({'bbox': detection['bbox'], 'area': width * height, 'iscrowd': 0})
+            is_unsure = int(score < MIN_PSEUDO_SCORE)
+            people.append({'bbox': detection['bbox'], 'area': width * height, 'iscrowd': is_unsure})
     return people
 
 
@@ -148,7 +161,8 @@ def prepare(args: argparse.Namespace) -> None:
     people: dict[int, list[Record]] = defaultdict(list)
     for annotation in content['annotations']:
         people[annotation['image_id']].append(annotation)
-    train, val = select_photos(content['images'], args.extra_sources)
+    extra = {i['source'] for i in content['images']} if args.all_sources else args.extra_sources
+    train, val = select_photos(content['images'], extra)
     if args.pseudo_boxes is not None:
         partial = [image for image in train if not image['fully_annotated']]
         add_missing_people(people, partial, json.loads(args.pseudo_boxes.read_text()))
@@ -164,7 +178,7 @@ def prepare(args: argparse.Namespace) -> None:
 
 
 def select_photos(
-    images: Iterable[Record], extra_sources: Sequence[str]
+    images: Iterable[Record], extra_sources: Collection[str]
 ) -> tuple[list[Record], list[Record]]:
     """Returns the photos to train on and the fully annotated photos to validate on."""
     train, val = [], []

@@ -18,8 +18,9 @@ custom_imports = dict(
     allow_failed_imports=False,
 )
 
+data_root = '{{$COMPACT_POSE_DATA:work_dirs/pose/data}}'
 # The run is bounded by time (TimeBudgetHook), not by this.
-max_iters = 30000
+max_iters = 100000
 
 randomness = dict(seed=0)
 env_cfg = dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=1))
@@ -29,7 +30,7 @@ resume = False
 
 optim_wrapper = dict(
     type='CpuBf16OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1.2e-3, betas=(0.9, 0.99), weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=1.2e-3, betas=(0.9, 0.99), weight_decay=0.05, fused=True),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
     clip_grad=dict(max_norm=5.0),
 )
@@ -50,7 +51,7 @@ train_pipeline = [
         rotate_prob=0.5,
     ),
     dict(type='TopdownAffine', input_size=_base_.input_size, use_udp=True),
-    dict(type='RandomApply', transforms=[dict(type='PhotometricDistortion')], prob=0.5),
+    dict(type='YOLOXHSVRandomAug'),
     dict(type='GenerateTarget', encoder=_base_.codec),
     dict(type='PackPoseInputs', pack_transformed=True),
 ]
@@ -61,7 +62,7 @@ train_dataloader = dict(
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type='CocoDataset',
-        data_root='work_dirs/pose/data',
+        data_root=data_root,
         data_mode='topdown',
         ann_file='train.json',
         data_prefix=dict(img=''),

@@ -80,8 +80,8 @@ class RemoveRandomInstances(BaseTransform):  # type: ignore[misc,unused-ignore]
                 `gt_bboxes`, `gt_bboxes_labels`, `gt_ignore_flags`.
 
         Returns:
-            The same dict: painted photo (a copy), without the painted people. A person left
-            without a visible pixel is dropped as well.
+            The same dict: painted photo (a copy), `painted` = True, without the painted people. A
+            person left without a visible pixel is dropped as well.
         """
         if np.random.random() >= self.prob:
             return results
@@ -186,6 +186,7 @@ def paint_and_drop(
     keep |= results['gt_ignore_flags'] & (left > 0)
     keep[removed] = False
     results['img'] = image
+    results['painted'] = True
     results['gt_masks'] = BitmapMasks(visible[keep].astype(np.uint8), height, width)
     for key in ('gt_bboxes', 'gt_bboxes_labels', 'gt_ignore_flags'):
         results[key] = results[key][keep]
