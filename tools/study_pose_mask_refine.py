@@ -7,7 +7,7 @@ the work (--strategies, --seeds). The table and the plot are made from all resul
 
 Examples:
     python tools/study_pose_mask_refine.py --steps 250 --threads 1
-    python tools/study_pose_mask_refine.py --report docs/images/pose_mask_refine.png
+    python tools/study_pose_mask_refine.py --report docs/img/pose_mask_refine.png
 """
 
 from __future__ import annotations
