@@ -68,7 +68,10 @@ def average_precision(rows: Sequence[Result]) -> float:
     """
     sizes = {row['img_id']: row['ori_shape'] for row in rows}
     content = {
-        'images': [{'id': key, 'height': h, 'width': w} for key, (h, w) in sizes.items()],
+        'images': [
+            {'id': key, 'height': h, 'width': w, 'file_name': str(key)}
+            for key, (h, w) in sizes.items()
+        ],
         'annotations': [_truth(number, row) for number, row in enumerate(rows, start=1)],
         'categories': [{'id': PERSON, 'name': 'person'}],
     }
