@@ -6,6 +6,7 @@ and ``runtime``, each a dict of the fields below. Unknown keys and wrong types f
 
 from __future__ import annotations
 
+import copy
 import difflib
 import types
 import typing
@@ -125,7 +126,7 @@ def load_config(config: str | Path, options: Mapping[str, Any] | None = None) ->
 
     path = find_config(config)
     loaded = Config.fromfile(str(path), lazy_import=False)
-    loaded.merge_from_dict(dict(options or {}))
+    loaded.merge_from_dict(copy.deepcopy(dict(options or {})))
     values = loaded.to_dict()
     # Variables with a leading underscore serve the file itself (MMEngine keeps `_base_` out).
     values = {k: v for k, v in values.items() if not k.startswith('_')}

@@ -240,5 +240,5 @@ def test_check_says_what_would_be_trained(
     assert train.main(arguments) == 0
     said = capsys.readouterr().out
     assert said.startswith('model       TopdownPoseEstimator: 0.')
-    assert '30000 iterations, 2 samples a step and process, 1 processes, seed 0' in said
+    assert '100000 iterations, 2 samples a step and process, 1 processes, seed 0' in said
     assert not list(tmp_path.glob('*.pth'))

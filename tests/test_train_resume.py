@@ -117,7 +117,8 @@ def test_detector_goes_on_within_an_epoch(crowd: Path, tmp_path: Path) -> None:
     # 6 photos: epochs of 3 steps. The crash is in the second epoch, after the checkpoint of step 4.
     overrides = detector_settings(
         crowd,
-        **{'default_hooks.checkpoint.interval': 2, 'train_cfg.max_epochs': 2},
+        **{'default_hooks.checkpoint.interval': 2},
+        train_cfg={'_delete_': True, 'type': 'EpochBasedTrainLoop', 'max_epochs': 2},
     )
     # More loading processes than before: their number changes nothing either.
     then = {'train_dataloader.num_workers': 2}

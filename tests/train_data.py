@@ -81,7 +81,14 @@ def detector_settings(data: Path, **changes: Any) -> dict[str, Any]:
         'optim_wrapper.type': 'OptimWrapper',
         'default_hooks.logger.interval': 1,
         'default_hooks.checkpoint.max_keep_ckpts': -1,
-    }
+        'default_hooks.checkpoint.save_best': None,
+        'train_dataloader.sampler.type': 'DefaultSampler',
+        'train_cfg': {'_delete_': True, 'type': 'EpochBasedTrainLoop', 'max_epochs': 1},
+        'custom_hooks': [
+            {'type': 'EMAHook', 'ema_type': 'ExpMomentumEMA', 'momentum': 0.1,
+             'update_buffers': True},
+        ],
+    }  # fmt: skip
     return settings | changes
 
 

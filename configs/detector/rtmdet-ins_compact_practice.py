@@ -14,6 +14,7 @@ load_from = 'rtmdet-ins_compact'
 
 stage2 = [step for step in _base_.train_pipeline if step['type'] != 'RemoveRandomInstances']
 train_dataloader = dict(
+    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(data_root=data_root + 'train/', ann_file='annotations.json'),
 )
 val_dataloader = dict(
@@ -23,7 +24,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'val/annotations.json', metric=['bbox', 'segm'])
 test_evaluator = val_evaluator
 
-train_cfg = dict(max_epochs=4, val_interval=1)
+train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=4, val_interval=1)
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(lr=2e-4))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, begin=0, end=5, by_epoch=False),
@@ -39,6 +40,7 @@ param_scheduler = [
 ]
 default_hooks = dict(
     logger=dict(interval=3),
+    param_scheduler=dict(_delete_=True, type='ParamSchedulerHook'),
     checkpoint=dict(
         _delete_=True,
         type='CheckpointHook',
@@ -52,3 +54,4 @@ custom_hooks = [
     dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=0.05, update_buffers=True),
     dict(type='PipelineSwitchHook', switch_epoch=3, switch_pipeline=stage2),
 ]
+log_processor = dict(by_epoch=True)

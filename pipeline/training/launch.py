@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import io
 import os
@@ -108,7 +109,8 @@ def read_config(path: Path, overrides: Mapping[str, object]) -> tuple[Any, str]:
     try:
         config = Config.fromfile(path)
         problems = unknown_overrides(config, overrides)
-        config.merge_from_dict(dict(overrides))
+        # Merging takes `_delete_` out of the dicts it is given, so it gets copies.
+        config.merge_from_dict(copy.deepcopy(dict(overrides)))
     except UNREADABLE as error:
         raise SettingsError([f'cannot be read: {type(error).__name__}: {error}']) from error
     scope = config.get('default_scope', 'mmengine')
