@@ -55,3 +55,14 @@ def site() -> Iterator[Site]:
 
     with running_site() as running:
         yield running
+
+
+@pytest.fixture(scope='module')
+def one_thread() -> Iterator[None]:
+    """Small models learn faster on one thread, and to the same bits."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from pipeline.keypoints import COCO_SIGMAS  # noqa: E402
 from pipeline.training.launch import LaunchOptions, build_runner  # noqa: E402
 from tests.train_data import ROOT, write_crowd  # noqa: E402
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
 QUIET = {
     'log_level': 'ERROR',
     'val_dataloader': None,
@@ -33,14 +32,6 @@ QUIET = {
     'default_hooks.checkpoint.save_last': False,
     'custom_hooks': [],
 }
-
-
-@pytest.fixture(scope='module', autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def trained(config: str, folder: Path, overrides: dict[str, Any]) -> Any:

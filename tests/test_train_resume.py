@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from pipeline.training.launch import LaunchOptions, build_runner  # noqa: E402
 from pipeline.training.train_runner import latest_checkpoint  # noqa: E402
 from tests.train_data import ROOT, detector_settings, pose_settings, write_crowd  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures('one_thread')
 DETECTOR = ROOT / 'configs/compact/rtmdet-ins_compact_train.py'
 POSE = ROOT / 'configs/compact/vitpose_compact_train.py'
 
@@ -40,14 +40,6 @@ class CrashHook(Hook):
     def after_train_iter(self, runner: Any, batch_idx: int, **_: Any) -> None:
         if runner.iter == self.step:
             raise Crash
-
-
-@pytest.fixture(scope='module', autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope='module')

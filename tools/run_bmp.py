@@ -74,24 +74,32 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def parse_pairs(pairs: Sequence[str], cure: str) -> dict[str, Any]:
+    """Values of ``--cfg-options`` by name, read as MMEngine reads them.
+
+    Raises:
+        ValueError: a pair is not KEY=VALUE; the message ends with ``cure``.
+    """
+    for pair in pairs:
+        if '=' not in pair:
+            raise ValueError(f'--cfg-options got {pair!r}: {cure}')
+    if not pairs:
+        return {}
+    from mmengine.config import DictAction  # slow to import, so not at the top
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    values: dict[str, Any] = parser.parse_args(['--cfg-options', *pairs]).cfg_options
+    return values
+
+
 def config_options(args: argparse.Namespace) -> dict[str, Any]:
     """Overrides of the config; options of their own go before ``--cfg-options``.
 
     Raises:
         ValueError: a pair is not KEY=VALUE.
     """
-    for pair in args.cfg_options:
-        if '=' not in pair:
-            raise ValueError(
-                f'--cfg-options got {pair!r}: write KEY=VALUE, and put INPUT before the options'
-            )
-    options: dict[str, Any] = {}
-    if args.cfg_options:
-        from mmengine.config import DictAction  # slow to import, so not at the top
-
-        parser = argparse.ArgumentParser()
-        parser.add_argument('--cfg-options', nargs='+', action=DictAction)
-        options |= parser.parse_args(['--cfg-options', *args.cfg_options]).cfg_options
+    options = parse_pairs(args.cfg_options, 'write KEY=VALUE, and put INPUT before the options')
     if args.max_rounds != AS_IN_CONFIG:
         options['loop.max_rounds'] = args.max_rounds
     own = {

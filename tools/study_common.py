@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from run_bmp import parse_pairs
+
 if TYPE_CHECKING:
     from pipeline.build import BuiltPipeline
     from pipeline.config import ResolvedConfig
@@ -40,16 +42,7 @@ def config_options(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ValueError: a pair is not KEY=VALUE.
     """
-    options: dict[str, Any] = {}
-    if args.cfg_options:
-        for pair in args.cfg_options:
-            if '=' not in pair:
-                raise ValueError(f'--cfg-options got {pair!r}: write KEY=VALUE')
-        from mmengine.config import DictAction  # slow to import, so not at the top
-
-        parser = argparse.ArgumentParser()
-        parser.add_argument('--cfg-options', nargs='+', action=DictAction)
-        options |= parser.parse_args(['--cfg-options', *args.cfg_options]).cfg_options
+    options = parse_pairs(args.cfg_options, 'write KEY=VALUE')
     if args.device:
         options['runtime.device'] = args.device
     return options

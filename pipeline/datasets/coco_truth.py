@@ -21,6 +21,7 @@ from ..masks import Bitmap, Masks
 from ..structures import MaskSource, People
 from .annotation_rules import Annotation
 from .annotations import load_annotations
+from .segmentation import rle_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,11 +127,7 @@ def _keypoints(annotation: Annotation, order: Convention | None) -> npt.NDArray[
 
 
 def _mask(segmentation: Any, height: int, width: int) -> Bitmap:
-    from pycocotools import mask as coco_mask
-
-    if isinstance(segmentation, dict):
-        return Masks.from_rle([segmentation], (height, width)).dense(0)
-    if not segmentation:
+    rle = rle_of(segmentation, height, width)
+    if rle is None:
         return np.zeros((height, width), bool)
-    merged = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    return np.asarray(coco_mask.decode(merged), bool)
+    return Masks.from_rle([rle], (height, width)).dense(0)

@@ -15,7 +15,7 @@ from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks
 from numpy.typing import NDArray
 
-from pipeline.datasets.cutouts import CutoutFolder, Layer, place_randomly
+from pipeline.datasets.cutouts import CutoutFolder, Layer, check_settings, place_randomly
 
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
@@ -47,15 +47,12 @@ class CopyPastePeople(BaseTransform):  # type: ignore[misc,unused-ignore]
         height_range: tuple[float, float] = (0.2, 0.9),
         min_visible: float = 0.2,
     ) -> None:
-        for name, value in (('prob', prob), ('min_visible', min_visible)):
-            if not 0.0 <= value <= 1.0:
-                raise ValueError(f'CopyPastePeople: {name} = {value}; give a value in [0, 1]')
-        if max_people < 1:
-            raise ValueError(f'CopyPastePeople: max_people = {max_people}; give 1 or more')
-        if not 0.0 < height_range[0] <= height_range[1]:
-            raise ValueError(
-                f'CopyPastePeople: height_range = {height_range}; give (low, high), 0 < low <= high'
-            )
+        check_settings(
+            'CopyPastePeople',
+            shares={'prob': prob, 'min_visible': min_visible},
+            max_people=max_people,
+            ranges={'height_range': height_range},
+        )
         self.cutouts = CutoutFolder(cutouts)
         self.prob = prob
         self.max_people = max_people

@@ -8,6 +8,7 @@ Legend: H, W size of a photo; h, w size of a cut-out; a "layer" is a cut-out pla
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -122,6 +123,34 @@ class CutoutFolder:
         gain = np.random.uniform(0.75, 1.25)
         image = np.clip(cutout[..., :3].astype(np.float32) * gain, 0, 255).astype(np.uint8)
         return image, cutout[..., 3].astype(np.float32) / 255.0
+
+
+def check_settings(
+    owner: str,
+    *,
+    shares: Mapping[str, float],
+    max_people: int,
+    ranges: Mapping[str, tuple[float, float]],
+) -> None:
+    """Refuse settings of a transform that pastes people.
+
+    Args:
+        owner: name of the transform, for the message.
+        shares: settings that lie in [0, 1].
+        max_people: at least 1.
+        ranges: settings that are pairs, low to high, above 0.
+
+    Raises:
+        ValueError: a setting outside its range.
+    """
+    for name, value in shares.items():
+        if not 0.0 <= value <= 1.0:
+            raise ValueError(f'{owner}: {name} = {value}; give a value in [0, 1]')
+    if max_people < 1:
+        raise ValueError(f'{owner}: max_people = {max_people}; give 1 or more')
+    for name, pair in ranges.items():
+        if not 0.0 < pair[0] <= pair[1]:
+            raise ValueError(f'{owner}: {name} = {pair}; give (low, high), 0 < low <= high')
 
 
 def place_randomly(

@@ -15,6 +15,7 @@ from mmcv.transforms.utils import cache_randomness
 from mmpose.registry import TRANSFORMS
 from numpy.typing import NDArray
 
+from pipeline.datasets.segmentation import rle_of
 from pipeline.poses.mask_corruption import MaskCorruption
 
 
@@ -50,12 +51,8 @@ def decode_segmentation(segmentation: Any, height: int, width: int) -> NDArray[n
     """COCO segmentation (RLE, or polygons in px) as a bool mask of shape (height, width)."""
     from pycocotools import mask as mask_utils
 
-    if isinstance(segmentation, dict) and isinstance(segmentation['counts'], (str, bytes)):
-        rle = segmentation
-    elif len(segmentation):
-        parts = mask_utils.frPyObjects(segmentation, height, width)
-        rle = mask_utils.merge(parts) if isinstance(parts, list) else parts
-    else:
+    rle = rle_of(segmentation, height, width)
+    if rle is None:
         return np.zeros((height, width), dtype=np.bool_)
     decoded: NDArray[np.bool_] = mask_utils.decode(rle).astype(np.bool_)
     return decoded

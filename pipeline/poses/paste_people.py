@@ -13,7 +13,7 @@ from mmcv.transforms import BaseTransform
 from mmpose.registry import TRANSFORMS
 from numpy.typing import NDArray
 
-from pipeline.datasets.cutouts import CutoutFolder, Layer, place_randomly
+from pipeline.datasets.cutouts import CutoutFolder, Layer, check_settings, place_randomly
 from pipeline.poses.mask_background import decode_segmentation
 
 
@@ -46,15 +46,12 @@ class PastePeople(BaseTransform):  # type: ignore[misc,unused-ignore]
         size_range: tuple[float, float] = (0.6, 1.3),
         max_hidden_keypoints: float = 0.5,
     ) -> None:
-        for name, value in (('prob', prob), ('max_hidden_keypoints', max_hidden_keypoints)):
-            if not 0.0 <= value <= 1.0:
-                raise ValueError(f'PastePeople: {name} = {value}; give a value in [0, 1]')
-        if max_people < 1:
-            raise ValueError(f'PastePeople: max_people = {max_people}; give 1 or more')
-        if not 0.0 < size_range[0] <= size_range[1]:
-            raise ValueError(
-                f'PastePeople: size_range = {size_range}; give (low, high), 0 < low <= high'
-            )
+        check_settings(
+            'PastePeople',
+            shares={'prob': prob, 'max_hidden_keypoints': max_hidden_keypoints},
+            max_people=max_people,
+            ranges={'size_range': size_range},
+        )
         self.cutouts = CutoutFolder(cutouts)
         self.prob = prob
         self.max_people = max_people
