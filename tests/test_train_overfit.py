@@ -21,6 +21,7 @@ from pipeline.training.launch import LaunchOptions, build_runner  # noqa: E402
 from tests.train_data import ROOT, write_crowd  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
+DETECTOR_STEPS = 150
 QUIET = {
     'log_level': 'ERROR',
     'val_dataloader': None,
@@ -60,7 +61,8 @@ def test_detector_learns_one_batch(tmp_path: Path) -> None:
     pipeline = [
         {'type': 'LoadImageFromFile'},
         {'type': 'LoadAnnotations', 'with_bbox': True, 'with_mask': True, 'poly2mask': True},
-        {'type': 'Resize', 'scale': (320, 320), 'keep_ratio': True},
+        # Masks have an eighth of the input: at 320 px they lack hands and feet (IoU 0.9).
+        {'type': 'Resize', 'scale': (640, 640), 'keep_ratio': True},
         {
             'type': 'PackDetInputs',
             'meta_keys': ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
@@ -71,11 +73,19 @@ def test_detector_learns_one_batch(tmp_path: Path) -> None:
         'train_dataloader.dataset.data_root': f'{tmp_path}/data/',
         'train_dataloader.dataset.pipeline': pipeline,
         'train_dataloader.batch_size': 1,
-        'train_cfg.max_epochs': 100,
+        'train_cfg.max_iters': DETECTOR_STEPS,
         'optim_wrapper.optimizer.lr': 2e-3,
+        'optim_wrapper.optimizer.weight_decay': 0.0,
+        'default_hooks.param_scheduler': {'_delete_': True, 'type': 'ParamSchedulerHook'},
         'param_scheduler': [
-            {'type': 'CosineAnnealingLR', 'T_max': 100, 'eta_min': 1e-5, 'by_epoch': True}
+            {
+                'type': 'CosineAnnealingLR',
+                'T_max': DETECTOR_STEPS,
+                'eta_min': 1e-5,
+                'by_epoch': False,
+            }
         ],
+        'model.bbox_head.mask_interval': 1,
         'model.test_cfg.score_thr': 0.5,
     }
     runner = trained('compact/rtmdet-ins_compact_train.py', tmp_path, overrides)
@@ -90,8 +100,7 @@ def test_detector_learns_one_batch(tmp_path: Path) -> None:
     rles = [person['segmentation'] for person in truth]
     mask_ious = mask_utils.iou(mask_utils.encode(masks), rles, [0] * len(truth))
     assert box_ious.max(axis=0).min() > 0.95
-    # Masks of 1/8 of the input have no fingers.
-    assert mask_ious.max(axis=0).min() > 0.85
+    assert mask_ious.max(axis=0).min() > 0.95
 
 
 # The compact model as it is trained, and PMPose's recipe: OKS maps and their loss, layer decay.
