@@ -108,6 +108,13 @@ def test_right_settings_pass(crowd: Path, tmp_path: Path) -> None:
     assert problems(DETECTOR, detector_settings(crowd), tmp_path / 'detector') == ''
 
 
+def test_the_config_that_a_run_leaves_is_a_config(crowd: Path, tmp_path: Path) -> None:
+    runner = build_runner(POSE, LaunchOptions(work_dir=tmp_path, overrides=pose_settings(crowd)))
+    left = tmp_path / 'left.py'
+    runner.cfg.dump(left)
+    assert problems(left, {}, tmp_path) == ''
+
+
 def test_all_mistakes_are_listed_at_once(crowd: Path, tmp_path: Path) -> None:
     wrong = {'train_dataloader.batch_size': 0, 'optim_wrapper.optimizer.lr': 0}
     said = problems(POSE, pose_settings(crowd) | wrong, tmp_path)

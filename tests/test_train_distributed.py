@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip('torch')
 pytest.importorskip('mmpose')
 
-from tests.train_data import ROOT, write_crowd  # noqa: E402
+from tests.train_data import ROOT, detector_settings, write_crowd  # noqa: E402
 
 # No batch norm (its statistics are those of one process) and no dropout (drawn per process).
 CONFIG = """
@@ -55,21 +55,21 @@ default_hooks = dict(checkpoint=dict(interval=3, save_best=None))
 
 def train(config: Path, work_dir: Path, batch_size: int, processes: int) -> dict[str, Any]:
     """Weights after training with the command line."""
+    command = ['tools/train.py', str(config), '--work-dir', str(work_dir), '--threads', '1']
+    run([*command, '--cfg-options', f'train_dataloader.batch_size={batch_size}'], processes)
+    content = torch.load(work_dir / 'iter_3.pth', weights_only=False)
+    weights: dict[str, Any] = content['state_dict']
+    return weights
+
+
+def run(command: list[str], processes: int) -> None:
+    """A Python program, started by torchrun if in several processes."""
     start = [sys.executable]
     if processes > 1:
         torchrun = ['-m', 'torch.distributed.run', '--standalone']
         start += [*torchrun, '--nproc_per_node', str(processes)]
-    done = subprocess.run(
-        [
-            *start, 'tools/train.py', str(config), '--work-dir', str(work_dir), '--threads', '1',
-            '--cfg-options', f'train_dataloader.batch_size={batch_size}',
-        ],
-        cwd=ROOT, capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
+    done = subprocess.run([*start, *command], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
-    content = torch.load(work_dir / 'iter_3.pth', weights_only=False)
-    weights: dict[str, Any] = content['state_dict']
-    return weights
 
 
 @pytest.mark.slow
@@ -88,3 +88,18 @@ def test_two_processes_are_one_with_the_double_batch(tmp_path: Path, sampler: st
         torch.testing.assert_close(two[name], one[name], rtol=1e-4, atol=1e-7, msg=name)
     moved = max(float((apart[name] - one[name]).abs().max()) for name in one)
     assert moved > 1e-4, 'half a batch alone gives other weights, so the test can fail'
+
+
+@pytest.mark.slow
+def test_the_detector_trains_in_two_processes_without_a_gpu(tmp_path: Path) -> None:
+    pytest.importorskip('mmdet')
+    from mmengine.config import Config
+
+    write_crowd(tmp_path / 'data', photos=4)
+    settings = Config.fromfile(ROOT / 'configs/compact/rtmdet-ins_compact_train.py')
+    settings.merge_from_dict(detector_settings(tmp_path / 'data'))
+    settings.merge_from_dict({'work_dir': str(tmp_path), 'launcher': 'none', 'resume': False})
+    config = tmp_path / 'detector.py'
+    settings.dump(config)
+    run(['tools/train.py', str(config), '--work-dir', str(tmp_path / 'work')], processes=2)
+    assert [path.name for path in (tmp_path / 'work').glob('*.pth')] == ['iter_1.pth']

@@ -34,6 +34,8 @@ max_iters = 100000
 randomness = dict(seed=0)
 env_cfg = dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=1))
 log_level = 'INFO'
+# Steps without masks (mask_interval) use no mask layers.
+find_unused_parameters = True
 load_from = None
 resume = False
 

@@ -67,6 +67,8 @@ CHECKED = frozenset({
     'hook', 'optimizer', 'optimizer wrapper', 'optim wrapper', 'parameter scheduler', 'loop',
     'transform', 'dataset', 'data sampler', 'metric',
 })  # fmt: skip
+# The config in a work directory has them all; by hand nobody writes them together.
+WRITTEN_BY_A_RUN = frozenset({'launcher', 'work_dir', 'resume'})
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -100,6 +102,8 @@ def unread_names(config: Any) -> list[str]:
         read |= {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
         if 'site-packages' not in path:
             own |= {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and _is_stored(n)}
+    if WRITTEN_BY_A_RUN <= own and '_base_' not in own:
+        return []  # the whole config as a run leaves it, with the helper names of all its bases
     unread = sorted(name for name in own - read if name in config)
     return [f'{name}: nothing reads it{_hint(name)}' for name in unread]
 

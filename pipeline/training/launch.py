@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..checkpoints import CheckpointError, find_weights
 from .config_check import AMP_ON_GPU, SettingsError, check_custom_keys, problems_of
 from .config_names import typed_dicts, unknown_overrides
+from .cpu_processes import join_processes_on_cpu
 from .data_check import missing_data
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def build_runner(config_path: Path, options: LaunchOptions) -> TrainRunner:
     if problems:
         raise SettingsError(problems)
     if config.launcher == 'pytorch' and not _has_gpu():
-        _join_processes_on_cpu(config)
+        join_processes_on_cpu(config, scope)
     runner: TrainRunner = TrainRunner.from_cfg(config)
     check_custom_keys(config, [name for name, _ in runner.model.named_parameters()])
     return runner
@@ -282,18 +283,3 @@ def _has_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()
-
-
-def _join_processes_on_cpu(config: Any) -> None:
-    """Without a GPU: MMEngine would ask for one to join the processes and to wrap the model."""
-    import torch
-
-    if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group('gloo')
-    wrapper = {
-        'type': 'MMDistributedDataParallel',
-        'device_ids': None,
-        'broadcast_buffers': False,
-        'find_unused_parameters': config.get('find_unused_parameters', False),
-    }
-    config.model_wrapper_cfg = {**wrapper, **(config.get('model_wrapper_cfg') or {})}
