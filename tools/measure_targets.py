@@ -95,22 +95,23 @@ def average_precisions(folder: Path) -> dict[str, tuple[float, float]]:
     return {task: (metrics[task]['ap'], metrics[task]['ap50']) for task in TASKS}
 
 
+def counts(person: Mapping[str, Any]) -> bool:
+    """Whether the mask of a person should be found from keypoints."""
+    width, height = person['bbox'][2:]
+    is_visible = 2 in person.get('keypoints', [])[2::3]
+    return bool(is_visible and width * height > MIN_SIDE**2 and not person.get('iscrowd'))
+
+
 def mean_iou_of_large_people(folder: Path, annotations: Path) -> tuple[float, int]:
     """Mean IoU of masks from keypoints, and of how many people.
 
-    Counted are people of at least `MIN_SIDE` px who have a visible keypoint; no mask counts as 0.
+    Those of more than `MIN_SIDE` px who have a visible keypoint; no mask counts as 0.
     """
     from pipeline.evaluation.mask_iou import mean_mask_iou
 
     truth = json.loads(annotations.read_text())
-    results = json.loads((folder / 'results.json').read_text())
-    rows: Sequence[Mapping[str, Any]] = results['results'] if 'results' in results else results
-    prompted = {row['annotation_id'] for row in rows}
-    people = [
-        person
-        for person in truth['annotations']
-        if person['id'] in prompted and person['bbox'][2] * person['bbox'][3] > MIN_SIDE**2
-    ]
+    rows: Sequence[Mapping[str, Any]] = json.loads((folder / 'results.json').read_text())
+    people = [person for person in truth['annotations'] if counts(person)]
     wanted = {person['id'] for person in people}
     chosen = [dict(row) for row in rows if row['annotation_id'] in wanted]
     mean = mean_mask_iou(chosen, people, truth['images'])
