@@ -6,18 +6,27 @@ _base_ = ['sam2.1_hiera_compact_train.py']
 
 image_size = 192
 
-model = dict(image_size=image_size, checkpoint='sam2.1_hiera_compact', align=False)
+model = dict(
+    image_size=image_size, checkpoint='sam2.1_hiera_compact', align=False, dense_weight=0.5
+)
 
-*_steps, _pack = _base_.train_pipeline
-train_pipeline = [*_steps, dict(_pack, image_size=image_size)]
+_load, _zoom, *_steps, _pack = _base_.train_pipeline
+train_pipeline = [
+    _load,
+    dict(_zoom, prob=0.6),
+    *_steps,
+    dict(_pack, image_size=image_size, max_objects=4, min_objects=4),
+]
 with_masks = dict(_base_.with_masks, pipeline=train_pipeline)
 with_skeletons = dict(_base_.with_skeletons, pipeline=train_pipeline)
 train_dataloader = dict(
-    dataset=dict(datasets=[dict(type='RepeatDataset', times=2, dataset=with_masks), with_skeletons])
+    batch_size=4,
+    dataset=dict(
+        datasets=[dict(type='RepeatDataset', times=2, dataset=with_masks), with_skeletons]
+    ),
 )
-_load = dict(type='LoadPosePhoto')
 val_dataloader = dict(
     dataset=dict(pipeline=[_load, dict(type='PackPromptedPoses', image_size=image_size)])
 )
-optim_wrapper = dict(optimizer=dict(lr=5e-4))
-custom_hooks = [dict(_base_.custom_hooks[0], minutes=110), *_base_.custom_hooks[1:]]
+optim_wrapper = dict(optimizer=dict(lr=8e-4))
+custom_hooks = [dict(_base_.custom_hooks[0], minutes=60), *_base_.custom_hooks[1:]]

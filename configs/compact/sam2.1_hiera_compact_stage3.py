@@ -12,13 +12,11 @@ train_pipeline = [*_steps, dict(_pack, image_size=image_size)]
 with_masks = dict(_base_.with_masks, pipeline=train_pipeline)
 with_skeletons = dict(_base_.with_skeletons, pipeline=train_pipeline)
 train_dataloader = dict(
-    dataset=dict(
-        datasets=[dict(type='RepeatDataset', times=2, dataset=with_masks), with_skeletons]
-    )
+    dataset=dict(datasets=[dict(type='RepeatDataset', times=2, dataset=with_masks), with_skeletons])
 )
 _load = dict(type='LoadPosePhoto')
 val_dataloader = dict(
     dataset=dict(pipeline=[_load, dict(type='PackPromptedPoses', image_size=image_size)])
 )
 optim_wrapper = dict(optimizer=dict(lr=4e-4))
-custom_hooks = [dict(_base_.custom_hooks[0], minutes=55), *_base_.custom_hooks[1:]]
+custom_hooks = [dict(_base_.custom_hooks[0], minutes=30), *_base_.custom_hooks[1:]]

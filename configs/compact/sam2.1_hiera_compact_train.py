@@ -40,7 +40,7 @@ model = dict(
     correction_prob=0.1,
     losses=dict(focal=10.0, dice=2.0, iou=0.5, object_score=0.1, focal_alpha=0.5),
     loss_stride=2,
-    dense_weight=0.5,
+    dense_weight=1.0,
     eval_counts=(1, 2, 3, 5, 'box+3', 'box'),
 )
 
@@ -55,18 +55,18 @@ paste = dict(type='PastePoses', people=dict(**people, subset='train'), prob=0.6,
 pack = dict(type='PackPromptedPoses', image_size=image_size)
 train_pipeline = [
     dict(type='LoadPosePhoto'),
-    dict(type='ZoomPose', scale=(1.1, 4.0), prob=0.6),
+    dict(type='ZoomPose', scale=(1.1, 4.0), prob=0.8),
     paste,
     dict(type='FlipPose', prob=0.5),
     dict(type='JitterPose', brightness=0.25, contrast=0.25, saturation=0.3),
     dict(type='GrayscalePose', prob=0.05),
-    dict(**pack, max_objects=4, min_objects=4),
+    dict(**pack, max_objects=3, min_objects=3),
 ]
 with_masks = dict(**people, subset='train', pipeline=train_pipeline)
 # Photos in which everybody has a box: people without a mask are known in part.
 with_skeletons = dict(**with_masks, only=dict(fully_annotated=True), from_keypoints=4)
 train_dataloader = dict(
-    batch_size=4,
+    batch_size=8,
     num_workers=0,
     sampler=dict(type='InfiniteSampler', shuffle=True),
     collate_fn=dict(type='pseudo_collate'),
