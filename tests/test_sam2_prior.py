@@ -36,6 +36,10 @@ def test_points_as_close_as_those_of_a_face_say_little_more_than_one():
         for n in (1, 3)
     ]
     assert 0.6 * areas[0] < areas[1] < 1.2 * areas[0]
+    # A box says how large the person is.
+    box, labels = torch.tensor([[16.0, 16.0, 112.0, 112.0]]), torch.ones(1, 3, dtype=torch.long)
+    with_box, without = (prompt_prior(face, labels, 128, b)[0, 0] for b in (box, None))
+    assert with_box[cell(76, 64)] < 4.1 and without[cell(76, 64)] > 0
 
 
 def test_box_is_filled_and_equals_its_labelled_corners():
