@@ -45,6 +45,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
         'pipeline.datasets.transforms',
     ),
     'mmengine.dataset': (
+        'pipeline.training.pose2seg.augment',
         'pipeline.training.pose2seg.dataset',
         'pipeline.training.pose2seg.transforms',
     ),

@@ -30,17 +30,16 @@ from pipeline.training.pose2seg.embedding_cache import (  # noqa: E402
     encoder_key,
     inner_datasets,
 )
-from pipeline.training.pose2seg.metric import PromptMetric  # noqa: E402
-from pipeline.training.pose2seg.model import PromptedSam  # noqa: E402
-from pipeline.training.pose2seg.optimizer import TrainedPartsConstructor  # noqa: E402
-from pipeline.training.sam_losses import (  # noqa: E402
+from pipeline.training.pose2seg.losses import (  # noqa: E402
     LossWeights,
     dice_loss,
     focal_loss,
     mask_iou,
     prompt_losses,
 )
-from pipeline.training.train_sam import align_attention  # noqa: E402
+from pipeline.training.pose2seg.metric import PromptMetric  # noqa: E402
+from pipeline.training.pose2seg.model import PromptedSam  # noqa: E402
+from pipeline.training.pose2seg.optimizer import TrainedPartsConstructor  # noqa: E402
 from tools import export_sam  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
@@ -215,7 +214,6 @@ def test_parts_of_the_loss_on_masks_computed_by_hand():
     parts = prompt_losses(
         (half_right, torch.tensor([[0.9]]), torch.zeros(1, 1)),
         target,
-        torch.ones(1, 1),
         LossWeights(),
     )
     # 4 of 16 pixels are missed: focal 0.25 x 1 x 20 on each; dice 1 - (2 * 4 + 1) / (4 + 8 + 1);
@@ -300,13 +298,13 @@ def empty_counts():
 
 def test_one_batch_can_be_learned_by_heart(data):
     model = tiny(
+        align=True,  # from random weights prompts are ignored for long
         freeze_image_encoder=False,
         multimask_max_points=0,
         detach_logits=True,
         clicks={'num_corrections': 1, 'gt_prob': 0.0},
         losses={'focal': 5.0, 'dice': 2.0, 'focal_alpha': 0.5},
     ).train()
-    align_attention(model.sam)  # from random weights prompts are ignored for long
     wrapper = optimizer_of(model)
     for group in wrapper.optimizer.param_groups:
         group['lr'], group['weight_decay'] = 1e-3, 0.0

@@ -27,7 +27,8 @@ def people(masks, keypoints=None, visibility=None, seeds=None):
         keypoints = torch.zeros(count, K, 2)
     if visibility is None:
         visibility = torch.zeros(count, K)
-    return People(masks, keypoints, visibility, range(count) if seeds is None else seeds)
+    seeds = range(count) if seeds is None else seeds
+    return People(masks, keypoints, visibility, seeds, torch.zeros_like(masks))
 
 
 def half():
@@ -193,11 +194,8 @@ def test_choices_are_even_and_reach_all_candidates():
     points = {i: (float(i), 2.0, 1.0) for i in range(1, 5)}
     keypoints, visibility = with_keypoints(points)
     count = 2000
-    crowd = People(
-        torch.from_numpy(half()).expand(count, -1, -1),
-        keypoints.expand(count, -1, -1),
-        visibility.expand(count, -1),
-        range(count),
+    crowd = people(
+        half().repeat(count, 0), keypoints.expand(count, -1, -1), visibility.expand(count, -1)
     )
     clicks = ClickSimulator(
         crowd, PoseMaskRefine(gt_prob=0.0, first_click='sampled', choice='random')

@@ -26,7 +26,20 @@ def test_blobs_grow_with_the_distance_of_the_points():
     near, far = (torch.tensor([[[64.0 - d, 64.0], [64.0 + d, 64.0]]]) for d in (8, 32))
     labels = torch.ones(1, 2, dtype=torch.long)
     areas = [int((prompt_prior(points, labels, 128) > 0).sum()) for points in (near, far)]
-    assert areas[1] > 4 * areas[0] > 0
+    assert areas[1] > 2 * areas[0] > 0
+
+
+def test_points_as_close_as_those_of_a_face_say_little_more_than_one():
+    face = torch.tensor([[[64.0, 64.0], [66.0, 62.0], [62.0, 62.0]]])
+    areas = [
+        int((prompt_prior(face[:, :n], torch.ones(1, n, dtype=torch.long), 128) > 0).sum())
+        for n in (1, 3)
+    ]
+    assert 0.6 * areas[0] < areas[1] < 1.2 * areas[0]
+    # A box says how large the person is.
+    box, labels = torch.tensor([[16.0, 16.0, 112.0, 112.0]]), torch.ones(1, 3, dtype=torch.long)
+    with_box, without = (prompt_prior(face, labels, 128, b)[0, 0] for b in (box, None))
+    assert with_box[cell(76, 64)] < 4.1 and without[cell(76, 64)] > 0
 
 
 def test_box_is_filled_and_equals_its_labelled_corners():

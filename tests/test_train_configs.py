@@ -30,6 +30,7 @@ SMALL = [
     ROOT / 'configs/pose2seg/sam2.1_hiera_compact_practice.py',
     ROOT / 'configs/compact/rtmdet-ins_compact_train.py',
     ROOT / 'configs/compact/vitpose_compact_train.py',
+    *sorted((ROOT / 'configs/compact').glob('sam2.1_hiera_compact_*.py')),
 ]
 
 

@@ -30,8 +30,9 @@ def prompt_prior(
     """Draws prompts as mask logits.
 
     Without a box all pixels begin as outside, with one those in it begin as inside. Each positive
-    point adds a blob whose width follows the distances between the positive points (a tenth of the
-    image for a single one), each negative point takes a small one away.
+    point adds a blob whose width follows the distances between the positive points: a tenth of the
+    image for a single one and, without a box, hardly less for some as close as those of a face,
+    which say as little about the size. Each negative point takes a small blob away.
 
     Args:
         point_coords: (x, y) in pixels of the S x S square, float (N, P, 2).
@@ -51,10 +52,13 @@ def prompt_prior(
 
     spread = _largest_distance(point_coords, positive)
     width = torch.where(spread > 0, 0.3 * spread, 0.1 * image_size)
-    width = width.clamp(min=0.03 * image_size).view(-1, 1, 1, 1)
+    has_box = (point_labels == BOX_TOP_LEFT).any(dim=1)
+    least = torch.where(has_box, 0.03 * image_size, 0.08 * image_size)
+    blob_width = torch.maximum(width, least).view(-1, 1, 1, 1)
+    hole_width = width.clamp(min=0.03 * image_size).view(-1, 1, 1, 1)
     distance = (x - point_x).square() + (y - point_y).square()
-    blobs = torch.exp(-distance / (2 * width.square())) * positive[..., None, None]
-    holes = torch.exp(-distance / (0.5 * width.square())) * negative[..., None, None]
+    blobs = torch.exp(-distance / (2 * blob_width.square())) * positive[..., None, None]
+    holes = torch.exp(-distance / (0.5 * hole_width.square())) * negative[..., None, None]
 
     has_corner = (point_labels == BOX_TOP_LEFT)[..., None, None]
     has_other = (point_labels == BOX_BOTTOM_RIGHT)[..., None, None]

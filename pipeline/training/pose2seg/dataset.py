@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,16 @@ class PoseMaskDataset(BaseDataset):  # type: ignore[misc,unused-ignore]
 
     Crowd regions, people without a mask and people with fewer than `min_area` px are left out and
     counted in the log; so are photos without anybody left. An item has `img_path`, `img_id`,
-    `height`, `width` and `people`: a list of dicts with `ann_id`, `rle`, `keypoints` (K, 2) px and
-    `visibility` (K,) in [0, 1].
+    `height`, `width` and `people`: a list of dicts with `ann_id`, `rle` (None: known in part),
+    `box` (4,) xyxy px, `keypoints` (K, 2) px and `visibility` (K,) in [0, 1].
 
     Args:
         ann_file: COCO JSON: `person_keypoints_*.json`, a converted CIHP file, or any other.
             Segmentations are polygons or RLE; `keypoints` may be absent.
         subset: only photos whose `subset` field says this; None: all.
+        only: only photos with these values of these fields, e.g. `dict(fully_annotated=True)`.
+        from_keypoints: people without a mask join if so many keypoints are usable; their masks are
+            known in part (`skeletons.py`). None: they are left out.
         need_keypoints: leave out people without a usable keypoint (for evaluation).
         visibility: 'flags': COCO's v, see `hidden_visibility`; 'model': the field `visibility` that
             `tools/predict_keypoints.py` writes; 'auto': that field where there is one, else flags.
@@ -60,6 +64,8 @@ class PoseMaskDataset(BaseDataset):  # type: ignore[misc,unused-ignore]
         ann_file: str,
         *,
         subset: str | None = None,
+        only: Mapping[str, Any] | None = None,
+        from_keypoints: int | None = None,
         need_keypoints: bool = False,
         visibility: str = 'auto',
         hidden_visibility: float = 0.3,
@@ -71,9 +77,13 @@ class PoseMaskDataset(BaseDataset):  # type: ignore[misc,unused-ignore]
             raise ValueError(f'visibility must be one of {VISIBILITY_SOURCES}, got {visibility!r}')
         if not 0 <= hidden_visibility <= 1:
             raise ValueError(f'hidden_visibility must be in [0, 1], got {hidden_visibility}')
+        if from_keypoints is not None and from_keypoints < 2:
+            raise ValueError(f'from_keypoints must be 2 or more, or None, got {from_keypoints}')
         if min_area < 1:
             raise ValueError(f'min_area must be 1 px or more, got {min_area}')
         self.subset = subset
+        self.only = dict(only or {}) if subset is None else {**(only or {}), 'subset': subset}
+        self.from_keypoints = from_keypoints
         self.need_keypoints = need_keypoints
         self.visibility = visibility
         self.hidden_visibility = hidden_visibility
@@ -87,7 +97,7 @@ class PoseMaskDataset(BaseDataset):  # type: ignore[misc,unused-ignore]
         photos = {
             image['id']: image
             for image in content['images']
-            if self.subset is None or image.get('subset') == self.subset
+            if all(image.get(field) == value for field, value in self.only.items())
         }
         people: dict[Any, list[dict[str, Any]]] = {}
         skipped: Counter[str] = Counter()
@@ -120,16 +130,21 @@ class PoseMaskDataset(BaseDataset):  # type: ignore[misc,unused-ignore]
         if annotation.get('iscrowd') or annotation.get('merged_people'):
             return 'crowd regions', None
         rle = rle_of(annotation.get('segmentation'), photo['height'], photo['width'])
-        if rle is None:
-            return 'without a mask', None
-        if float(coco_mask.area(rle)) < self.min_area:
-            return f'smaller than {self.min_area:g} px', None
         points, visibility = self._keypoints(annotation)
-        if self.need_keypoints and not (visibility >= self.usable_visibility).any():
+        usable = int((visibility >= self.usable_visibility).sum())
+        if rle is None and (self.from_keypoints is None or usable < self.from_keypoints):
+            return 'without a mask', None
+        box_xywh = np.asarray(annotation['bbox'] if rle is None else coco_mask.toBbox(rle))
+        area = box_xywh[2] * box_xywh[3] if rle is None else float(coco_mask.area(rle))
+        if area < self.min_area:
+            return f'smaller than {self.min_area:g} px', None
+        if self.need_keypoints and not usable:
             return 'without a usable keypoint', None
+        box = np.concatenate([box_xywh[:2], box_xywh[:2] + box_xywh[2:]]).astype(np.float32)
         return '', {
             'ann_id': annotation['id'],
             'rle': rle,
+            'box': box,
             'keypoints': points,
             'visibility': visibility,
         }

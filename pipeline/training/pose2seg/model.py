@@ -9,38 +9,37 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.model import BaseDataPreprocessor, BaseModel
 from mmengine.registry import MODELS
 from mmengine.structures import BaseDataElement
-from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from pipeline.checkpoints import find_weights
 from pipeline.segmenters.build_sam2 import build_sam2_model, load_model_config
-from pipeline.segmenters.prompts import select_keypoints
 from pipeline.segmenters.sam2_forward import (
     MASK_PROMPT_LIMIT,
-    POINT_POSITIVE,
     ImageEmbedding,
     decode_prompts,
     embed_images,
 )
-from pipeline.segmenters.sam2_preprocess import logits_to_image, square_image
+from pipeline.segmenters.sam2_preprocess import square_image
 from pipeline.segmenters.sam2_prior import prompt_prior
-from pipeline.training.sam_losses import LossWeights, mask_iou, prompt_losses
 
+from .alignment import align_attention
 from .clicks import ClickSimulator, People, PoseMaskRefine
+from .dense import DenseHeads
 from .embedding_cache import EmbeddingCache
+from .first_prompts import FirstPrompts, draw_first
+from .losses import LossWeights, mask_iou, prompt_losses
+from .prediction import eval_prompts, predict_photo
 
 Outputs = tuple[Tensor, Tensor, Tensor]
 # Sides of the image features are projected by two layers of the mask decoder; stored embeddings
 # contain the result.
 PROJECTIONS = ('conv_s0', 'conv_s1')
-_EVAL_BATCH = 32
 
 
 @MODELS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
@@ -70,7 +69,13 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
         config: architecture: a YAML file or a config name of the `sam2` package.
         checkpoint: weights to start from, a name in the manifest or a file; None: random ones.
         image_size: S; None: that of the config.
+        align: random weights are changed so that prompts count from the start (`align_attention`).
         clicks: settings of `PoseMaskRefine`.
+        prompts: settings of `FirstPrompts`, which then come in place of the first click; None: off.
+        correction_prob: chance that a step has the corrections of `clicks`; else it ends after the
+            first prompts.
+        dense_weight: weight of the image encoder's dense supervision (`DenseHeads`); None: off.
+        loss_stride: losses are computed at 1 / `loss_stride` of the square's side: 1, 2 or 4.
         losses: settings of `LossWeights`.
         freeze_image_encoder: the image encoder gets no gradients and stays in evaluation mode.
         train_prompt_encoder: else it is frozen too.
@@ -82,7 +87,8 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
             the pipeline makes it for models that need one; the mask so far is not fed back.
         cache_embeddings: take image embeddings from the disk (`EmbeddingCacheHook`); freezes the
             two projections of the mask decoder that are part of them.
-        eval_counts: numbers of keypoints that `predict` prompts with; None: all usable ones.
+        eval_counts: what `predict` prompts with: numbers of keypoints, None (all usable ones),
+            'box', or both, as 'box+3'.
 
     Raises:
         ValueError: settings that are unknown, out of range or contradict each other.
@@ -94,7 +100,12 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
         *,
         checkpoint: str | None = None,
         image_size: int | None = None,
+        align: bool = False,
         clicks: Mapping[str, Any] | None = None,
+        prompts: Mapping[str, Any] | None = None,
+        correction_prob: float = 1.0,
+        dense_weight: float | None = None,
+        loss_stride: int = 1,
         losses: Mapping[str, Any] | None = None,
         freeze_image_encoder: bool = True,
         train_prompt_encoder: bool = True,
@@ -103,11 +114,15 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
         detach_logits: bool = False,
         draw_prompts: bool = False,
         cache_embeddings: bool = False,
-        eval_counts: Sequence[int | None] = (1, 2, 3, 5, None),
+        eval_counts: Sequence[int | str | None] = (1, 2, 3, 5, None),
     ) -> None:
         self.clicks = _settings(PoseMaskRefine, clicks, 'clicks')
         self.weights = _settings(LossWeights, losses, 'losses')
-        _check_counts(multimask_max_points, eval_counts)
+        self.prompts = None if prompts is None else _settings(FirstPrompts, prompts, 'prompts')
+        self.eval_prompts = eval_prompts(eval_counts)
+        _check_ranges(multimask_max_points, correction_prob, loss_stride)
+        if align and checkpoint is not None:
+            raise ValueError('align=True is for random weights: it would spoil those of checkpoint')
         trained = {
             'image_encoder': not freeze_image_encoder,
             'sam_prompt_encoder': train_prompt_encoder,
@@ -118,16 +133,24 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
                              'decoder are frozen')  # fmt: skip
         if cache_embeddings and not freeze_image_encoder:
             raise ValueError('cache_embeddings needs freeze_image_encoder=True')
+        if dense_weight is not None and freeze_image_encoder:
+            raise ValueError('dense_weight trains the image encoder: freeze_image_encoder=False')
         weights = find_weights(checkpoint).path if checkpoint is not None else None
         sam = build_sam2_model(config, weights, 'cpu', image_size=image_size)
+        if align:
+            align_attention(sam)
         super().__init__(data_preprocessor=PromptedSamPreprocessor(int(sam.image_size)))
         self.sam = sam
         self.encoder_config = str(load_model_config(config).image_encoder)
+        self.dense = None
+        if dense_weight is not None:
+            self.dense = DenseHeads(int(sam.hidden_dim), dense_weight)
+        self.correction_prob = correction_prob
+        self.loss_stride = loss_stride
         self.multimask_max_points = multimask_max_points
         self.detach_logits = detach_logits
         self.draw_prompts = draw_prompts
         self.cache_embeddings = cache_embeddings
-        self.eval_counts = tuple(eval_counts)
         self.cache: EmbeddingCache | None = None
         self._trained_parts = tuple(name for name, wanted in trained.items() if wanted)
         for name, parameter in self.sam.named_parameters():
@@ -190,15 +213,18 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
     def roll_out(
         self, embedding: ImageEmbedding, people: People, image_index: Tensor
     ) -> Iterator[Outputs]:
-        """Decodes first clicks and corrections one after the other.
+        """Decodes first prompts and corrections one after the other.
 
         Yields:
             Mask logits (N, M, S / 4, S / 4), predicted IoU (N, M), object score logits (N, 1).
         """
         simulator = ClickSimulator(people, self.clicks)
-        points, labels = simulator.first()
+        points, labels = (
+            simulator.first() if self.prompts is None else draw_first(simulator, self.prompts)
+        )
         previous: Tensor | None = None
-        for corrections_left in range(self.clicks.num_corrections, -1, -1):
+        is_corrected = self.correction_prob == 1 or float(torch.rand(())) < self.correction_prob
+        for corrections_left in range(self.clicks.num_corrections if is_corrected else 0, -1, -1):
             outputs = decode_prompts(
                 self.sam,
                 embedding,
@@ -221,20 +247,26 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
         """Losses of a batch, summed over all decoder passes as in SAM 2.
 
         They are sums over people divided by the mean number of people of a process, so several
-        processes together take the step of one with all photos.
+        processes together take the step of one with all photos. IoU is that of people whose whole
+        mask is known.
         """
         people, image_index = self._people(data_samples)
         embedding = self.embed(inputs, data_samples)
-        targets = people.masks[:, None].float()
-        present = targets.new_ones((len(people), 1))
+        targets, known = self._targets(people)
+        is_whole = known.flatten(1).amin(1) == 1
+        partly = None if bool(is_whole.all()) else known
         total: dict[str, Tensor] = {}
         overlaps = []
         for logits, iou, score in self.roll_out(embedding, people, image_index):
-            full = self._to_square(logits)
+            full = self._to_square(logits, self.loss_stride)
             outputs = (full, iou.float(), score.float())
-            for name, part in prompt_losses(outputs, targets, present, self.weights).items():
+            for name, part in prompt_losses(outputs, targets, self.weights, partly).items():
                 total[f'loss_{name}'] = total.get(f'loss_{name}', 0) + part
-            overlaps.append(mask_iou(_best((full, iou, score)).detach(), targets).mean())
+            found = mask_iou(_best((full, iou, score)).detach(), targets)[is_whole]
+            overlaps.append(found.sum() / is_whole.sum().clamp(min=1))
+        if self.dense is not None:
+            groups = [sample.gt_instances for sample in data_samples]
+            total['loss_dense'] = self.dense(embedding, groups)
         share = len(people) / self._mean_count(len(people), targets.device)
         dropped = sum(sample.num_dropped for sample in data_samples)
         return {
@@ -249,85 +281,18 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
     def predict(
         self, inputs: Tensor, data_samples: Sequence[BaseDataElement]
     ) -> list[BaseDataElement]:
-        """Prompts each person with its first k keypoints, for each k of `eval_counts`.
-
-        The order of keypoints and the passes are those of the pipeline (`select_keypoints`,
-        `decode_prompts`). People without a usable keypoint get no prediction; who has fewer than k
-        is prompted with all.
+        """Prompts each person in the ways of `eval_counts`.
 
         Returns:
-            The samples with `predictions`, a dict: name of k ('1', ..., 'all') -> list of dicts
-            with `ann_id`, `score` (predicted IoU) and `rle` (mask of the photo's size).
+            The samples with `predictions` as of `predict_photo`.
         """
         embedding = self.embed(inputs, data_samples)
         for index, sample in enumerate(data_samples):
-            orders = self._orders(sample)
-            masks = self._predict_photo(embedding, index, sample, orders)
-            sample.predictions = {
-                count_name(count): [
-                    {'ann_id': sample.gt_instances.ann_ids[row], **masks[row, _used(order, count)]}
-                    for row, order in enumerate(orders)
-                    if len(order)
-                ]
-                for count in self.eval_counts
-            }
+            sample.predictions = predict_photo(
+                self.sam, embedding, index, sample,
+                self.eval_prompts, self.clicks, self.draw_prompts,
+            )  # fmt: skip
         return list(data_samples)
-
-    def _predict_photo(
-        self,
-        embedding: ImageEmbedding,
-        index: int,
-        sample: BaseDataElement,
-        orders: list[Any],
-    ) -> dict[tuple[int, int], dict[str, Any]]:
-        """Masks by (person, number of keypoints), equal numbers together, none twice."""
-        jobs = {
-            (row, _used(order, count))
-            for row, order in enumerate(orders)
-            for count in self.eval_counts
-            if len(order)
-        }
-        found: dict[tuple[int, int], dict[str, Any]] = {}
-        for number in sorted({number for _, number in jobs}):
-            rows = sorted(row for row, n in jobs if n == number)
-            for start in range(0, len(rows), _EVAL_BATCH):
-                batch = rows[start : start + _EVAL_BATCH]
-                coords = torch.stack(
-                    [sample.gt_instances.keypoints[row][orders[row][:number]] for row in batch]
-                )
-                logits, scores = self._decode(embedding, index, coords)
-                full = logits_to_image(logits, sample.ori_shape)[:, 0] > 0
-                for row, mask, score in zip(batch, full.cpu().numpy(), scores, strict=True):
-                    rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-                    found[row, number] = {'score': float(score), 'rle': rle}
-        return found
-
-    def _decode(
-        self, embedding: ImageEmbedding, index: int, coords: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Low-resolution logits (n, 1, h, w) and predicted IoU (n,) for positive points."""
-        labels = torch.full(coords.shape[:2], POINT_POSITIVE, device=coords.device)
-        logits, iou, _ = decode_prompts(
-            self.sam,
-            embedding,
-            image_index=index,
-            point_coords=coords,
-            point_labels=labels,
-            mask_inputs=self._drawn(coords, labels) if self.draw_prompts else None,
-        )
-        return logits.float(), iou[:, 0]
-
-    def _orders(self, sample: BaseDataElement) -> list[Any]:
-        """For each person its usable keypoints, best prompt first."""
-        people = sample.gt_instances
-        rows = zip(people.keypoints.cpu().numpy(), people.visibility.cpu().numpy(), strict=True)
-        return [
-            select_keypoints(
-                points, visible, visible,
-                method=self.clicks.method, visibility_threshold=self.clicks.visibility_threshold,
-            )
-            for points, visible in rows
-        ]  # fmt: skip
 
     def _people(self, data_samples: Sequence[BaseDataElement]) -> tuple[People, Tensor]:
         """Everybody of a batch, and the photo that each is in, long (N,)."""
@@ -343,6 +308,7 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
             torch.cat([group.keypoints for group in groups]),
             torch.cat([group.visibility for group in groups]),
             [int(seed) for group in groups for seed in group.seeds],
+            torch.cat([group.unknown for group in groups]),
         )
         counts = torch.tensor([len(group) for group in groups], device=masks.device)
         photos = torch.arange(len(groups), device=masks.device)
@@ -351,9 +317,19 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
     def _drawn(self, points: Tensor, labels: Tensor) -> Tensor:
         return prompt_prior(points, labels, self.image_size)
 
-    def _to_square(self, logits: Tensor) -> Tensor:
-        """Mask logits at the size of the square, float32 (N, M, S, S)."""
-        size = (self.image_size, self.image_size)
+    def _targets(self, people: People) -> tuple[Tensor, Tensor]:
+        """True masks in [0, 1] and what is known of them (1 or 0), both (N, 1, s, s)."""
+        both = torch.stack([people.masks, people.unknown]).float()
+        if self.loss_stride > 1:
+            both = F.avg_pool2d(both, self.loss_stride)
+        targets, unknown = both[:, :, None]
+        known = (unknown == 0).float()
+        return targets * known, known
+
+    def _to_square(self, logits: Tensor, stride: int = 1) -> Tensor:
+        """Mask logits at 1 / stride of the size of the square, float32 (N, M, s, s)."""
+        side = self.image_size // stride
+        size = (side, side)
         return F.interpolate(logits.float(), size, mode='bilinear', align_corners=False)
 
     @staticmethod
@@ -363,15 +339,6 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
         all_reduce(total)
         mean: float = total.item() / get_world_size()
         return max(1.0, mean)
-
-
-def count_name(count: int | None) -> str:
-    """Name of a number of keypoints in scores."""
-    return 'all' if count is None else str(count)
-
-
-def _used(order: Any, count: int | None) -> int:
-    return len(order) if count is None else min(count, len(order))
 
 
 def _best(outputs: Outputs) -> Tensor:
@@ -394,8 +361,10 @@ def _settings(kind: Any, values: Mapping[str, Any] | None, name: str) -> Any:
     return kind(**(values or {}))
 
 
-def _check_counts(multimask_max_points: int, eval_counts: Sequence[int | None]) -> None:
+def _check_ranges(multimask_max_points: int, correction_prob: float, loss_stride: int) -> None:
     if multimask_max_points < 0:
         raise ValueError(f'multimask_max_points must be 0 or more, got {multimask_max_points}')
-    if not eval_counts or any(count is not None and count < 1 for count in eval_counts):
-        raise ValueError(f'eval_counts must be numbers from 1 on, or None, got {eval_counts}')
+    if not 0 <= correction_prob <= 1:
+        raise ValueError(f'correction_prob must be in [0, 1], got {correction_prob}')
+    if loss_stride not in (1, 2, 4):
+        raise ValueError(f'loss_stride must be 1, 2 or 4, got {loss_stride}')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .augment import PastePoses, ZoomPose
 from .dataset import PoseMaskDataset
 from .embedding_cache import EmbeddingCacheHook
 from .export import ExportSamHook
@@ -28,9 +29,11 @@ __all__ = [
     'JitterPose',
     'LoadPosePhoto',
     'PackPromptedPoses',
+    'PastePoses',
     'PoseMaskDataset',
     'PromptMetric',
     'PromptedSam',
     'PromptedSamPreprocessor',
     'TrainedPartsConstructor',
+    'ZoomPose',
 ]

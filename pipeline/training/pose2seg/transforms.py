@@ -1,7 +1,8 @@
 """Augmentation of photos with masks and keypoints; each step changes all three together.
 
-The dict that travels: `img` RGB uint8 (H, W, 3), `masks` uint8 (n, H, W) of 0 and 1, `keypoints`
-float32 (n, K, 2) x, y in px, `visibility` float32 (n, K). A keypoint that leaves the picture gets
+The dict that travels: `img` RGB uint8 (H, W, 3), `masks` uint8 (n, H, W) of 0, 1 and, where a mask
+is known in part, `UNKNOWN`, `people`, n dicts as of `PoseMaskDataset`, `keypoints` float32
+(n, K, 2) x, y in px, `visibility` float32 (n, K). A keypoint that leaves the picture gets
 visibility 0. Random numbers come from NumPy's global state, which the data loader seeds.
 
 Legend: n people of a photo, K keypoints, H x W photo, S side of the model's square.
@@ -24,8 +25,11 @@ from pipeline.io.images import read_image
 from pipeline.keypoints import COCO_FLIP
 from pipeline.segmenters.sam2_preprocess import points_to_square
 
+from .skeletons import UNKNOWN, draw_skeleton, partial_masks
+
 Sample = dict[str, Any]
 _FILL = (124, 116, 104)  # the mean colour that SAM subtracts
+_VISIBLE = 0.5  # from here on a keypoint shows where the person is
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as torchvision
 
 
@@ -68,10 +72,34 @@ class LoadPosePhoto(PoseTransform):
             )
         people = results['people']
         results['img'] = image
-        results['masks'] = np.stack([coco_mask.decode(person['rle']) for person in people])
+        results['masks'] = _read_masks(people, *expected)
         results['keypoints'] = np.stack([person['keypoints'] for person in people])
         results['visibility'] = np.stack([person['visibility'] for person in people])
         return results
+
+
+def _read_masks(people: list[Sample], height: int, width: int) -> NDArray[np.uint8]:
+    """Masks (n, H, W); of people without one what box and skeleton tell."""
+    masks = np.zeros((len(people), height, width), np.uint8)
+    partly = [row for row, person in enumerate(people) if person['rle'] is None]
+    for mask, person in zip(masks, people, strict=True):
+        if person['rle'] is not None:
+            mask[:] = coco_mask.decode(person['rle'])
+    if not partly:
+        return masks
+    boxes = np.stack([people[row]['box'] for row in partly])
+    taken = masks.any(axis=0)
+    bones = [
+        draw_skeleton(
+            people[row]['keypoints'],
+            people[row]['visibility'] >= _VISIBLE,
+            float(np.sqrt((box[2] - box[0]) * (box[3] - box[1]))),
+            (height, width),
+        )
+        for row, box in zip(partly, boxes, strict=True)
+    ]
+    masks[partly] = partial_masks(boxes, bones) * ~taken
+    return masks
 
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
@@ -149,7 +177,7 @@ def warp(results: Sample, affine: NDArray[np.float64]) -> Sample:
     )
     points = results['keypoints'] @ affine[:, :2].T + affine[:, 2]
     results['keypoints'] = points.astype(np.float32)
-    return _hide_outside(results)
+    return hide_outside(results)
 
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
@@ -182,7 +210,7 @@ class CropPose(PoseTransform):
         results['img'] = np.ascontiguousarray(results['img'][top:bottom, left:right])
         results['masks'] = np.ascontiguousarray(results['masks'][:, top:bottom, left:right])
         results['keypoints'] = results['keypoints'] - np.array([left, top], np.float32)
-        return _hide_outside(results)
+        return hide_outside(results)
 
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
@@ -207,12 +235,12 @@ class JitterPose(PoseTransform):
     def transform(self, results: Sample) -> Sample:
         """Applies the three in this order."""
         brightness, contrast, saturation = 1 + np.random.uniform(-1, 1, 3) * self.widths
-        image = results['img'].astype(np.float32) * brightness
-        middle = (image @ _GREY).mean()
-        image = (image - middle) * contrast + middle
-        grey = (image @ _GREY)[..., None]
-        image = (image - grey) * saturation + grey
-        results['img'] = image.clip(0, 255).round().astype(np.uint8)
+        # All three are linear in the colours, so one matrix does them.
+        middle = brightness * float(np.dot(np.array(cv2.mean(results['img']))[:3], _GREY))
+        matrix = saturation * np.eye(3) + (1 - saturation) * np.tile(_GREY, (3, 1))
+        offset = np.full((3, 1), (1 - contrast) * middle)
+        colours = np.hstack([contrast * brightness * matrix, offset])
+        results['img'] = cv2.transform(results['img'], colours)
         return results
 
 
@@ -240,40 +268,58 @@ class PackPromptedPoses(PoseTransform):
     """Scales masks and keypoints to the model's square and packs a sample for `PromptedSam`.
 
     The photo itself stays as it is: the model's preprocessor scales it as at inference. The sample
-    is `inputs`, uint8 (3, H, W), and `data_samples` with `gt_instances`: `masks` bool (n, S, S),
-    `keypoints` (n, K, 2) in px of the square, `visibility` (n, K), `seeds` (n,), `ann_ids` (n,).
+    is `inputs`, uint8 (3, H, W), and `data_samples` with `gt_instances`: `masks` and `unknown` bool
+    (n, S, S), never both, `keypoints` (n, K, 2) in px of the square, `visibility` (n, K), `seeds`
+    (n,), `ann_ids` (n,).
 
     Args:
         image_size: S, `image_size` of the model.
         max_objects: at most so many people, drawn at random; None: all.
+        min_objects: at least so many; where there are fewer, some are taken again, with other
+            prompts.
         min_area: people with fewer px of the square are dropped; at least 1, as a click needs one.
     """
 
     changes_image = False
 
-    def __init__(self, image_size: int, max_objects: int | None = None, min_area: int = 16) -> None:
+    def __init__(
+        self,
+        image_size: int,
+        max_objects: int | None = None,
+        min_area: int = 16,
+        min_objects: int = 1,
+    ) -> None:
         if max_objects is not None and max_objects < 1:
             raise ValueError(f'PackPromptedPoses: max_objects = {max_objects}; give 1 or more')
+        if min_objects < 1 or (max_objects is not None and min_objects > max_objects):
+            raise ValueError(
+                f'PackPromptedPoses: min_objects = {min_objects}; give 1 to max_objects'
+            )
         if min_area < 1:
             raise ValueError(f'PackPromptedPoses: min_area = {min_area}; give 1 or more')
         self.image_size = image_size
         self.max_objects = max_objects
         self.min_area = min_area
+        self.min_objects = min_objects
 
     def transform(self, results: Sample) -> Sample | None:
         """Packs, or asks for another sample where nobody is left."""
-        masks = np.stack([square_mask(mask, self.image_size) for mask in results['masks']])
+        masks = self._squares(results['masks'], 1)
         rows = (masks.sum(axis=(1, 2)) >= self.min_area).nonzero()[0]
         if len(rows) == 0:
             return None
         num_dropped = len(masks) - len(rows)
         if self.max_objects is not None and len(rows) > self.max_objects:
             rows = np.sort(np.random.choice(rows, self.max_objects, replace=False))
+        if len(rows) < self.min_objects:
+            again = np.random.choice(rows, self.min_objects - len(rows))
+            rows = np.sort(np.concatenate([rows, again]))
         hw = results['img'].shape[:2]
         keypoints = torch.from_numpy(results['keypoints'][rows])
         people = [results['people'][row] for row in rows]
         instances = InstanceData(
             masks=torch.from_numpy(masks[rows]),
+            unknown=torch.from_numpy(self._squares(results['masks'][rows], UNKNOWN) & ~masks[rows]),
             keypoints=points_to_square(keypoints, hw, self.image_size),
             visibility=torch.from_numpy(results['visibility'][rows]),
             seeds=torch.from_numpy(np.random.randint(0, 2**31, len(rows))),
@@ -290,6 +336,12 @@ class PackPromptedPoses(PoseTransform):
         pixels = torch.from_numpy(np.ascontiguousarray(results['img'].transpose(2, 0, 1)))
         return {'inputs': pixels, 'data_samples': sample}
 
+    def _squares(self, masks: NDArray[np.uint8], value: int) -> NDArray[np.bool_]:
+        side = self.image_size
+        if not (masks == value).any():
+            return np.zeros((len(masks), side, side), np.bool_)
+        return np.stack([square_mask((mask == value).astype(np.uint8), side) for mask in masks])
+
 
 def square_mask(mask: NDArray[np.uint8], side: int) -> NDArray[np.bool_]:
     """Scales a mask (H, W) of 0 and 1 to bool (side, side): pixels that are covered by half."""
@@ -299,7 +351,8 @@ def square_mask(mask: NDArray[np.uint8], side: int) -> NDArray[np.bool_]:
     return np.asarray(scaled >= 128, bool)
 
 
-def _hide_outside(results: Sample) -> Sample:
+def hide_outside(results: Sample) -> Sample:
+    """Gives visibility 0 to keypoints outside of the photo."""
     height, width = results['img'].shape[:2]
     points = results['keypoints']
     inside = ((points >= 0) & (points <= [width - 1, height - 1])).all(axis=-1)

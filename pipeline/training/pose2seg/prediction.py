@@ -1,0 +1,180 @@
+"""Masks of a trained `PromptedSam` for prompts of ground truth, as the pipeline would make them.
+
+Legend: n people of a photo, k keypoints of a prompt, S side of the model's square in px.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.structures import BaseDataElement
+from pycocotools import mask as coco_mask
+from torch import Tensor
+
+from pipeline.segmenters.prompts import select_keypoints
+from pipeline.segmenters.sam2_forward import POINT_POSITIVE, ImageEmbedding, decode_prompts
+from pipeline.segmenters.sam2_preprocess import boxes_to_square, logits_to_image
+from pipeline.segmenters.sam2_prior import prompt_prior
+
+from .clicks import PoseMaskRefine
+
+BOX = 'box'
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class EvalPrompt:
+    """A kind of prompt that is scored.
+
+    Attributes:
+        count: number of keypoints; None: all usable ones.
+        with_box: the box of the true mask too.
+    """
+
+    count: int | None
+    with_box: bool = False
+
+    @property
+    def name(self) -> str:
+        """'3', 'all', 'box' or 'box+3'."""
+        count = 'all' if self.count is None else str(self.count)
+        if not self.with_box:
+            return count
+        return BOX if self.count == 0 else f'{BOX}+{count}'
+
+    def used(self, usable: int) -> int:
+        """Keypoints of a person with so many usable ones."""
+        return usable if self.count is None else min(self.count, usable)
+
+
+def eval_prompts(values: Sequence[int | str | None]) -> tuple[EvalPrompt, ...]:
+    """Kinds of prompts from a config: 3, None (all keypoints), 'box', 'box+3'.
+
+    Raises:
+        ValueError: none, or one of another form.
+    """
+    prompts = []
+    for value in values:
+        if value is None or (isinstance(value, int) and value > 0):
+            prompts.append(EvalPrompt(value))
+            continue
+        head, _, count = str(value).partition('+')
+        if head != BOX or not (count.isdecimal() or value == BOX):
+            raise ValueError(
+                "eval_counts must be numbers from 1 on, None (all), 'box' or 'box+3', "
+                f'got {value!r}'
+            )
+        prompts.append(EvalPrompt(int(count or 0), with_box=True))
+    if not prompts:
+        raise ValueError('eval_counts must not be empty')
+    return tuple(prompts)
+
+
+def predict_photo(
+    sam: Any,
+    embedding: ImageEmbedding,
+    index: int,
+    sample: BaseDataElement,
+    prompts: Sequence[EvalPrompt],
+    clicks: PoseMaskRefine,
+    draw_prompts: bool,
+) -> dict[str, list[dict[str, Any]]]:
+    """Prompts each person of a photo in all ways.
+
+    The order of keypoints and the passes are those of the pipeline (`select_keypoints`,
+    `decode_prompts`). People without a usable keypoint get no prediction; who has fewer than k is
+    prompted with all.
+
+    Args:
+        sam: the model.
+        embedding: of the batch.
+        index: of the photo in the batch.
+        sample: as `PackPromptedPoses` makes it.
+        prompts: kinds of prompts.
+        clicks: `method` and `visibility_threshold` of the keypoints.
+        draw_prompts: give the prompt as a drawn mask too.
+
+    Returns:
+        Name of a prompt -> one dict per person with `ann_id`, `score` (predicted IoU) and `rle`
+        (mask of the photo's size).
+    """
+    people = sample.gt_instances
+    orders = _orders(people, clicks)
+    boxes = _boxes(sample, int(sam.image_size)).to(people.keypoints.device)
+    found: dict[tuple[int, bool, int], dict[str, Any]] = {}
+    jobs = {
+        (prompt.used(len(order)), prompt.with_box, row)
+        for prompt in prompts
+        for row, order in enumerate(orders)
+        if len(order)
+    }
+    for number, with_box in sorted({(job[0], job[1]) for job in jobs}):
+        rows = sorted(job[2] for job in jobs if job[:2] == (number, with_box))
+        for start in range(0, len(rows), _BATCH):
+            batch = rows[start : start + _BATCH]
+            coords = torch.stack([people.keypoints[row][orders[row][:number]] for row in batch])
+            chosen = boxes[batch] if with_box else None
+            logits, scores = _decode(sam, embedding, index, coords, chosen, draw_prompts)
+            full = logits_to_image(logits, sample.ori_shape)[:, 0] > 0
+            for row, mask, score in zip(batch, full.cpu().numpy(), scores, strict=True):
+                rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+                found[number, with_box, row] = {'score': float(score), 'rle': rle}
+    return {
+        prompt.name: [
+            {
+                'ann_id': people.ann_ids[row],
+                **found[prompt.used(len(order)), prompt.with_box, row],
+            }
+            for row, order in enumerate(orders)
+            if len(order)
+        ]
+        for prompt in prompts
+    }
+
+
+def _decode(
+    sam: Any,
+    embedding: ImageEmbedding,
+    index: int,
+    coords: Tensor,
+    boxes: Tensor | None,
+    draw_prompts: bool,
+) -> tuple[Tensor, Tensor]:
+    """Low-resolution logits (n, 1, h, w) and predicted IoU (n,) for positive points."""
+    labels = torch.full(coords.shape[:2], POINT_POSITIVE, device=coords.device)
+    drawn = prompt_prior(coords, labels, int(sam.image_size), boxes) if draw_prompts else None
+    logits, iou, _ = decode_prompts(
+        sam,
+        embedding,
+        image_index=index,
+        point_coords=coords,
+        point_labels=labels,
+        boxes=boxes,
+        mask_inputs=drawn,
+    )
+    return logits.float(), iou[:, 0]
+
+
+def _orders(people: Any, clicks: PoseMaskRefine) -> list[Any]:
+    """For each person its usable keypoints, best prompt first."""
+    rows = zip(people.keypoints.cpu().numpy(), people.visibility.cpu().numpy(), strict=True)
+    return [
+        select_keypoints(
+            points, visible, visible,
+            method=clicks.method, visibility_threshold=clicks.visibility_threshold,
+        )
+        for points, visible in rows
+    ]  # fmt: skip
+
+
+def _boxes(sample: BaseDataElement, size: int) -> Tensor:
+    """Boxes of the true masks, (n, 4) xyxy px of the square."""
+    boxes_xywh = torch.from_numpy(
+        np.stack([coco_mask.toBbox(rle) for rle in sample.rles]).astype(np.float32)
+    )
+    boxes = torch.cat([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], 1)
+    return boxes_to_square(boxes, sample.ori_shape, size)
