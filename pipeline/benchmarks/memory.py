@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..masks import Masks
-from ..structures import Detections
+from ..structures import Detections, size_of
 from ..timing import StageTimer
 from .memory_peak import PeakMemory
 
@@ -50,7 +50,8 @@ def measure_memory(
     script = ScriptedDetector([Detections(scene.boxes, scores, masks)])
     pipeline = build_pipeline(load_config(config, options)).run
     small = scene.image[:480, :640].copy()
-    pipeline(small, Detections.from_boxes([[50, 50, 200, 400]], (480, 640)))  # first calls allocate
+    box = [[0, 0, small.shape[1] / 3, small.shape[0] / 2]]
+    pipeline(small, Detections.from_boxes(box, size_of(small)))  # first calls allocate
     idle, timer = resident_bytes(), StageTimer()
     with PeakMemory() as peak:
         found = dataclasses.replace(pipeline, detector=script)(scene.image, timer=timer)

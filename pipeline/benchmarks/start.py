@@ -9,30 +9,29 @@ from __future__ import annotations
 import json
 import os
 import resource
-import statistics
 import subprocess
 import sys
 import time
 from typing import Any
 
 from ..config import ROOT
-from .case import machine
+from .case import Seconds, machine
 
+# Loads twice: the second time everything is imported.
 _LOAD = """
 import json, sys, time
-start = time.perf_counter()
 from pipeline import load_pipeline
 load_pipeline(sys.argv[1])
-first = time.perf_counter()
+start = time.perf_counter(), time.process_time()
 load_pipeline(sys.argv[1])
-print(json.dumps([first - start, time.perf_counter() - first]))
+print(json.dumps([time.perf_counter() - start[0], time.process_time() - start[1]]))
 """
 
 
 def measure_start(config: str, repeats: int) -> dict[str, Any]:
     """Medians of wall and processor seconds of starting up.
 
-    ``weights`` is the time of loading the same pipeline a second time, when everything is imported.
+    The share of the weights is the time of loading the same pipeline again, all of it imported.
 
     Raises:
         RuntimeError: a process failed; the message holds what it wrote.
@@ -41,35 +40,31 @@ def measure_start(config: str, repeats: int) -> dict[str, Any]:
     commands = {
         'help of run_bmp.py': [tool, '--help'],
         'import pipeline': ['-c', 'import pipeline'],
-        'imports and weights': ['-c', _LOAD, config],
     }
-    rows: dict[str, Any] = {}
-    for name, command in commands.items():
-        runs = [_run(command) for _ in range(repeats)]
-        rows[name] = {
-            'wall_s': statistics.median(r[0] for r in runs),
-            'cpu_s': statistics.median(r[1] for r in runs),
-        }
-    loads = [json.loads(r[2].splitlines()[-1]) for r in runs]
-    first, again = (statistics.median(v[i] for v in loads) for i in range(2))
-    # Its process loads twice; the second time is no part of the start.
-    rows['imports and weights']['wall_s'] -= again
-    rows['imports and weights']['cpu_s'] *= first / (first + again)
-    rows['weights'] = {'wall_s': again, 'cpu_s': None}
+    rows = {name: _median([_run(c)[0] for _ in range(repeats)]) for name, c in commands.items()}
+    both = [_run(['-c', _LOAD, config]) for _ in range(repeats)]
+    again = [Seconds(*json.loads(wrote.splitlines()[-1])) for _, wrote in both]
+    first = [Seconds(a.wall - b.wall, a.cpu - b.cpu) for (a, _), b in zip(both, again, strict=True)]
+    rows |= {'imports and weights': _median(first), 'of these, weights': _median(again)}
     return {'config': config, 'repeats': repeats, **machine(), 'start': rows}
 
 
-def _run(command: list[str]) -> tuple[float, float, str]:
-    """Wall and processor seconds of a fresh interpreter, and what it wrote."""
+def _median(rows: list[Seconds]) -> dict[str, float]:
+    middle = Seconds.median(rows)
+    return {'wall_s': middle.wall, 'cpu_s': middle.cpu}
+
+
+def _run(command: list[str]) -> tuple[Seconds, str]:
+    """Time of a fresh interpreter, and what it wrote."""
     env = {**os.environ, 'PYTHONPATH': str(ROOT)}
     before, start = _children(), time.perf_counter()
     done = subprocess.run(
         [sys.executable, *command], cwd=ROOT, env=env, capture_output=True, text=True, check=False
     )
-    wall, cpu = time.perf_counter() - start, _children() - before
+    taken = Seconds(time.perf_counter() - start, _children() - before)
     if done.returncode:
         raise RuntimeError(f'{" ".join(command[:2])} failed:\n{done.stderr[-2000:]}')
-    return wall, cpu, done.stdout
+    return taken, done.stdout
 
 
 def _children() -> float:
