@@ -221,3 +221,6 @@ def test_wrong_values_are_told_without_a_traceback(capsys: pytest.CaptureFixture
     assert 'use cpu' in capsys.readouterr().err
     assert benchmark.main(['stages', '--config', 'bmp_v3']) == 2
     assert 'no pipeline config' in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        benchmark.main(['sweep', '--over', 'precision', '--plot', 'a.png'])
+    assert 'add one of them to --over' in capsys.readouterr().err

@@ -104,7 +104,10 @@ def _add_sweep(command: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the chosen measurement; returns the exit code."""
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.mode == 'sweep' and args.plot and set(args.over) == {'precision'}:
+        parser.error('--plot draws people, size and rounds; add one of them to --over')
     # What the libraries deprecate among themselves is no news to a user.
     warnings.filterwarnings('ignore', module=r'(torch|mm[a-z]+|sam2|numba)(\.|$)')
     from pipeline.manifest import CheckpointError
@@ -114,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, CheckpointError) as error:
         sys.stderr.write(f'benchmark.py: {error}\n')
         return 2
-    from pipeline.benchmarks.report import draw_sweep, to_markdown
+    from pipeline.benchmarks.report import to_markdown
     from pipeline.io.atomic import write_text
 
     text = to_markdown(args.mode, figures)
@@ -123,6 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.markdown:
         write_text(args.markdown, text)
     if args.mode == 'sweep' and args.plot:
+        from pipeline.benchmarks.plots import draw_sweep
         from pipeline.visualization.charts import save_chart
 
         save_chart(args.plot, draw_sweep, figures)

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from typing import Any
 
 Table = Sequence[Sequence[str]]
-_AXIS_LABELS = {'people': 'people', 'size': 'megapixels', 'rounds': 'rounds'}
 _UNITS = {'people': 'per person', 'size': 'per megapixel', 'rounds': 'per round'}
 
 
@@ -24,31 +20,8 @@ def markdown_table(header: Sequence[str], rows: Table) -> str:
     return '\n'.join('| ' + ' | '.join(line) + ' |' for line in (header, marks, *rows))
 
 
-def draw_sweep(figures: dict[str, Any]) -> Figure:
-    """Processor time and memory along every axis of a sweep that is a number."""
-    from ..visualization.charts import draw_lines
-
-    panels = []
-    for part in figures['sweeps']:
-        if part['axis'] not in _AXIS_LABELS:
-            continue
-        rows, label = part['rows'], _AXIS_LABELS[part['axis']]
-        xs = [_x(part['axis'], row['case']) for row in rows]
-        curves = [
-            (name, xs, [row['stages'].get(name, {'cpu_s': 0.0})['cpu_s'] for row in rows])
-            for name in rows[-1]['stages']
-        ]
-        panels.append((f'time by {label}', 'processor seconds', curves))
-        memory = [('memory', xs, [row['peak_extra_mib'] for row in rows])]
-        panels.append((f'memory by {label}', 'peak above idle models, MiB', memory))
-    return draw_lines(_subject(figures['case']), 'people, megapixels or rounds', panels)
-
-
-def _x(axis: str, case: dict[str, Any]) -> float:
-    return round(case['width'] * case['height'] / 1e6, 1) if axis == 'size' else float(case[axis])
-
-
-def _subject(case: dict[str, Any]) -> str:
+def subject(case: dict[str, Any]) -> str:
+    """What was measured, and on which machine, in one line."""
     weights = ', random weights' if case['random_weights'] else ''
     threads = f'{case["threads"]} thread' + ('s' if case['threads'] > 1 else '')
     return (
@@ -66,14 +39,14 @@ def _stages(figures: dict[str, Any]) -> list[str]:
     ]
     note = f'Peak memory above the idle models: {_bound(figures)} MiB.'
     return [
-        _subject(figures['case']),
+        subject(figures['case']),
         markdown_table(['stage', 'wall s', 'CPU s', 'share of CPU'], rows),
         note,
     ]
 
 
 def _sweep(figures: dict[str, Any]) -> list[str]:
-    texts = [_subject(figures['case'])]
+    texts = [subject(figures['case'])]
     for part in figures['sweeps']:
         names = list(part['rows'][-1]['stages'])
         header = [part['axis'], *(f'{n}, CPU s' for n in names), 'memory, MiB']
@@ -120,7 +93,7 @@ def _schedule(figures: dict[str, Any]) -> list[str]:
                      f'{both[0] / both[1]:.2f}' if known else '–'])  # fmt: skip
     apart = figures['difference']
     return [
-        _subject(figures['case']),
+        subject(figures['case']),
         markdown_table(['', 'reference schedule', 'ours', 'ratio'], rows),
         f'{apart["people"]} people on both sides; least mask IoU {apart["min_mask_iou"]:.4f}, '
         f'largest keypoint difference {apart["max_keypoint_px"]:.3f} px: '
@@ -144,7 +117,7 @@ def _floor(figures: dict[str, Any]) -> list[str]:
     ]
     header = ['stage', 'GFLOP', 'traffic GB', 'floor s', 'traffic s', 'CPU s', 'ratio to floor']
     return [
-        _subject(figures['case']),
+        subject(figures['case']),
         f'Machine, one thread: {rates["matmul_fp32_gflops"]:.0f} GFLOP/s float32, '
         f'{rates["matmul_bf16_gflops"]:.0f} GFLOP/s bfloat16, '
         f'{rates["copy_gb_s"]:.1f} GB/s copied.',
