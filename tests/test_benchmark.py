@@ -15,7 +15,8 @@ from pipeline.benchmarks.case import Case, Played, build, on_stage, play, warm_u
 from pipeline.benchmarks.floor import CountingTimer
 from pipeline.benchmarks.played import PlayedDetector, played_masks
 from pipeline.benchmarks.reference_schedule import ReferenceStages, run_reference
-from pipeline.benchmarks.schedule import difference, reference_stages
+from pipeline.benchmarks.reference_stages import reference_stages
+from pipeline.benchmarks.schedule import difference
 from pipeline.benchmarks.stages import sweep
 from pipeline.loop import PersonPipeline
 

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from .case import Case, CpuTimer, Played, Seconds, build, on_stage, play, timed, warm_up
 from .memory_peak import PeakMemory
 from .played import played_masks
-from .reference_schedule import ReferencePose, ReferenceResult, ReferenceStages, run_reference
-
-if TYPE_CHECKING:
-    from ..loop import PersonPipeline
+from .reference_schedule import ReferenceResult, ReferenceStages, run_reference
+from .reference_stages import reference_stages
 
 Side = Literal['ours', 'reference']
 
@@ -93,52 +91,6 @@ def _ratios(sides: dict[str, Any]) -> dict[str, float]:
     """Reference over ours, of every number."""
     names = [k for k in ('wall_s', 'cpu_s', 'peak_extra_mib') if k in sides['ours']]
     return {n: sides['reference'][n] / max(sides['ours'][n], 1e-9) for n in names}
-
-
-def reference_stages(case: Case) -> ReferenceStages:
-    """The models of a case in float32 with flip test, for the reference's schedule.
-
-    Raises:
-        ValueError: the config's detector or segmenter is of another kind than the reference's.
-    """
-    from ..config import find_model_config, load_config
-    from ..detectors.mmdet_detector import MMDetDetector
-    from ..segmenters.sam2_segmenter import Sam2Segmenter
-
-    options = {**case.options, 'pose.flip_test': True}
-    case = replace(case, precision='fp32', options=options)
-    pipeline: PersonPipeline = build(case)
-    detector, pose, segmenter = pipeline.detector, pipeline.pose_estimator, pipeline.segmenter
-    if not isinstance(detector, MMDetDetector) or not isinstance(segmenter, Sam2Segmenter):
-        raise ValueError(
-            f'the reference schedule needs an MMDetection detector and a SAM 2 segmenter, got '
-            f'{type(detector).__name__} and {type(segmenter).__name__}'
-        )
-    resolved = load_config(case.config, case.settings())
-    config = find_model_config(resolved.settings.pose.config, resolved.path)
-    meta: dict[str, Any] = pose.dataset_meta  # type: ignore[attr-defined]
-    model = pose.model  # type: ignore[attr-defined]
-    transforms = _whole_pipeline(config, resolved.settings.pose.mask_conditioning)
-    reference = ReferencePose(model, transforms, meta, pose.num_keypoints)
-    return ReferenceStages(detector, reference, segmenter, pipeline.config)
-
-
-def _whole_pipeline(config: str, mask_conditioning: bool) -> Any:
-    """All steps of the test pipeline of a pose config, the dimming where it stands."""
-    from mmcv.transforms import Compose
-    from mmpose.registry import TRANSFORMS
-
-    from ..openmmlab import read_model_config, scope_of
-    from ..poses.mask_background import MaskBackground
-    from ..poses.released_config import stock_config
-
-    loaded = stock_config(read_model_config(config, 'mmpose'))
-    loader = loaded.get('test_dataloader') or loaded.get('val_dataloader')
-    with scope_of('mmpose'):
-        steps = [TRANSFORMS.build(step) for step in loader.dataset.pipeline]
-    if not mask_conditioning:
-        steps = [step for step in steps if not isinstance(step, MaskBackground)]
-    return Compose(steps)
 
 
 def warm_up_reference(stages: ReferenceStages, case: Case) -> None:
