@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -108,8 +107,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.mode == 'sweep' and args.plot and set(args.over) == {'precision'}:
         parser.error('--plot draws people, size and rounds; add one of them to --over')
-    # What the libraries deprecate among themselves is no news to a user.
-    warnings.filterwarnings('ignore', module=r'(torch|mm[a-z]+|sam2|numba)(\.|$)')
     from pipeline.manifest import CheckpointError
 
     try:

@@ -6,6 +6,7 @@ import os
 import platform
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -95,7 +96,10 @@ def _processor() -> str:
 
 
 def build(case: Case) -> PersonPipeline:
-    """The pipeline of a case, its detector ready to be played; equal cases, equal weights."""
+    """The pipeline of a case, its detector ready to be played; equal cases, equal weights.
+
+    Warnings of the libraries are silenced in this process.
+    """
     import cv2
     import torch
 
@@ -103,6 +107,8 @@ def build(case: Case) -> PersonPipeline:
     from ..config import load_config
     from .played import open_limits
 
+    # What the libraries deprecate among themselves is no news to a user.
+    warnings.filterwarnings('ignore', module=r'(torch|mm[a-z]+|sam2|numba)(\.|$)')
     torch.set_num_threads(case.threads)
     cv2.setNumThreads(case.threads)
     torch.manual_seed(SEED)
