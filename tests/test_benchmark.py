@@ -160,7 +160,7 @@ def test_further_axes_of_the_sweep(axis: str) -> None:
 
 
 def test_schedule_mode(tmp_path: Path) -> None:
-    figures, text = run(tmp_path, 'schedule', *SIZE, '--no-memory')
+    figures, text = run(tmp_path, 'schedule', *SIZE, '--same-process')
     assert figures['difference']['equal'] and figures['ratio']['cpu_s'] > 0
     assert set(figures['sides']['reference']['stages_cpu_s']) >= {'detect', 'pose', 'segment'}
     assert '2 people on both sides' in text and 'equal.' in text

@@ -48,7 +48,9 @@ def build_parser() -> argparse.ArgumentParser:
         _add_case(command)
     _add_sweep(sweep)
     schedule.add_argument(
-        '--no-memory', action='store_true', help='leave out the two processes that measure memory'
+        '--same-process',
+        action='store_true',
+        help='measure memory in the timed runs as well, not in processes of their own',
     )
     start = commands.add_parser('start', help='seconds of --help, of imports and of weights')
     start.add_argument('--config', default='bmp_compact')
@@ -170,7 +172,7 @@ def _measure_loop(args: argparse.Namespace) -> dict[str, Any]:
     if args.mode == 'schedule':
         from pipeline.benchmarks.schedule import compare_schedules
 
-        return compare_schedules(case, args.repeats, memory=not args.no_memory)
+        return compare_schedules(case, args.repeats, own_process=not args.same_process)
     from pipeline.benchmarks.stages import measure_case, sweep
 
     if args.mode == 'stages':

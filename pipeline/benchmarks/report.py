@@ -83,7 +83,6 @@ def _schedule(figures: dict[str, Any]) -> list[str]:
     rows = [
         [name, _s(sides['reference'][key]), _s(sides['ours'][key]), f'{ratio[key]:.2f}']
         for name, key in keys
-        if key in ratio
     ]
     stages = list(dict.fromkeys(n for s in sides.values() for n in s['stages_cpu_s']))
     for name in stages:

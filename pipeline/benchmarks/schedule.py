@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from typing import Any, Literal
@@ -34,13 +34,43 @@ class Difference:
         return self.min_mask_iou >= 0.99 and self.max_keypoint_px <= 0.5
 
 
-def compare_schedules(case: Case, repeats: int, *, memory: bool = True) -> dict[str, Any]:
+@dataclass
+class _Side:
+    """What was measured of one side, run by run."""
+
+    run: Callable[[CpuTimer], Any]
+    seconds: list[Seconds] = field(default_factory=list)
+    timers: list[CpuTimer] = field(default_factory=list)
+    peaks: list[float] = field(default_factory=list)  # MiB
+    result: Any = None
+
+    def measure(self, device: str) -> None:
+        timer = CpuTimer()
+        with PeakMemory(device) as peak:
+            self.result, taken = timed(partial(self.run, timer))
+        self.seconds.append(taken)
+        self.timers.append(timer)
+        self.peaks.append(peak.mib)
+
+    def figures(self) -> dict[str, Any]:
+        middle = Seconds.median(self.seconds)
+        stages = {n: [t.cpu[n] for t in self.timers] for n in self.timers[0].cpu}
+        return {
+            'wall_s': middle.wall,
+            'cpu_s': middle.cpu,
+            'stages_cpu_s': {name: float(np.median(values)) for name, values in stages.items()},
+            'peak_extra_mib': max(self.peaks),
+        }
+
+
+def compare_schedules(case: Case, repeats: int, *, own_process: bool = True) -> dict[str, Any]:
     """Run both schedules in turn, reference first, on one scripted crowd.
 
     Args:
         case: our side as configured; the reference's side is float32 with flip test.
         repeats: runs of each side; medians are reported.
-        memory: also measure the peak of each side in a process of its own.
+        own_process: measure the peak of memory of each side in a fresh process of its own; else
+            in the timed runs, which takes half the time.
 
     Raises:
         RuntimeError: the two sides do not find the same people.
@@ -49,47 +79,32 @@ def compare_schedules(case: Case, repeats: int, *, memory: bool = True) -> dict[
     warm_up(ours, case)
     warm_up_reference(theirs, case)
     crowd = case.crowd()
-    runs: dict[Side, Callable[[CpuTimer], Any]] = {
-        'reference': lambda timer: run_reference(theirs, crowd, timer),
-        'ours': lambda timer: play(ours, crowd, timer),
+    sides: dict[Side, _Side] = {
+        'reference': _Side(lambda timer: run_reference(theirs, crowd, timer)),
+        'ours': _Side(lambda timer: play(ours, crowd, timer)),
     }
-    seconds: dict[Side, list[Seconds]] = {side: [] for side in runs}
-    timers: dict[Side, list[CpuTimer]] = {side: [] for side in runs}
-    results: dict[Side, Any] = {}
     with on_stage(ours, crowd), played_masks(theirs.segmenter, crowd):
         for _ in range(repeats):
-            for side, run in runs.items():
-                timer = CpuTimer()
-                results[side], taken = timed(partial(run, timer))
-                timers[side].append(timer)
-                seconds[side].append(taken)
-    apart = difference(results['ours'], results['reference'])
-    figures: dict[str, Any] = {'case': case.facts(), 'repeats': repeats, 'sides': {}}
-    for side in runs:
-        middle = Seconds.median(seconds[side])
-        figures['sides'][side] = {
-            'wall_s': middle.wall,
-            'cpu_s': middle.cpu,
-            'stages_cpu_s': _median_stages(timers[side]),
-            **({'peak_extra_mib': extra_memory(case, side)} if memory else {}),
-        }
-    figures['ratio'] = _ratios(figures['sides'])
-    figures['difference'] = {
-        'people': apart.people,
-        'min_mask_iou': apart.min_mask_iou,
-        'max_keypoint_px': apart.max_keypoint_px,
-        'equal': apart.equal,
+            for side in sides.values():
+                side.measure(case.device)
+    apart = difference(sides['ours'].result, sides['reference'].result)
+    figures = {name: side.figures() for name, side in sides.items()}
+    if own_process:
+        for name, row in figures.items():
+            row['peak_extra_mib'] = extra_memory(case, name)
+    return {
+        'case': case.facts(),
+        'repeats': repeats,
+        'own_process': own_process,
+        'sides': figures,
+        'ratio': _ratios(figures),
+        'difference': {**asdict(apart), 'equal': apart.equal},
     }
-    return figures
 
 
-def _median_stages(timers: list[CpuTimer]) -> dict[str, float]:
-    return {name: float(np.median([t.cpu[name] for t in timers])) for name in timers[0].cpu}
-
-
-def _ratios(sides: dict[str, Any]) -> dict[str, float]:
-    """Reference over ours, of every number."""
-    names = [k for k in ('wall_s', 'cpu_s', 'peak_extra_mib') if k in sides['ours']]
+def _ratios(sides: dict[Side, dict[str, Any]]) -> dict[str, float]:
+    """Reference over ours."""
+    names = ('wall_s', 'cpu_s', 'peak_extra_mib')
     return {n: sides['reference'][n] / max(sides['ours'][n], 1e-9) for n in names}
 
 
