@@ -25,7 +25,9 @@ _FIXED: dict[str, Any] = {
     'loop.hidden_share': None,
     'loop.refine': False,
     'loop.exclusive': 'logits',
-    'loop.pose_nms': {},
+    'loop.pose_nms.method': 'greedy',
+    'loop.pose_nms.quality': 'score',
+    'loop.pose_nms.box_area': 'box',
 }
 
 

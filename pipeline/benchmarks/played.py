@@ -43,32 +43,23 @@ class PlayedDetector:
     """Runs a detector for its cost; what it finds comes from the script.
 
     Args:
-        inner: the real detector; None plays the script alone.
+        inner: the real detector, after `open_limits`.
         script: people of each round; nobody after its end.
     """
 
-    def __init__(self, inner: Detector | None, script: Sequence[Detections]) -> None:
+    def __init__(self, inner: Detector, script: Sequence[Detections]) -> None:
         self.inner = inner
         self.script = tuple(script)
         self.found: list[int] = []  # by the real detector, per call
 
     def __call__(self, image: Image) -> Detections:
         """People of the next round of the script."""
-        own = self.next_round()
-        if self.inner is not None:
-            expect_people(self.inner, len(own))
-            self.found[-1] = len(self.inner(image))
-        return own
-
-    def next_round(self) -> Detections:
-        """The script's entry for this call; the real detector is not run."""
-        self.found.append(0)
         rounds = len(self.found)
-        return (
-            self.script[rounds - 1]
-            if rounds <= len(self.script)
-            else self.script[0].select(np.zeros(0, int))
-        )
+        nobody = self.script[0].select(np.zeros(0, int))
+        own = self.script[rounds] if rounds < len(self.script) else nobody
+        expect_people(self.inner, len(own))
+        self.found.append(len(self.inner(image)))
+        return own
 
 
 class PlayedPoses:

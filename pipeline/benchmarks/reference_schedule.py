@@ -49,7 +49,7 @@ from ..segmenters.sam2_segmenter import Sam2Segmenter
 from ..structures import Detections, Floats, Image, Poses, size_of
 from ..timing import StageTimer
 from .crowd import Crowd
-from .played import PlayedDetector, PlayedPoses, expect_people
+from .played import PlayedPoses, expect_people
 
 if TYPE_CHECKING:
     from torch import nn
@@ -81,21 +81,19 @@ def run_reference(
     """Run the schedule once on a scripted crowd; call it inside `played_masks`."""
     timer = timer or StageTimer()
     image, shape = crowd.image, size_of(crowd.image)
-    script = PlayedDetector(None, crowd.detections())
     pose = PlayedPoses(stages.pose, crowd)
     found = Poses.empty_poses(*shape, pose.num_keypoints)
     logits = np.zeros((0, *shape), np.float32)
     masks: Dense = np.zeros((0, *shape), bool)
-    for _ in range(stages.config.max_rounds or stages.config.round_cap):
+    for own in crowd.detections():
         with timer('detect'):
-            own = script.next_round()
             dense = _detect(stages.detector, _painted(image, masks), own)
         with timer('pose'):
             poses = pose(image, own)
         with timer('nms'):
             old, new = _distinct(found, poses, stages.config)
         if len(new) == 0:
-            break
+            continue
         found, poses = found.select(old), poses.select(new)
         with timer('segment'):
             added = _segment(stages.segmenter, image, poses, found)
