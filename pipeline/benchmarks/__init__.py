@@ -1,0 +1,1 @@
+"""Measurements of time and memory; ``tools/benchmark.py`` is their command line."""
