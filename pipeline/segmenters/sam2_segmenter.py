@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..logit_crops import logit_crop
 from ..masks import LogitMasks
 from ..precision import wrap_half
 from ..structures import Image, MaskSource, Poses, Segments, size_of
@@ -20,7 +21,6 @@ from .prompts import PromptConfig, Prompts, make_prompts
 from .sam2_forward import ImageEmbedding, decode_prompts, embed_images
 from .sam2_preprocess import boxes_to_square, points_to_square, preprocess_images
 from .sam2_prior import prompt_prior
-from .upsample import logit_crop
 
 if TYPE_CHECKING:
     from sam2.modeling.sam2_base import SAM2Base
@@ -132,7 +132,8 @@ class PhotoSegmenter:
 
     def _crop(self, low_res: Tensor) -> tuple[int, int, Any]:
         x, y, crop = logit_crop(low_res, self.shape)
-        return x, y, clean_logits(crop, self.segmenter.min_island, self.segmenter.min_hole)
+        logits = crop.to(torch.float16).cpu().numpy()
+        return x, y, clean_logits(logits, self.segmenter.min_island, self.segmenter.min_hole)
 
 
 def _batches(prompts: Prompts, batch_size: int) -> list[Any]:
