@@ -1,4 +1,4 @@
-"""Memory is bounded by settings, not by the crowd: the real loop on many people in a large photo."""
+"""Memory is bounded by settings, not by the crowd: the real loop on a large photo."""
 
 from __future__ import annotations
 

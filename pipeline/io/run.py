@@ -11,8 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from errno import EDQUOT, ENOSPC, EROFS
 from functools import cache
@@ -22,11 +24,12 @@ from typing import Any, Protocol
 from filelock import FileLock, Timeout
 
 from .. import __version__
-from ..structures import Image, People
+from ..structures import Image, People, size_of
 from ..timing import StageTimer
+from .ahead import ahead
 from .annotations import ImageId, check_boxes
 from .atomic import remove, write_bytes, write_json, write_text
-from .images import decode_image, read_file
+from .images import ImageReadError, decode_image, read_file
 from .inputs import Failure, Photo
 from .merged import MERGED, MergeEntry, write_merged
 from .progress import LogReporter, Reporter
@@ -37,6 +40,7 @@ from .writers import WRITERS, DonePhoto, PhotoWriter, output_path
 # What --save takes; json is always written, because it is what a run resumes from.
 OUTPUTS = ('json', *sorted(MERGED), *sorted(WRITERS))
 DEFAULT_SAVE = ('json', 'coco', 'overlay')
+WRITE_BEHIND = 2  # photos that may wait to be written while others are computed
 # Errors that every further photo would hit as well.
 _HOPELESS = frozenset({ENOSPC, EDQUOT, EROFS})
 
@@ -159,8 +163,30 @@ def record_path(out_dir: Path, name: str) -> Path:
     return out_dir / 'predictions' / f'{name}.json'
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """What reading a photo gave."""
+
+    made_with: dict[str, Any]
+    record: dict[str, Any] | None  # usable, so nothing has to be computed
+    changed: tuple[str, ...]  # why there is a record that is not usable
+    pixels: Callable[[], Image]  # decoded by now if they are needed
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A photo of which everything is on the disk."""
+
+    people: int
+    computed: bool  # False: done before
+    seconds: float  # for all of it, in whatever thread
+
+
 @dataclass
 class _Runner:
+    """Three things at a time: the next photo is read, one is computed, the last one is written."""
+
     pipeline: Pipeline
     options: RunOptions
     reporter: Reporter
@@ -176,40 +202,58 @@ class _Runner:
         }
         self._writers = [WRITERS[choice] for choice in sorted(self.options.save & set(WRITERS))]
         self._told: set[str] = set()
+        self._done: set[str] = set()
+        self._waiting: deque[tuple[Photo, Future[_Written]]] = deque()
 
     def run(self, photos: Sequence[Photo]) -> set[str]:
         """Names of the photos that are done."""
-        done = set()
         self.reporter.start(len(photos))
         try:
-            for photo in photos:
-                if self._guarded(photo):
-                    done.add(photo.name)
-        except KeyboardInterrupt:
-            self.report.interrupted = True
+            with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
+                try:
+                    for photo, prepared in ahead(reading, self._prepare, photos):
+                        self._waiting.append((photo, self._started(photo, prepared, writing)))
+                        self._finish(WRITE_BEHIND)
+                    self._finish(0)
+                except KeyboardInterrupt:
+                    self.report.interrupted = True
+                    self._finish(0)  # what is computed is not lost
         finally:
             self.reporter.stop()
-        return done
+        return self._done
 
-    def _guarded(self, photo: Photo) -> bool:
+    def _finish(self, limit: int) -> None:
+        """Report what is written, in order; wait until at most ``limit`` photos are not."""
+        while self._waiting and (len(self._waiting) > limit or self._waiting[0][1].done()):
+            photo, writing = self._waiting[0]
+            try:
+                written = writing.result()
+            except Exception as error:
+                # Whatever is wrong with one photo must not stop the others, except what they share.
+                if isinstance(error, OSError) and error.errno in _HOPELESS:
+                    self._waiting.clear()
+                    raise
+                self._failed(photo, error)
+            else:
+                self._succeeded(photo, written)
+            self._waiting.popleft()
+
+    def _failed(self, photo: Photo, error: Exception) -> None:
+        failure = Failure.of(photo.path, error)
+        self.report.failures.append(failure)
+        self.reporter.message(f'failed: {failure.described()}')
+        self.reporter.photo(photo.name, 'failed')
+
+    def _succeeded(self, photo: Photo, written: _Written) -> None:
+        self._done.add(photo.name)
+        self.report.people += written.people
+        self.report.computed += written.computed
+        self.report.resumed += not written.computed
+        self.reporter.photo(photo.name, f'{written.people} people, {written.seconds:.2f} s')
+
+    def _prepare(self, photo: Photo) -> _Prepared:
+        """Read a photo, and decode it if it is not done yet; in the reading thread."""
         start = time.perf_counter()
-        try:
-            people = self._photo(photo)
-        except Exception as error:
-            # Whatever is wrong with one photo must not stop the others, except what they share.
-            if isinstance(error, OSError) and error.errno in _HOPELESS:
-                raise
-            failure = Failure.of(photo.path, error)
-            self.report.failures.append(failure)
-            self.reporter.message(f'failed: {failure.described()}')
-            self.reporter.photo(photo.name, 'failed')
-            return False
-        self.report.people += people
-        self.reporter.photo(photo.name, f'{people} people, {time.perf_counter() - start:.2f} s')
-        return True
-
-    def _photo(self, photo: Photo) -> int:
-        """Make all that is asked for and not there yet; returns the number of people."""
         with self.timer('read'):
             data = read_file(photo.path)
         given = self.options.given.get(photo.name)
@@ -224,37 +268,72 @@ class _Runner:
             with self.timer('read'):
                 return decode_image(data, photo.path)
 
-        record = self._usable_record(photo, made_with)
-        if record is not None:
-            missing = [w for w in self._writers if not self._path(w, photo).is_file()]
-            if missing:
-                self._write(photo, DonePhoto(people_from_record(record), pixels), missing)
-            self.report.resumed += 1
-            return len(record['people'])
-        self._forget(photo)
-        height, width, _ = pixels().shape
-        checked = None if given is None else self.options.check(given, (height, width))
-        people = self.pipeline(pixels(), checked, self.timer)
+        record, changed = self._usable_record(photo, made_with)
+        if record is None:
+            with suppress(ImageReadError):  # told in turn, when asked again
+                pixels()
+        return _Prepared(made_with, record, changed, pixels, time.perf_counter() - start)
+
+    def _started(
+        self, photo: Photo, prepared: Future[_Prepared], writing: ThreadPoolExecutor
+    ) -> Future[_Written]:
+        """Compute a photo, if it is not done yet, and have it written; never raises by itself."""
+        try:
+            ready = prepared.result()
+            if ready.record is not None:
+                return writing.submit(self._complete, photo, ready, ready.record)
+            self._tell(photo, ready.changed)
+            self._forget(photo)
+            start = time.perf_counter()
+            image = ready.pixels()
+            given = self.options.given.get(photo.name)
+            checked = None if given is None else self.options.check(given, size_of(image))
+            people = self.pipeline(image, checked, self.timer)
+            seconds = ready.seconds + time.perf_counter() - start
+            return writing.submit(self._save, photo, ready, people, seconds)
+        except Exception as error:  # noqa: BLE001 - told in its turn
+            failed: Future[_Written] = Future()
+            failed.set_exception(error)
+            return failed
+
+    def _complete(self, photo: Photo, ready: _Prepared, record: dict[str, Any]) -> _Written:
+        """Make what is asked for and missing beside a record; in the writing thread."""
+        start = time.perf_counter()
+        missing = [w for w in self._writers if not self._path(w, photo).is_file()]
+        if missing:
+            self._write(photo, DonePhoto(people_from_record(record), ready.pixels), missing)
+        seconds = ready.seconds + time.perf_counter() - start
+        return _Written(len(record['people']), computed=False, seconds=seconds)
+
+    def _save(self, photo: Photo, ready: _Prepared, people: People, seconds: float) -> _Written:
+        """Write everything about a computed photo, its record last; in the writing thread."""
+        start = time.perf_counter()
         with self.timer('write'):
-            record = people_to_record(people) | {'input': photo.name, 'made_with': made_with}
-        self._write(photo, DonePhoto(people, pixels), self._writers)
+            record = people_to_record(people)
+            record |= {'input': photo.name, 'made_with': ready.made_with}
+        self._write(photo, DonePhoto(people, ready.pixels), self._writers)
         with self.timer('write'):
             write_json(record_path(self.options.out_dir, photo.name), record)
-        self.report.computed += 1
-        return len(people)
+        return _Written(len(people), True, seconds + time.perf_counter() - start)
 
-    def _usable_record(self, photo: Photo, made_with: dict[str, Any]) -> dict[str, Any] | None:
+    def _usable_record(
+        self, photo: Photo, made_with: dict[str, Any]
+    ) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
+        """The record of a photo, or why the one that is there cannot be used."""
         path = record_path(self.options.out_dir, photo.name)
         if not self.options.resume or not path.is_file():
-            return None
+            return None, ()
         record = read_record(path)
         if record is None:
-            changed = ['content of the prediction']
-        else:
-            before = record.get('made_with', {})
-            changed = [key for key, value in made_with.items() if before.get(key) != value]
-            if not changed:
-                return record
+            return None, ('content of the prediction',)
+        before = record.get('made_with', {})
+        changed = tuple(key for key, value in made_with.items() if before.get(key) != value)
+        return (None, changed) if changed else (record, ())
+
+    def _tell(self, photo: Photo, changed: Sequence[str]) -> None:
+        """Say, once, why photos that were done are computed again."""
+        if not changed:
+            return
         self.report.redone += 1
         reason = ', '.join(changed)
         if reason not in self._told:
@@ -263,7 +342,6 @@ class _Runner:
                 f'{photo.name}: done before with other {reason}, so it is computed again '
                 '(and so is every photo of which the same is true)'
             )
-        return None
 
     def _forget(self, photo: Photo) -> None:
         """Remove what was written about the photo, so that nothing outdated stays beside it."""
