@@ -161,7 +161,7 @@ def test_the_part_of_the_photo_that_is_dimmed_changes_no_pixel_of_the_crop(
 
     def crop() -> np.ndarray:
         with scope_of('mmpose'):
-            sample = estimator._sample(photo, np.zeros_like(photo), person, 0)
+            sample = estimator._sample(photo, person, np.zeros_like(photo), 0)
         return np.asarray(sample['inputs'])
 
     small = crop()

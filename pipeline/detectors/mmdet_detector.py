@@ -12,7 +12,7 @@ import torch
 from ..manifest import CheckpointError
 from ..masks import Masks
 from ..openmmlab import build_model, building_from, read_model_config, scope_of
-from ..precision import wrap_half
+from ..precision import Compile, tune
 from ..structures import Detections, Image, size_of
 from .class_count import class_names, fit_class_count
 from .compact_masks import use_compact_masks
@@ -87,6 +87,8 @@ def build_mmdet_detector(
     *,
     device: str = 'cpu',
     precision: str = 'fp32',
+    memory_format: str | None = 'channels_last',
+    compile_mode: Compile | None = None,
     score_threshold: float = 0.3,
     max_iou: float | None = 0.3,
     max_people: int | None = None,
@@ -104,7 +106,10 @@ def build_mmdet_detector(
     _raise_limits(loaded.model.get('test_cfg'), score_threshold, max_people)
     model, meta = build_model(loaded, checkpoint, 'mmdet', ignorable)
     _check_person_first(meta, config)
-    wrap_half(model, ('backbone', 'neck'), precision)
+    tune(
+        model, ('backbone', 'neck'),
+        precision=precision, memory_format=memory_format, compile_mode=compile_mode,
+    )  # fmt: skip
     return MMDetDetector(
         model.to(device),
         _transforms(loaded),

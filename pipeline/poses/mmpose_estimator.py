@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -12,9 +13,10 @@ import cv2
 import numpy as np
 import torch
 
+from ..chunks import Chunks
 from ..keypoints import COCO_NAMES, NUM_COCO
 from ..openmmlab import build_model, building_from, read_model_config, scope_of
-from ..precision import wrap_half
+from ..precision import Compile, tune
 from ..structures import Detections, Image, Poses, size_of
 from .released_config import ERROR_BRANCH, PARTS, stock_config
 
@@ -62,40 +64,40 @@ class MMPoseEstimator:
         self.model = model
         self.transforms = transforms
         self.dataset_meta = dataset_meta
-        self.batch_size = batch_size
+        self.chunks = Chunks(batch_size, 'pose.batch_size')
         self.dimmer = dimmer
         self.crop = _Crop.of(transforms)
 
     def __call__(self, image: Image, detections: Detections) -> Poses:
         """Keypoints for every detection in an RGB uint8 image (H, W, 3), same order."""
-        if len(detections) == 0:
-            return Poses.empty_poses(*size_of(image), self.num_keypoints)
-        canvas = np.zeros_like(image)
-        starts = range(0, len(detections), self.batch_size)
-        parts = [self._forward(image, canvas, detections, i, i + self.batch_size) for i in starts]
-        points, scores, presence, visibility = (np.concatenate(p) for p in zip(*parts, strict=True))
-        return Poses(
-            detections.boxes, detections.box_scores, detections.detector_masks,
-            points, scores, presence, visibility,
-        )  # fmt: skip
+        return self.together([(image, detections)])[0]
 
-    def _forward(
-        self, image: Image, canvas: Any, detections: Detections, start: int, stop: int
-    ) -> tuple[Any, Any, Any, Any]:
+    def together(self, photos: Sequence[tuple[Image, Detections]]) -> list[Poses]:
+        """As ``[self(*photo) for photo in photos]``, but people of all photos share the batches."""
+        canvases = [np.zeros_like(image) for image, _ in photos]
+        counts = [len(detections) for _, detections in photos]
+        rows = np.array([(p, i) for p, count in enumerate(counts) for i in range(count)], np.int64)
+
+        def forward(part: Any) -> list[Any]:
+            return self._forward([(*photos[p], canvases[p], i) for p, i in part.tolist()])
+
+        found = [sample for _, part in self.chunks.run(rows, forward) for sample in part]
+        ends = np.cumsum(counts).tolist()
+        return [
+            _poses(size_of(image), detections, found[end - len(detections) : end])
+            for (image, detections), end in zip(photos, ends, strict=True)
+        ]
+
+    def _forward(self, people: list[tuple[Image, Detections, Any, int]]) -> list[Any]:
+        """MMPose's predictions for people, each given as the arguments of `_sample`."""
         from mmengine.dataset import pseudo_collate
 
-        rows = range(start, min(stop, len(detections)))
         with scope_of('mmpose'), torch.inference_mode():
-            samples = [self._sample(image, canvas, detections, i) for i in rows]
+            samples = [self._sample(*person) for person in people]
             samples = self.model.test_step(pseudo_collate(samples))  # type: ignore[operator]
-        found = [sample.pred_instances for sample in samples]
-        points = _column(found, 'keypoints')
-        scores = _column(found, 'keypoint_scores')
-        presence = _column(found, 'keypoints_probs') if 'keypoints_probs' in found[0] else scores
-        visible = _column(found, 'keypoints_visible') if 'keypoints_visible' in found[0] else scores
-        return points, scores.clip(0, 1), presence.clip(0, 1), visible.clip(0, 1)
+        return [sample.pred_instances for sample in samples]
 
-    def _sample(self, image: Image, canvas: Any, detections: Detections, i: int) -> Any:
+    def _sample(self, image: Image, detections: Detections, canvas: Any, i: int) -> Any:
         """Packed input of one person.
 
         Dimming a whole photo per person is slow, and coordinates of a part of the photo round
@@ -122,12 +124,27 @@ class MMPoseEstimator:
         return self.dimmer({'img': part, 'mask': masks.cut(i, window)})['img']
 
 
+def _poses(shape: tuple[int, int], detections: Detections, found: list[Any]) -> Poses:
+    """Detections with what MMPose predicted for each of them."""
+    if not found:
+        return Poses.empty_poses(*shape, NUM_COCO)
+    points, scores = _column(found, 'keypoints'), _column(found, 'keypoint_scores')
+    presence = _column(found, 'keypoints_probs') if 'keypoints_probs' in found[0] else scores
+    visible = _column(found, 'keypoints_visible') if 'keypoints_visible' in found[0] else scores
+    return Poses(
+        detections.boxes, detections.box_scores, detections.detector_masks,
+        points, scores.clip(0, 1), presence.clip(0, 1), visible.clip(0, 1),
+    )  # fmt: skip
+
+
 def build_mmpose_estimator(
     config: str,
     checkpoint: Path | None,
     *,
     device: str = 'cpu',
     precision: str = 'fp32',
+    memory_format: str | None = 'channels_last',
+    compile_mode: Compile | None = None,
     batch_size: int = 32,
     flip_test: bool | None = None,
     mask_conditioning: bool = True,
@@ -145,7 +162,10 @@ def build_mmpose_estimator(
     model, checkpoint_meta = build_model(loaded, checkpoint, 'mmpose', ignorable)
     meta = _dataset_meta(loaded, checkpoint_meta)
     _check_coco_first(meta, config)
-    wrap_half(model, ('backbone', 'neck'), precision)
+    tune(
+        model, ('backbone', 'neck'),
+        precision=precision, memory_format=memory_format, compile_mode=compile_mode,
+    )  # fmt: skip
     dimmer, transforms = _transforms(loaded)
     return MMPoseEstimator(
         model.to(device),
