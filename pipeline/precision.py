@@ -93,7 +93,7 @@ def tune(
         if not isinstance(child, nn.Module):
             continue
         if memory_format == 'channels_last':
-            child = child.to(memory_format=torch.channels_last)
+            child.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if compile_mode is not None and name == names[0]:
             child = Compiled(child, compile_mode)
         if precision != 'fp32':

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.io import run as run_module
+from pipeline.io import runner as runner_module
 from pipeline.io.images import read_file
+from pipeline.io.run_options import RunOptions
 from pipeline.structures import People
 
 from .run_fakes import (
@@ -97,7 +98,7 @@ def test_other_settings_are_noticed(
     elif what == 'precision':
         pipeline.precision = 'bf16'
     else:
-        monkeypatch.setattr(run_module, '__version__', '99')
+        monkeypatch.setattr(runner_module, '__version__', '99')
     assert run(photos, tmp_path / 'out', pipeline)[0].computed == 4
 
 
@@ -138,7 +139,8 @@ FAKE_RUN = """
 import sys
 from pathlib import Path
 from pipeline.io.inputs import find_photos
-from pipeline.io.run import OUTPUTS, RunOptions, run_photos
+from pipeline.io.run import run_photos
+from pipeline.io.run_options import OUTPUTS, RunOptions
 from pipeline.structures import People
 from tests.run_fakes import FakePipeline
 People.draw = lambda self, image: image
@@ -210,7 +212,7 @@ def test_the_next_photo_is_read_and_the_last_one_written_meanwhile(
                 may_write.set()
             return super().__call__(image, *args)
 
-    monkeypatch.setattr(run_module, 'read_file', read)
+    monkeypatch.setattr(runner_module, 'read_file', read)
     monkeypatch.setattr(People, 'draw', draw)
     report, _ = run(photos, tmp_path / 'out', Watching())
     assert (report.computed, report.failures) == (4, [])
@@ -252,3 +254,54 @@ def test_a_photo_that_became_unreadable_leaves_nothing_outdated(
     assert [f.error for f in report.failures] == ['ImageReadError']
     assert not [path for path in contents(out) if Path(path).name.startswith('1.png')]
     assert (report.computed, report.resumed) == (0, 3)
+
+
+# Several photos at once
+
+
+class Together(FakePipeline):
+    """Takes several photos; remembers how many."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.groups: list[int] = []
+
+    def together(
+        self, images: list[np.ndarray], boxes: list[Any], timer: Any = None
+    ) -> list[People]:
+        self.groups.append(len(images))
+        return [self(*photo, timer) for photo in zip(images, boxes, strict=True)]
+
+
+@pytest.mark.parametrize(('size', 'groups'), [(2, [2, 2]), (3, [3]), (9, [4])])
+def test_several_photos_at_once_give_the_same_files(
+    size: int, groups: list[int], photos: Path, tmp_path: Path
+) -> None:
+    given = {'1.png': [[1, 2, 30, 20]], 'a/1.jpg': []}
+    run(photos, tmp_path / 'one', given=given)
+    pipeline = Together()
+    report, _ = run(photos, tmp_path / 'many', pipeline, given=given, batch_images=size)
+    assert pipeline.groups == groups
+    assert contents(tmp_path / 'many') == contents(tmp_path / 'one')
+    assert report.computed == 4
+    again, _ = run(photos, tmp_path / 'many', given=given, batch_images=1)
+    assert again.resumed == 4  # how many run at once is no part of what a record was made with
+
+
+def test_one_bad_photo_does_not_cost_its_group(photos: Path, tmp_path: Path) -> None:
+    save_photo(photos / 'a' / '0.png', 13)
+    (photos / 'a' / '2.png').write_bytes(b'')
+    save_photo(photos / 'done.png', 40)
+    run(photos / 'done.png', tmp_path / 'out')
+    pipeline = Together()
+    report, _ = run(photos, tmp_path / 'out', pipeline, batch_images=10)
+    assert pipeline.groups == [5]  # not the empty file, not what is done
+    assert report.failures[0].message == 'no luck'
+    assert [f.error for f in report.failures] == ['RuntimeError', 'ImageReadError']
+    assert (report.computed, report.resumed) == (4, 1)
+    assert run(photos, tmp_path / 'out')[0].resumed == 5
+
+
+def test_a_group_has_at_least_one_photo(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match='batch_images must be >= 1, got 0'):
+        RunOptions(tmp_path, batch_images=0)

@@ -225,3 +225,23 @@ def test_a_compiled_pipeline_gives_the_same_people() -> None:
     assert len(plain) == len(compiled) >= 1
     np.testing.assert_allclose(compiled.keypoints, plain.keypoints, atol=0.5)
     np.testing.assert_allclose(compiled.boxes, plain.boxes, atol=2)
+
+
+@pytest.mark.parametrize('refine', [False, True])
+def test_photos_together_give_the_same_people_as_one_by_one(
+    refine: bool, image: np.ndarray
+) -> None:
+    options = {'loop.refine': refine, 'loop.refine_min_side': 30, 'pose.batch_size': 4}
+    pipeline = build_pipeline(load_config('bmp_compact', options)).run
+    images = [image, image[:, ::-1].copy(), np.zeros((90, 60, 3), np.uint8), image[:100].copy()]
+    given = [people(3), people(2), None, Detections.from_boxes([], (100, 210))]
+    alone = [pipeline(*photo) for photo in zip(images, given, strict=True)]
+    together = pipeline.together(images, given)
+    assert [len(found) for found in together] == [len(found) for found in alone]
+    assert sum(map(len, alone)) >= 3
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(other.keypoints, one.keypoints, atol=1e-3)
+        np.testing.assert_allclose(other.scores, one.scores, atol=1e-5)
+        for i in range(len(one)):
+            same = one.masks.dense(i) == other.masks.dense(i)
+            assert same.mean() > 0.9999

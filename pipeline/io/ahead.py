@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Executor, Future
 from itertools import islice
 from typing import TypeVar
@@ -14,7 +14,7 @@ R = TypeVar('R')
 
 def ahead(
     pool: Executor, prepare: Callable[[T], R], items: Iterable[T], depth: int = 1
-) -> Iterator[tuple[T, Future[R]]]:
+) -> Generator[tuple[T, Future[R]], None, None]:
     """Every item with what ``prepare`` makes of it, in order.
 
     While an item is worked on, the next ``depth`` are being prepared; errors of ``prepare`` are
