@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .checkpoints import Weights, fetch_command, find_all_weights, find_weights
 from .config import (
@@ -15,6 +20,7 @@ from .config import (
     PipelineConfig,
     PoseConfig,
     ResolvedConfig,
+    RuntimeConfig,
     SegmenterConfig,
     find_model_config,
     load_config,
@@ -46,19 +52,37 @@ def build_pipeline(resolved: ResolvedConfig) -> BuiltPipeline:
     stages = _stages(settings)
     configs = [find_model_config(stage.config, resolved.path) for stage in stages]
     weights = find_pipeline_weights(resolved)
-    device = pick_device(settings.runtime.device)
-    _check_segmenter_config(configs[2])
-    loop = PersonPipeline(
-        _detector(settings, configs[0], weights[0], device),
-        _pose_estimator(settings, configs[1], weights[1], device),
-        _segmenter(settings, configs[2], weights[2], device),
-        settings.loop,
-    )
+    _check_compiler(settings.runtime)
+    with _no_garbage_collection():
+        device = pick_device(settings.runtime.device)
+        _check_segmenter_config(configs[2])
+        loop = PersonPipeline(
+            _detector(settings, configs[0], weights[0], device),
+            _pose_estimator(settings, configs[1], weights[1], device),
+            _segmenter(settings, configs[2], weights[2], device),
+            settings.loop,
+        )
     hashes = tuple(
         f'{stage.config}: sha256 {_config_hash(path)}'
         for stage, path in zip(stages, configs, strict=True)
     )
     return BuiltPipeline(loop, tuple(w for w in weights if w), hashes, device)
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Spares a tenth of the time to start.
+
+    The imports make millions of objects that stay, and the collector would look through them again
+    and again.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def build_pose_estimator(resolved: ResolvedConfig) -> PoseEstimator:
@@ -137,7 +161,7 @@ def _detector(
         config,
         weights.path if weights else None,
         device=device,
-        precision=settings.runtime.precision,
+        **_tuning(settings.runtime),
         score_threshold=part.score_threshold,
         max_iou=part.max_iou,
         max_people=part.max_people,
@@ -155,12 +179,29 @@ def _pose_estimator(
         config,
         weights.path if weights else None,
         device=device,
-        precision=settings.runtime.precision,
+        **_tuning(settings.runtime),
         batch_size=part.batch_size,
         flip_test=part.flip_test,
         mask_conditioning=part.mask_conditioning,
         ignorable=_ignorable(part, weights),
     )
+
+
+def _tuning(runtime: RuntimeConfig) -> dict[str, Any]:
+    return {
+        'precision': runtime.precision,
+        'memory_format': runtime.memory_format,
+        'compile_mode': runtime.compile,
+    }
+
+
+def _check_compiler(runtime: RuntimeConfig) -> None:
+    """`torch.compile` would fail at the first photo."""
+    if runtime.compile is not None and not any(map(shutil.which, ('c++', 'g++', 'clang++'))):
+        raise ConfigError(
+            f'runtime.compile={runtime.compile!r} needs a C++ compiler, and none of c++, g++ and '
+            'clang++ is on the PATH; install one (Debian: g++) or set runtime.compile=None'
+        )
 
 
 def _check_segmenter_config(config: str) -> None:
@@ -184,7 +225,7 @@ def _segmenter(
         weights.path if weights else None,
         part.prompt,
         device=device,
-        precision=settings.runtime.precision,
+        **_tuning(settings.runtime),
         batch_size=part.batch_size,
         channel_order=part.channel_order,
         min_island=part.min_island,

@@ -89,6 +89,9 @@ class RuntimeConfig:
 
     device: str = 'auto'  # auto: cuda when there is one, else cpu
     precision: Precision = 'fp32'
+    # Layout of the backbones' weights; None: PyTorch's own, for a model that cannot do with it.
+    memory_format: Literal['channels_last'] | None = 'channels_last'
+    compile: Literal['default', 'max-autotune-no-cudagraphs'] | None = None  # torch.compile
     note: str | None = None  # one line shown to the user
 
 

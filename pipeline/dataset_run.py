@@ -23,15 +23,8 @@ from .io.inputs import Photo
 from .io.merged import JsonRows, MergeEntry
 from .io.progress import Reporter
 from .io.results import ResultsInfo, file_sha256, info_path, write_info
-from .io.run import (
-    RunOptions,
-    RunReport,
-    disk_errors,
-    done_entries,
-    own_folder,
-    record_path,
-    run_photos,
-)
+from .io.run import disk_errors, done_entries, own_folder, run_photos
+from .io.run_options import RunOptions, RunReport, record_path
 from .keypoints import NUM_COCO
 from .protocols import Protocol, ProtocolError, ProtocolPipeline, check_given, given_of
 

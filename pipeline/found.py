@@ -107,20 +107,22 @@ def _with_fallback(segments: Segments, poses: Poses) -> Segments:
     empty = np.array([not (crop > 0).any() for crop in segments.logits.crops], bool)
     if not empty.any():
         return segments
-    masks = poses.detector_masks
+    rows = np.flatnonzero(empty)
+    masks = poses.detector_masks.select(rows)
     detector = LogitMasks.from_masks(masks, DETECTOR_LOGIT)
     boxes = LogitMasks.from_masks(
-        Masks.from_boxes(poses.boxes, (masks.height, masks.width)), BOX_LOGIT
+        Masks.from_boxes(poses.boxes[rows], (masks.height, masks.width)), BOX_LOGIT
     )
-    # Rows of the three kinds under each other; each person picks one.
+    # Fallbacks of both kinds below the segments; each empty one picks its own.
     kinds = segments.logits.concat(detector).concat(boxes)
-    chosen = np.where(
-        empty, np.where(masks.areas > 0, MaskSource.DETECTOR, MaskSource.BOX), MaskSource.SAM
-    )
+    chosen = np.where(masks.areas > 0, MaskSource.DETECTOR, MaskSource.BOX)
+    below = np.where(masks.areas > 0, 0, len(rows)) + len(poses) + np.arange(len(rows))
+    order, sources = np.arange(len(poses)), segments.mask_sources.copy()
+    order[rows], sources[rows] = below, chosen
     return replace(
         segments,
-        logits=kinds.select(chosen * len(poses) + np.arange(len(poses))),
-        mask_sources=np.where(empty, chosen, segments.mask_sources).astype(np.int32),
+        logits=kinds.select(order),
+        mask_sources=sources,
         mask_scores=np.where(empty, 0, segments.mask_scores).astype(np.float32),
     )
 

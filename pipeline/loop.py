@@ -9,13 +9,14 @@ The BBox-Mask-Pose loop of arXiv 2412.01562 and 2601.15200; the photo is embedde
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 import numpy as np
 
 from .found import Found, assemble, drop_hidden, paint_out, settle
+from .lockstep import Answer, PoseRequest, PosesTogether, Steps, answered, results_of
 from .nms import PoseNMSConfig, keep_distinct_poses
 from .scores import ScoreConfig
 from .structures import Detections, Image, People, Poses, Segments, size_of
@@ -105,8 +106,27 @@ class PersonPipeline:
             timer: Adds up the seconds of ``detect``, ``pose``, ``segment`` and ``merge``.
         """
         timer = timer or StageTimer()
-        *_, last = self.rounds(image, given, timer)
-        return self.refine(image, last, timer) if self.config.refine else last.people
+        return results_of([self._whole(image, given, timer)], self._poses(timer))[0]
+
+    def together(
+        self,
+        images: Sequence[Image],
+        given: Sequence[Detections | None],
+        timer: StageTimer | None = None,
+    ) -> list[People]:
+        """As one call per photo, but the photos take each round at the same time.
+
+        So the people of all of them share the batches of the pose estimator, if it can do that
+        (`PosesTogether`).
+
+        Args:
+            images: The photos, each (H, W, 3) of its own size.
+            given: As in `__call__`, one per photo.
+            timer: As in `__call__`, for all photos.
+        """
+        timer = timer or StageTimer()
+        runs = [self._whole(i, g, timer) for i, g in zip(images, given, strict=True)]
+        return results_of(runs, self._poses(timer))
 
     def rounds(
         self, image: Image, given: Detections | None = None, timer: StageTimer | None = None
@@ -117,20 +137,46 @@ class PersonPipeline:
         Arguments as in `__call__`.
         """
         timer = timer or StageTimer()
+        return answered(self._rounds(image, given, timer), self._poses(timer))
+
+    def refine(self, image: Image, state: RoundState, timer: StageTimer | None = None) -> People:
+        """Pose again inside the final masks, then SAM again (BMPv2+)."""
+        timer = timer or StageTimer()
+        return results_of([self._refined(image, state, timer)], self._poses(timer))[0]
+
+    def _poses(self, timer: StageTimer) -> Answer:
+        def answer(requests: Sequence[PoseRequest]) -> list[Poses]:
+            photos = [(request.image, request.detections) for request in requests]
+            with timer('pose'):
+                if isinstance(self.pose_estimator, PosesTogether):
+                    return self.pose_estimator.together(photos)
+                return [self.pose_estimator(*photo) for photo in photos]
+
+        return answer
+
+    def _whole(self, image: Image, given: Detections | None, timer: StageTimer) -> Steps[People]:
+        last = yield from self._rounds(image, given, timer)
+        if not self.config.refine:
+            return last.people
+        return (yield from self._refined(image, last, timer))
+
+    def _rounds(
+        self, image: Image, given: Detections | None, timer: StageTimer
+    ) -> Steps[RoundState]:
         config = self.config
         found = Found.nobody(*size_of(image), self.pose_estimator.num_keypoints)
         people = assemble(found, config.exclusive, config.boxes, config.score)
         segment = self.segmenter(image)
-        yield RoundState(0, found, people, segment)
+        state = RoundState(0, found, people, segment)
+        yield state
         for number in range(1, (config.max_rounds or config.round_cap) + 1):
             with timer('detect'):
                 own = given if number == 1 else None
                 detections = self._detect(image, people) if own is None else own
-            with timer('pose'):
-                poses = self.pose_estimator(image, detections)
+            poses: Poses = yield PoseRequest(image, detections)
             old, new = keep_distinct_poses(people, poses, config.pose_nms)
             if len(new) == 0:
-                return
+                break
             found, people, poses = found.select(old), people.select(old), poses.select(new)
             with timer('segment'):
                 segments = segment(poses, people)
@@ -138,23 +184,23 @@ class PersonPipeline:
                 segments = settle(segments, poses, people, config.fallback, config.exclusive)
                 found = found.concat(Found.in_round(number, poses, segments))
                 people = assemble(found, config.exclusive, config.boxes, config.score)
-            yield RoundState(number, found, people, segment)
+            state = RoundState(number, found, people, segment)
+            yield state
+        return state
 
     def _detect(self, image: Image, people: People) -> Detections:
         detections = self.detector(paint_out(image, people.masks))
         return drop_hidden(detections, people.masks, self.config.hidden_share)
 
-    def refine(self, image: Image, state: RoundState, timer: StageTimer | None = None) -> People:
-        """Pose again inside the final masks, then SAM again (BMPv2+)."""
-        timer = timer or StageTimer()
+    def _refined(self, image: Image, state: RoundState, timer: StageTimer) -> Steps[People]:
         config, found, people = self.config, state.found, state.people
         sides = (people.boxes[:, 2:] - people.boxes[:, :2]).max(1, initial=0)
         big, small = np.flatnonzero(sides >= config.refine_min_side), sides < config.refine_min_side
         if len(big) == 0:
             return people
         rows = people.select(big)
-        with timer('pose'):
-            poses = self.pose_estimator(image, Detections(rows.boxes, rows.box_scores, rows.masks))
+        again = Detections(rows.boxes, rows.box_scores, rows.masks)
+        poses: Poses = yield PoseRequest(image, again)
         with timer('segment'):
             segments = state.segment(poses, people.select(small))
         with timer('merge'):

@@ -17,6 +17,7 @@ from typing_extensions import Self
 
 Bitmap = npt.NDArray[np.bool_]
 Crop = npt.NDArray[Any]
+Runs = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,11 +124,9 @@ class Masks(_Crops):
     @classmethod
     def from_rle(cls, rles: Sequence[dict[str, Any]], shape: tuple[int, int]) -> Self:
         """Masks from COCO RLE dicts (``size`` [H, W], ``counts`` str, bytes or list)."""
-        from pycocotools import mask as coco_mask
-
         height, width = shape
-        return cls.from_dense(
-            (coco_mask.decode(_compressed(r, height, width)) for r in rles), shape
+        return cls.from_places(
+            height, width, (_from_runs(_counts(rle, height, width), height) for rle in rles)
         )
 
     def to_rle(self) -> list[dict[str, Any]]:
@@ -137,16 +136,8 @@ class Masks(_Crops):
     def _rle(self, i: int) -> dict[str, Any]:
         from pycocotools import mask as coco_mask
 
-        rows, cols = self.window(i)
-        # COCO counts run down the columns, so only the columns of the crop have to be unrolled.
-        strip = np.zeros((self.height, cols.stop - cols.start), np.uint8)
-        strip[rows] = self.crops[i]
-        flat = np.concatenate([[0], strip.ravel(order='F'), [0]])
-        edges = np.flatnonzero(np.diff(flat)) + cols.start * self.height
-        counts = np.diff(np.concatenate([[0], edges, [self.height * self.width]]))
-        if counts[-1] == 0:  # the mask ends with the image: COCO writes no empty last run
-            counts = counts[:-1]
         size = [self.height, self.width]
+        counts = _runs(self.crops[i], *self.offsets[i].tolist(), *size)
         rle = coco_mask.frPyObjects({'size': size, 'counts': counts.tolist()}, *size)
         return {'size': size, 'counts': rle['counts'].decode()}
 
@@ -220,7 +211,8 @@ def exclusive_masks(logits: LogitMasks) -> Masks:
     number of people. Logits at or below 0 claim nothing.
     """
     best = np.zeros((logits.height, logits.width), np.float16)
-    owner = np.full(best.shape, -1, np.int32)
+    # Two bytes per pixel in place of four do for any crowd that fits a photo.
+    owner = np.full(best.shape, -1, np.int16 if len(logits) < 2**15 else np.int32)
     for i, crop in enumerate(logits.crops):
         window = logits.window(i)
         wins = crop > best[window]
@@ -257,14 +249,78 @@ def _trim(x: int, y: int, crop: Crop) -> tuple[int, int, Bitmap]:
     return x + left, y + top, tight.copy()
 
 
-def _compressed(rle: dict[str, Any], height: int, width: int) -> dict[str, Any]:
-    from pycocotools import mask as coco_mask
+def _runs(crop: Bitmap, x: int, y: int, height: int, width: int) -> Runs:
+    """COCO's counts of a crop at (x, y): pixels off, on, off, ... down the columns of the image."""
+    w = crop.shape[1]
+    columns = np.zeros((w, crop.shape[0] + 2), np.int8)
+    columns[:, 1:-1] = crop.T
+    steps = np.diff(columns, axis=1)
+    starts, stops = (
+        (column + x) * height + row + y for column, row in map(np.nonzero, (steps > 0, steps < 0))
+    )
+    if crop.shape[0] == height and len(starts):  # runs may go on in the next column
+        joined = starts[1:] == stops[:-1]
+        starts, stops = starts[np.append(True, ~joined)], stops[np.append(~joined, True)]
+    edges = np.stack([starts, stops], axis=1).ravel()
+    counts = np.diff(np.concatenate([[0], edges, [height * width]]))
+    # A mask that ends with the image: COCO writes no empty last run.
+    return counts[:-1] if counts[-1] == 0 else counts
 
+
+def _from_runs(counts: Runs, height: int) -> tuple[int, int, Bitmap]:
+    """Left, top and crop of the mask with these counts, in an image so many px high."""
+    edges = np.cumsum(counts)
+    starts, stops = edges[:-1:2], edges[1::2]
+    starts, stops = starts[stops > starts], stops[stops > starts]
+    if len(starts) == 0:
+        return 0, 0, np.zeros((0, 0), bool)
+    left, right = int(starts[0]) // height, -(-int(stops[-1]) // height)
+    steps = np.zeros((right - left) * height + 1, np.int8)
+    np.add.at(steps, starts - left * height, 1)
+    np.add.at(steps, stops - left * height, -1)
+    columns = np.cumsum(steps[:-1], dtype=np.int8).reshape(right - left, height)
+    return left, 0, columns.T.astype(bool)
+
+
+def _counts(rle: dict[str, Any], height: int, width: int) -> Runs:
+    """Counts of a COCO RLE dict, decompressed.
+
+    Raises:
+        ValueError: it is of another size, or its counts do not add up to it.
+    """
     if list(rle['size']) != [height, width]:
         raise ValueError(
             f'RLE of size {list(rle["size"])} given for an image of [{height}, {width}]'
         )
-    if isinstance(rle['counts'], list):
-        compressed: dict[str, Any] = coco_mask.frPyObjects(rle, height, width)
-        return compressed
-    return rle
+    counts = rle['counts']
+    if not isinstance(counts, list):
+        data = counts.encode() if isinstance(counts, str) else bytes(counts)
+        runs = _decompressed(np.frombuffer(data, np.uint8))
+    else:
+        runs = np.array(counts, np.int64)
+    if runs.sum() != height * width or (runs < 0).any():
+        raise ValueError(
+            f'RLE whose counts add up to {runs.sum()} px, but the image has {height} x {width}; '
+            'the mask is damaged'
+        )
+    return runs
+
+
+def _decompressed(data: npt.NDArray[np.uint8]) -> Runs:
+    """Counts from COCO's text (``rleFrString`` in cocoapi's ``common/maskApi.c``).
+
+    Each number is written in digits of 5 bits, the lowest first, from character 48 on; 32 says that
+    another digit follows, 16 in the last digit that the number is negative. From the third on
+    stands the difference to the number two before.
+    """
+    digits = data.astype(np.int64) - 48
+    last = (digits & 32) == 0
+    first = np.flatnonzero(np.append(True, last[:-1]))[: last.sum()]
+    place = np.arange(len(digits)) - np.repeat(first, np.diff(np.append(first, len(digits))))
+    numbers = np.add.reduceat((digits & 31) << (5 * place), first) if len(first) else first
+    negative = (digits[last] & 16) != 0
+    numbers[negative] -= 1 << (5 * (place[last][negative] + 1))
+    numbers[1::2] = np.cumsum(numbers[1::2])
+    # The very first number is written as it is, and so is the third: differences begin after it.
+    numbers[2::2] = np.cumsum(numbers[2::2])
+    return numbers

@@ -33,17 +33,28 @@ def scope_of(library: Library) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def building_from(library: Library) -> Iterator[None]:
+    """`scope_of`, for building parts: what the library prints while it is imported is left out.
+
+    A registry imports what fills it when the first name is looked up. The libraries' own
+    `register_all_modules` would import everything, for seconds, and most of it serves training.
+    """
+    # The OneDL packages print a line about data sets that nobody here asked for.
+    with scope_of(library), redirect_stdout(io.StringIO()):
+        yield
+
+
 def read_model_config(path: str, library: Library) -> Config:
     """Config of a model, from a file or by a name such as ``mmdet::rtmdet/...py``."""
     from mmengine.config import Config
-    from mmengine.hub import get_config
 
-    # Importing the library's parts fills its registries; the default scope is left alone. The
-    # OneDL packages print a line about data sets that nobody here asked for.
-    with redirect_stdout(io.StringIO()):
-        import_module(f'{library}.utils').register_all_modules(init_default_scope=False)
     with scope_of(library):
-        return get_config(path) if '::' in path else Config.fromfile(path, lazy_import=False)
+        if '::' not in path:
+            return Config.fromfile(path, lazy_import=False)
+        from mmengine.hub import get_config  # imports the whole training side
+
+        return get_config(path)
 
 
 def build_model(
@@ -67,7 +78,7 @@ def build_model(
         if isinstance(part, dict):
             part.pop('init_cfg', None)
     model_config.pop('pretrained', None)
-    with scope_of(library):
+    with building_from(library):
         model: nn.Module = import_module(f'{library}.registry').MODELS.build(model_config)
     meta: dict[str, Any] = {}
     if checkpoint is not None:

@@ -1,32 +1,27 @@
-"""Half precision for the heavy part of a model, float32 around it."""
+"""How the heavy part of a model runs: half precision, layout of its tensors, compiled or not.
+
+The heads of the OpenMMLab models convert to numpy (which has no bfloat16), sort scores and change
+shapes from call to call, so only backbones, necks and image encoders, where the time goes, are
+worth it.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
+Compile = Literal['default', 'max-autotune-no-cudagraphs']
 
 
-class HalfPrecision(nn.Module):
-    """Runs a module under autocast and hands float32 on.
+class _Wrapper(nn.Module):
+    """A module that stands for another one."""
 
-    The heads of the OpenMMLab models convert to numpy (which has no bfloat16) and sort scores, so
-    only backbones, necks and image encoders, where the time goes, are worth wrapping.
-    """
-
-    def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
+    def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
-        self.dtype = dtype
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Output of the module with every floating tensor as float32."""
-        device = next(self.module.parameters()).device.type
-        with torch.autocast(device, dtype=self.dtype):
-            return to_float32(self.module(*args, **kwargs))
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -35,22 +30,88 @@ class HalfPrecision(nn.Module):
             return getattr(super().__getattr__('module'), name)
 
 
-def wrap_half(model: nn.Module, names: tuple[str, ...], precision: str) -> None:
-    """Run the named children of ``model`` in half precision; ``fp32`` leaves them alone."""
-    if precision == 'fp32':
-        return
+class HalfPrecision(_Wrapper):
+    """Runs a module under autocast and hands float32 on."""
+
+    def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__(module)
+        self.dtype = dtype
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Output of the module with every floating tensor as float32."""
+        device = next(self.module.parameters()).device.type
+        with torch.autocast(device, dtype=self.dtype):
+            return to_float32(self.module(*args, **kwargs))
+
+
+class Compiled(_Wrapper):
+    """Runs a module through `torch.compile`, for batches of a few fixed sizes.
+
+    Every new shape costs a compilation, so batches are filled up to the next power of two.
+
+    Args:
+        module: takes a batch of images (B, ...), and gives tensors (B, ...), nested in lists,
+            tuples and dicts.
+        mode: of `torch.compile`.
+        backend: of `torch.compile`.
+    """
+
+    def __init__(self, module: nn.Module, mode: Compile, backend: str = 'inductor') -> None:
+        super().__init__(module)
+        # No submodule: its weights are those of `module`.
+        self.run = [torch.compile(module, mode=mode, dynamic=False, backend=backend)]
+
+    def forward(self, images: Tensor) -> Any:
+        """Output of the module for images (B, ...)."""
+        count = len(images)
+        size = 1 << (count - 1).bit_length()
+        if size == count:
+            return self.run[0](images)
+        filled = torch.cat([images, images.new_zeros(size - count, *images.shape[1:])])
+        return _map(self.run[0](filled), lambda tensor: tensor[:count])
+
+
+def tune(
+    model: nn.Module,
+    names: tuple[str, ...],
+    *,
+    precision: str = 'fp32',
+    memory_format: str | None = None,
+    compile_mode: Compile | None = None,
+) -> None:
+    """Change how the named children of ``model`` run, in place; children it lacks are passed over.
+
+    Args:
+        model: in evaluation mode.
+        names: children to change; the first one is the one that is compiled.
+        precision: of `DTYPES`; fp32 changes nothing.
+        memory_format: 'channels_last', or None for PyTorch's own.
+        compile_mode: of `torch.compile`; None is off.
+    """
     for name in names:
         child = getattr(model, name, None)
-        if isinstance(child, nn.Module):
-            setattr(model, name, HalfPrecision(child, DTYPES[precision]))
+        if not isinstance(child, nn.Module):
+            continue
+        if memory_format == 'channels_last':
+            child.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if compile_mode is not None and name == names[0]:
+            child = Compiled(child, compile_mode)
+        if precision != 'fp32':
+            child = HalfPrecision(child, DTYPES[precision])
+        setattr(model, name, child)
 
 
 def to_float32(value: Any) -> Any:
     """Floating tensors inside nested lists, tuples and dicts as float32."""
+    return _map(value, lambda tensor: tensor.float() if tensor.is_floating_point() else tensor)
+
+
+def _map(value: Any, change: Any) -> Any:
+    """Every tensor inside nested lists, tuples and dicts changed."""
     if isinstance(value, Tensor):
-        return value.float() if value.is_floating_point() else value
+        return change(value)
     if isinstance(value, dict):
-        return {k: to_float32(v) for k, v in value.items()}
+        return {k: _map(v, change) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(to_float32(v) for v in value)
+        return type(value)(_map(v, change) for v in value)
     return value

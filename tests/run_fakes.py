@@ -12,7 +12,8 @@ import numpy as np
 import PIL.Image
 
 from pipeline.io.inputs import find_photos
-from pipeline.io.run import OUTPUTS, RunOptions, RunReport, run_photos
+from pipeline.io.run import run_photos
+from pipeline.io.run_options import OUTPUTS, RunOptions, RunReport
 from pipeline.masks import Masks
 from pipeline.structures import People
 from pipeline.timing import StageTimer

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
@@ -31,6 +33,13 @@ def dense_cases() -> dict[str, np.ndarray]:
     }
 
 
+def uncompressed(mask: np.ndarray) -> dict[str, object]:
+    """COCO RLE with a list of counts, which begin with those that are off."""
+    flat = mask.ravel(order='F').astype(int)
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flat, [1 - flat[-1]]])))
+    return {'size': list(mask.shape), 'counts': np.diff(np.concatenate([[0], edges])).tolist()}
+
+
 @pytest.mark.parametrize('name', dense_cases())
 def test_one_mask_survives_every_format(name: str) -> None:
     mask = dense_cases()[name]
@@ -40,9 +49,46 @@ def test_one_mask_survives_every_format(name: str) -> None:
     rle = masks.to_rle()[0]
     expected = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
     assert rle['counts'].encode() == expected['counts']
-    assert (Masks.from_rle([rle], SHAPE).dense(0) == mask).all()
+    for form in (rle, {**rle, 'counts': expected['counts']}, uncompressed(mask)):
+        again = Masks.from_rle([form], SHAPE)
+        assert (again.dense(0) == mask).all()
+        assert again.crops[0].shape == masks.crops[0].shape
     x, y, w, h = coco_mask.toBbox(expected)
     assert masks.boxes[0].tolist() == [x, y, x + w, y + h]
+
+
+@pytest.mark.parametrize('seed', range(40))
+def test_any_mask_is_encoded_as_coco_encodes_it(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shape = (int(rng.integers(1, 70)), int(rng.integers(1, 70)))
+    mask = rng.random(shape) < rng.choice([0.02, 0.5, 0.95])
+    rle = Masks.from_dense([mask], shape).to_rle()[0]
+    expected = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    assert rle['counts'].encode() == expected['counts']
+    assert (Masks.from_rle([rle], shape).dense(0) == mask).all()
+
+
+@pytest.mark.parametrize(
+    ('rle', 'message'),
+    [
+        ({'size': [4, 4], 'counts': [1, 2]}, 'add up to 3 px, but the image has 4 x 4'),
+        ({'size': [4, 4], 'counts': [-1, 17]}, 'damaged'),
+        ({'size': [4, 4], 'counts': 'zz'}, ''),
+        ({'size': [4, 5], 'counts': [20]}, r'size \[4, 5\] given for an image of \[4, 4\]'),
+    ],
+)
+def test_damaged_masks_are_refused(rle: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Masks.from_rle([rle], (4, 4))
+
+
+def test_coding_costs_the_crop_and_not_the_photo() -> None:
+    masks = Masks.from_places(6000, 8000, [(4000, 3000, np.ones((40, 20), bool))])
+    tracemalloc.start()
+    Masks.from_rle(masks.to_rle(), (6000, 8000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000  # 20 columns of 6000 px in a few copies; the photo has 48 million px
 
 
 def test_rows_are_selected_and_joined() -> None:

@@ -9,15 +9,19 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pipeline.io import run as run_module
+from pipeline.io import runner as runner_module
+from pipeline.io.images import read_file
+from pipeline.io.run_options import RunOptions
 from pipeline.structures import People
 
 from .run_fakes import (
+    PHOTOS,
     FakePipeline,
     contents,
     done_records,
@@ -94,7 +98,7 @@ def test_other_settings_are_noticed(
     elif what == 'precision':
         pipeline.precision = 'bf16'
     else:
-        monkeypatch.setattr(run_module, '__version__', '99')
+        monkeypatch.setattr(runner_module, '__version__', '99')
     assert run(photos, tmp_path / 'out', pipeline)[0].computed == 4
 
 
@@ -135,7 +139,8 @@ FAKE_RUN = """
 import sys
 from pathlib import Path
 from pipeline.io.inputs import find_photos
-from pipeline.io.run import OUTPUTS, RunOptions, run_photos
+from pipeline.io.run import run_photos
+from pipeline.io.run_options import OUTPUTS, RunOptions
 from pipeline.structures import People
 from tests.run_fakes import FakePipeline
 People.draw = lambda self, image: image
@@ -174,3 +179,129 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
     assert process.communicate()[0].split() == [str(12 - before), str(before)]
     run(folder, tmp_path / 'whole')
     assert contents(out) == contents(tmp_path / 'whole')
+
+
+# Threads
+
+
+def test_the_next_photo_is_read_and_the_last_one_written_meanwhile(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every step waits for one that only another thread can do at that time."""
+    names = sorted(PHOTOS)
+    was_read = {name: Event() for name in names}
+    may_write = Event()
+
+    def read(path: Path) -> bytes:
+        was_read[path.relative_to(photos).as_posix()].set()
+        return read_file(path)
+
+    def draw(self: People, image: np.ndarray) -> np.ndarray:
+        assert may_write.wait(60)
+        return image
+
+    class Watching(FakePipeline):
+        def __call__(self, image: np.ndarray, *args: Any) -> People:  # type: ignore[override]
+            number = len(self.calls)
+            if number + 1 < len(names):
+                assert was_read[names[number + 1]].wait(60)
+            if number + 2 < len(names):
+                assert not was_read[names[number + 2]].is_set()  # one photo ahead, not all
+            if number == 1:  # the first one waits to be written
+                assert not (tmp_path / 'out' / 'predictions' / f'{names[0]}.json').exists()
+                may_write.set()
+            return super().__call__(image, *args)
+
+    monkeypatch.setattr(runner_module, 'read_file', read)
+    monkeypatch.setattr(People, 'draw', draw)
+    report, _ = run(photos, tmp_path / 'out', Watching())
+    assert (report.computed, report.failures) == (4, [])
+
+
+def test_failures_keep_the_order_of_the_photos(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second fails when it is written, while the third has already failed to be computed."""
+    third_has_failed = Event()
+
+    class Failing(FakePipeline):
+        def __call__(self, image: np.ndarray, *args: Any) -> People:  # type: ignore[override]
+            if image[0, 0, 0] == PHOTOS['a/1.jpg']:
+                third_has_failed.set()
+                raise RuntimeError('no model')
+            return super().__call__(image, *args)
+
+    def draw(self: People, image: np.ndarray) -> np.ndarray:
+        if image[0, 0, 0] == PHOTOS['1.png']:
+            assert third_has_failed.wait(60)
+            raise ValueError('no paint')
+        return image
+
+    monkeypatch.setattr(People, 'draw', draw)
+    report, _ = run(photos, tmp_path / 'out', Failing())
+    assert [f.message for f in report.failures] == ['no paint', 'no model']
+    images = json.loads((tmp_path / 'out' / 'coco_images.json').read_text())['images']
+    assert [i['file_name'] for i in images] == ['1.jpg', 'b/1.jpg']
+
+
+def test_a_photo_that_became_unreadable_leaves_nothing_outdated(
+    photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / 'out'
+    run(photos, out)
+    (photos / '1.png').write_bytes(b'no picture')
+    report, _ = run(photos, out)
+    assert [f.error for f in report.failures] == ['ImageReadError']
+    assert not [path for path in contents(out) if Path(path).name.startswith('1.png')]
+    assert (report.computed, report.resumed) == (0, 3)
+
+
+# Several photos at once
+
+
+class Together(FakePipeline):
+    """Takes several photos; remembers how many."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.groups: list[int] = []
+
+    def together(
+        self, images: list[np.ndarray], boxes: list[Any], timer: Any = None
+    ) -> list[People]:
+        self.groups.append(len(images))
+        return [self(*photo, timer) for photo in zip(images, boxes, strict=True)]
+
+
+@pytest.mark.parametrize(('size', 'groups'), [(2, [2, 2]), (3, [3]), (9, [4])])
+def test_several_photos_at_once_give_the_same_files(
+    size: int, groups: list[int], photos: Path, tmp_path: Path
+) -> None:
+    given = {'1.png': [[1, 2, 30, 20]], 'a/1.jpg': []}
+    run(photos, tmp_path / 'one', given=given)
+    pipeline = Together()
+    report, _ = run(photos, tmp_path / 'many', pipeline, given=given, batch_images=size)
+    assert pipeline.groups == groups
+    assert contents(tmp_path / 'many') == contents(tmp_path / 'one')
+    assert report.computed == 4
+    again, _ = run(photos, tmp_path / 'many', given=given, batch_images=1)
+    assert again.resumed == 4  # how many run at once is no part of what a record was made with
+
+
+def test_one_bad_photo_does_not_cost_its_group(photos: Path, tmp_path: Path) -> None:
+    save_photo(photos / 'a' / '0.png', 13)
+    (photos / 'a' / '2.png').write_bytes(b'')
+    save_photo(photos / 'done.png', 40)
+    run(photos / 'done.png', tmp_path / 'out')
+    pipeline = Together()
+    report, _ = run(photos, tmp_path / 'out', pipeline, batch_images=10)
+    assert pipeline.groups == [5]  # not the empty file, not what is done
+    assert report.failures[0].message == 'no luck'
+    assert [f.error for f in report.failures] == ['RuntimeError', 'ImageReadError']
+    assert (report.computed, report.resumed) == (4, 1)
+    assert run(photos, tmp_path / 'out')[0].resumed == 5
+
+
+def test_a_group_has_at_least_one_photo(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match='batch_images must be >= 1, got 0'):
+        RunOptions(tmp_path, batch_images=0)

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.io import run as run_module
+from pipeline.io import runner as runner_module
 from pipeline.io.images import read_image
 from pipeline.io.inputs import find_photos
 from pipeline.io.progress import LogReporter, TerminalReporter, clock
-from pipeline.io.run import OutputError, RunOptions, run_photos
+from pipeline.io.run import OutputError, run_photos
+from pipeline.io.run_options import RunOptions
 from pipeline.structures import People
 
 from .run_fakes import (
@@ -192,7 +193,7 @@ def test_full_disk_ends_the_run(
     def full(path: Path, content: Any) -> None:
         raise OSError(ENOSPC, 'No space left on device')
 
-    monkeypatch.setattr(run_module, 'write_json', full)
+    monkeypatch.setattr(runner_module, 'write_json', full)
     with pytest.raises(OutputError, match='No space left on device'):
         run(photos, tmp_path / 'out')
 

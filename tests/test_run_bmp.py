@@ -18,7 +18,7 @@ import pytest
 import run_bmp
 from pipeline.io.command import Request, run_request
 from pipeline.io.progress import LogReporter
-from pipeline.io.run import OUTPUTS
+from pipeline.io.run_options import OUTPUTS
 
 from .run_fakes import (
     FakePipeline,

@@ -57,6 +57,13 @@ def build_parser() -> argparse.ArgumentParser:
         help='none: go on until nobody new is found',
     )
     add('--refine', action=flag, default=None, help='pose and mask once more with the final masks')
+    add(
+        '--batch-images',
+        type=positive,
+        default=1,
+        metavar='N',
+        help='photos whose people share the batches of the pose model (default: 1)',
+    )
     add('--boxes', type=Path, metavar='FILE', help='own boxes for round one, JSON')
     add(
         '--coco-ids',
@@ -138,7 +145,7 @@ def run(args: argparse.Namespace, cfg_options: dict[str, Any], command: list[str
     from pipeline.io.run import OutputError
     from pipeline.io.summary import print_summary
 
-    names = ('config', 'demo', 'out_dir', 'resume', 'boxes', 'coco_ids')
+    names = ('config', 'demo', 'out_dir', 'resume', 'boxes', 'coco_ids', 'batch_images')
     request = Request(
         inputs=tuple(args.inputs),
         save=tuple(args.save),
@@ -175,6 +182,13 @@ def rounds(text: str) -> int | None:
         return None
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f'{text!r} is neither a number from 1 nor none')
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """Value of ``--batch-images``: a number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'{text!r} is no number from 1')
     return int(text)
 
 

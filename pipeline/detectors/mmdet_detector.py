@@ -5,15 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 import torch
 
 from ..manifest import CheckpointError
 from ..masks import Masks
-from ..openmmlab import build_model, read_model_config, scope_of
-from ..precision import wrap_half
+from ..openmmlab import build_model, building_from, read_model_config, scope_of
+from ..precision import Compile, tune
 from ..structures import Detections, Image, size_of
 from .class_count import class_names, fit_class_count
+from .compact_masks import use_compact_masks
+from .image_steps import image_steps
 from .selection import PERSON, select_people
 
 if TYPE_CHECKING:
@@ -49,7 +52,7 @@ class MMDetDetector:
 
     def __call__(self, image: Image) -> Detections:
         """People in an RGB uint8 image (H, W, 3), best score first."""
-        image_bgr = np.ascontiguousarray(image[..., ::-1])  # MMDetection's pipelines take BGR
+        image_bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)  # MMDetection's pipelines take BGR
         with scope_of('mmdet'), torch.inference_mode():
             data = self.transforms({'img': image_bgr, 'img_id': 0})
             batch = {'inputs': [data['inputs']], 'data_samples': [data['data_samples']]}
@@ -66,12 +69,16 @@ class MMDetDetector:
             max_people=self.max_people,
         )
         shape = size_of(image)
-        # One mask at a time leaves the device; most raw detections never do.
-        places = (found.masks[i].cpu().numpy() for i in keep.tolist()) if 'masks' in found else None
-        masks = (
-            Masks.empty(*shape, len(keep)) if places is None else Masks.from_dense(places, shape)
-        )
-        return Detections(_inside(boxes[keep], shape), scores[keep], masks)
+        return Detections(_inside(boxes[keep], shape), scores[keep], _masks(found, keep, shape))
+
+
+def _masks(found: Any, keep: Any, shape: tuple[int, int]) -> Masks:
+    if 'masks' not in found:
+        return Masks.empty(*shape, len(keep))
+    if isinstance(found.masks, Masks):
+        return found.masks.select(keep)
+    # One mask at a time leaves the device; most raw detections never do.
+    return Masks.from_dense((found.masks[i].cpu().numpy() for i in keep.tolist()), shape)
 
 
 def build_mmdet_detector(
@@ -80,6 +87,8 @@ def build_mmdet_detector(
     *,
     device: str = 'cpu',
     precision: str = 'fp32',
+    memory_format: str | None = 'channels_last',
+    compile_mode: Compile | None = None,
     score_threshold: float = 0.3,
     max_iou: float | None = 0.3,
     max_people: int | None = None,
@@ -93,10 +102,14 @@ def build_mmdet_detector(
     loaded = read_model_config(config, 'mmdet')
     if checkpoint is not None:
         fit_class_count(loaded, checkpoint)
+    use_compact_masks(loaded)
     _raise_limits(loaded.model.get('test_cfg'), score_threshold, max_people)
     model, meta = build_model(loaded, checkpoint, 'mmdet', ignorable)
     _check_person_first(meta, config)
-    wrap_half(model, ('backbone', 'neck'), precision)
+    tune(
+        model, ('backbone', 'neck'),
+        precision=precision, memory_format=memory_format, compile_mode=compile_mode,
+    )  # fmt: skip
     return MMDetDetector(
         model.to(device),
         _transforms(loaded),
@@ -123,9 +136,10 @@ def _transforms(config: Config) -> Any:
     from mmdet.utils import get_test_pipeline_cfg
 
     steps = [dict(step) for step in get_test_pipeline_cfg(config)]
+    steps = [step for step in steps if not str(step['type']).endswith('LoadAnnotations')]
     steps[0] = {'type': 'mmdet.LoadImageFromNDArray'}
-    with scope_of('mmdet'):
-        return Compose([step for step in steps if not step['type'].endswith('LoadAnnotations')])
+    with building_from('mmdet'):
+        return image_steps(steps) or Compose(steps)
 
 
 def _check_person_first(meta: dict[str, Any], config: str) -> None:

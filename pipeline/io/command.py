@@ -13,7 +13,8 @@ from .atomic import write_json
 from .demo import demo_inputs
 from .inputs import Inputs, find_photos
 from .progress import Reporter
-from .run import Pipeline, RunOptions, RunReport, failures_json, run_photos
+from .run import failures_json, run_photos
+from .run_options import Pipeline, RunOptions, RunReport
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ class Request:
     resume: bool = True
     boxes: Path | None = None
     coco_ids: Path | None = None
+    batch_images: int = 1
     command: tuple[str, ...] = ()
 
     @property
@@ -66,6 +68,7 @@ def run_request(request: Request, *, load: Load, reporter: Reporter) -> RunRepor
         image_ids=image_ids,
         config=request.config,
         command=request.command,
+        batch_images=request.batch_images,
     )
     pipeline = load(request.config, request.cfg_options)
     return run_photos(pipeline, found.photos, options, failures=found.failures, reporter=reporter)

@@ -8,99 +8,27 @@ from the records at the end. So a run may be killed at any time and started agai
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from errno import EDQUOT, ENOSPC, EROFS
-from functools import cache
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
-from .. import __version__
-from ..structures import Image, People
-from ..timing import StageTimer
-from .annotations import ImageId, check_boxes
-from .atomic import remove, write_bytes, write_json, write_text
-from .images import decode_image, read_file
+from .annotations import ImageId
+from .atomic import write_json, write_text
 from .inputs import Failure, Photo
-from .merged import MERGED, MergeEntry, write_merged
+from .merged import MergeEntry, write_merged
 from .progress import LogReporter, Reporter
-from .records import FORMAT, people_from_record, people_to_record
+from .records import people_from_record
 from .run_info import describe_run
-from .writers import WRITERS, DonePhoto, PhotoWriter, output_path
-
-# What --save takes; json is always written, because it is what a run resumes from.
-OUTPUTS = ('json', *sorted(MERGED), *sorted(WRITERS))
-DEFAULT_SAVE = ('json', 'coco', 'overlay')
-# Errors that every further photo would hit as well.
-_HOPELESS = frozenset({ENOSPC, EDQUOT, EROFS})
-
-
-class Pipeline(Protocol):
-    """What a run needs of a loaded pipeline (see `pipeline.api.LoadedPipeline`)."""
-
-    config_text: str
-    weights: dict[str, str]
-    device: str
-    precision: str
-    load_seconds: float
-
-    def __call__(self, image: Image, given: Any, timer: StageTimer | None, /) -> People:
-        """People in an RGB uint8 image (H, W, 3).
-
-        ``given`` is what ``RunOptions.check`` made for this photo; None: nothing was given.
-        """
+from .run_options import Pipeline, RunOptions, RunReport, read_record, record_path
+from .runner import HOPELESS, Runner
 
 
 class OutputError(RuntimeError):
     """Results cannot be written where the user wants them."""
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What to write, and where."""
-
-    out_dir: Path
-    save: frozenset[str] = frozenset(DEFAULT_SAVE)
-    resume: bool = True
-    given: Mapping[str, Any] = field(default_factory=dict)  # JSON content by name of the photo
-    check: Callable[[Any, tuple[int, int]], Any] = (
-        check_boxes  # `given`, (H, W) -> for the pipeline
-    )
-    image_ids: Mapping[str, ImageId] | None = None  # by name; None: 1, 2, ... in the given order
-    config: str = ''  # as the user gave it, for run.json
-    command: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        unknown = sorted(self.save - set(OUTPUTS))
-        if unknown:
-            raise ValueError(f'save: unknown {unknown}; choose from {", ".join(OUTPUTS)}')
-
-
-@dataclass
-class RunReport:
-    """What happened."""
-
-    photos: int
-    failures: list[Failure] = field(default_factory=list)
-    done: frozenset[str] = frozenset()  # names of the photos that have a record
-    computed: int = 0  # photos that the pipeline ran on
-    resumed: int = 0  # photos that were done before
-    redone: int = 0  # of `computed`: done before, but with something else
-    people: int = 0
-    interrupted: bool = False
-    seconds: dict[str, float] = field(default_factory=dict)  # per stage, and `total`
-    files: list[Path] = field(default_factory=list)  # for the whole run
-
-    @property
-    def exit_code(self) -> int:
-        """0 all well, 1 an input failed, 130 interrupted."""
-        return 130 if self.interrupted else int(bool(self.failures))
 
 
 def run_photos(
@@ -130,7 +58,7 @@ def run_photos(
     report = RunReport(len(photos), list(failures))
     with own_folder(options.out_dir), disk_errors(options.out_dir):
         write_text(options.out_dir / 'config.py', pipeline.config_text)
-        runner = _Runner(pipeline, options, reporter or LogReporter(), report)
+        runner = Runner(pipeline, options, reporter or LogReporter(), report)
         report.done = done = frozenset(runner.run(photos))
         with runner.timer('merge files'):
             ids = options.image_ids
@@ -152,143 +80,6 @@ def run_photos(
 def failures_json(failures: Sequence[Failure]) -> list[dict[str, str]]:
     """Content of ``failures.json``: ``input``, ``error`` (type) and ``message`` of each."""
     return [asdict(failure) for failure in failures]
-
-
-def record_path(out_dir: Path, name: str) -> Path:
-    """Where the record of the photo ``name`` is."""
-    return out_dir / 'predictions' / f'{name}.json'
-
-
-@dataclass
-class _Runner:
-    pipeline: Pipeline
-    options: RunOptions
-    reporter: Reporter
-    report: RunReport
-    timer: StageTimer = field(default_factory=StageTimer)
-
-    def __post_init__(self) -> None:
-        self._made_with = {
-            'config': _sha256(self.pipeline.config_text.encode()),
-            'weights': _sha256(json.dumps(self.pipeline.weights, sort_keys=True).encode()),
-            'precision': self.pipeline.precision,
-            'version': __version__,
-        }
-        self._writers = [WRITERS[choice] for choice in sorted(self.options.save & set(WRITERS))]
-        self._told: set[str] = set()
-
-    def run(self, photos: Sequence[Photo]) -> set[str]:
-        """Names of the photos that are done."""
-        done = set()
-        self.reporter.start(len(photos))
-        try:
-            for photo in photos:
-                if self._guarded(photo):
-                    done.add(photo.name)
-        except KeyboardInterrupt:
-            self.report.interrupted = True
-        finally:
-            self.reporter.stop()
-        return done
-
-    def _guarded(self, photo: Photo) -> bool:
-        start = time.perf_counter()
-        try:
-            people = self._photo(photo)
-        except Exception as error:
-            # Whatever is wrong with one photo must not stop the others, except what they share.
-            if isinstance(error, OSError) and error.errno in _HOPELESS:
-                raise
-            failure = Failure.of(photo.path, error)
-            self.report.failures.append(failure)
-            self.reporter.message(f'failed: {failure.described()}')
-            self.reporter.photo(photo.name, 'failed')
-            return False
-        self.report.people += people
-        self.reporter.photo(photo.name, f'{people} people, {time.perf_counter() - start:.2f} s')
-        return True
-
-    def _photo(self, photo: Photo) -> int:
-        """Make all that is asked for and not there yet; returns the number of people."""
-        with self.timer('read'):
-            data = read_file(photo.path)
-        given = self.options.given.get(photo.name)
-        made_with = self._made_with | {
-            # Boxes of the user in most runs; the name is part of the records' format.
-            'boxes': None if given is None else _sha256(json.dumps(given).encode()),
-            'photo': _sha256(data),
-        }
-
-        @cache
-        def pixels() -> Image:
-            with self.timer('read'):
-                return decode_image(data, photo.path)
-
-        record = self._usable_record(photo, made_with)
-        if record is not None:
-            missing = [w for w in self._writers if not self._path(w, photo).is_file()]
-            if missing:
-                self._write(photo, DonePhoto(people_from_record(record), pixels), missing)
-            self.report.resumed += 1
-            return len(record['people'])
-        self._forget(photo)
-        height, width, _ = pixels().shape
-        checked = None if given is None else self.options.check(given, (height, width))
-        people = self.pipeline(pixels(), checked, self.timer)
-        with self.timer('write'):
-            record = people_to_record(people) | {'input': photo.name, 'made_with': made_with}
-        self._write(photo, DonePhoto(people, pixels), self._writers)
-        with self.timer('write'):
-            write_json(record_path(self.options.out_dir, photo.name), record)
-        self.report.computed += 1
-        return len(people)
-
-    def _usable_record(self, photo: Photo, made_with: dict[str, Any]) -> dict[str, Any] | None:
-        path = record_path(self.options.out_dir, photo.name)
-        if not self.options.resume or not path.is_file():
-            return None
-        record = read_record(path)
-        if record is None:
-            changed = ['content of the prediction']
-        else:
-            before = record.get('made_with', {})
-            changed = [key for key, value in made_with.items() if before.get(key) != value]
-            if not changed:
-                return record
-        self.report.redone += 1
-        reason = ', '.join(changed)
-        if reason not in self._told:
-            self._told.add(reason)
-            self.reporter.message(
-                f'{photo.name}: done before with other {reason}, so it is computed again '
-                '(and so is every photo of which the same is true)'
-            )
-        return None
-
-    def _forget(self, photo: Photo) -> None:
-        """Remove what was written about the photo, so that nothing outdated stays beside it."""
-        remove(record_path(self.options.out_dir, photo.name))
-        for writer in WRITERS.values():
-            remove(self._path(writer, photo))
-
-    def _write(self, photo: Photo, done: DonePhoto, writers: Sequence[PhotoWriter]) -> None:
-        for writer in writers:
-            if writer.needs_image:
-                done.image()  # so that its time counts as reading
-            with self.timer('write'):
-                write_bytes(self._path(writer, photo), writer.render(done))
-
-    def _path(self, writer: PhotoWriter, photo: Photo) -> Path:
-        return output_path(self.options.out_dir, writer, photo.name)
-
-
-def read_record(path: Path) -> dict[str, Any] | None:
-    """The record in a file; None if it is damaged or of another version's format."""
-    try:
-        record = json.loads(path.read_bytes())
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) and record.get('format') == FORMAT else None
 
 
 def done_entries(
@@ -342,13 +133,9 @@ def disk_errors(out_dir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _HOPELESS:
+        if error.errno not in HOPELESS:
             raise
         raise OutputError(
             f'cannot write to {out_dir} ({error.strerror}); what is done stays done: make room and '
             'run the same command again'
         ) from error
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

@@ -43,8 +43,8 @@ def dim_background(
     if not mask.any():
         return image
     dimmed = np.rint((1 - alpha) * np.arange(256)).astype(np.uint8)
-    result: NDArray[np.uint8] = np.where(mask[..., None], image, dimmed[image])
-    return result
+    result = cv2.copyTo(image, mask.astype(np.uint8), cv2.LUT(image, dimmed))
+    return np.asarray(result, np.uint8).reshape(image.shape)
 
 
 def decode_segmentation(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 import torch
 
+from ..chunks import Chunks
 from ..keypoints import COCO_NAMES, NUM_COCO
-from ..openmmlab import build_model, read_model_config, scope_of
-from ..precision import wrap_half
+from ..openmmlab import build_model, building_from, read_model_config, scope_of
+from ..precision import Compile, tune
 from ..structures import Detections, Image, Poses, size_of
 from .released_config import ERROR_BRANCH, PARTS, stock_config
 
@@ -23,9 +27,12 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-# Half side of the part of the photo that a person's crop is cut from, in longer box sides. MMPose
-# pads boxes by 1.25 and widens them to the input's aspect ratio: 0.84 at 3:4, 1.25 at 1:2.
+# Half side of the part of the photo that a person's crop is cut from, in longer box sides, where
+# the test pipeline does not say it. MMPose pads boxes by 1.25 and widens them to the input's aspect
+# ratio: 0.84 at 3:4, 1.25 at 1:2.
 REACH = 1.5
+# Neighbours that the bilinear crop reads, and the rounding of its matrix.
+MARGIN_PX = 3
 
 
 class MMPoseEstimator:
@@ -57,50 +64,49 @@ class MMPoseEstimator:
         self.model = model
         self.transforms = transforms
         self.dataset_meta = dataset_meta
-        self.batch_size = batch_size
+        self.chunks = Chunks(batch_size, 'pose.batch_size')
         self.dimmer = dimmer
+        self.crop = _Crop.of(transforms)
 
     def __call__(self, image: Image, detections: Detections) -> Poses:
         """Keypoints for every detection in an RGB uint8 image (H, W, 3), same order."""
-        if len(detections) == 0:
-            return Poses.empty_poses(*size_of(image), self.num_keypoints)
-        image_bgr = np.ascontiguousarray(image[..., ::-1])  # MMPose's pipelines take BGR
-        canvas = np.zeros_like(image_bgr)
-        starts = range(0, len(detections), self.batch_size)
-        parts = [
-            self._forward(image_bgr, canvas, detections, i, i + self.batch_size) for i in starts
-        ]
-        points, scores, presence, visibility = (np.concatenate(p) for p in zip(*parts, strict=True))
-        return Poses(
-            detections.boxes, detections.box_scores, detections.detector_masks,
-            points, scores, presence, visibility,
-        )  # fmt: skip
+        return self.together([(image, detections)])[0]
 
-    def _forward(
-        self, image_bgr: Any, canvas: Any, detections: Detections, start: int, stop: int
-    ) -> tuple[Any, Any, Any, Any]:
+    def together(self, photos: Sequence[tuple[Image, Detections]]) -> list[Poses]:
+        """As ``[self(*photo) for photo in photos]``, but people of all photos share the batches."""
+        canvases = [np.zeros_like(image) for image, _ in photos]
+        counts = [len(detections) for _, detections in photos]
+        rows = np.array([(p, i) for p, count in enumerate(counts) for i in range(count)], np.int64)
+
+        def forward(part: Any) -> list[Any]:
+            return self._forward([(*photos[p], canvases[p], i) for p, i in part.tolist()])
+
+        found = [sample for _, part in self.chunks.run(rows, forward) for sample in part]
+        ends = np.cumsum(counts).tolist()
+        return [
+            _poses(size_of(image), detections, found[end - len(detections) : end])
+            for (image, detections), end in zip(photos, ends, strict=True)
+        ]
+
+    def _forward(self, people: list[tuple[Image, Detections, Any, int]]) -> list[Any]:
+        """MMPose's predictions for people, each given as the arguments of `_sample`."""
         from mmengine.dataset import pseudo_collate
 
-        rows = range(start, min(stop, len(detections)))
         with scope_of('mmpose'), torch.inference_mode():
-            samples = [self._sample(image_bgr, canvas, detections, i) for i in rows]
+            samples = [self._sample(*person) for person in people]
             samples = self.model.test_step(pseudo_collate(samples))  # type: ignore[operator]
-        found = [sample.pred_instances for sample in samples]
-        points = _column(found, 'keypoints')
-        scores = _column(found, 'keypoint_scores')
-        presence = _column(found, 'keypoints_probs') if 'keypoints_probs' in found[0] else scores
-        visible = _column(found, 'keypoints_visible') if 'keypoints_visible' in found[0] else scores
-        return points, scores.clip(0, 1), presence.clip(0, 1), visible.clip(0, 1)
+        return [sample.pred_instances for sample in samples]
 
-    def _sample(self, image_bgr: Any, canvas: Any, detections: Detections, i: int) -> Any:
+    def _sample(self, image: Image, detections: Detections, canvas: Any, i: int) -> Any:
         """Packed input of one person.
 
         Dimming a whole photo per person is slow, and coordinates of a part of the photo round
         differently than those of the photo: so only the part that the crop can reach is dimmed, on
         a canvas of the photo's size that all people share.
         """
-        window = _window(detections.boxes[i], size_of(image_bgr))
-        canvas[window] = self._dimmed(image_bgr[window], detections, i, window)
+        window = _window(detections.boxes[i], size_of(image), self.crop)
+        part_bgr = cv2.cvtColor(image[window], cv2.COLOR_RGB2BGR)  # MMPose's pipelines take BGR
+        canvas[window] = self._dimmed(part_bgr, detections, i, window)
         info = {
             **self.dataset_meta,
             'img': canvas,
@@ -118,12 +124,27 @@ class MMPoseEstimator:
         return self.dimmer({'img': part, 'mask': masks.cut(i, window)})['img']
 
 
+def _poses(shape: tuple[int, int], detections: Detections, found: list[Any]) -> Poses:
+    """Detections with what MMPose predicted for each of them."""
+    if not found:
+        return Poses.empty_poses(*shape, NUM_COCO)
+    points, scores = _column(found, 'keypoints'), _column(found, 'keypoint_scores')
+    presence = _column(found, 'keypoints_probs') if 'keypoints_probs' in found[0] else scores
+    visible = _column(found, 'keypoints_visible') if 'keypoints_visible' in found[0] else scores
+    return Poses(
+        detections.boxes, detections.box_scores, detections.detector_masks,
+        points, scores.clip(0, 1), presence.clip(0, 1), visible.clip(0, 1),
+    )  # fmt: skip
+
+
 def build_mmpose_estimator(
     config: str,
     checkpoint: Path | None,
     *,
     device: str = 'cpu',
     precision: str = 'fp32',
+    memory_format: str | None = 'channels_last',
+    compile_mode: Compile | None = None,
     batch_size: int = 32,
     flip_test: bool | None = None,
     mask_conditioning: bool = True,
@@ -141,7 +162,10 @@ def build_mmpose_estimator(
     model, checkpoint_meta = build_model(loaded, checkpoint, 'mmpose', ignorable)
     meta = _dataset_meta(loaded, checkpoint_meta)
     _check_coco_first(meta, config)
-    wrap_half(model, ('backbone', 'neck'), precision)
+    tune(
+        model, ('backbone', 'neck'),
+        precision=precision, memory_format=memory_format, compile_mode=compile_mode,
+    )  # fmt: skip
     dimmer, transforms = _transforms(loaded)
     return MMPoseEstimator(
         model.to(device),
@@ -160,7 +184,7 @@ def _transforms(config: Config) -> tuple[Any, Any]:
     from .mask_background import MaskBackground
 
     loader = config.get('test_dataloader') or config.get('val_dataloader')
-    with scope_of('mmpose'):
+    with building_from('mmpose'):
         steps = [TRANSFORMS.build(step) for step in loader.dataset.pipeline]
     dimming = [step for step in steps if isinstance(step, MaskBackground)]
     rest = [step for step in steps if not isinstance(step, MaskBackground)]
@@ -169,17 +193,19 @@ def _transforms(config: Config) -> tuple[Any, Any]:
 
 def _dataset_meta(config: Config, checkpoint_meta: dict[str, Any]) -> dict[str, Any]:
     """Keypoint facts from the checkpoint, else from the config, else COCO's."""
-    from mmpose.apis.inference import dataset_meta_from_config
     from mmpose.datasets.datasets.utils import parse_pose_metainfo
 
     stored = checkpoint_meta.get('dataset_meta')
+    if stored and 'flip_indices' in stored:
+        return dict(stored)
     # MMPose warns whenever it finds its own data set file inside its package, as it always does.
-    with scope_of('mmpose'), warnings.catch_warnings():
+    with building_from('mmpose'), warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        if stored and 'flip_indices' in stored:
-            return dict(stored)
         if stored:
             return dict(parse_pose_metainfo(stored))
+        # Its inferencers bring MMDetection's data sets along: a second that few models need.
+        from mmpose.apis.inference import dataset_meta_from_config
+
         found = dataset_meta_from_config(config, 'test') or dataset_meta_from_config(
             config, 'train'
         )
@@ -196,11 +222,36 @@ def _check_coco_first(meta: dict[str, Any], config: str) -> None:
         )
 
 
-def _window(box: Any, shape: tuple[int, int]) -> Window:
+@dataclass(frozen=True)
+class _Crop:
+    """What a test pipeline cuts out around a box."""
+
+    padding: float  # of the box sides
+    ratio: float  # width / height; the shorter side of the box is widened to it
+
+    @classmethod
+    def of(cls, transforms: Any) -> _Crop | None:
+        """From the steps of a pipeline; None where others than MMPose's usual ones are there."""
+        steps = {type(step).__name__: step for step in getattr(transforms, 'transforms', ())}
+        if list(steps) != ['LoadImage', 'GetBBoxCenterScale', 'TopdownAffine', 'PackPoseInputs']:
+            return None
+        width, height = steps['TopdownAffine'].input_size
+        return cls(steps['GetBBoxCenterScale'].padding, width / height)
+
+    def half_sides(self, sides: Any) -> Any:
+        """Half width and height, px."""
+        width, height = self.padding * sides / 2
+        half = [max(width, height * self.ratio), max(height, width / self.ratio)]
+        return np.array(half) + MARGIN_PX
+
+
+def _window(box: Any, shape: tuple[int, int], crop: _Crop | None) -> Window:
     """Part of the image that the crop of a box can reach."""
-    centre, reach = (box[:2] + box[2:]) / 2, REACH * max(*(box[2:] - box[:2]), 1)
+    centre, sides = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
+    reach = REACH * max(*sides, 1) if crop is None else crop.half_sides(sides)
     low = np.maximum(np.floor(centre - reach), 0).astype(int)
-    high = np.minimum(np.ceil(centre + reach), shape[::-1]).astype(int)
+    high = np.minimum(np.ceil(centre + reach) + 1, shape[::-1]).astype(int)
+    high = np.maximum(high, 1)
     low = np.minimum(low, high - 1)  # a box outside the image still gets a pixel
     return slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0]))
 

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ..chunks import Chunks
+from ..logit_crops import logit_crop
 from ..masks import LogitMasks
-from ..precision import wrap_half
+from ..precision import Compile, tune
 from ..structures import Image, MaskSource, Poses, Segments, size_of
 from .build_sam2 import build_sam2_model
 from .cleanup import clean_logits
@@ -20,7 +23,6 @@ from .prompts import PromptConfig, Prompts, make_prompts
 from .sam2_forward import ImageEmbedding, decode_prompts, embed_images
 from .sam2_preprocess import boxes_to_square, points_to_square, preprocess_images
 from .sam2_prior import prompt_prior
-from .upsample import logit_crop
 
 if TYPE_CHECKING:
     from sam2.modeling.sam2_base import SAM2Base
@@ -52,7 +54,7 @@ class Sam2Segmenter:
     ) -> None:
         self.model = model
         self.prompt = prompt
-        self.batch_size = batch_size
+        self.chunks = Chunks(batch_size, 'segmenter.batch_size')
         self.channel_order = channel_order
         self.min_island = min_island
         self.min_hole = min_hole
@@ -96,11 +98,12 @@ class PhotoSegmenter:
         places: list[Any] = [(0, 0, np.zeros((0, 0), np.float16))] * len(poses)
         scores = np.zeros(len(poses), np.float32)
         with torch.inference_mode():
-            for rows in _batches(prompts, self.segmenter.batch_size):
-                logits, quality = self._decode(prompts, rows)
-                scores[rows] = quality.float().cpu().numpy()
-                for row, low_res in zip(rows.tolist(), logits, strict=True):
-                    places[row] = self._crop(low_res)
+            for alike in _same_kind(prompts):
+                parts = self.segmenter.chunks.run(alike, lambda rows: self._decode(prompts, rows))
+                for rows, (logits, quality) in parts:
+                    scores[rows] = quality.float().cpu().numpy()
+                    for row, low_res in zip(rows.tolist(), logits, strict=True):
+                        places[row] = self._crop(low_res)
         masks = LogitMasks.from_crops(height, width, places)
         sources = np.full(len(poses), MaskSource.SAM, np.int32)
         return Segments(masks, scores, sources, prompts.keypoints)
@@ -132,18 +135,18 @@ class PhotoSegmenter:
 
     def _crop(self, low_res: Tensor) -> tuple[int, int, Any]:
         x, y, crop = logit_crop(low_res, self.shape)
-        return x, y, clean_logits(crop, self.segmenter.min_island, self.segmenter.min_hole)
+        logits = crop.to(torch.float16).cpu().numpy()
+        return x, y, clean_logits(logits, self.segmenter.min_island, self.segmenter.min_hole)
 
 
-def _batches(prompts: Prompts, batch_size: int) -> list[Any]:
-    """Rows with the same kind of prompt, in bounded batches; rows without a prompt are left out.
+def _same_kind(prompts: Prompts) -> list[npt.NDArray[Any]]:
+    """Rows with the same kind of prompt; rows without a prompt are left out.
 
     Padding a short prompt is not neutral in SAM: neither a repeated point nor an extra padding
     token leaves the logits as they are, so only equal lengths share a batch.
     """
     kinds = prompts.num_points * 2 + prompts.has_box
-    rows = [np.flatnonzero(kinds == kind) for kind in np.unique(kinds[kinds > 0])]
-    return [r[i : i + batch_size] for r in rows for i in range(0, len(r), batch_size)]
+    return [np.flatnonzero(kinds == kind) for kind in np.unique(kinds[kinds > 0])]
 
 
 def build_sam2_segmenter(
@@ -153,10 +156,15 @@ def build_sam2_segmenter(
     *,
     device: str = 'cpu',
     precision: str = 'fp32',
+    memory_format: str | None = 'channels_last',
+    compile_mode: Compile | None = None,
     ignorable: tuple[str, ...] = (),
     **options: Any,
 ) -> Sam2Segmenter:
     """A segmenter from a config (file, or name in the ``sam2`` package) and weights."""
     model = build_sam2_model(config, checkpoint, device, ignorable=ignorable)
-    wrap_half(model, ('image_encoder',), precision)
+    tune(
+        model, ('image_encoder',),
+        precision=precision, memory_format=memory_format, compile_mode=compile_mode,
+    )  # fmt: skip
     return Sam2Segmenter(model, prompt, **options)

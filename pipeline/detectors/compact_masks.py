@@ -1,0 +1,111 @@
+"""RTMDet-Ins heads whose memory does not grow with people times pixels.
+
+MMDetection's heads enlarge the mask of every person to the size of the photo, as float32 and all at
+once: 100 people on 12 megapixels take 5 GB. Here a few at a time are enlarged, and of each only the
+part where the person is. Layers and weights are the same, and so are the masks.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from mmcv.ops import batched_nms
+from mmdet.models.dense_heads.rtmdet_ins_head import RTMDetInsHead, RTMDetInsSepBNHead
+from mmdet.registry import MODELS
+from mmdet.structures.bbox import get_box_tensor, get_box_wh, scale_boxes
+from mmengine.structures import InstanceData
+from torch import Tensor
+from torch.nn import functional
+
+from ..logit_crops import logit_crop
+from ..masks import Masks
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+CHUNK = 16  # people whose masks are enlarged together
+_SUFFIX = 'CompactMasks'
+
+
+class _CompactMasks:
+    """Post-processing of `RTMDetInsHead` that gives `Masks` in place of a tensor (N, H, W)."""
+
+    def _bbox_mask_post_process(
+        self,
+        results: InstanceData,
+        mask_feat: Tensor,
+        cfg: Any,
+        rescale: bool = False,
+        with_nms: bool = True,
+        img_meta: dict[str, Any] | None = None,
+    ) -> InstanceData:
+        meta = img_meta or {}
+        scale = meta['scale_factor'] if rescale else (1.0, 1.0)
+        height, width = meta['ori_shape' if rescale else 'img_shape'][:2]
+        if rescale:
+            results.bboxes = scale_boxes(results.bboxes, [1 / s for s in scale])
+        results = _largest(_without_tiny(results, cfg), cfg)
+        places = [
+            place
+            for start in range(0, len(results), CHUNK)
+            for place in self._places(
+                mask_feat, results[start : start + CHUNK], cfg, scale, (height, width)
+            )
+        ]
+        results.masks = Masks.from_places(height, width, places)
+        return results
+
+    def _places(
+        self, mask_feat: Tensor, people: InstanceData, cfg: Any, scale: Any, shape: tuple[int, int]
+    ) -> list[tuple[int, int, Any]]:
+        """Left, top and bool crop of every mask, in the photo."""
+        head: Any = self
+        logits = head._mask_predict_by_feat_single(mask_feat, people.kernels, people.priors)
+        # sigmoid(x) > t where x > logit(t)
+        logits = logits - math.log(cfg.mask_thr_binary / (1 - cfg.mask_thr_binary))
+        stride = head.prior_generator.strides[0][0]
+        logits = functional.interpolate(logits[None], scale_factor=stride, mode='bilinear')[0]
+        full = [math.ceil(n * (1 / s)) for n, s in zip(logits.shape[1:], scale[::-1], strict=True)]
+        crops = (logit_crop(one, (full[0], full[1]), shape) for one in logits)
+        return [(x, y, (crop > 0).cpu().numpy()) for x, y, crop in crops]
+
+
+def _without_tiny(results: InstanceData, cfg: Any) -> InstanceData:
+    least = cfg.get('min_bbox_size', -1)
+    if least < 0:
+        return results
+    width, height = get_box_wh(results.bboxes)
+    return results[(width > least) & (height > least)]
+
+
+def _largest(results: InstanceData, cfg: Any) -> InstanceData:
+    """The best boxes after the head's own NMS."""
+    if len(results) == 0:
+        return results
+    boxes = get_box_tensor(results.bboxes)
+    kept_boxes, keep = batched_nms(boxes, results.scores, results.labels, cfg.nms)
+    results = results[keep]
+    results.scores = kept_boxes[:, -1]  # soft NMS changes them
+    return results[: cfg.max_per_img]
+
+
+@MODELS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
+class RTMDetInsHeadCompactMasks(_CompactMasks, RTMDetInsHead):  # type: ignore[misc,unused-ignore]
+    """`RTMDetInsHead` that gives compact masks."""
+
+
+@MODELS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
+class RTMDetInsSepBNHeadCompactMasks(
+    _CompactMasks,
+    RTMDetInsSepBNHead,  # type: ignore[misc,unused-ignore]
+):
+    """`RTMDetInsSepBNHead` that gives compact masks."""
+
+
+def use_compact_masks(config: Config) -> None:
+    """Replace a stock RTMDet-Ins head in a model's config by the one of this module, in place."""
+    head = config.model.get('bbox_head')
+    kinds = ('RTMDetInsHead', 'RTMDetInsSepBNHead')
+    if isinstance(head, dict) and str(head.get('type')).removeprefix('mmdet.') in kinds:
+        head['type'] = str(head['type']).removeprefix('mmdet.') + _SUFFIX

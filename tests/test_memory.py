@@ -1,0 +1,83 @@
+"""Memory is bounded by settings, not by the crowd: the real loop on a large photo."""
+
+from __future__ import annotations
+
+import dataclasses
+import tracemalloc
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pipeline.build import build_pipeline
+from pipeline.config import load_config
+from pipeline.detectors.scripted import ScriptedDetector
+from pipeline.loop import PersonPipeline
+from pipeline.masks import Masks
+from pipeline.structures import Detections, People
+
+HEIGHT, WIDTH = 1500, 2000
+PERSON = (160, 60)  # h, w
+
+
+class LargestTensor(TorchDispatchMode):
+    """Remembers the most bytes that any tensor made inside the block holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for value in result if isinstance(result, (list, tuple)) else [result]:
+            if isinstance(value, torch.Tensor) and not value._is_view():
+                self.bytes = max(self.bytes, value.numel() * value.element_size())
+        return result
+
+
+@pytest.fixture(scope='module')
+def pipeline() -> PersonPipeline:
+    options = {'pose.batch_size': 4, 'segmenter.batch_size': 4, 'segmenter.prompt.use_box': True}
+    return build_pipeline(load_config('bmp_compact', options)).run
+
+
+def crowd(number: int) -> Detections:
+    """People side by side in rows, as a detector gives them."""
+    h, w = PERSON
+    places = [(x, y) for y in range(0, HEIGHT - h, h) for x in range(0, WIDTH - w, w)][:number]
+    corners = np.array(places, np.float32)
+    body = np.zeros(PERSON, bool)
+    body[8:-8, 8:-8] = True
+    return Detections(
+        np.concatenate([corners, corners + np.array([w, h])], axis=1, dtype=np.float32),
+        np.ones(number, np.float32),
+        Masks.from_places(HEIGHT, WIDTH, [(x, y, body) for x, y in places]),
+    )
+
+
+def run(pipeline: PersonPipeline, number: int) -> tuple[People, int, int]:
+    """People, peak of Python's memory without the results, largest tensor; both in bytes."""
+    image = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3)).astype(np.uint8)
+    people = crowd(number)
+    half = np.arange(number) < number // 2
+    script = ScriptedDetector([people.select(half), people.select(~half)])
+    with LargestTensor() as tensors:
+        tracemalloc.start()
+        found = dataclasses.replace(pipeline, detector=script)(image)
+        now, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    return found, peak - now, tensors.bytes
+
+
+def test_ten_times_the_people_take_the_same_memory(pipeline: PersonPipeline) -> None:
+    few, few_bytes, few_tensor = run(pipeline, 8)
+    many, many_bytes, many_tensor = run(pipeline, 80)
+    assert (len(few), len(many)) == (8, 80)
+    assert many_tensor == few_tensor
+    # Soft masks, two bytes per pixel of a person's box, are what people may add to the photo's
+    # own copies: not a fraction of an array of people times pixels.
+    soft = 2 * 2 * 80 * PERSON[0] * PERSON[1]
+    assert many_bytes - few_bytes < 2 * soft < 0.05 * 80 * HEIGHT * WIDTH
+    assert few_bytes < 8 * 3 * HEIGHT * WIDTH
