@@ -11,7 +11,11 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+# Where the person takes a larger share of the cells, enlarging all of them is faster (measured from
+# 640 px to 12 megapixels).
+WIDE = 0.4
 Place = tuple[int, int, Tensor]  # left and top pixel, (h, w) crop
 
 
@@ -45,6 +49,9 @@ def logit_crop(
     if down.empty or across.empty:
         return 0, 0, low_res.new_zeros(0, 0)
     cells = low_res[down.cells, across.cells]
+    if cells.numel() > WIDE * low_res.numel():
+        full = functional.interpolate(low_res[None, None], shape, mode='bilinear')[0, 0]
+        return across.start, down.start, full[down.pixels, across.pixels].clone()
     return across.start, down.start, down.weights(cells) @ cells @ across.weights(cells).T
 
 
@@ -64,6 +71,11 @@ class _Span:
         start = math.floor((first - 0.5) * scale) - 1
         stop = math.ceil((last + 1.5) * scale) + 1
         return cls(max(start, 0), min(stop, limit), cells, pixels)
+
+    @property
+    def pixels(self) -> slice:
+        """The range itself."""
+        return slice(self.start, self.stop)
 
     @property
     def empty(self) -> bool:

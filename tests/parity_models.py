@@ -133,7 +133,7 @@ def compare_our_stage(c: Comparison, config: Config, checkpoint: Path, px: float
             )
             for prefix in ('noflip', 'flip')
         }
-    crops = crops_of(stages['flip'], c.arrays['image_bgr'], people)
+    crops = crops_of(stages['flip'], image, people)
     c.add('our stage: crops', crops, c.arrays['crops'], EXACT)
     for prefix, stage in stages.items():
         poses = stage(image, people)
@@ -147,11 +147,11 @@ def compare_our_stage(c: Comparison, config: Config, checkpoint: Path, px: float
             c.add(f'our stage, {prefix}: {name}', ours, recorded, SCORES)
 
 
-def crops_of(stage: MMPoseEstimator, image_bgr: np.ndarray, people: Detections) -> np.ndarray:
-    """Network inputs (N, H, W, 3), BGR, of our stage."""
-    canvas = np.zeros_like(image_bgr)
+def crops_of(stage: MMPoseEstimator, image: np.ndarray, people: Detections) -> np.ndarray:
+    """Network inputs (N, H, W, 3), BGR, of our stage for an RGB image."""
+    canvas = np.zeros_like(image)
     with scope_of('mmpose'):
-        samples = [stage._sample(image_bgr, canvas, people, i) for i in range(len(people))]
+        samples = [stage._sample(image, people, canvas, i) for i in range(len(people))]
     return np.stack([sample['inputs'].permute(1, 2, 0).numpy() for sample in samples])
 
 

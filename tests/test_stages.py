@@ -244,14 +244,15 @@ def test_the_channel_order_is_a_switch(image: np.ndarray) -> None:
     np.testing.assert_array_equal(first.mask_scores, second.mask_scores)
 
 
+@pytest.mark.parametrize('everywhere', [False, True])
 @pytest.mark.parametrize('visible', [None, (9, 8), (150, 160)])
 @pytest.mark.parametrize('shape', [(150, 210), (37, 500), (96, 96), (10, 9)])
 def test_an_enlarged_crop_equals_the_enlarged_mask(
-    shape: tuple[int, int], visible: tuple[int, int] | None
+    shape: tuple[int, int], visible: tuple[int, int] | None, everywhere: bool
 ) -> None:
     rng = np.random.default_rng(3)
-    blob = torch.tensor(rng.normal(-2, 1, (96, 96)), dtype=torch.float32)
-    blob[20:50, 60:80] += 6
+    blob = torch.tensor(rng.normal(0 if everywhere else -9, 1, (96, 96)), dtype=torch.float32)
+    blob[20:50, 60:80] += 6 + 9
     full = torch.nn.functional.interpolate(blob[None, None], shape, mode='bilinear')[0, 0].numpy()
     if visible is not None:
         visible = min(visible[0], shape[0]), min(visible[1], shape[1])

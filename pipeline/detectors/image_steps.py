@@ -1,8 +1,8 @@
 """MMDetection's usual test pipeline for a bare image, from the parts of MMCV that it is made of.
 
 MMDetection's `Resize` and `Pad` are MMCV's, taught to take boxes and masks along, which an image
-without annotations has none of. Importing them costs a second (imgaug, numba, scikit-image), a
-tenth of the time to start.
+without annotations has none of. Importing them costs a second (imgaug, numba), a tenth of the time
+to start.
 """
 
 from __future__ import annotations

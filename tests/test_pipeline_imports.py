@@ -1,0 +1,34 @@
+"""Loading a pipeline imports what it runs on, and not what serves training."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+CODE = """
+import sys
+from pipeline import load_pipeline
+load_pipeline('bmp_compact', {'runtime.device': 'cpu'})
+print(' '.join(sorted(sys.modules)))
+"""
+
+
+def test_the_default_pipeline_loads_without_the_training_side() -> None:
+    done = subprocess.run(
+        [sys.executable, '-c', CODE], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert {'torch', 'mmdet.models', 'mmpose.models', 'sam2'} <= loaded
+    # Seconds in all; register_all_modules and MMDetection's own transforms bring them.
+    heavy = {
+        'imgaug',
+        'numba',
+        'skimage',
+        'mmdet.datasets.transforms',
+        'mmdet.apis',
+        'mmdet.engine',
+    }
+    assert not heavy & loaded
+    assert 'OneDL' not in done.stdout  # what the libraries print while they are imported
