@@ -37,6 +37,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     'mmpose.evaluation': ('pipeline.evaluation.mmpose_metric',),
     'mmdet.evaluation': ('pipeline.evaluation.mmdet_metric',),
     'mmdet.models': (
+        'pipeline.detectors.compact_masks',
         'pipeline.detectors.rtmdet_distilled',
         'pipeline.detectors.rtmdet_ins_partial',
     ),
