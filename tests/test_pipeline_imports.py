@@ -25,7 +25,6 @@ def test_the_default_pipeline_loads_without_the_training_side() -> None:
     heavy = {
         'imgaug',
         'numba',
-        'skimage',
         'mmdet.datasets.transforms',
         'mmdet.apis',
         'mmdet.engine',
