@@ -28,5 +28,5 @@ train_dataloader = dict(
 val_dataloader = dict(
     dataset=dict(pipeline=[_load, dict(type='PackPromptedPoses', image_size=image_size)])
 )
-optim_wrapper = dict(optimizer=dict(lr=8e-4))
+optim_wrapper = dict(optimizer=dict(lr=5e-4))
 custom_hooks = [dict(_base_.custom_hooks[0], minutes=60), *_base_.custom_hooks[1:]]

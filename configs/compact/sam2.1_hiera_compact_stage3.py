@@ -18,5 +18,5 @@ _load = dict(type='LoadPosePhoto')
 val_dataloader = dict(
     dataset=dict(pipeline=[_load, dict(type='PackPromptedPoses', image_size=image_size)])
 )
-optim_wrapper = dict(optimizer=dict(lr=4e-4))
+optim_wrapper = dict(optimizer=dict(lr=2.5e-4))
 custom_hooks = [dict(_base_.custom_hooks[0], minutes=30), *_base_.custom_hooks[1:]]
