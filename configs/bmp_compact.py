@@ -3,7 +3,7 @@
 detector = dict(
     config='compact/rtmdet-ins_compact.py',
     checkpoint='rtmdet-ins_compact',
-    score_threshold=0.2,
+    score_threshold=0.25,
     max_iou=0.3,
 )
 pose = dict(
