@@ -191,7 +191,8 @@ def test_options_of_other_protocols(options: dict[str, Any], message: str) -> No
 
 
 def test_what_tables_say() -> None:
-    settings = load_config('bmp_compact', {'segmenter.prompt.num_keypoints': 5}).settings
+    options = {'segmenter.prompt.num_keypoints': 5, 'segmenter.prompt.method': 'k_most_visible'}
+    settings = load_config('bmp_compact', options).settings
     text = Protocol('gt_keypoints').text(settings)
     assert text == (
         'ground-truth keypoints -> mask, prompts: 5 keypoints (k_most_visible) with box'
@@ -205,7 +206,11 @@ def test_what_tables_say() -> None:
 
 def test_idle_stages_need_no_weights() -> None:
     """Only the segmenter's file is looked for; with real models."""
-    options = {'detector.checkpoint': 'absent.pth', 'pose.checkpoint': 'absent.pth'}
+    options = {
+        'detector.checkpoint': 'absent.pth',
+        'pose.checkpoint': 'absent.pth',
+        'segmenter.prompt.method': 'k_most_visible',
+    }
     pipeline = load_protocol('bmp_compact', options, Protocol('gt_keypoints'))
     assert list(pipeline.weights) == ['sam2.1_hiera_compact']
     given = check_given(given_of(pipeline.protocol, IMAGE, ANNOTATIONS, 'coco17'), SHAPE)
