@@ -22,6 +22,14 @@ def xyxy_to_xywh(boxes: Floats) -> Floats:
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
 
 
+def box_of_mask(mask: npt.NDArray[Any]) -> Floats:
+    """Box (4,) xyxy px around what is not 0 in a mask (H, W); zeros if that is nothing."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if len(rows) == 0:
+        return np.zeros(4, np.float32)
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
+
+
 def box_areas(boxes: Floats) -> Floats:
     """Areas (N,) in px^2 of boxes (N, 4) xyxy."""
     sides = boxes[:, 2:] - boxes[:, :2]

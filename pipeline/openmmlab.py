@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import io
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
     from torch import nn
 
 Library = Literal['mmdet', 'mmpose']
+
+
+def quiet_libraries() -> None:
+    """Silence, in this process, what torch and the OpenMMLab packages deprecate among themselves.
+
+    It is no news to a user.
+    """
+    warnings.filterwarnings('ignore', module=r'(torch|mm[a-z]+|sam2|numba)(\.|$)')
 
 
 @contextmanager

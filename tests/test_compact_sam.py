@@ -22,6 +22,7 @@ from mmengine.registry import DATASETS, DefaultScope  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
 
 from pipeline.datasets.cutouts import Layer  # noqa: E402
+from pipeline.geometry import box_of_mask  # noqa: E402
 from pipeline.segmenters.build_sam2 import build_sam2_model  # noqa: E402
 from pipeline.segmenters.sam2_forward import (  # noqa: E402
     BOX_BOTTOM_RIGHT,
@@ -163,7 +164,7 @@ def test_pasted_people_are_scaled_to_those_of_the_photo(data):
     paste = aug.PastePoses(people_set(data), prob=1.0, max_people=1, size=(0.5, 0.5))
     np.random.seed(0)
     found = [paste(loaded(data, 0)) for _ in range(10)]
-    sizes = [np.diff(aug.box_of(r['masks'][-1]).reshape(2, 2), axis=0) for r in found]
+    sizes = [np.diff(box_of_mask(r['masks'][-1]).reshape(2, 2), axis=0) for r in found]
     assert max(size[0, 1] for size in sizes) == 45 and max(size[0, 0] for size in sizes) <= 23
 
 
@@ -227,7 +228,7 @@ def test_people_without_a_mask_join_where_their_keypoints_suffice(data):
     results = loaded(data, 2, from_keypoints=4)
     whole, partly = results['masks']
     assert set(np.unique(whole)) == {0, 1} and set(np.unique(partly)) == {0, 1, UNKNOWN}
-    assert aug.box_of(partly).tolist() == [90, 20, 135, 110]
+    assert box_of_mask(partly).tolist() == [90, 20, 135, 110]
     photos = DATASETS.build(people_set(data, only={'fully_annotated': True}))
     assert len(photos) == 3
     packed = PackPromptedPoses(80, max_objects=4, min_objects=4)(results)

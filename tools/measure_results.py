@@ -49,6 +49,20 @@ def placeholder(text: str) -> tuple[str, Path]:
     return name, Path(path).resolve()
 
 
+def run_test(arguments: Sequence[str], out: Path) -> None:
+    """Runs tools/test.py with these arguments, scored, into ``out``.
+
+    Raises:
+        RuntimeError: it failed; holds its last words.
+    """
+    command = [sys.executable, str(ROOT / 'tools' / 'test.py'), *arguments]
+    done = subprocess.run(
+        [*command, '--score', '--out-dir', str(out)], cwd=ROOT, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise RuntimeError(f'{shlex.join(command)} failed: {done.stderr.strip()[-500:]}')
+
+
 def measured(line: str, files: Mapping[str, Path], work_dir: Path) -> str | None:
     """A row of the page with new figures; None if it is no row or not asked for.
 
@@ -61,12 +75,7 @@ def measured(line: str, files: Mapping[str, Path], work_dir: Path) -> str | None
     arguments = shlex.split(row['arguments'])
     arguments[arguments.index(row['name'])] = str(files[row['name']])
     out = work_dir / re.sub(r'[^\w.=-]+', '_', row['arguments'])
-    command = [sys.executable, str(ROOT / 'tools' / 'test.py'), *arguments]
-    done = subprocess.run(
-        [*command, '--score', '--out-dir', str(out)], cwd=ROOT, capture_output=True, text=True
-    )
-    if done.returncode:
-        raise RuntimeError(f'{shlex.join(command)} failed: {done.stderr.strip()[-500:]}')
+    run_test(arguments, out)
     cells = cells_of(json.loads((out / 'scores.json').read_text()))
     return f'| `{row["arguments"]}`{row["remark"]} | {" | ".join(cells)} |'
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -20,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, installed or not
+
+from measure_results import run_test
 
 MIN_SIDE = 32  # px; the root of the box area of people whose mask from keypoints counts
 RUNS: dict[str, tuple[str, ...]] = {
@@ -79,13 +79,10 @@ def run(args: argparse.Namespace, name: str, out: Path) -> Path:
         RuntimeError: the run failed; holds its last words.
     """
     folder = out / name.replace(', ', '-').replace(' ', '_')
-    command = [sys.executable, str(ROOT / 'tools' / 'test.py'), args.config]
-    command += ['--data', str(args.annotations.resolve()), '--score', '--out-dir', str(folder)]
+    arguments = [args.config, '--data', str(args.annotations.resolve())]
     if args.images is not None:
-        command += ['--images', str(args.images.resolve())]
-    done = subprocess.run([*command, *RUNS[name]], cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f'{" ".join(command)} failed: {done.stderr.strip()[-500:]}')
+        arguments += ['--images', str(args.images.resolve())]
+    run_test([*arguments, *RUNS[name]], folder)
     return folder
 
 

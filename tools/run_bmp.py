@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,6 +143,7 @@ def run(args: argparse.Namespace, cfg_options: dict[str, Any], command: list[str
     from pipeline.io.progress import make_reporter
     from pipeline.io.run import OutputError
     from pipeline.io.summary import print_summary
+    from pipeline.openmmlab import quiet_libraries
 
     names = ('config', 'demo', 'out_dir', 'resume', 'boxes', 'coco_ids', 'batch_images')
     request = Request(
@@ -154,8 +154,7 @@ def run(args: argparse.Namespace, cfg_options: dict[str, Any], command: list[str
         **{name: getattr(args, name) for name in names},
     )
     logging.basicConfig(format='%(message)s')
-    # What torch and the OpenMMLab packages deprecate among themselves is no news to a user.
-    warnings.filterwarnings('ignore', module=r'(torch|mm[a-z]+|sam2|numba)(\.|$)')
+    quiet_libraries()
     logging.getLogger('pipeline').setLevel(logging.INFO)
     try:
         report = run_request(request, load=load, reporter=make_reporter())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,8 +63,9 @@ def find_data(args: argparse.Namespace) -> EvalDataset:
 def build(config: ResolvedConfig) -> BuiltPipeline:
     """The models; what their libraries deprecate among themselves is no news to a user."""
     from pipeline.build import build_pipeline
+    from pipeline.openmmlab import quiet_libraries
 
-    warnings.filterwarnings('ignore', module=r'(torch|mm[a-z]+|sam2|numba)(\.|$)')
+    quiet_libraries()
     return build_pipeline(config)
 
 

@@ -24,7 +24,6 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,6 +98,8 @@ def request_of(args: argparse.Namespace, command: Sequence[str]) -> DatasetReque
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool; returns the exit code."""
+    from pipeline.openmmlab import quiet_libraries
+
     parser = build_parser()
     args = parser.parse_args(argv)
     try:
@@ -106,8 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
     logging.basicConfig(format='%(message)s')
-    # What torch and the OpenMMLab packages deprecate among themselves is no news to a user.
-    warnings.filterwarnings('ignore', module=r'(torch|mm[a-z]+|sam2|numba)(\.|$)')
+    quiet_libraries()
     logging.getLogger('pipeline').setLevel(logging.INFO)
     try:
         return run(request, score=args.score)

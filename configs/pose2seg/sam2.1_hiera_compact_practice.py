@@ -56,14 +56,5 @@ test_dataloader = val_dataloader
 
 train_cfg = dict(max_epochs=max_epochs)
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(lr=1e-4), clip_grad=dict(max_norm=1.0))
-param_scheduler = [
-    dict(
-        type='CosineAnnealingLR',
-        T_max=max_epochs,
-        end=max_epochs,
-        eta_min_ratio=0.1,
-        by_epoch=True,
-        convert_to_iter_based=True,
-    )
-]
+param_scheduler = [dict(_base_.param_scheduler[0], T_max=max_epochs, end=max_epochs)]
 default_hooks = dict(logger=dict(interval=4))

@@ -6,7 +6,6 @@ import os
 import platform
 import statistics
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -107,10 +106,10 @@ def build(case: Case) -> PersonPipeline:
 
     from ..build import build_pipeline
     from ..config import load_config
+    from ..openmmlab import quiet_libraries
     from .played import open_limits
 
-    # What the libraries deprecate among themselves is no news to a user.
-    warnings.filterwarnings('ignore', module=r'(torch|mm[a-z]+|sam2|numba)(\.|$)')
+    quiet_libraries()
     torch.set_num_threads(case.threads)
     cv2.setNumThreads(case.threads)
     torch.manual_seed(SEED)

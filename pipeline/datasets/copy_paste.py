@@ -16,6 +16,7 @@ from mmdet.structures.mask import BitmapMasks
 from numpy.typing import NDArray
 
 from pipeline.datasets.cutouts import CutoutFolder, Layer, check_settings, place_randomly
+from pipeline.geometry import box_of_mask
 
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
@@ -152,11 +153,7 @@ def _cover(
 
 def boxes_of(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Returns (N, 4) float32 xyxy px, the boxes around N non-empty masks (N, H, W)."""
-    boxes = np.zeros((len(masks), 4), dtype=np.float32)
-    for box, mask in zip(boxes, masks, strict=True):
-        rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
-        box[:] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
-    return boxes
+    return np.array([box_of_mask(mask) for mask in masks], np.float32).reshape(-1, 4)
 
 
 def covered_share(boxes: NDArray[np.float32], hidden: NDArray[np.bool_]) -> NDArray[np.float64]:

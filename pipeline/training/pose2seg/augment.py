@@ -15,9 +15,10 @@ from mmengine.registry import DATASETS, TRANSFORMS
 from numpy.typing import NDArray
 
 from pipeline.datasets.cutouts import Layer, check_settings
+from pipeline.geometry import box_of_mask
 from pipeline.keypoints import COCO_FLIP
 
-from .transforms import LoadPosePhoto, PoseTransform, Sample, hide_outside
+from .transforms import LoadPosePhoto, PoseTransform, Sample, cut_window, hide_outside
 
 _SMALLEST = 8  # px; smaller cut-outs are not worth pasting
 
@@ -59,7 +60,7 @@ class ZoomPose(PoseTransform):
         present = results['masks'].any(axis=(1, 2)).nonzero()[0]
         if np.random.random() >= self.prob or len(present) == 0:
             return results
-        x1, y1, x2, y2 = box_of(results['masks'][np.random.choice(present)])
+        x1, y1, x2, y2 = box_of_mask(results['masks'][np.random.choice(present)])
         side = max(x2 - x1, y2 - y1) * np.exp(np.random.uniform(*np.log(self.scale)))
         stretch = self.stretch ** np.random.uniform(-1, 1)
         photo = np.array(results['img'].shape[1::-1])
@@ -68,10 +69,7 @@ class ZoomPose(PoseTransform):
         corner = (np.array([x1 + x2, y1 + y2]) - window) / 2 + shift
         left, top = np.clip(corner.round().astype(int), 0, photo - window)
         right, bottom = left + window[0], top + window[1]
-        results['img'] = np.ascontiguousarray(results['img'][top:bottom, left:right])
-        results['masks'] = np.ascontiguousarray(results['masks'][:, top:bottom, left:right])
-        results['keypoints'] = results['keypoints'] - np.array([left, top], np.float32)
-        return hide_outside(results)
+        return cut_window(results, left, top, right, bottom)
 
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
@@ -124,7 +122,7 @@ class PastePoses(PoseTransform):
         if np.random.random() >= self.prob:
             return results
         for _ in range(np.random.randint(1, self.max_people + 1)):
-            anchor = box_of(results['masks'][np.random.randint(len(results['masks']))])
+            anchor = box_of_mask(results['masks'][np.random.randint(len(results['masks']))])
             person = self._cut_out(anchor)
             if person is not None:
                 results = paste(results, *person, self.min_visible)
@@ -137,7 +135,7 @@ class PastePoses(PoseTransform):
         if not whole:
             return None
         source = self._load.transform({**item, 'people': [whole[np.random.randint(len(whole))]]})
-        x1, y1, x2, y2 = box_of(source['masks'][0]).astype(int)
+        x1, y1, x2, y2 = box_of_mask(source['masks'][0]).astype(int)
         extent, target = np.array([x2 - x1, y2 - y1]), anchor[2:] - anchor[:2]
         factor = np.exp(np.random.uniform(*np.log(self.size)))
         scale = factor * float(np.sqrt(target.prod() / extent.prod()))
@@ -195,11 +193,3 @@ def paste(results: Sample, layer: Layer, row: Sample, min_visible: float) -> Sam
     kept = [person for person, stay in zip(results['people'], stays, strict=True) if stay]
     results['people'] = [*kept, *row['people']]
     return hide_outside(results)
-
-
-def box_of(mask: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Xyxy px of the pixels that are not 0; zeros if there is none."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return np.zeros(4, np.float32)
-    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)

@@ -15,6 +15,7 @@ from mmengine.structures import BaseDataElement
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
+from pipeline.geometry import xywh_to_xyxy
 from pipeline.segmenters.prompts import select_keypoints
 from pipeline.segmenters.sam2_forward import POINT_POSITIVE, ImageEmbedding, decode_prompts
 from pipeline.segmenters.sam2_preprocess import boxes_to_square, logits_to_image
@@ -173,8 +174,5 @@ def _orders(people: Any, clicks: PoseMaskRefine) -> list[Any]:
 
 def _boxes(sample: BaseDataElement, size: int) -> Tensor:
     """Boxes of the true masks, (n, 4) xyxy px of the square."""
-    boxes_xywh = torch.from_numpy(
-        np.stack([coco_mask.toBbox(rle) for rle in sample.rles]).astype(np.float32)
-    )
-    boxes = torch.cat([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], 1)
+    boxes = torch.from_numpy(xywh_to_xyxy([coco_mask.toBbox(rle) for rle in sample.rles]))
     return boxes_to_square(boxes, sample.ori_shape, size)

@@ -180,6 +180,14 @@ def warp(results: Sample, affine: NDArray[np.float64]) -> Sample:
     return hide_outside(results)
 
 
+def cut_window(results: Sample, left: int, top: int, right: int, bottom: int) -> Sample:
+    """Cuts a sample, in place, to a window in px of its photo; right and bottom are outside."""
+    results['img'] = np.ascontiguousarray(results['img'][top:bottom, left:right])
+    results['masks'] = np.ascontiguousarray(results['masks'][:, top:bottom, left:right])
+    results['keypoints'] = results['keypoints'] - np.array([left, top], np.float32)
+    return hide_outside(results)
+
+
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class CropPose(PoseTransform):
     """Cuts out a random window around the middle of a random person.
@@ -207,10 +215,7 @@ class CropPose(PoseTransform):
         first = np.random.uniform(middle - window, middle)
         top, left = np.clip(first.round().astype(int), 0, sides - window)
         bottom, right = np.array([top, left]) + window
-        results['img'] = np.ascontiguousarray(results['img'][top:bottom, left:right])
-        results['masks'] = np.ascontiguousarray(results['masks'][:, top:bottom, left:right])
-        results['keypoints'] = results['keypoints'] - np.array([left, top], np.float32)
-        return hide_outside(results)
+        return cut_window(results, left, top, right, bottom)
 
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
