@@ -460,6 +460,8 @@ losses = model(**plain.data_preprocessor(raw, True), mode='loss')
 plain.parse_losses(losses)[0].backward()
 if rank == 0:
     torch.save({n: p.grad for n, p in plain.named_parameters() if p.grad is not None}, sys.argv[2])
+if size > 1:
+    torch.distributed.destroy_process_group()
 """
 
 

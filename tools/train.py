@@ -155,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         torch.set_num_threads(args.threads)
     from pipeline.training.config_check import SettingsError
-    from pipeline.training.launch import build_runner
+    from pipeline.training.launch import build_runner, leave_processes
 
     try:
         runner = build_runner(args.config, options_of(args))
@@ -171,6 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(summary(runner))
     else:
         runner.train()
+        leave_processes()
     return 0
 
 

@@ -283,3 +283,15 @@ def _has_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def leave_processes() -> None:
+    """Parts from the other processes of a run that is over.
+
+    A process that ends without it may be aborted by threads that still serve the others, and
+    torchrun then reports a finished run as failed.
+    """
+    import torch
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
