@@ -20,7 +20,7 @@ from mmdet.utils import register_all_modules  # noqa: E402
 from mmengine.config import Config  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
 
-from pipeline.detectors.rtmdet_distilled import teacher_losses  # noqa: E402
+from pipeline.detectors.rtmdet_distilled import teacher_losses, unexplained_share  # noqa: E402
 from pipeline.detectors.rtmdet_ins_partial import (  # noqa: E402
     RTMDetInsPartialMaskHead,
     fill_unknown_masks,
@@ -179,6 +179,31 @@ def test_teacher_without_people_gives_finite_losses() -> None:
     assert torch.isfinite(losses['loss_teacher_cls'])
 
 
+SIGNAL = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))
+MIX = torch.tensor([[1.0, 2.0, 0.0, 0.0], [0.0, 0.0, -3.0, 0.5], [1.0, 1.0, 1.0, 1.0]])
+
+
+@pytest.mark.parametrize(
+    ('features', 'targets', 'expected'),
+    [
+        pytest.param(SIGNAL, SIGNAL, 0.0, id='equal'),
+        pytest.param(SIGNAL, 100 * SIGNAL.flip(1) + 7, 0.0, id='other order, scale and offset'),
+        pytest.param(SIGNAL, torch.einsum('oc,bchw->bohw', MIX, SIGNAL), 0.0, id='linear map'),
+        pytest.param(SIGNAL[:, :2], SIGNAL, 0.5, id='half of the channels'),
+        pytest.param(torch.ones(2, 4, 6, 6), SIGNAL, 1.0, id='constant features'),
+    ],
+)
+def test_unexplained_share_of_features(features: Any, targets: Any, expected: float) -> None:
+    assert unexplained_share(features, targets).item() == pytest.approx(expected, abs=0.05)
+
+
+def test_unexplained_share_falls_along_its_gradient() -> None:
+    features = SIGNAL[:, :2].clone().requires_grad_()
+    before = unexplained_share(features, SIGNAL)
+    before.backward()
+    assert unexplained_share(features - 10 * features.grad, SIGNAL) < before
+
+
 @pytest.fixture
 def distilled(tmp_path: Path) -> Any:
     """The training model of the compact config, with a stock model as its teacher."""
@@ -218,6 +243,18 @@ def test_the_teacher_labels_photos_and_stays_out_of_the_weights(distilled: Any) 
     assert gradient_norm(distilled.backbone) > 0
     assert gradient_norm(distilled._teacher[0]) == 0
     assert 'loss_teacher_cls' not in distilled.loss(inputs, samples_of([True, True]))
+
+
+@pytest.mark.parametrize('weight', [0.0, 2.0])
+def test_features_of_the_teacher_are_a_setting(distilled: Any, weight: float) -> None:
+    distilled.teacher_feature_weight = weight
+    losses = distilled.loss(torch.randn(2, 3, SIZE, SIZE), samples_of([False, True]))
+    assert ('loss_teacher_feature' in losses) == (weight > 0)
+    if weight:
+        losses['loss_teacher_feature'].backward()
+        assert 0 < losses['loss_teacher_feature'] <= weight
+        assert gradient_norm(distilled.backbone) > 0
+        assert gradient_norm(distilled._teacher[0]) == 0
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ model = dict(
     teacher=dict(config=teacher + '.py', checkpoint=teacher + '.pth')
     if teacher != 'none'
     else None,
+    teacher_feature_weight=3.0,
     backbone=dict(conv_cfg=fast_conv),
     neck=dict(conv_cfg=fast_conv),
     bbox_head=dict(type='RTMDetInsPartialMaskHead', mask_interval=4),

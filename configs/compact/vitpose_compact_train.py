@@ -40,7 +40,17 @@ val_cfg = dict()
 train_pipeline = [
     dict(type='LoadImage'),
     dict(type='GetBBoxCenterScale'),
-    dict(type='MaskBackground', alpha=0.25, continue_on_failure=True, prob=0.3),
+    # The mask of the annotator is made to look like that of a detector (MaskPose).
+    dict(
+        type='MaskBackground',
+        alpha=0.25,
+        continue_on_failure=True,
+        prob=0.3,
+        dilate_prob=0.5,
+        dilate_amount=0.1,
+        erode_prob=0.5,
+        erode_amount=0.5,
+    ),
     dict(type='RandomFlip', direction='horizontal'),
     dict(type='RandomHalfBody', prob=0.2),
     dict(

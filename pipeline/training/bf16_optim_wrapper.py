@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
+
+from ..precision import cpu_computes_in_bf16
 
 
 @OPTIM_WRAPPERS.register_module(  # type: ignore[untyped-decorator,unused-ignore]
@@ -18,12 +21,22 @@ class Bf16OptimWrapper(OptimWrapper):  # type: ignore[misc,unused-ignore]
     """`OptimWrapper` whose forward pass runs in bfloat16 where that is safe.
 
     bfloat16 has the range of float32, so no loss scaling is needed; weights, gradients and
-    optimiser state stay float32.
+    optimiser state stay float32. On a processor that only emulates bfloat16, ten times slower,
+    the forward pass stays float32 as well, which is said once.
     """
+
+    _fallback_is_told = False
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Context of the forward pass of one training step."""
         device = next(model.parameters()).device.type
-        with super().optim_context(model), torch.autocast(device, dtype=torch.bfloat16):
+        enabled = device != 'cpu' or cpu_computes_in_bf16()
+        if not enabled and not self._fallback_is_told:
+            self._fallback_is_told = True
+            print_log('This processor has no bfloat16: training in float32', logger='current')
+        with (
+            super().optim_context(model),
+            torch.autocast(device, dtype=torch.bfloat16, enabled=enabled),
+        ):
             yield
