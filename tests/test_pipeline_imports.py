@@ -31,3 +31,23 @@ def test_the_default_pipeline_loads_without_the_training_side() -> None:
     }
     assert not heavy & loaded
     assert 'OneDL' not in done.stdout  # what the libraries print while they are imported
+
+
+LEAN = """
+import sys
+from pipeline import load_pipeline
+from pipeline.lean_imports import without_reid
+with without_reid():
+    load_pipeline('bmp_compact', {'runtime.device': 'cpu'})
+    print(*({'mmdet.models', 'mmpretrain', 'torchvision', 'torch._dynamo'} & set(sys.modules)))
+    import mmpretrain.models
+from mmpretrain.registry import MODELS
+print(MODELS.get('VisionTransformer').__name__)
+"""
+
+
+def test_mmpretrain_is_kept_from_mmdet_alone() -> None:
+    done = subprocess.run(
+        [sys.executable, '-c', LEAN], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ['mmdet.models', 'VisionTransformer']
