@@ -48,6 +48,8 @@ def build_pipeline(resolved: ResolvedConfig) -> BuiltPipeline:
         ConfigError: a config file or the device is not there.
         CheckpointError: weights are absent or do not fit.
     """
+    from .precision import warn_of_emulation
+
     settings = resolved.settings
     stages = _stages(settings)
     configs = [find_model_config(stage.config, resolved.path) for stage in stages]
@@ -55,6 +57,7 @@ def build_pipeline(resolved: ResolvedConfig) -> BuiltPipeline:
     _check_compiler(settings.runtime)
     with _no_garbage_collection():
         device = pick_device(settings.runtime.device)
+        warn_of_emulation(settings.runtime.precision, device)
         _check_segmenter_config(configs[2])
         loop = PersonPipeline(
             _detector(settings, configs[0], weights[0], device),

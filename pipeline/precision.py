@@ -7,12 +7,14 @@ worth it.
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
+logger = logging.getLogger(__name__)
 Compile = Literal['default', 'max-autotune-no-cudagraphs']
 
 
@@ -23,6 +25,22 @@ def cpu_computes_in_bf16() -> bool:
     """
     mkldnn: Any = torch.ops.mkldnn
     return bool(torch.backends.mkldnn.is_available() and mkldnn._is_mkldnn_bf16_supported())
+
+
+def warn_of_emulation(precision: str, device: str) -> None:
+    """Logs a warning where half precision makes a model slower, not faster.
+
+    Args:
+        precision: of `DTYPES`.
+        device: torch device name.
+    """
+    if not device.startswith('cpu') or precision == 'fp32':
+        return
+    if precision == 'fp16' or not cpu_computes_in_bf16():
+        logger.warning(
+            'runtime.precision=%s: this processor only emulates it, many times slower than fp32',
+            precision,
+        )
 
 
 class _Wrapper(nn.Module):

@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import nn
 
+from pipeline import precision
 from pipeline.build import build_pipeline
 from pipeline.chunks import Chunks
 from pipeline.config import CONFIG_FOLDER, ConfigError, load_config
 from pipeline.masks import Masks
 from pipeline.poses.mmpose_estimator import MMPoseEstimator, build_mmpose_estimator
-from pipeline.precision import Compiled, tune
+from pipeline.precision import Compiled, tune, warn_of_emulation
 from pipeline.segmenters.prompts import PromptConfig
 from pipeline.segmenters.sam2_segmenter import build_sam2_segmenter
 from pipeline.structures import Detections, Poses
@@ -245,3 +246,26 @@ def test_photos_together_give_the_same_people_as_one_by_one(
         for i in range(len(one)):
             same = one.masks.dense(i) == other.masks.dense(i)
             assert same.mean() > 0.9999
+
+
+@pytest.mark.parametrize(
+    ('kind', 'device', 'has_bf16', 'warns'),
+    [
+        ('fp32', 'cpu', False, False),
+        ('bf16', 'cpu', True, False),
+        ('bf16', 'cpu', False, True),
+        ('fp16', 'cpu', True, True),
+        ('fp16', 'cuda:0', False, False),
+    ],
+)
+def test_emulated_precision_is_told(
+    kind: str,
+    device: str,
+    has_bf16: bool,
+    warns: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(precision, 'cpu_computes_in_bf16', lambda: has_bf16)
+    warn_of_emulation(kind, device)
+    assert [f'runtime.precision={kind}' in message for message in caplog.messages] == [True] * warns

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 pytest.importorskip('torch')
 pytest.importorskip('mmpose')
@@ -249,3 +250,16 @@ def test_check_says_what_would_be_trained(
     assert said.startswith('model       TopdownPoseEstimator: 0.')
     assert '100000 iterations, 2 samples a step and process, 1 processes, seed 0' in said
     assert not list(tmp_path.glob('*.pth'))
+
+
+@pytest.mark.parametrize(('has_bf16', 'dtype'), [(True, torch.bfloat16), (False, torch.float32)])
+def test_bf16_where_the_processor_has_it(
+    has_bf16: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.training import bf16_optim_wrapper
+
+    monkeypatch.setattr(bf16_optim_wrapper, 'cpu_computes_in_bf16', lambda: has_bf16)
+    model = torch.nn.Linear(3, 2)
+    wrapper = bf16_optim_wrapper.Bf16OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
+    with wrapper.optim_context(model):
+        assert model(torch.ones(1, 3)).dtype == dtype
