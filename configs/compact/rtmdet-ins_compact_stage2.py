@@ -14,7 +14,7 @@ crop_size = (320, 320)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=True),
-    dict(type='RandomResize', scale=(320, 320), ratio_range=(0.6, 1.5), keep_ratio=True),
+    dict(type='RandomResize', scale=(384, 384), ratio_range=(0.6, 1.5), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size, allow_negative_crop=True),
     dict(
         type='CopyPastePeople',
