@@ -173,9 +173,14 @@ def check(module: nn.Module, inputs: _Inputs, batch: int | None, converted: Conv
     A trace for any batch is tried on another batch size than it was made with.
 
     Raises:
+        RuntimeError: its shapes do not fit.
         ValueError: they differ.
     """
-    given = inputs.noise(batch or 3)
+    count = batch or 3
+    given = inputs.noise(count)
+    # Running a model with a wrong batch size baked in may crash the process; this only raises.
+    model = _core().read_model(model=converted.graph, weights=converted.weights)
+    model.reshape({i: [count, *size] for i, size in enumerate(inputs.sizes)})
     with torch.no_grad():
         expected = pytree.tree_leaves(module(*given))
     found = pytree.tree_leaves(_Compiled(converted, HINTS['fp32'])(given))
