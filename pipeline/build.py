@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import importlib.util
 import json
 import shutil
 from collections.abc import Iterator
@@ -55,6 +56,7 @@ def build_pipeline(resolved: ResolvedConfig) -> BuiltPipeline:
     configs = [find_model_config(stage.config, resolved.path) for stage in stages]
     weights = find_pipeline_weights(resolved)
     _check_compiler(settings.runtime)
+    _check_backend(settings.runtime)
     with _no_garbage_collection():
         device = pick_device(settings.runtime.device)
         warn_of_emulation(settings.runtime.precision, device)
@@ -98,6 +100,7 @@ def build_pose_estimator(resolved: ResolvedConfig) -> PoseEstimator:
     part = resolved.settings.pose
     config = find_model_config(part.config, resolved.path)
     weights = find_weights(part.checkpoint, resolved.path) if part.checkpoint else None
+    _check_backend(resolved.settings.runtime)
     device = pick_device(resolved.settings.runtime.device)
     return _pose_estimator(resolved.settings, config, weights, device)
 
@@ -195,6 +198,7 @@ def _tuning(runtime: RuntimeConfig) -> dict[str, Any]:
         'precision': runtime.precision,
         'memory_format': runtime.memory_format,
         'compile_mode': runtime.compile,
+        'backend': runtime.backend,
     }
 
 
@@ -204,6 +208,25 @@ def _check_compiler(runtime: RuntimeConfig) -> None:
         raise ConfigError(
             f'runtime.compile={runtime.compile!r} needs a C++ compiler, and none of c++, g++ and '
             'clang++ is on the PATH; install one (Debian: g++) or set runtime.compile=None'
+        )
+
+
+def _check_backend(runtime: RuntimeConfig) -> None:
+    """OpenVINO is an extra, and runs on the CPU alone here."""
+    if runtime.backend is None:
+        return
+    if importlib.util.find_spec('openvino') is None:
+        raise ConfigError(
+            f'runtime.backend={runtime.backend!r} needs the package openvino, which is not '
+            'installed: pip install openvino (or the extra bbox-mask-pose[openvino]), or set '
+            'runtime.backend=None'
+        )
+    device = pick_device(runtime.device)
+    if not device.startswith('cpu'):
+        raise ConfigError(
+            f'runtime.backend={runtime.backend!r} runs on the CPU, but '
+            f'runtime.device={runtime.device!r} is {device} here; set runtime.device=cpu or '
+            'runtime.backend=None'
         )
 
 

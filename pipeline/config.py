@@ -92,7 +92,22 @@ class RuntimeConfig:
     # Layout of the backbones' weights; None: PyTorch's own, for a model that cannot do with it.
     memory_format: Literal['channels_last'] | None = 'channels_last'
     compile: Literal['default', 'max-autotune-no-cudagraphs'] | None = None  # torch.compile
+    backend: Literal['openvino'] | None = None  # what runs the backbones, CPU only; None: PyTorch
     note: str | None = None  # one line shown to the user
+
+    def __post_init__(self) -> None:
+        if self.backend is None:
+            return
+        if self.compile is not None:
+            raise ValueError(
+                f'runtime.compile={self.compile!r} is of PyTorch, and '
+                f'runtime.backend={self.backend!r} replaces it; set one of them to None'
+            )
+        if self.precision == 'fp16':
+            raise ValueError(
+                f"runtime.precision='fp16' does not go with runtime.backend={self.backend!r}; "
+                'use fp32 or bf16'
+            )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How the heavy part of a model runs: half precision, layout of its tensors, compiled or not.
+"""How the heavy part of a model runs: half precision, layout of tensors, compiled, in OpenVINO.
 
 The heads of the OpenMMLab models convert to numpy (which has no bfloat16), sort scores and change
 shapes from call to call, so only backbones, necks and image encoders, where the time goes, are
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 logger = logging.getLogger(__name__)
 Compile = Literal['default', 'max-autotune-no-cudagraphs']
+Backend = Literal['openvino']
 
 
 def cpu_computes_in_bf16() -> bool:
@@ -43,7 +44,7 @@ def warn_of_emulation(precision: str, device: str) -> None:
         )
 
 
-class _Wrapper(nn.Module):
+class Wrapper(nn.Module):
     """A module that stands for another one."""
 
     def __init__(self, module: nn.Module) -> None:
@@ -57,7 +58,7 @@ class _Wrapper(nn.Module):
             return getattr(super().__getattr__('module'), name)
 
 
-class HalfPrecision(_Wrapper):
+class HalfPrecision(Wrapper):
     """Runs a module under autocast and hands float32 on."""
 
     def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
@@ -71,7 +72,7 @@ class HalfPrecision(_Wrapper):
             return to_float32(self.module(*args, **kwargs))
 
 
-class Compiled(_Wrapper):
+class Compiled(Wrapper):
     """Runs a module through `torch.compile`, for batches of a few fixed sizes.
 
     Every new shape costs a compilation, so batches are filled up to the next power of two.
@@ -105,6 +106,7 @@ def tune(
     precision: str = 'fp32',
     memory_format: str | None = None,
     compile_mode: Compile | None = None,
+    backend: Backend | None = None,
 ) -> None:
     """Change how the named children of ``model`` run, in place; children it lacks are passed over.
 
@@ -114,10 +116,15 @@ def tune(
         precision: of `DTYPES`; fp32 changes nothing.
         memory_format: 'channels_last', or None for PyTorch's own.
         compile_mode: of `torch.compile`; None is off.
+        backend: what runs them in place of PyTorch, in its own layout and not compiled by PyTorch;
+            None is off.
     """
     for name in names:
         child = getattr(model, name, None)
         if not isinstance(child, nn.Module):
+            continue
+        if backend is not None:
+            setattr(model, name, _in_openvino(child, precision))
             continue
         if memory_format == 'channels_last':
             child.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -126,6 +133,13 @@ def tune(
         if precision != 'fp32':
             child = HalfPrecision(child, DTYPES[precision])
         setattr(model, name, child)
+
+
+def _in_openvino(module: nn.Module, precision: str) -> nn.Module:
+    """A module run by OpenVINO; one without weights is left as it is."""
+    from .openvino_backend import OpenVino
+
+    return OpenVino(module, precision) if any(True for _ in module.parameters()) else module
 
 
 def to_float32(value: Any) -> Any:

@@ -167,7 +167,9 @@ def test_a_folder_with_other_content_is_left_alone(tmp_path: Path) -> None:
 def setup_cfg_requirements() -> dict[str, Requirement]:
     parser = configparser.ConfigParser()
     parser.read(ROOT / 'setup.cfg', encoding='utf-8')
-    text = parser['options']['install_requires'] + parser['options.extras_require']['dev']
+    text = parser['options']['install_requires'] + ''.join(
+        parser['options.extras_require'].values()
+    )
     parsed = [Requirement(line) for line in text.splitlines() if line.strip()]
     return {normalise(requirement.name): requirement for requirement in parsed}
 

@@ -12,7 +12,7 @@ import torch
 from ..manifest import CheckpointError
 from ..masks import Masks
 from ..openmmlab import build_model, building_from, read_model_config, scope_of
-from ..precision import Compile, tune
+from ..precision import Backend, Compile, tune
 from ..structures import Detections, Image, size_of
 from .class_count import class_names, fit_class_count
 from .compact_masks import use_compact_masks
@@ -89,6 +89,7 @@ def build_mmdet_detector(
     precision: str = 'fp32',
     memory_format: str | None = 'channels_last',
     compile_mode: Compile | None = None,
+    backend: Backend | None = None,
     score_threshold: float = 0.3,
     max_iou: float | None = 0.3,
     max_people: int | None = None,
@@ -109,6 +110,7 @@ def build_mmdet_detector(
     tune(
         model, ('backbone', 'neck'),
         precision=precision, memory_format=memory_format, compile_mode=compile_mode,
+        backend=backend,
     )  # fmt: skip
     return MMDetDetector(
         model.to(device),

@@ -16,7 +16,7 @@ import torch
 from ..chunks import Chunks
 from ..keypoints import COCO_NAMES, NUM_COCO
 from ..openmmlab import build_model, building_from, read_model_config, scope_of
-from ..precision import Compile, tune
+from ..precision import Backend, Compile, tune
 from ..structures import Detections, Image, Poses, size_of
 from .released_config import ERROR_BRANCH, PARTS, stock_config
 
@@ -145,6 +145,7 @@ def build_mmpose_estimator(
     precision: str = 'fp32',
     memory_format: str | None = 'channels_last',
     compile_mode: Compile | None = None,
+    backend: Backend | None = None,
     batch_size: int = 32,
     flip_test: bool | None = None,
     mask_conditioning: bool = True,
@@ -165,6 +166,7 @@ def build_mmpose_estimator(
     tune(
         model, ('backbone', 'neck'),
         precision=precision, memory_format=memory_format, compile_mode=compile_mode,
+        backend=backend,
     )  # fmt: skip
     dimmer, transforms = _transforms(loaded)
     return MMPoseEstimator(

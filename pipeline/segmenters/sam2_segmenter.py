@@ -15,7 +15,7 @@ from torch import Tensor
 from ..chunks import Chunks
 from ..logit_crops import logit_crop
 from ..masks import LogitMasks
-from ..precision import Compile, tune
+from ..precision import Backend, Compile, tune
 from ..structures import Image, MaskSource, Poses, Segments, size_of
 from .build_sam2 import build_sam2_model
 from .cleanup import clean_logits
@@ -158,6 +158,7 @@ def build_sam2_segmenter(
     precision: str = 'fp32',
     memory_format: str | None = 'channels_last',
     compile_mode: Compile | None = None,
+    backend: Backend | None = None,
     ignorable: tuple[str, ...] = (),
     **options: Any,
 ) -> Sam2Segmenter:
@@ -166,5 +167,6 @@ def build_sam2_segmenter(
     tune(
         model, ('image_encoder',),
         precision=precision, memory_format=memory_format, compile_mode=compile_mode,
+        backend=backend,
     )  # fmt: skip
     return Sam2Segmenter(model, prompt, **options)
