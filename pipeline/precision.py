@@ -8,7 +8,7 @@ worth it.
 from __future__ import annotations
 
 import logging
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +24,8 @@ def cpu_computes_in_bf16() -> bool:
 
     Others emulate it, at a tenth of the speed of float32.
     """
-    mkldnn: Any = torch.ops.mkldnn
-    return bool(torch.backends.mkldnn.is_available() and mkldnn._is_mkldnn_bf16_supported())
+    mkldnn, operators = cast(Any, torch.backends.mkldnn), cast(Any, torch.ops.mkldnn)
+    return bool(mkldnn.is_available() and operators._is_mkldnn_bf16_supported())
 
 
 def warn_of_emulation(precision: str, device: str) -> None:

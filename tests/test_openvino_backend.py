@@ -16,8 +16,7 @@ import torch
 from torch import nn
 
 from pipeline import load_pipeline, openvino_backend
-from pipeline.build import build_pipeline, build_pose_estimator
-from pipeline.config import CONFIG_FOLDER, ConfigError, load_config
+from pipeline.config import CONFIG_FOLDER
 from pipeline.datasets.synthetic import Scene, SceneConfig, make_scene
 from pipeline.detectors.mmdet_detector import build_mmdet_detector
 from pipeline.openvino_backend import MAX_MODELS, OpenVino
@@ -286,28 +285,6 @@ def test_everything_that_is_computed_names_the_file() -> None:
     before = fingerprint(sam.image_encoder)
     sam.image_encoder.trunk.blocks[0].window_size = 4
     assert fingerprint(sam.image_encoder) != before
-
-
-REFUSED = {
-    'unknown': ({'runtime.backend': 'onnx'}, "runtime.backend must be 'openvino' or None"),
-    'off': ({'runtime.backend': False}, 'off is None, never False'),
-    'compiled': ({'runtime.compile': 'default'}, "runtime.compile='default'.*set one of them"),
-    'fp16': ({'runtime.precision': 'fp16'}, "runtime.precision='fp16'.*use fp32 or bf16"),
-    'device': ({'runtime.device': 'meta'}, "runtime.device='meta' is meta.*runtime.device=cpu"),
-    'absent': ({}, r'pip install openvino \(or the extra bbox-mask-pose\[openvino\]\)'),
-}
-
-
-@pytest.mark.parametrize('case', REFUSED)
-def test_what_does_not_go_together(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    options, message = REFUSED[case]
-    if case == 'absent':
-        monkeypatch.setitem(sys.modules, 'openvino', None)
-    monkeypatch.setattr('pipeline.build._detector', never)
-    monkeypatch.setattr('pipeline.build._pose_estimator', never)
-    for build in (build_pipeline, build_pose_estimator):
-        with pytest.raises(ConfigError, match=message):
-            build(load_config('bmp_compact', {'runtime.backend': 'openvino', **options}))
 
 
 def test_usage_statistics_stay_off() -> None:

@@ -137,8 +137,9 @@ class DistilledRTMDet(RTMDet):  # type: ignore[misc,unused-ignore]
         self.min_teacher_score = min_teacher_score
         self.teacher_feature_weight = teacher_feature_weight
         # With weights in the layout of the photos a training step on a CPU takes a seventh less.
-        for module in (self, *self._teacher):
-            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        models: list[Any] = [self, *self._teacher]
+        for each in models:
+            each.to(memory_format=torch.channels_last)
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: Any) -> dict[str, Any]:
         """Computes the losses of the head and of the teacher.
