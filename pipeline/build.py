@@ -49,8 +49,6 @@ def build_pipeline(resolved: ResolvedConfig) -> BuiltPipeline:
         ConfigError: a config file or the device is not there.
         CheckpointError: weights are absent or do not fit.
     """
-    from .precision import warn_of_emulation
-
     settings = resolved.settings
     stages = _stages(settings)
     configs = [find_model_config(stage.config, resolved.path) for stage in stages]
@@ -58,6 +56,8 @@ def build_pipeline(resolved: ResolvedConfig) -> BuiltPipeline:
     _check_compiler(settings.runtime)
     _check_backend(settings.runtime)
     with _no_garbage_collection():
+        from .precision import warn_of_emulation  # imports torch
+
         device = pick_device(settings.runtime.device)
         warn_of_emulation(settings.runtime.precision, device)
         _check_segmenter_config(configs[2])
