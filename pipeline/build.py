@@ -54,12 +54,8 @@ def build_pipeline(resolved: ResolvedConfig) -> BuiltPipeline:
     configs = [find_model_config(stage.config, resolved.path) for stage in stages]
     weights = find_pipeline_weights(resolved)
     _check_compiler(settings.runtime)
-    _check_backend(settings.runtime)
     with _no_garbage_collection():
-        from .precision import warn_of_emulation  # imports torch
-
-        device = pick_device(settings.runtime.device)
-        warn_of_emulation(settings.runtime.precision, device)
+        device = _checked_device(settings.runtime)
         _check_segmenter_config(configs[2])
         loop = PersonPipeline(
             _detector(settings, configs[0], weights[0], device),
@@ -100,8 +96,7 @@ def build_pose_estimator(resolved: ResolvedConfig) -> PoseEstimator:
     part = resolved.settings.pose
     config = find_model_config(part.config, resolved.path)
     weights = find_weights(part.checkpoint, resolved.path) if part.checkpoint else None
-    _check_backend(resolved.settings.runtime)
-    device = pick_device(resolved.settings.runtime.device)
+    device = _checked_device(resolved.settings.runtime)
     return _pose_estimator(resolved.settings, config, weights, device)
 
 
@@ -211,7 +206,17 @@ def _check_compiler(runtime: RuntimeConfig) -> None:
         )
 
 
-def _check_backend(runtime: RuntimeConfig) -> None:
+def _checked_device(runtime: RuntimeConfig) -> str:
+    """The device to use, once the settings that depend on it are seen to."""
+    from .precision import warn_of_emulation
+
+    device = pick_device(runtime.device)
+    _check_backend(runtime, device)
+    warn_of_emulation(runtime.precision, device)
+    return device
+
+
+def _check_backend(runtime: RuntimeConfig, device: str) -> None:
     """OpenVINO is an extra, and runs on the CPU alone here."""
     if runtime.backend is None:
         return
@@ -221,7 +226,6 @@ def _check_backend(runtime: RuntimeConfig) -> None:
             'installed: pip install openvino (or the extra bbox-mask-pose[openvino]), or set '
             'runtime.backend=None'
         )
-    device = pick_device(runtime.device)
     if not device.startswith('cpu'):
         raise ConfigError(
             f'runtime.backend={runtime.backend!r} runs on the CPU, but '

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 pytest.importorskip('torch')
 pytest.importorskip('mmpose')
+
+import torch
 
 from pipeline.training import launch
 from pipeline.training.config_check import SettingsError
