@@ -62,6 +62,7 @@ class LoopConfig:
     boxes: Literal['mask', 'detector'] = 'mask'  # boxes of the result
     pose_nms: PoseNMSConfig = field(default_factory=PoseNMSConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
+    min_score: float | None = None  # people of a lower instance score are not reported; None: off
 
     def __post_init__(self) -> None:
         for name in ('max_rounds', 'round_cap'):
@@ -74,6 +75,8 @@ class LoopConfig:
             raise ValueError(
                 f'loop.hidden_share must be in (0, 1] or None, got {self.hidden_share}'
             )
+        if self.min_score is not None and not 0 <= self.min_score <= 1:
+            raise ValueError(f'loop.min_score must be in [0, 1] or None, got {self.min_score}')
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +145,9 @@ class PersonPipeline:
     def refine(self, image: Image, state: RoundState, timer: StageTimer | None = None) -> People:
         """Pose again inside the final masks, then SAM again (BMPv2+)."""
         timer = timer or StageTimer()
-        return results_of([self._refined(image, state, timer)], self._poses(timer))[0]
+        return self._reported(
+            results_of([self._refined(image, state, timer)], self._poses(timer))[0]
+        )
 
     def _poses(self, timer: StageTimer) -> Answer:
         def answer(requests: Sequence[PoseRequest]) -> list[Poses]:
@@ -156,9 +161,16 @@ class PersonPipeline:
 
     def _whole(self, image: Image, given: Detections | None, timer: StageTimer) -> Steps[People]:
         last = yield from self._rounds(image, given, timer)
-        if not self.config.refine:
-            return last.people
-        return (yield from self._refined(image, last, timer))
+        people = last.people
+        if self.config.refine:
+            people = yield from self._refined(image, last, timer)
+        return self._reported(people)
+
+    def _reported(self, people: People) -> People:
+        """Who is left of all that were found; the others have been painted out like them."""
+        if self.config.min_score is None:
+            return people
+        return people.select(np.flatnonzero(people.scores >= self.config.min_score))
 
     def _rounds(
         self, image: Image, given: Detections | None, timer: StageTimer

@@ -172,6 +172,18 @@ def test_the_instance_score_is_the_product_of_its_parts() -> None:
     np.testing.assert_allclose(only_boxes.scores, only_boxes.box_scores)
 
 
+@pytest.mark.parametrize('refine', [False, True])
+def test_the_doubtful_are_painted_out_but_not_reported(refine: bool) -> None:
+    everybody, usual, _ = run(LoopConfig(max_rounds=None, refine=refine))
+    limit = float(np.median(everybody.scores))
+    people, detector, _ = run(LoopConfig(max_rounds=None, refine=refine, min_score=limit))
+    keep = everybody.scores >= limit
+    assert 0 < keep.sum() < len(everybody)
+    assert rows(people) == [row for row, kept in zip(rows(everybody), keep, strict=True) if kept]
+    for image, same in zip(detector.seen, usual.seen, strict=True):
+        assert np.array_equal(image, same)
+
+
 @pytest.mark.parametrize(('share', 'found'), [(None, 3), (0.9, 3), (0.5, 2)])
 def test_detections_on_painted_people_can_be_dropped(share: float | None, found: int) -> None:
     """A ghost over a painted-out person, with a pose unlike that person's."""
@@ -205,6 +217,7 @@ def test_detections_on_painted_people_can_be_dropped(share: float | None, found:
         ({'round_cap': 0}, 'loop.round_cap'),
         ({'hidden_share': 0.0}, 'loop.hidden_share'),
         ({'refine_min_side': -1}, 'loop.refine_min_side'),
+        ({'min_score': 1.5}, 'loop.min_score must be in'),
     ],
 )
 def test_wrong_settings_are_named(settings: dict[str, object], message: str) -> None:
