@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from sam2.modeling.sam2_base import SAM2Base
 
+_BUILDABLE = ('sam2.', 'pipeline.segmenters.')
 _CONFIG_FOLDERS = ('configs/sam2.1', 'configs/sam2')
 
 
@@ -66,8 +67,8 @@ def build_sam2_model(
 
     Raises:
         FileNotFoundError: No such config or checkpoint; lists the names in the package.
-        ValueError: The config names a class outside `sam2`, or is that of the reference's copy of
-            `sam2`.
+        ValueError: The config names a class that is neither of `sam2` nor ours, or is that of the
+            reference's copy of `sam2`.
         CheckpointError: The file cannot be read, or the weights do not fit exactly.
     """
     import_sam2()
@@ -112,8 +113,11 @@ def load_model_config(config: str | Path) -> DictConfig:
         )
     for target in _targets(OmegaConf.to_container(loaded.model)):
         # A config can name any callable; a model file must not run code from elsewhere.
-        if not target.startswith('sam2.'):
-            raise ValueError(f'{config} names the class {target}; only sam2.* can be built')
+        if not target.startswith(_BUILDABLE):
+            raise ValueError(
+                f'{config} names the class {target}; only those of sam2 and of '
+                'pipeline.segmenters can be built'
+            )
     model_config: DictConfig = loaded.model
     return model_config
 

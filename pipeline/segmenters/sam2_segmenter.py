@@ -19,6 +19,7 @@ from ..precision import Backend, Compile, tune
 from ..structures import Image, MaskSource, Poses, Segments, size_of
 from .build_sam2 import build_sam2_model
 from .cleanup import clean_logits
+from .lean_encoder import lean_encoder
 from .prompts import PromptConfig, Prompts, make_prompts
 from .sam2_forward import ImageEmbedding, decode_prompts, embed_images
 from .sam2_preprocess import boxes_to_square, points_to_square, preprocess_images
@@ -164,6 +165,8 @@ def build_sam2_segmenter(
 ) -> Sam2Segmenter:
     """A segmenter from a config (file, or name in the ``sam2`` package) and weights."""
     model = build_sam2_model(config, checkpoint, device, ignorable=ignorable)
+    plain = compile_mode is None and backend is None  # else the graph would be one of many pieces
+    lean_encoder(model, grouped=plain and device.startswith('cpu'))
     tune(
         model, ('image_encoder',),
         precision=precision, memory_format=memory_format, compile_mode=compile_mode,

@@ -68,6 +68,8 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
     Args:
         config: architecture: a YAML file or a config name of the `sam2` package.
         checkpoint: weights to start from, a name in the manifest or a file; None: random ones.
+        trunk_checkpoint: weights of an RTMDet from which a `CSPNeXtTrunk` starts, in the same form;
+            None: as `checkpoint` says.
         image_size: S; None: that of the config.
         align: random weights are changed so that prompts count from the start (`align_attention`).
         clicks: settings of `PoseMaskRefine`.
@@ -99,6 +101,7 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
         config: str,
         *,
         checkpoint: str | None = None,
+        trunk_checkpoint: str | None = None,
         image_size: int | None = None,
         align: bool = False,
         clicks: Mapping[str, Any] | None = None,
@@ -137,6 +140,11 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
             raise ValueError('dense_weight trains the image encoder: freeze_image_encoder=False')
         weights = find_weights(checkpoint).path if checkpoint is not None else None
         sam = build_sam2_model(config, weights, 'cpu', image_size=image_size)
+        if trunk_checkpoint is not None:
+            # Here, as other SAMs need no MMDetection.
+            from pipeline.segmenters.cspnext_trunk import load_detector_trunk
+
+            load_detector_trunk(sam.image_encoder.trunk, find_weights(trunk_checkpoint).path)
         if align:
             align_attention(sam)
         super().__init__(data_preprocessor=PromptedSamPreprocessor(int(sam.image_size)))
