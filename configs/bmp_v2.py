@@ -11,12 +11,10 @@ detector = dict(
 pose = dict(
     config='models/pmpose_b.py',
     checkpoint='PMPose-b-1.0.0',
-    batch_size=32,
 )
 segmenter = dict(
     config='sam2.1_hiera_b+',
     checkpoint='SAM-pose2seg_hiera_b+',
-    batch_size=16,
     # `confidence_thr` of the reference filters no keypoint: a person needs one above it
     # (min_confident), and the pose NMS counts those above it.
     prompt=dict(

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from .checkpoints import Weights, fetch_command, find_all_weights, find_weights
 from .config import (
@@ -181,11 +181,18 @@ def _pose_estimator(
         weights.path if weights else None,
         device=device,
         **_tuning(settings.runtime),
-        batch_size=part.batch_size,
+        batch_size=_batch_size(part.batch_size, device, 32, 8),
         flip_test=part.flip_test,
         mask_conditioning=part.mask_conditioning,
         ignorable=_ignorable(part, weights),
     )
+
+
+def _batch_size(size: int | Literal['auto'], device: str, on_gpu: int, on_cpu: int) -> int:
+    """People at once; larger groups keep a GPU busy, on a CPU they only take memory."""
+    if size != 'auto':
+        return size
+    return on_cpu if device.startswith('cpu') else on_gpu
 
 
 def _tuning(runtime: RuntimeConfig) -> dict[str, Any]:
@@ -256,7 +263,7 @@ def _segmenter(
         part.prompt,
         device=device,
         **_tuning(settings.runtime),
-        batch_size=part.batch_size,
+        batch_size=_batch_size(part.batch_size, device, 16, 4),
         channel_order=part.channel_order,
         min_island=part.min_island,
         min_hole=part.min_hole,

@@ -53,13 +53,14 @@ class PoseConfig:
 
     config: str  # file (relative to configs/), or mmpose::name
     checkpoint: str | None
-    batch_size: int = 32  # people per forward pass
+    batch_size: int | Literal['auto'] = 'auto'  # people per forward pass; auto: GPU 32, CPU 8
     flip_test: bool | None = None  # None: what the model's config says
     mask_conditioning: bool = True  # give the detector's mask to the transforms that ask for one
     ignorable: tuple[str, ...] = ()  # as in the detector
 
     def __post_init__(self) -> None:
-        _positive('pose.batch_size', self.batch_size)
+        if self.batch_size != 'auto':
+            _positive('pose.batch_size', self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class SegmenterConfig:
 
     config: str  # file (relative to configs/), or a name of the sam2 package
     checkpoint: str | None
-    batch_size: int = 16  # people per decoder call
+    batch_size: int | Literal['auto'] = 'auto'  # people per decoder call; auto: GPU 16, CPU 4
     channel_order: Literal['rgb', 'bgr'] = 'rgb'  # bgr: as the reference feeds it (its B2)
     min_island: int = 0  # px; smaller parts of a mask are removed; 0: off
     min_hole: int = 0  # px; smaller holes are filled; 0: off
@@ -77,7 +78,8 @@ class SegmenterConfig:
     ignorable: tuple[str, ...] = ()  # as in the detector
 
     def __post_init__(self) -> None:
-        _positive('segmenter.batch_size', self.batch_size)
+        if self.batch_size != 'auto':
+            _positive('segmenter.batch_size', self.batch_size)
         for name in ('min_island', 'min_hole'):
             if getattr(self, name) < 0:
                 raise ValueError(f'segmenter.{name} must be >= 0, got {getattr(self, name)}')
