@@ -77,7 +77,7 @@ def hiera():
         (
             lambda: CSPNeXtTrunk(**SIZES),
             ROOT / 'checkpoints' / 'vitpose_compact.pth',
-            ValueError,
+            CheckpointError,
             'holds no RTMDet',
         ),
         (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from pipeline import precision
-from pipeline.build import build_pipeline, build_pose_estimator
+from pipeline.build import _batch_size, build_pipeline, build_pose_estimator
 from pipeline.chunks import Chunks
 from pipeline.config import CONFIG_FOLDER, ConfigError, load_config
 from pipeline.masks import Masks
@@ -112,8 +112,8 @@ def test_stages_go_on_when_memory_runs_out(
     np.testing.assert_allclose(after.keypoints, before.keypoints, atol=1e-3)
 
     segmenter = build_sam2_segmenter(
-        str(COMPACT / 'sam2.1_hiera_compact.yaml'),
-        CHECKPOINTS / 'sam2.1_hiera_compact.pt',
+        str(COMPACT / 'sam2.1_cspnext_compact.yaml'),
+        CHECKPOINTS / 'sam2.1_cspnext_compact.pt',
         PromptConfig(visibility_threshold=0.0, num_keypoints=3),
         batch_size=4,
     )
@@ -124,6 +124,16 @@ def test_stages_go_on_when_memory_runs_out(
     assert segmenter.chunks.size == 2
     np.testing.assert_allclose(found.mask_scores, expected.mask_scores, atol=1e-5)
     assert found.logits.offsets.tolist() == expected.logits.offsets.tolist()
+
+
+@pytest.mark.parametrize(
+    ('size', 'device', 'people_at_once'),
+    [('auto', 'cpu', 8), ('auto', 'cuda:1', 32), (5, 'cpu', 5), (5, 'cuda', 5)],
+)
+def test_the_device_sets_how_many_people_run_at_once(
+    size: int | Literal['auto'], device: str, people_at_once: int
+) -> None:
+    assert _batch_size(size, device, on_gpu=32, on_cpu=8) == people_at_once
 
 
 class Tiny(nn.Module):

@@ -2,7 +2,7 @@
 
 A Hiera learns slowly from random weights; the features of a trained detector know people already.
 The parts are MMDetection's and keep the names of their weights, so a detector's weights load as
-they are, but for the order of the colours (`load_detector_trunk`).
+they are, but for the order of the colours.
 
 Legend: B images, S side of the square in px.
 """
@@ -16,6 +16,7 @@ from mmdet.models.backbones import CSPNeXt
 from mmdet.models.necks import CSPNeXtPAFPN
 from torch import Tensor, nn
 
+from ..checkpoints import CheckpointError
 from ..weights_io import load_into, load_state
 
 PARTS = ('backbone.', 'neck.')
@@ -76,8 +77,8 @@ def load_detector_trunk(trunk: nn.Module, checkpoint: Path) -> None:
     The detector sees BGR, SAM 2 RGB; both normalise by the same means and deviations of ImageNet.
 
     Raises:
-        CheckpointError: the file cannot be read, or the weights do not fit the trunk.
-        ValueError: the trunk is another one, or the file holds no RTMDet.
+        CheckpointError: the file cannot be read, holds no RTMDet, or does not fit the trunk.
+        ValueError: the trunk is another one.
     """
     if not isinstance(trunk, CSPNeXtTrunk):
         raise ValueError(
@@ -85,8 +86,8 @@ def load_detector_trunk(trunk: nn.Module, checkpoint: Path) -> None:
             'configs/compact/sam2.1_cspnext_compact.yaml'
         )
     state, _ = load_state(checkpoint)
-    weights = {key: value for key, value in state.items() if key.startswith(PARTS)}
+    weights = {name: value for name, value in state.items() if name.startswith(PARTS)}
     if FIRST_CONV not in weights:
-        raise ValueError(f'{checkpoint} holds no RTMDet: {FIRST_CONV} is absent')
+        raise CheckpointError(f'{checkpoint} holds no RTMDet: {FIRST_CONV} is absent')
     weights[FIRST_CONV] = torch.flip(weights[FIRST_CONV], dims=(1,))
     load_into(trunk, weights, checkpoint)
