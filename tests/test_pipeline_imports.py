@@ -36,18 +36,21 @@ def test_the_default_pipeline_loads_without_the_training_side() -> None:
 LEAN = """
 import sys
 from pipeline import load_pipeline
-from pipeline.lean_imports import without_reid
-with without_reid():
+from pipeline.lean_imports import for_inference
+with for_inference():
     load_pipeline('bmp_compact', {'runtime.device': 'cpu'})
-    print(*({'mmdet.models', 'mmpretrain', 'torchvision', 'torch._dynamo'} & set(sys.modules)))
+    heavy = {'mmpretrain', 'torchvision', 'torch._dynamo', 'torch.distributed.optim'}
+    print(*({'mmdet.models', *heavy} & set(sys.modules)))
     import mmpretrain.models
 from mmpretrain.registry import MODELS
 print(MODELS.get('VisionTransformer').__name__)
+from torch.distributed.optim import ZeroRedundancyOptimizer
+print(ZeroRedundancyOptimizer.__name__)
 """
 
 
-def test_mmpretrain_is_kept_from_mmdet_alone() -> None:
+def test_what_no_stage_uses_is_kept_from_those_who_can_do_without() -> None:
     done = subprocess.run(
         [sys.executable, '-c', LEAN], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == ['mmdet.models', 'VisionTransformer']
+    assert done.stdout.split() == ['mmdet.models', 'VisionTransformer', 'ZeroRedundancyOptimizer']

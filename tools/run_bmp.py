@@ -168,9 +168,9 @@ def run(args: argparse.Namespace, cfg_options: dict[str, Any], command: list[str
 def load(config: str, cfg_options: Mapping[str, Any]) -> LoadedPipeline:
     """Load the pipeline and print what its config wants users to know."""
     from pipeline import load_pipeline
-    from pipeline.lean_imports import without_reid
+    from pipeline.lean_imports import for_inference
 
-    with without_reid():
+    with for_inference():
         pipeline = load_pipeline(config, cfg_options)
     if pipeline.note:
         print(pipeline.note)

@@ -21,8 +21,8 @@ from .case import Seconds, machine
 _LOAD = """
 import json, sys, time
 from pipeline import load_pipeline
-from pipeline.lean_imports import without_reid
-with without_reid():
+from pipeline.lean_imports import for_inference
+with for_inference():
     load_pipeline(sys.argv[1])
 start = time.perf_counter(), time.process_time()
 load_pipeline(sys.argv[1])
