@@ -191,7 +191,9 @@ def load_protocol(
         ConfigError: a setting is wrong.
         CheckpointError: weights are absent or do not fit.
     """
-    return ProtocolPipeline(load_config(config, cfg_options), protocol or Protocol())
+    # Average precision counts the doubtful too, in their order; leaving them out lowers it.
+    options = {'loop.min_score': None, **(cfg_options or {})}
+    return ProtocolPipeline(load_config(config, options), protocol or Protocol())
 
 
 def _arranged(
