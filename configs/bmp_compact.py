@@ -3,7 +3,7 @@
 detector = dict(
     config='compact/rtmdet-ins_compact.py',
     checkpoint='rtmdet-ins_compact',
-    score_threshold=0.25,
+    score_threshold=0.2,
     max_iou=0.3,
 )
 pose = dict(
@@ -12,21 +12,22 @@ pose = dict(
     batch_size=32,
 )
 segmenter = dict(
-    config='compact/sam2.1_hiera_compact.yaml',
-    checkpoint='sam2.1_hiera_compact',
+    config='compact/sam2.1_cspnext_compact.yaml',
+    checkpoint='sam2.1_cspnext_compact',
     batch_size=16,
     draw_prompts=True,
     min_island=500,
     min_hole=500,
     # Keypoints far from each other and the box steady a segmenter this small: held-out people, mean
-    # IoU 0.37 with the three most visible keypoints, 0.48 with spread ones, 0.63 with the box as
+    # IoU 0.47 with the three most visible keypoints, 0.54 with spread ones, 0.65 with the box as
     # well (docs/compact.md).
     prompt=dict(
         num_keypoints=3, method='distance+confidence', visibility_threshold=0.5, use_box=True
     ),
 )
-# Boxes of the detector: those around masks this rough are worse (docs/compact.md).
-loop = dict(max_rounds=2, hidden_share=0.5, boxes='detector')
+# Boxes of the detector: those around masks this rough are worse. Most of what scores lower than
+# min_score is nobody (docs/compact.md).
+loop = dict(max_rounds=2, hidden_share=0.5, boxes='detector', min_score=0.1)
 runtime = dict(
     device='auto',
     precision='fp32',

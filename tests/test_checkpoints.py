@@ -98,7 +98,7 @@ def test_the_shipped_manifest() -> None:
         *(f'rtmdet-ins_{size}_coco' for size in ('tiny', 's', 'm', 'l')),
         'rtmdet-ins-l-mask', 'MaskPose-b-1.0.0', 'ViTPose-b-multi', 'SAM-pose2seg_hiera_b+',
     }  # fmt: skip
-    embedded = {'rtmdet-ins_compact', 'vitpose_compact', 'sam2.1_hiera_compact'}
+    embedded = {'rtmdet-ins_compact', 'vitpose_compact', 'sam2.1_cspnext_compact'}
     assert set(entries) == released | embedded
     for name, entry in entries.items():
         assert entry.embedded == (name in embedded)

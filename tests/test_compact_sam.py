@@ -48,8 +48,8 @@ from pipeline.training.pose2seg.transforms import LoadPosePhoto, PackPromptedPos
 from tests.toy_people import STANDING  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
-COMPACT = str(ROOT / 'configs/compact/sam2.1_hiera_compact.yaml')
-STAGES = sorted((ROOT / 'configs/compact').glob('sam2.1_hiera_compact_*.py'))
+COMPACT = str(ROOT / 'configs/compact/sam2.1_cspnext_compact.yaml')
+STAGES = sorted((ROOT / 'configs/compact').glob('sam2.1_cspnext_compact_*.py'))
 HEIGHT, WIDTH, K = 120, 160, 17
 
 
@@ -397,7 +397,7 @@ def test_every_stage_has_its_size_in_all_places():
         assert packed == [config.image_size] * 3 == [config.model.image_size] * 3
         assert (config.model.checkpoint is None) == config.model.align
         sizes.append(config.image_size)
-    assert sorted(sizes) == [128, 192, 256]
+    assert sorted(sizes) == [256, 384]
 
 
 OVERRIDES = {

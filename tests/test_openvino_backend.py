@@ -125,8 +125,8 @@ def test_pose_estimator_gives_the_same_keypoints_in_any_batch(
 def test_segmenter_gives_the_same_masks(scene: Scene) -> None:
     plain, other = both(
         build_sam2_segmenter,
-        str(COMPACT / 'sam2.1_hiera_compact.yaml'),
-        CHECKPOINTS / 'sam2.1_hiera_compact.pt',
+        str(COMPACT / 'sam2.1_cspnext_compact.yaml'),
+        CHECKPOINTS / 'sam2.1_cspnext_compact.pt',
         PromptConfig(visibility_threshold=0.0, num_keypoints=3, use_box=True),
     )
     assert other.model.device == torch.device('cpu')

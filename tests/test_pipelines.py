@@ -138,7 +138,7 @@ def test_other_detectors_and_pose_models_plug_in_by_name(detector: str, pose: st
         'detector.config': detector,
         'detector.max_people': 2,
         'pose.config': pose,
-        'segmenter.config': 'compact/sam2.1_hiera_compact.yaml',
+        'segmenter.config': 'compact/sam2.1_cspnext_compact.yaml',
         'segmenter.prompt.visibility_threshold': 0.0,
     }
     built = build_pipeline(load_config('bmp_custom_example', options))

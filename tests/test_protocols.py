@@ -212,13 +212,22 @@ def test_idle_stages_need_no_weights() -> None:
         'segmenter.prompt.method': 'k_most_visible',
     }
     pipeline = load_protocol('bmp_compact', options, Protocol('gt_keypoints'))
-    assert list(pipeline.weights) == ['sam2.1_hiera_compact']
+    assert list(pipeline.weights) == ['sam2.1_cspnext_compact']
     given = check_given(given_of(pipeline.protocol, IMAGE, ANNOTATIONS, 'coco17'), SHAPE)
     people = pipeline(PHOTO, given)
     assert len(people) == 3
     np.testing.assert_array_equal(people.keypoints, given.truth.keypoints)
     assert people.prompts[0][:4].tolist() == [0, 2, 3, -1]
     assert (people.mask_sources == MaskSource.SAM).all()
+
+
+@pytest.mark.parametrize(('options', 'expected'), [({}, None), ({'loop.min_score': 0.3}, 0.3)])
+def test_evaluation_keeps_the_doubtful_unless_told_otherwise(
+    options: dict[str, Any], expected: float | None
+) -> None:
+    idle = {'detector.checkpoint': 'absent.pth', 'pose.checkpoint': 'absent.pth'}
+    pipeline = load_protocol('bmp_compact', idle | options, Protocol('gt_keypoints'))
+    assert f'min_score={expected}' in pipeline.config_text
 
 
 def test_gt_boxes_with_real_models() -> None:

@@ -25,13 +25,13 @@ ROOT = Path(__file__).resolve().parents[1]
 STAND_INS = {
     'rtmdet-ins-l-mask.pth': 'rtmdet-ins_compact',
     'PMPose-b-1.0.0.pth': 'vitpose_compact',
-    'SAM-pose2seg_hiera_b+.pt': 'sam2.1_hiera_compact',
+    'SAM-pose2seg_hiera_b+.pt': 'sam2.1_cspnext_compact',
 }
 SMALL = """
 _base_ = '{base}'
 detector = dict(config='compact/rtmdet-ins_compact.py')
 pose = dict(config='compact/vitpose_compact.py')
-segmenter = dict(config='compact/sam2.1_hiera_compact.yaml')
+segmenter = dict(config='compact/sam2.1_cspnext_compact.yaml')
 loop = dict(max_rounds=1)
 runtime = dict(device='cpu')
 """

@@ -27,10 +27,10 @@ POSES = sorted((ROOT / 'configs/pose').glob('*_b_*.py'))
 SMALL = [
     ROOT / 'configs/detector/rtmdet-ins_compact_practice.py',
     ROOT / 'configs/pose/pmpose_compact_practice.py',
-    ROOT / 'configs/pose2seg/sam2.1_hiera_compact_practice.py',
+    ROOT / 'configs/pose2seg/sam2.1_cspnext_compact_practice.py',
     ROOT / 'configs/compact/rtmdet-ins_compact_train.py',
     ROOT / 'configs/compact/vitpose_compact_train.py',
-    *sorted((ROOT / 'configs/compact').glob('sam2.1_hiera_compact_*.py')),
+    *sorted((ROOT / 'configs/compact').glob('sam2.1_cspnext_compact_*.py')),
 ]
 
 

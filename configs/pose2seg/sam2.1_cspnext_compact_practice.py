@@ -2,7 +2,7 @@
 # the published augmentation and clicks, COCO-format files in data/practice, 3 epochs. For the data
 # see ../detector/rtmdet-ins_compact_practice.py.
 #
-#   python tools/train.py configs/pose2seg/sam2.1_hiera_compact_practice.py
+#   python tools/train.py configs/pose2seg/sam2.1_cspnext_compact_practice.py
 _base_ = 'sam2.1_hiera_b+_coco_cihp.py'
 
 data_root = '{{$BMP_DATA:data}}/practice/'
@@ -11,8 +11,8 @@ image_size = 256
 max_epochs = 3
 
 model = dict(
-    config='configs/compact/sam2.1_hiera_compact.yaml',
-    checkpoint='sam2.1_hiera_compact',
+    config='configs/compact/sam2.1_cspnext_compact.yaml',
+    checkpoint='sam2.1_cspnext_compact',
     image_size=image_size,
     clicks=dict(num_corrections=3, method='distance+confidence'),
     # The embedded model hardly reads prompt tokens: its prompts are drawn, in use as well.

@@ -1,11 +1,17 @@
-# Third stage of the compact SAM 2.1: 256 px, from the weights of the second.
-#   python tools/train.py configs/compact/sam2.1_hiera_compact_stage3.py --threads 1 \
-#       --cfg-options load_from=work_dirs/sam2.1_hiera_compact_stage2/weights.pth
-_base_ = ['sam2.1_hiera_compact_stage2.py']
+# Second stage of the compact SAM 2.1: 384 px, the size of use, from the weights of the first or, as
+# here, from the published ones.
+#   python tools/train.py configs/compact/sam2.1_cspnext_compact_stage2.py --threads 1 \
+#       [--cfg-options load_from=work_dirs/sam2.1_cspnext_compact_train/weights.pth]
+_base_ = ['sam2.1_cspnext_compact_train.py']
 
-image_size = 256
+image_size = 384
 
-model = dict(image_size=image_size)
+model = dict(
+    image_size=image_size,
+    checkpoint='sam2.1_cspnext_compact',
+    trunk_checkpoint=None,
+    align=False,
+)
 
 *_steps, _pack = _base_.train_pipeline
 train_pipeline = [*_steps, dict(_pack, image_size=image_size)]
@@ -18,5 +24,5 @@ _load = dict(type='LoadPosePhoto')
 val_dataloader = dict(
     dataset=dict(pipeline=[_load, dict(type='PackPromptedPoses', image_size=image_size)])
 )
-optim_wrapper = dict(optimizer=dict(lr=2.5e-4))
+optim_wrapper = dict(optimizer=dict(lr=3e-4))
 custom_hooks = [dict(_base_.custom_hooks[0], minutes=30), *_base_.custom_hooks[1:]]

@@ -1,7 +1,8 @@
-# First stage of the compact SAM 2.1: from random weights, 128 px (docs/pose2seg.md).
-#   python tools/train.py configs/compact/sam2.1_hiera_compact_train.py --threads 1
+# First stage of the compact SAM 2.1, 256 px: the image encoder starts from the compact detector,
+# the rest from random weights (docs/pose2seg.md).
+#   python tools/train.py configs/compact/sam2.1_cspnext_compact_train.py --threads 1
 # COMPACT_SAM_DATA: folder with annotations.json (COCO; fields `subset`, `fully_annotated`) and its
-# photos. Newest averaged weights: work_dirs/sam2.1_hiera_compact_train/weights.pth and sam.pt.
+# photos. Newest averaged weights: work_dirs/sam2.1_cspnext_compact_train/weights.pth and sam.pt.
 custom_imports = dict(
     imports=[
         'pipeline.training.pose2seg.parts',
@@ -13,14 +14,15 @@ custom_imports = dict(
 default_scope = 'mmengine'
 
 data_root = '{{$COMPACT_SAM_DATA:data/people}}'
-image_size = 128
+image_size = 256
 # The run is bounded by time (TimeBudgetHook), not by this.
 max_iters = 100000
 
 model = dict(
     type='PromptedSam',
-    config='configs/compact/sam2.1_hiera_compact.yaml',
+    config='configs/compact/sam2.1_cspnext_compact.yaml',
     checkpoint=None,
+    trunk_checkpoint='rtmdet-ins_compact',
     align=True,
     image_size=image_size,
     freeze_image_encoder=False,
@@ -40,7 +42,7 @@ model = dict(
     correction_prob=0.1,
     losses=dict(focal=10.0, dice=2.0, iou=0.5, object_score=0.1, focal_alpha=0.5),
     loss_stride=2,
-    dense_weight=1.0,
+    dense_weight=0.5,
     eval_counts=(1, 2, 3, 5, 'box+3', 'box'),
 )
 
@@ -55,18 +57,18 @@ paste = dict(type='PastePoses', people=dict(**people, subset='train'), prob=0.6,
 pack = dict(type='PackPromptedPoses', image_size=image_size)
 train_pipeline = [
     dict(type='LoadPosePhoto'),
-    dict(type='ZoomPose', scale=(1.1, 4.0), prob=0.8),
+    dict(type='ZoomPose', scale=(1.1, 4.0), prob=0.6),
     paste,
     dict(type='FlipPose', prob=0.5),
     dict(type='JitterPose', brightness=0.25, contrast=0.25, saturation=0.3),
     dict(type='GrayscalePose', prob=0.05),
-    dict(**pack, max_objects=3, min_objects=3),
+    dict(**pack, max_objects=4, min_objects=4),
 ]
 with_masks = dict(**people, subset='train', pipeline=train_pipeline)
 # Photos in which everybody has a box: people without a mask are known in part.
 with_skeletons = dict(**with_masks, only=dict(fully_annotated=True), from_keypoints=4)
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=4,
     num_workers=0,
     sampler=dict(type='InfiniteSampler', shuffle=True),
     collate_fn=dict(type='pseudo_collate'),
@@ -89,13 +91,15 @@ val_dataloader = dict(
     ),
 )
 val_evaluator = dict(type='PromptMetric', with_ap=False)
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=1000)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=500)
 val_cfg = dict(type='ValLoop')
 
 optim_wrapper = dict(
     type='OptimWrapper',
     constructor='TrainedPartsConstructor',
-    optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.99), weight_decay=0.05, fused=True),
+    optimizer=dict(type='AdamW', lr=6e-4, betas=(0.9, 0.99), weight_decay=0.05, fused=True),
+    # It knows people already.
+    paramwise_cfg=dict(custom_keys={'image_encoder.trunk': dict(lr_mult=0.5)}),
     clip_grad=dict(max_norm=1.0),
 )
 default_hooks = dict(
@@ -113,9 +117,15 @@ default_hooks = dict(
 )
 custom_hooks = [
     # Learning rate: warm-up, then a cosine over wall-clock time; stops when the time is over.
-    dict(type='TimeBudgetHook', minutes=30, warmup_iters=150),
+    dict(type='TimeBudgetHook', minutes=60, warmup_iters=150),
     # Averaged weights are what is validated and kept as the best.
-    dict(type='EMAHook', ema_type='MomentumAnnealingEMA', momentum=0.002, gamma=10),
+    dict(
+        type='EMAHook',
+        ema_type='MomentumAnnealingEMA',
+        momentum=0.002,
+        gamma=10,
+        update_buffers=True,
+    ),
     dict(type='PlainWeightsHook'),
     dict(type='ExportSamHook'),
 ]

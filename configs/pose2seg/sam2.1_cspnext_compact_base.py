@@ -9,8 +9,8 @@ max_iters = 250
 
 model = dict(
     type='PromptedSam',
-    config='configs/compact/sam2.1_hiera_compact.yaml',
-    checkpoint='sam2.1_hiera_compact',
+    config='configs/compact/sam2.1_cspnext_compact.yaml',
+    checkpoint='sam2.1_cspnext_compact',
     image_size=image_size,
     # COCO's flags make most keypoints equally visible, and ties would go to nose and eyes: spread
     # keypoints say more. The same order in training and evaluation.
