@@ -268,6 +268,7 @@ def _segmenter(
         min_island=part.min_island,
         min_hole=part.min_hole,
         draw_prompts=part.draw_prompts,
+        lean=part.encoder == 'lean',
         ignorable=_ignorable(part, weights),
     )
 

@@ -74,6 +74,7 @@ class SegmenterConfig:
     min_island: int = 0  # px; smaller parts of a mask are removed; 0: off
     min_hole: int = 0  # px; smaller holes are filled; 0: off
     draw_prompts: bool = False  # also draw the prompts as SAM's mask prompt (bmp_compact)
+    encoder: Literal['lean'] | None = 'lean'  # the same in less memory; None: as sam2 runs it
     prompt: PromptConfig = field(default_factory=PromptConfig)
     ignorable: tuple[str, ...] = ()  # as in the detector
 

@@ -63,3 +63,15 @@ def test_positions_take_no_memory():
     positions = lean.NoPositions()(torch.ones(2, 3, 4, 5))
     assert positions.shape == (2, 3, 4, 5) and not positions.any()
     assert positions.untyped_storage().nbytes() == 4
+
+
+@pytest.mark.parametrize(('setting', 'is_lean'), [('lean', True), (None, False)])
+def test_a_setting_turns_it_off(setting, is_lean):
+    from pipeline.build import build_pipeline
+    from pipeline.config import load_config
+
+    weights = {f'{part}.checkpoint': None for part in ('detector', 'pose', 'segmenter')}
+    options = {**weights, 'segmenter.encoder': setting, 'runtime.device': 'cpu'}
+    segmenter = build_pipeline(load_config('bmp_compact', options)).run.segmenter
+    positions = segmenter.model.image_encoder.neck.position_encoding
+    assert isinstance(positions, lean.NoPositions) == is_lean

@@ -24,7 +24,8 @@ def reference_stages(case: Case) -> ReferenceStages:
     Raises:
         ValueError: the config builds another kind of stage than the reference has.
     """
-    case = replace(case, precision='fp32', options={**case.options, 'pose.flip_test': True})
+    options = {**case.options, 'pose.flip_test': True, 'segmenter.encoder': None}
+    case = replace(case, precision='fp32', options=options)
     pipeline = build(case)
     detector, pose, segmenter = pipeline.detector, pipeline.pose_estimator, pipeline.segmenter
     if not (

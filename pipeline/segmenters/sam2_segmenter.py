@@ -161,12 +161,17 @@ def build_sam2_segmenter(
     compile_mode: Compile | None = None,
     backend: Backend | None = None,
     ignorable: tuple[str, ...] = (),
+    lean: bool = True,
     **options: Any,
 ) -> Sam2Segmenter:
-    """A segmenter from a config (file, or name in the ``sam2`` package) and weights."""
+    """A segmenter from a config (file, or name in the ``sam2`` package) and weights.
+
+    ``lean``: the image encoder is changed by `lean_encoder`.
+    """
     model = build_sam2_model(config, checkpoint, device, ignorable=ignorable)
-    plain = compile_mode is None and backend is None  # else the graph would be one of many pieces
-    lean_encoder(model, grouped=plain and device.startswith('cpu'))
+    if lean:
+        plain = compile_mode is None and backend is None  # else the graph would have many pieces
+        lean_encoder(model, grouped=plain and device.startswith('cpu'))
     tune(
         model, ('image_encoder',),
         precision=precision, memory_format=memory_format, compile_mode=compile_mode,
