@@ -22,6 +22,7 @@ SEED = 0
 # A script leaves the loop nothing to decide, and both schedules share pixels out alike.
 _FIXED: dict[str, Any] = {
     'loop.hidden_share': None,
+    'loop.min_score': None,
     'loop.refine': False,
     'loop.exclusive': 'logits',
     'loop.pose_nms.method': 'greedy',
