@@ -143,11 +143,12 @@ class PersonPipeline:
         return answered(self._rounds(image, given, timer), self._poses(timer))
 
     def refine(self, image: Image, state: RoundState, timer: StageTimer | None = None) -> People:
-        """Pose again inside the final masks, then SAM again (BMPv2+)."""
+        """Pose again inside the final masks, then SAM again (BMPv2+).
+
+        Everybody of the state is in the result: ``min_score`` is for `__call__` and `together`.
+        """
         timer = timer or StageTimer()
-        return self._reported(
-            results_of([self._refined(image, state, timer)], self._poses(timer))[0]
-        )
+        return results_of([self._refined(image, state, timer)], self._poses(timer))[0]
 
     def _poses(self, timer: StageTimer) -> Answer:
         def answer(requests: Sequence[PoseRequest]) -> list[Poses]:

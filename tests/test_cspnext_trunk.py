@@ -12,9 +12,8 @@ if importlib.util.find_spec('sam2') is None:  # importing it here would initiali
     pytest.skip('the stock sam2 package is not installed', allow_module_level=True)
 pytest.importorskip('mmdet')
 
-from mmengine.config import Config  # noqa: E402
-
 from pipeline.checkpoints import CheckpointError  # noqa: E402
+from pipeline.openmmlab import build_model, read_model_config  # noqa: E402
 from pipeline.segmenters.build_sam2 import build_sam2_model  # noqa: E402
 from pipeline.segmenters.cspnext_trunk import CSPNeXtTrunk, load_detector_trunk  # noqa: E402
 from pipeline.training.pose2seg.model import PromptedSam  # noqa: E402
@@ -26,15 +25,8 @@ SIZES = {'deepen_factor': 0.33, 'widen_factor': 0.25, 'neck_channels': 64}
 
 
 def detector():
-    from mmdet.registry import MODELS
-    from mmengine.registry import DefaultScope
-
-    from pipeline.weights_io import load_into, load_state
-
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        model = MODELS.build(Config.fromfile(COMPACT / 'rtmdet-ins_compact.py').model)
-    load_into(model, load_state(DETECTOR)[0], DETECTOR)
-    return model.eval()
+    config = read_model_config(str(COMPACT / 'rtmdet-ins_compact.py'), 'mmdet')
+    return build_model(config, DETECTOR, 'mmdet')[0]
 
 
 @torch.no_grad()

@@ -68,8 +68,7 @@ def run(args: argparse.Namespace) -> int:
     from pipeline.studies.rounds import RoundStudy, results_of, round_rows, round_settings
     from pipeline.visualization.charts import save_chart
 
-    # Average precision counts the doubtful too, in their order.
-    options = {'loop.min_score': None} | study_common.config_options(args)
+    options = study_common.config_options(args)
     config = load_config(args.config, options | {'loop.max_rounds': args.rounds})
     # A round does not depend on how many follow, nor on what the config says of refinement.
     free = {'loop.max_rounds': None, 'loop.refine': False}

@@ -1,4 +1,4 @@
-"""SAM 2's image encoder with the same weights and the same results in a third of the memory.
+"""SAM 2's image encoder with the same weights and the same results in half of the memory.
 
 Attention inside windows and the MLPs treat windows and pixels one by one, so they can run in
 groups whose intermediate results stay small, in the cache of a processor at best. The maps at
@@ -137,7 +137,8 @@ def _join_projections(model: SAM2Base) -> None:
     if not model.use_high_res_features_in_sam:
         return
     for level, name in enumerate(('conv_s0', 'conv_s1')):
-        lateral, projection = neck.convs[len(neck.convs) - 1 - level].conv, getattr(decoder, name)
+        place, projection = neck.convs[-1 - level], getattr(decoder, name)  # coarse to fine
+        lateral = place.conv
         alone = level not in neck.fpn_top_down_levels and lateral.kernel_size == (1, 1)
         if not alone or not isinstance(projection, nn.Conv2d):
             continue
@@ -149,5 +150,5 @@ def _join_projections(model: SAM2Base) -> None:
                 'bias': outer @ lateral.bias + projection.bias,
             }
         )
-        neck.convs[len(neck.convs) - 1 - level].conv = joined.to(lateral.weight)
+        place.conv = joined.to(lateral.weight)
         setattr(decoder, name, nn.Identity())
