@@ -52,6 +52,18 @@ def test_a_confidence_threshold_acts_when_set() -> None:
     assert confident.num_points[0] == (np.linspace(1, 0.2, K) > 0.6).sum()
 
 
+@pytest.mark.parametrize('visibility_threshold', [0.5, 0.0])
+def test_absent_keypoints_are_not_used_when_a_presence_threshold_is_set(
+    visibility_threshold: float,
+) -> None:
+    poses = people(np.ones((1, K)))  # presence falls from 1 to 0.2
+    config = PromptConfig(
+        num_keypoints=17, visibility_threshold=visibility_threshold, presence_threshold=0.6
+    )
+    chosen = make_prompts(poses, NOBODY, config).keypoints[0]
+    assert set(chosen[chosen >= 0]) == set(np.flatnonzero(np.linspace(1, 0.2, K) >= 0.6))
+
+
 def test_crowding_changes_count_and_box_of_the_crowded_only() -> None:
     config = PromptConfig(num_keypoints=2, num_keypoints_in_crowd=5, crowd_iou=0.5, use_box=True)
     crowded = make_prompts(people(np.ones((2, K))), NOBODY, config)

@@ -32,6 +32,7 @@ class PromptConfig:
     method: Method = 'k_most_visible'
     visibility_threshold: float = 0.5  # keypoints less visible are not used
     confidence_threshold: float | None = None  # keypoints scored at or below are not used
+    presence_threshold: float | None = None  # keypoints less likely in the picture are not used
     min_confident: float | None = (
         None  # as in BMP: needs one keypoint scored and visible above this
     )
@@ -54,7 +55,11 @@ class PromptConfig:
             raise ValueError('prompt.num_keypoints_in_crowd acts only when prompt.crowd_iou is set')
         if self.method not in _ORDERS:
             raise ValueError(f'prompt.method must be one of {sorted(_ORDERS)}, got {self.method!r}')
-        for name in ('visibility_threshold', 'confidence_threshold', 'min_confident', 'crowd_iou'):
+        names = (
+            'visibility_threshold', 'confidence_threshold', 'presence_threshold', 'min_confident',
+            'crowd_iou',
+        )  # fmt: skip
+        for name in names:
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise ValueError(f'prompt.{name} must be in [0, 1] or None, got {value}')
@@ -154,9 +159,18 @@ def is_crowded(
     return np.asarray(np.maximum(among, outside) > crowd_iou)
 
 
+def _visibility(poses: Poses, config: PromptConfig) -> Floats:
+    """Visibility (N, 17); -1, less than hidden, of keypoints that are likely not in the picture."""
+    visibility = poses.visibility[:, :NUM_COCO]
+    if config.presence_threshold is None:
+        return visibility
+    is_present = poses.presence[:, :NUM_COCO] >= config.presence_threshold
+    return np.where(is_present, visibility, np.float32(-1))
+
+
 def _choose(poses: Poses, i: int, crowded: bool, config: PromptConfig) -> Order:
     k = slice(NUM_COCO)
-    scores, visibility = poses.keypoint_scores[i, k], poses.visibility[i, k]
+    scores, visibility = poses.keypoint_scores[i, k], _visibility(poses, config)[i]
     floor = config.min_confident
     if (
         floor is not None
@@ -179,7 +193,7 @@ def _negative_points(
     if config.num_negative == 0:
         return [np.zeros((0, 2), np.float32)] * len(poses)
     points = np.concatenate([poses.keypoints[:, :NUM_COCO], others.keypoints[:, :NUM_COCO]])
-    visible = np.concatenate([poses.visibility[:, :NUM_COCO], others.visibility[:, :NUM_COCO]])
+    visible = np.concatenate([_visibility(poses, config), _visibility(others, config)])
     visible = visible >= config.visibility_threshold
     result = []
     for i, own in enumerate(positives):
