@@ -266,6 +266,7 @@ def _segmenter(
         batch_size=_batch_size(part.batch_size, device, 16, 4),
         channel_order=part.channel_order,
         min_island=part.min_island,
+        min_island_share=part.min_island_share,
         min_hole=part.min_hole,
         draw_prompts=part.draw_prompts,
         lean=part.encoder == 'lean',

@@ -72,6 +72,7 @@ class SegmenterConfig:
     batch_size: int | Literal['auto'] = 'auto'  # people per decoder call; auto: GPU 16, CPU 4
     channel_order: Literal['rgb', 'bgr'] = 'rgb'  # bgr: as the reference feeds it (its B2)
     min_island: int = 0  # px; smaller parts of a mask are removed; 0: off
+    min_island_share: float = 0.0  # so are parts smaller than this share of the mask; 0: off
     min_hole: int = 0  # px; smaller holes are filled; 0: off
     draw_prompts: bool = False  # also draw the prompts as SAM's mask prompt (bmp_compact)
     encoder: Literal['lean'] | None = 'lean'  # the same in less memory; None: as sam2 runs it
@@ -84,6 +85,10 @@ class SegmenterConfig:
         for name in ('min_island', 'min_hole'):
             if getattr(self, name) < 0:
                 raise ValueError(f'segmenter.{name} must be >= 0, got {getattr(self, name)}')
+        if not 0 <= self.min_island_share < 1:
+            raise ValueError(
+                f'segmenter.min_island_share must be in [0, 1), got {self.min_island_share}'
+            )
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,6 @@ from ..loop import LoopConfig
 from ..nms import greedy_nms
 from ..openmmlab import scope_of
 from ..scores import pose_scores
-from ..segmenters.cleanup import clean_logits
 from ..segmenters.prompts import Prompts, make_prompts
 from ..segmenters.sam2_forward import ImageEmbedding, decode_prompts, embed_images
 from ..segmenters.sam2_preprocess import (
@@ -242,7 +241,7 @@ def _decode_one(
     if len(rows):
         part = slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)
         crop = logits[part].astype(np.float16)
-        logits[part] = clean_logits(crop, segmenter.min_island, segmenter.min_hole)
+        logits[part] = segmenter.clean(crop)
     return logits
 
 

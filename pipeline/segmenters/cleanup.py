@@ -17,17 +17,22 @@ FAINT = 2.0**-8
 
 
 def clean_logits(
-    logits: npt.NDArray[np.float16], min_island: int, min_hole: int
+    logits: npt.NDArray[np.float16],
+    min_island: int,
+    min_hole: int,
+    min_island_share: float = 0.0,
 ) -> npt.NDArray[np.float16]:
     """Soft mask (h, w) without islands and holes smaller than so many px; 0 is off.
 
-    The largest island always stays.
+    Islands smaller than ``min_island_share`` of the mask go as well. The largest always stays.
     """
     if logits.size == 0:
         return logits
     result = logits.copy()
-    if min_island:
-        result[_small_parts(result > 0, min_island, keep_largest=True)] = -FAINT
+    if min_island or min_island_share:
+        on = result > 0
+        least = max(min_island, min_island_share * int(on.sum()))
+        result[_small_parts(on, least, keep_largest=True)] = -FAINT
     if min_hole:
         # A border of background joins everything outside, so that it never counts as a hole.
         outside = np.pad(result <= 0, 1, constant_values=True)
@@ -36,7 +41,7 @@ def clean_logits(
 
 
 def _small_parts(
-    on: npt.NDArray[Any], min_area: int, *, keep_largest: bool
+    on: npt.NDArray[Any], min_area: float, *, keep_largest: bool
 ) -> npt.NDArray[np.bool_]:
     _, labels, stats, _ = cv2.connectedComponentsWithStats(on.astype(np.uint8), connectivity=8)
     areas = stats[:, cv2.CC_STAT_AREA].copy()

@@ -38,6 +38,7 @@ class Sam2Segmenter:
         batch_size: people per decoder call.
         channel_order: 'bgr' feeds swapped channels, as the reference does (its B2).
         min_island: px; smaller parts of a mask are removed, 0 is off.
+        min_island_share: so are parts smaller than this share of the mask, 0 is off.
         min_hole: px; smaller holes are filled, 0 is off.
         draw_prompts: also draw the prompts as SAM's mask prompt; for models trained that way.
     """
@@ -50,6 +51,7 @@ class Sam2Segmenter:
         batch_size: int = 16,
         channel_order: Literal['rgb', 'bgr'] = 'rgb',
         min_island: int = 0,
+        min_island_share: float = 0.0,
         min_hole: int = 0,
         draw_prompts: bool = False,
     ) -> None:
@@ -58,8 +60,13 @@ class Sam2Segmenter:
         self.chunks = Chunks(batch_size, 'segmenter.batch_size')
         self.channel_order = channel_order
         self.min_island = min_island
+        self.min_island_share = min_island_share
         self.min_hole = min_hole
         self.draw_prompts = draw_prompts
+
+    def clean(self, logits: npt.NDArray[np.float16]) -> npt.NDArray[np.float16]:
+        """A soft mask (h, w) without small islands and holes."""
+        return clean_logits(logits, self.min_island, self.min_hole, self.min_island_share)
 
     def __call__(self, image: Image) -> PhotoSegmenter:
         """Ready to segment people of an RGB uint8 image (H, W, 3); embeds it when first asked."""
@@ -137,7 +144,7 @@ class PhotoSegmenter:
     def _crop(self, low_res: Tensor) -> tuple[int, int, Any]:
         x, y, crop = logit_crop(low_res, self.shape)
         logits = crop.to(torch.float16).cpu().numpy()
-        return x, y, clean_logits(logits, self.segmenter.min_island, self.segmenter.min_hole)
+        return x, y, self.segmenter.clean(logits)
 
 
 def _same_kind(prompts: Prompts) -> list[npt.NDArray[Any]]:
