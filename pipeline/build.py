@@ -269,6 +269,7 @@ def _segmenter(
         min_island_share=part.min_island_share,
         min_hole=part.min_hole,
         draw_prompts=part.draw_prompts,
+        own_box=part.own_box,
         lean=part.encoder == 'lean',
         ignorable=_ignorable(part, weights),
     )

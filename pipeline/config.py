@@ -75,6 +75,7 @@ class SegmenterConfig:
     min_island_share: float = 0.0  # so are parts smaller than this share of the mask; 0: off
     min_hole: int = 0  # px; smaller holes are filled; 0: off
     draw_prompts: bool = False  # also draw the prompts as SAM's mask prompt (bmp_compact)
+    own_box: bool = False  # prompted without a box: again with the box of the mask (bmp_compact)
     encoder: Literal['lean'] | None = 'lean'  # the same in less memory; None: as sam2 runs it
     prompt: PromptConfig = field(default_factory=PromptConfig)
     ignorable: tuple[str, ...] = ()  # as in the detector

@@ -17,7 +17,9 @@ from pipeline.masks import Masks
 from pipeline.openmmlab import scope_of
 from pipeline.poses import mmpose_estimator
 from pipeline.poses.mmpose_estimator import build_mmpose_estimator
+from pipeline.segmenters import sam2_segmenter
 from pipeline.segmenters.prompts import PromptConfig
+from pipeline.segmenters.sam2_forward import ImageEmbedding
 from pipeline.segmenters.sam2_segmenter import build_sam2_segmenter
 from pipeline.structures import Detections, MaskSource, Poses
 
@@ -232,6 +234,38 @@ def test_prompts_can_be_drawn_as_a_mask_prompt_too(image: np.ndarray) -> None:
     assert (scores[0] != scores[1]).all()
     boxed = build_sam2_segmenter(SAM, None, PromptConfig(use_box=True), draw_prompts=True)
     assert len(boxed(image)(poses(2, visible=0), poses(0))) == 2
+
+
+def test_who_has_no_box_is_prompted_again_with_that_of_the_mask(
+    image: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[torch.Tensor | None] = []
+
+    def answers(*_: object, point_coords: torch.Tensor, boxes: torch.Tensor | None, **__: object):
+        """Without a box a mask for the first person alone, with boxes a high logit everywhere."""
+        asked.append(boxes)
+        n = len(point_coords)
+        if boxes is not None:
+            return torch.full((n, 1, 96, 96), 3.0), torch.full((n, 1), 0.9), None
+        logits = torch.full((n, 1, 96, 96), -1.0)
+        logits[0, 0, 10:20, 30:50] = 2
+        return logits, torch.full((n, 1), 0.5), None
+
+    monkeypatch.setattr(sam2_segmenter, 'decode_prompts', answers)
+    segmenter = build_sam2_segmenter(SAM, None, PromptConfig(), own_box=True)
+    points, labels = torch.full((2, 3, 2), 100.0), torch.ones(2, 3, dtype=torch.int32)
+    embedding = ImageEmbedding(torch.zeros(1), ())
+    logits, quality = segmenter.answer(embedding, points, labels, None)
+    assert asked[0] is None
+    assert asked[1].tolist() == [[120, 40, 200, 80]]  # cells of 4 px
+    assert logits[0].unique().tolist() == [1, 2.5]
+    assert (logits[0, 10:20, 30:50] == 2.5).all()
+    assert (logits[1] == -1).all()
+    assert quality.tolist() == pytest.approx([0.7, 0.5])
+    segmenter.answer(embedding, points, labels, torch.zeros(2, 4))
+    assert len(asked) == 3  # a box that is given is enough
+    segmenter.own_box = False
+    assert (segmenter.answer(embedding, points, labels, None)[0][0, 10:20, 30:50] == 2).all()
 
 
 def test_the_channel_order_is_a_switch(image: np.ndarray) -> None:

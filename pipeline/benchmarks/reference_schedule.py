@@ -36,14 +36,13 @@ from ..nms import greedy_nms
 from ..openmmlab import scope_of
 from ..scores import pose_scores
 from ..segmenters.prompts import Prompts, make_prompts
-from ..segmenters.sam2_forward import ImageEmbedding, decode_prompts, embed_images
+from ..segmenters.sam2_forward import ImageEmbedding, embed_images
 from ..segmenters.sam2_preprocess import (
     boxes_to_square,
     logits_to_image,
     points_to_square,
     preprocess_images,
 )
-from ..segmenters.sam2_prior import prompt_prior
 from ..segmenters.sam2_segmenter import Sam2Segmenter
 from ..structures import Detections, Floats, Image, Poses, size_of
 from ..timing import StageTimer
@@ -229,11 +228,7 @@ def _decode_one(
     if prompts.has_box[i]:
         given = torch.from_numpy(prompts.boxes[i : i + 1]).to(model.device)
         boxes = boxes_to_square(given, shape, side)
-    drawn = prompt_prior(points, labels, side, boxes) if segmenter.draw_prompts else None
-    low_res, _, _ = decode_prompts(
-        model, embedding, image_index=0, point_coords=points, point_labels=labels, boxes=boxes,
-        mask_inputs=drawn,
-    )  # fmt: skip
+    low_res = segmenter.answer(embedding, points, labels, boxes)[0][:, None]
     logits: Floats = logits_to_image(low_res, shape)[0, 0].cpu().numpy()
     # Small parts are taken away on the crop: SAM 2 itself does it before enlarging, where it is
     # cheap.

@@ -41,6 +41,8 @@ class Sam2Segmenter:
         min_island_share: so are parts smaller than this share of the mask, 0 is off.
         min_hole: px; smaller holes are filled, 0 is off.
         draw_prompts: also draw the prompts as SAM's mask prompt; for models trained that way.
+        own_box: who is prompted without a box is prompted again with the box of the mask so far as
+            well, and gets the mean of both answers.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Sam2Segmenter:
         min_island_share: float = 0.0,
         min_hole: int = 0,
         draw_prompts: bool = False,
+        own_box: bool = False,
     ) -> None:
         self.model = model
         self.prompt = prompt
@@ -63,6 +66,42 @@ class Sam2Segmenter:
         self.min_island_share = min_island_share
         self.min_hole = min_hole
         self.draw_prompts = draw_prompts
+        self.own_box = own_box
+
+    def answer(
+        self, embedding: ImageEmbedding, points: Tensor, labels: Tensor, boxes: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Masks of n people of one photo, whose prompts are in pixels of the model's square.
+
+        Args:
+            embedding: of the photo.
+            points: float (n, P, 2).
+            labels: int (n, P).
+            boxes: xyxy, float (n, 4); None: no boxes.
+
+        Returns:
+            Low-resolution logits (n, h, w) and predicted IoU (n,).
+        """
+        side = int(self.model.image_size)
+        logits, quality, _ = decode_prompts(
+            self.model,
+            embedding,
+            image_index=0,
+            point_coords=points,
+            point_labels=labels,
+            boxes=boxes,
+            mask_inputs=prompt_prior(points, labels, side, boxes) if self.draw_prompts else None,
+        )
+        low_res = logits[:, 0].float()
+        if not self.own_box or boxes is not None:
+            return low_res, quality[:, 0]
+        found = (low_res > 0).flatten(1).any(1)
+        if found.any():
+            own = _boxes_around(low_res[found], side / low_res.shape[-1])
+            again, better = self.answer(embedding, points[found], labels[found], own)
+            low_res[found] = (low_res[found] + again) / 2
+            quality[found, 0] = (quality[found, 0] + better) / 2
+        return low_res, quality[:, 0]
 
     def clean(self, logits: npt.NDArray[np.float16]) -> npt.NDArray[np.float16]:
         """A soft mask (h, w) without small islands and holes."""
@@ -127,24 +166,23 @@ class PhotoSegmenter:
             given = torch.from_numpy(prompts.boxes[rows]).to(model.device)
             boxes = boxes_to_square(given, self.shape, side)
         points = points_to_square(points, self.shape, side)
-        drawn = None
-        if self.segmenter.draw_prompts:
-            drawn = prompt_prior(points, labels, side, boxes)
-        logits, quality, _ = decode_prompts(
-            model,
-            self.embedding,
-            image_index=0,
-            point_coords=points,
-            point_labels=labels,
-            boxes=boxes,
-            mask_inputs=drawn,
-        )
-        return logits[:, 0].float(), quality[:, 0]
+        return self.segmenter.answer(self.embedding, points, labels, boxes)
 
     def _crop(self, low_res: Tensor) -> tuple[int, int, Any]:
         x, y, crop = logit_crop(low_res, self.shape)
         logits = crop.to(torch.float16).cpu().numpy()
         return x, y, self.segmenter.clean(logits)
+
+
+def _boxes_around(logits: Tensor, stride: float) -> Tensor:
+    """Boxes (n, 4), xyxy in px of the square, of masks (n, h, w) that all have a cell above 0."""
+    on = logits > 0
+    sides = []
+    for axis in (1, 2):
+        hit = on.any(axis).int()  # columns, then rows
+        sides += [hit.argmax(1), hit.shape[1] - hit.flip(1).argmax(1)]
+    left, right, top, bottom = sides
+    return torch.stack([left, top, right, bottom], 1) * float(stride)
 
 
 def _same_kind(prompts: Prompts) -> list[npt.NDArray[Any]]:
