@@ -148,7 +148,8 @@ class PersonPipeline:
         Everybody of the state is in the result: ``min_score`` is for `__call__` and `together`.
         """
         timer = timer or StageTimer()
-        return results_of([self._refined(image, state, timer)], self._poses(timer))[0]
+        _, people = results_of([self._refined(image, state, timer)], self._poses(timer))[0]
+        return people
 
     def _poses(self, timer: StageTimer) -> Answer:
         def answer(requests: Sequence[PoseRequest]) -> list[Poses]:
@@ -162,23 +163,28 @@ class PersonPipeline:
 
     def _whole(self, image: Image, given: Detections | None, timer: StageTimer) -> Steps[People]:
         last = yield from self._rounds(image, given, timer)
-        people = last.people
+        found, people = last.found, last.people
         if self.config.refine:
-            people = yield from self._refined(image, last, timer)
-        return self._reported(people)
+            found, people = yield from self._refined(image, last, timer)
+        with timer('merge'):
+            return self._reported(found, people)
 
-    def _reported(self, people: People) -> People:
-        """Who is left of all that were found; the others have been painted out like them."""
+    def _reported(self, found: Found, people: People) -> People:
+        """Who is left of all that were found; the others take no pixel from them."""
         if self.config.min_score is None:
             return people
-        return people.select(np.flatnonzero(people.scores >= self.config.min_score))
+        kept = people.scores >= self.config.min_score
+        return people if kept.all() else self._assembled(found.select(kept))
+
+    def _assembled(self, found: Found) -> People:
+        return assemble(found, self.config.exclusive, self.config.boxes, self.config.score)
 
     def _rounds(
         self, image: Image, given: Detections | None, timer: StageTimer
     ) -> Steps[RoundState]:
         config = self.config
         found = Found.nobody(*size_of(image), self.pose_estimator.num_keypoints)
-        people = assemble(found, config.exclusive, config.boxes, config.score)
+        people = self._assembled(found)
         segment = self.segmenter(image)
         state = RoundState(0, found, people, segment)
         yield state
@@ -196,7 +202,7 @@ class PersonPipeline:
             with timer('merge'):
                 segments = settle(segments, poses, people, config.fallback, config.exclusive)
                 found = found.concat(Found.in_round(number, poses, segments))
-                people = assemble(found, config.exclusive, config.boxes, config.score)
+                people = self._assembled(found)
             state = RoundState(number, found, people, segment)
             yield state
         return state
@@ -205,12 +211,14 @@ class PersonPipeline:
         detections = self.detector(paint_out(image, people.masks))
         return drop_hidden(detections, people.masks, self.config.hidden_share)
 
-    def _refined(self, image: Image, state: RoundState, timer: StageTimer) -> Steps[People]:
+    def _refined(
+        self, image: Image, state: RoundState, timer: StageTimer
+    ) -> Steps[tuple[Found, People]]:
         config, found, people = self.config, state.found, state.people
         sides = (people.boxes[:, 2:] - people.boxes[:, :2]).max(1, initial=0)
         big, small = np.flatnonzero(sides >= config.refine_min_side), sides < config.refine_min_side
         if len(big) == 0:
-            return people
+            return found, people
         rows = people.select(big)
         again = Detections(rows.boxes, rows.box_scores, rows.masks)
         poses: Poses = yield PoseRequest(image, again)
@@ -226,4 +234,4 @@ class PersonPipeline:
             after = replace(before, poses=poses, segments=segments)
             order = np.argsort(np.concatenate([big, np.flatnonzero(small)]), kind='stable')
             found = after.concat(found.select(small)).select(order)
-            return assemble(found, config.exclusive, config.boxes, config.score)
+            return found, self._assembled(found)

@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pipeline.loop import LoopConfig, PersonPipeline
-from pipeline.masks import Masks
+from pipeline.loop import LoopConfig, PersonPipeline, PoseToMask
+from pipeline.masks import LogitMasks, Masks
 from pipeline.scores import ScoreConfig
-from pipeline.structures import Detections, Image, MaskSource, People, Poses
+from pipeline.structures import Detections, Image, MaskSource, People, Poses, Segments
 from tests.oracles import OracleDetector, OraclePoses, OracleSegmenter
 
 SHAPE = (120, 400)
@@ -182,6 +182,41 @@ def test_the_doubtful_are_painted_out_but_not_reported(refine: bool) -> None:
     assert rows(people) == [row for row, kept in zip(rows(everybody), keep, strict=True) if kept]
     for image, same in zip(detector.seen, usual.seen, strict=True):
         assert np.array_equal(image, same)
+
+
+@pytest.mark.parametrize('refine', [False, True])
+def test_who_is_not_reported_takes_no_pixel_from_who_is(refine: bool) -> None:
+    """Two people whose soft masks overlap; the doubtful one is surer of the disputed pixels."""
+    pair = np.array([3, 4])
+    bodies = Masks.from_boxes(np.array(BODIES, np.float32)[pair], SHAPE)
+
+    class Overlapping(OracleSegmenter):
+        def __call__(self, image: Image) -> PoseToMask:
+            def masks_of(poses: Poses, others: Poses) -> Segments:
+                sure = LogitMasks.from_masks(bodies.select(np.array([1])), 9.0)
+                logits = LogitMasks.from_masks(bodies.select(np.array([0])), 4.0).concat(sure)
+                of = np.array([int(box[0] > 230) for box in poses.boxes])
+                return Segments(
+                    logits.select(of), np.full(len(of), 0.9, np.float32),
+                    np.full(len(of), MaskSource.SAM, np.int32),
+                    np.full((len(of), 17), -1, np.int32),
+                )  # fmt: skip
+
+            return masks_of
+
+    visible = truth().select(pair)
+    detections = Detections(visible.boxes, np.float32([0.9, 0.3]), visible.masks)
+
+    def areas(min_score: float | None) -> list[float]:
+        config = LoopConfig(max_rounds=1, refine=refine, refine_min_side=10, min_score=min_score)
+        pipeline = PersonPipeline(
+            OracleDetector(truth(), HIDDEN_BY), OraclePoses(truth()), Overlapping(truth()), config
+        )
+        return [float(area) for area in pipeline(photo(), given=detections).masks.areas]
+
+    disputed = 20 * 75
+    assert areas(None) == [50 * 80 - disputed, 50 * 85]
+    assert areas(0.5) == [50 * 80]
 
 
 @pytest.mark.parametrize(('share', 'found'), [(None, 3), (0.9, 3), (0.5, 2)])
