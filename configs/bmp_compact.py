@@ -16,13 +16,19 @@ segmenter = dict(
     checkpoint='sam2.1_cspnext_compact',
     batch_size=16,
     draw_prompts=True,
+    own_box=True,
     min_island=500,
+    min_island_share=0.05,
     min_hole=500,
     # Keypoints far from each other and the box steady a segmenter this small: held-out people, mean
-    # IoU 0.47 with the three most visible keypoints, 0.54 with spread ones, 0.65 with the box as
+    # IoU 0.46 with the three most visible keypoints, 0.56 with spread ones, 0.66 with the box as
     # well (docs/compact.md).
     prompt=dict(
-        num_keypoints=3, method='distance+confidence', visibility_threshold=0.5, use_box=True
+        num_keypoints=3,
+        method='distance+confidence',
+        visibility_threshold=0.5,
+        presence_threshold=0.5,
+        use_box=True,
     ),
 )
 # Boxes of the detector: those around masks this rough are worse. Most of what scores lower than

@@ -1,4 +1,4 @@
-# Compact RTMDet-Ins, one class (person): 2.6 M parameters, input 384 px.
+# Compact RTMDet-Ins, one class (person): 2.6 M parameters, input 448 px.
 # Weights and figures: checkpoints/rtmdet-ins_compact.md
 default_scope = 'mmdet'
 
@@ -7,7 +7,7 @@ visualizer = dict(
     type='DetLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], name='visualizer'
 )
 
-input_size = (384, 384)
+input_size = (448, 448)
 norm_cfg = dict(type='BN')
 act_cfg = dict(type='SiLU', inplace=True)
 

@@ -18,7 +18,7 @@ train_pipeline = [*_steps, dict(_pack, image_size=image_size)]
 with_masks = dict(_base_.with_masks, pipeline=train_pipeline)
 with_skeletons = dict(_base_.with_skeletons, pipeline=train_pipeline)
 train_dataloader = dict(
-    dataset=dict(datasets=[dict(type='RepeatDataset', times=2, dataset=with_masks), with_skeletons])
+    dataset=dict(datasets=[dict(type='RepeatDataset', times=3, dataset=with_masks), with_skeletons])
 )
 _load = dict(type='LoadPosePhoto')
 val_dataloader = dict(

@@ -34,8 +34,8 @@ model = dict(
         keypoints=0.55,
         keypoints_and_box=0.3,
         box=0.15,
-        counts=(0.15, 0.1, 0.55, 0.1, 0.1),
-        orders=('k_most_visible', 'k_most_visible', 'distance+confidence', 'random'),
+        counts=(0.1, 0.1, 0.65, 0.1, 0.05),
+        orders=('k_most_visible', 'distance+confidence', 'distance+confidence', 'random'),
         jitter=0.015,
     ),
     clicks=dict(num_corrections=1, gt_prob=0.0, method='k_most_visible'),
@@ -57,24 +57,25 @@ paste = dict(type='PastePoses', people=dict(**people, subset='train'), prob=0.6,
 pack = dict(type='PackPromptedPoses', image_size=image_size)
 train_pipeline = [
     dict(type='LoadPosePhoto'),
-    dict(type='ZoomPose', scale=(1.1, 4.0), prob=0.6),
+    dict(type='ZoomPose', scale=(1.1, 4.0), prob=0.5),
     paste,
     dict(type='FlipPose', prob=0.5),
     dict(type='JitterPose', brightness=0.25, contrast=0.25, saturation=0.3),
     dict(type='GrayscalePose', prob=0.05),
-    dict(**pack, max_objects=4, min_objects=4),
+    # Most photos have one or two people: more photos are worth more than more prompts.
+    dict(**pack, max_objects=2, min_objects=2),
 ]
 with_masks = dict(**people, subset='train', pipeline=train_pipeline)
 # Photos in which everybody has a box: people without a mask are known in part.
 with_skeletons = dict(**with_masks, only=dict(fully_annotated=True), from_keypoints=4)
 train_dataloader = dict(
-    batch_size=4,
+    batch_size=6,
     num_workers=0,
     sampler=dict(type='InfiniteSampler', shuffle=True),
     collate_fn=dict(type='pseudo_collate'),
     dataset=dict(
         type='ConcatDataset',
-        datasets=[dict(type='RepeatDataset', times=2, dataset=with_masks), with_skeletons],
+        datasets=[dict(type='RepeatDataset', times=3, dataset=with_masks), with_skeletons],
     ),
 )
 val_dataloader = dict(

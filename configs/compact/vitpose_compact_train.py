@@ -11,6 +11,7 @@ custom_imports = dict(
         'pipeline.poses.conv_stem_vit',
         'pipeline.poses.mask_background',
         'pipeline.poses.pmpose_head',
+        'pipeline.poses.train_transforms',
         'pipeline.training.bf16_optim_wrapper',
         'pipeline.training.plain_weights_hook',
         'pipeline.training.time_budget_hook',
@@ -39,6 +40,8 @@ val_cfg = dict()
 
 train_pipeline = [
     dict(type='LoadImage'),
+    # Close-ups: teaches the presence branch, whose targets COCO does not have.
+    dict(type='CutByPhotoEdge', prob=0.3),
     dict(type='GetBBoxCenterScale'),
     # The mask of the annotator is made to look like that of a detector (MaskPose).
     dict(
