@@ -31,9 +31,16 @@ segmenter = dict(
         use_box=True,
     ),
 )
-# Boxes of the detector: those around masks this rough are worse. Most of what scores lower than
+# Disputed pixels go by score as well, else doubtful people take them from others. Boxes of the
+# detector: those around masks this rough are worse. Most of what scores lower than
 # min_score is nobody (docs/compact.md).
-loop = dict(max_rounds=2, hidden_share=0.5, boxes='detector', min_score=0.1)
+loop = dict(
+    max_rounds=2,
+    hidden_share=0.5,
+    exclusive='scored_logits',
+    boxes='detector',
+    min_score=0.1,
+)
 runtime = dict(
     device='auto',
     precision='fp32',

@@ -15,7 +15,8 @@ from .masks import LogitMasks, Masks, exclusive_masks, exclusive_masks_as_in_bmp
 from .scores import ScoreConfig, instance_scores
 from .structures import Detections, Floats, Image, Ints, MaskSource, People, Poses, Rows, Segments
 
-Exclusive = Literal['logits', 'as_in_bmp'] | None
+_LEAST_WEIGHT = 1e-3  # nobody is without a claim to pixels that no one else wants
+Exclusive = Literal['logits', 'scored_logits', 'as_in_bmp'] | None
 Fallback = Literal['detector_then_box'] | None
 
 # A fallback mask never takes a pixel from a mask that SAM is sure of, and a box never one from a
@@ -80,10 +81,10 @@ def settle(
 def assemble(found: Found, exclusive: Exclusive, boxes: str, score: ScoreConfig) -> People:
     """The result: exclusive masks, the boxes around them, instance scores."""
     poses, segments = found.poses, found.segments
-    masks = exclusive_masks(segments.logits) if exclusive == 'logits' else segments.logits.binary()
     scores = instance_scores(
         poses.box_scores, poses.keypoint_scores, segments.mask_scores, segments.mask_sources, score
     )
+    masks = _shared_out(segments.logits, scores, exclusive)
     columns = {f.name: getattr(poses, f.name) for f in fields(poses)}
     columns['boxes'] = _mask_boxes(masks, poses.boxes) if boxes == 'mask' else poses.boxes
     return People(
@@ -96,6 +97,14 @@ def assemble(found: Found, exclusive: Exclusive, boxes: str, score: ScoreConfig)
         rounds=found.rounds,
         scores=scores,
     )
+
+
+def _shared_out(logits: LogitMasks, scores: Floats, exclusive: Exclusive) -> Masks:
+    if exclusive == 'logits':
+        return exclusive_masks(logits)
+    if exclusive == 'scored_logits':
+        return exclusive_masks(logits, scores.clip(_LEAST_WEIGHT))
+    return logits.binary()
 
 
 def _mask_boxes(masks: Masks, boxes: Floats) -> Floats:

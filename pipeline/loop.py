@@ -58,7 +58,9 @@ class LoopConfig:
     refine_min_side: float = 100  # px of the longer box side; smaller people are not refined
     hidden_share: float | None = None  # drop detections painted out by more than this; None: off
     fallback: Literal['detector_then_box'] | None = 'detector_then_box'  # when SAM gives no mask
-    exclusive: Literal['logits', 'as_in_bmp'] | None = 'logits'  # who gets a disputed pixel
+    # Who gets a disputed pixel: the highest logit; the highest product of logit and instance score;
+    # the reference's order of things.
+    exclusive: Literal['logits', 'scored_logits', 'as_in_bmp'] | None = 'logits'
     boxes: Literal['mask', 'detector'] = 'mask'  # boxes of the result
     pose_nms: PoseNMSConfig = field(default_factory=PoseNMSConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)

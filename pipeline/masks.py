@@ -204,19 +204,23 @@ class LogitMasks(_Crops):
         return cls(masks.height, masks.width, masks.offsets, crops)
 
 
-def exclusive_masks(logits: LogitMasks) -> Masks:
+def exclusive_masks(
+    logits: LogitMasks, weights: npt.NDArray[np.floating[Any]] | None = None
+) -> Masks:
     """Give each pixel to the person with the highest logit there; ties to the earlier row.
 
     One pass over the crops with two canvases of image size, so the cost is linear in the
-    number of people. Logits at or below 0 claim nothing.
+    number of people. Logits at or below 0 claim nothing. ``weights`` (N,), above 0, are factors of
+    the logits: of equal logits the one of the higher weight wins.
     """
     best = np.zeros((logits.height, logits.width), np.float16)
     # Two bytes per pixel in place of four do for any crowd that fits a photo.
     owner = np.full(best.shape, -1, np.int16 if len(logits) < 2**15 else np.int32)
     for i, crop in enumerate(logits.crops):
         window = logits.window(i)
-        wins = crop > best[window]
-        best[window][wins] = crop[wins]
+        claim = crop if weights is None else crop * np.float16(weights[i])
+        wins = claim > best[window]
+        best[window][wins] = claim[wins]
         owner[window][wins] = i
     places = ((*xy, owner[logits.window(i)] == i) for i, xy in enumerate(logits.offsets.tolist()))
     return Masks.from_places(logits.height, logits.width, places)

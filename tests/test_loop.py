@@ -207,16 +207,18 @@ def test_who_is_not_reported_takes_no_pixel_from_who_is(refine: bool) -> None:
     visible = truth().select(pair)
     detections = Detections(visible.boxes, np.float32([0.9, 0.3]), visible.masks)
 
-    def areas(min_score: float | None) -> list[float]:
-        config = LoopConfig(max_rounds=1, refine=refine, refine_min_side=10, min_score=min_score)
+    def areas(**settings: object) -> list[float]:
+        config = LoopConfig(max_rounds=1, refine=refine, refine_min_side=10, **settings)
         pipeline = PersonPipeline(
             OracleDetector(truth(), HIDDEN_BY), OraclePoses(truth()), Overlapping(truth()), config
         )
         return [float(area) for area in pipeline(photo(), given=detections).masks.areas]
 
     disputed = 20 * 75
-    assert areas(None) == [50 * 80 - disputed, 50 * 85]
-    assert areas(0.5) == [50 * 80]
+    assert areas() == [50 * 80 - disputed, 50 * 85]
+    assert areas(min_score=0.5) == [50 * 80]
+    # 0.9 times 4 against 0.3 times 9.
+    assert areas(exclusive='scored_logits') == [50 * 80, 50 * 85 - disputed]
 
 
 @pytest.mark.parametrize(('share', 'found'), [(None, 3), (0.9, 3), (0.5, 2)])

@@ -139,3 +139,12 @@ def test_each_pixel_goes_to_the_highest_logit() -> None:
     reversed_rows = exclusive_masks(rows.select(np.arange(5)[::-1]))
     for i in range(5):  # no ties among these logits: the order of people changes nothing
         assert (reversed_rows.dense(4 - i) == shared.dense(i)).all()
+
+
+def test_a_higher_weight_wins_a_disputed_pixel_but_claims_no_others() -> None:
+    places = [(0, 0, np.full((4, 6), 3.0)), (2, 0, np.full((4, 6), 4.0))]
+    rows = LogitMasks.from_crops(4, 10, places)
+    plain, weighted = exclusive_masks(rows), exclusive_masks(rows, np.array([0.5, 0.01]))
+    assert plain.areas.tolist() == [8, 24]
+    assert weighted.areas.tolist() == [24, 8]
+    assert np.array_equal(weighted.union(), plain.union())
