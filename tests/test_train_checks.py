@@ -81,12 +81,12 @@ def problems(config: Path, overrides: dict[str, Any], folder: Path, **options: A
         ({'custom_hooks': [{'type': 'EmaHook'}]}, r"custom_hooks\.0: no type 'EmaHook' is known"),
         ({'default_hooks.logger.intervall': 1}, "LoggerHook takes no 'intervall'; did you mean"),
         (
-            {'train_dataloader.dataset.pipeline.2.alhpa': 0.1},
-            r"pipeline\.2: MaskBackground takes no 'alhpa'; did you mean alpha",
+            {'train_dataloader.dataset.pipeline.3.alhpa': 0.1},
+            r"pipeline\.3: MaskBackground takes no 'alhpa'; did you mean alpha",
         ),
         (
-            {'train_dataloader.dataset.pipeline.2.alpha': 1.5},
-            r'train_dataloader\.dataset\.pipeline\.2: alpha = 1\.5; it must be in \[0, 1\]',
+            {'train_dataloader.dataset.pipeline.3.alpha': 1.5},
+            r'train_dataloader\.dataset\.pipeline\.3: alpha = 1\.5; it must be in \[0, 1\]',
         ),
         ({'train_dataloader.dataset.anotations': 'x'}, "CocoDataset takes no 'anotations'"),
         ({'model.backbone.type': 'ConvStemViTT'}, 'did you mean ConvStemViT?'),
