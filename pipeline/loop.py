@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from .found import Found, assemble, drop_hidden, paint_out, settle
+from .found import Exclusive, Fallback, Found, assemble, drop_hidden, paint_out, settle
 from .lockstep import Answer, PoseRequest, PosesTogether, Steps, answered, results_of
 from .nms import PoseNMSConfig, keep_distinct_poses
 from .scores import ScoreConfig
@@ -57,10 +57,10 @@ class LoopConfig:
     refine: bool = False  # BMPv2+: pose again with the final mask, then mask again
     refine_min_side: float = 100  # px of the longer box side; smaller people are not refined
     hidden_share: float | None = None  # drop detections painted out by more than this; None: off
-    fallback: Literal['detector_then_box'] | None = 'detector_then_box'  # when SAM gives no mask
+    fallback: Fallback = 'detector_then_box'  # when SAM gives no mask
     # Who gets a disputed pixel: the highest logit; the highest product of logit and instance score;
     # the reference's order of things.
-    exclusive: Literal['logits', 'scored_logits', 'as_in_bmp'] | None = 'logits'
+    exclusive: Exclusive = 'logits'
     boxes: Literal['mask', 'detector'] = 'mask'  # boxes of the result
     pose_nms: PoseNMSConfig = field(default_factory=PoseNMSConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)

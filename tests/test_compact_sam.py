@@ -30,11 +30,12 @@ from pipeline.segmenters.sam2_forward import (  # noqa: E402
     POINT_PADDING,
     POINT_POSITIVE,
 )
+from pipeline.segmenters.sam2_preprocess import boxes_of  # noqa: E402
 from pipeline.training.launch import LaunchOptions, build_runner  # noqa: E402
 from pipeline.training.pose2seg import augment as aug  # noqa: E402
 from pipeline.training.pose2seg.clicks import ClickSimulator, People, PoseMaskRefine  # noqa: E402
 from pipeline.training.pose2seg.dataset import PoseMaskDataset  # noqa: E402
-from pipeline.training.pose2seg.dense import boxes_of, dense_targets, level_loss  # noqa: E402
+from pipeline.training.pose2seg.dense import dense_targets, level_loss  # noqa: E402
 from pipeline.training.pose2seg.first_prompts import FirstPrompts, draw_first  # noqa: E402
 from pipeline.training.pose2seg.losses import LossWeights, projection_loss, prompt_losses  # noqa: E402
 from pipeline.training.pose2seg.model import PromptedSam  # noqa: E402

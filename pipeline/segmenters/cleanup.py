@@ -32,22 +32,20 @@ def clean_logits(
     if min_island or min_island_share:
         on = result > 0
         least = max(min_island, min_island_share * int(on.sum()))
-        result[_small_parts(on, least, keep_largest=True)] = -FAINT
+        result[_small_parts(on, least)] = -FAINT
     if min_hole:
         # A border of background joins everything outside, so that it never counts as a hole.
         outside = np.pad(result <= 0, 1, constant_values=True)
-        result[_small_parts(outside, min_hole, keep_largest=True)[1:-1, 1:-1]] = FAINT
+        result[_small_parts(outside, min_hole)[1:-1, 1:-1]] = FAINT
     return result
 
 
-def _small_parts(
-    on: npt.NDArray[Any], min_area: float, *, keep_largest: bool
-) -> npt.NDArray[np.bool_]:
+def _small_parts(on: npt.NDArray[Any], min_area: float) -> npt.NDArray[np.bool_]:
     _, labels, stats, _ = cv2.connectedComponentsWithStats(on.astype(np.uint8), connectivity=8)
     areas = stats[:, cv2.CC_STAT_AREA].copy()
     areas[0] = 0  # label 0 is what is off
     small = areas < min_area
     small[0] = False
-    if keep_largest and len(areas) > 1:
+    if len(areas) > 1:  # the largest always stays
         small[1 + int(areas[1:].argmax())] = False
     return np.asarray(small[labels])

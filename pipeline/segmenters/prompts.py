@@ -10,7 +10,7 @@ Legend: N people, K keypoints, P prompt points.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -92,6 +92,7 @@ class Prompts:
 
 def make_prompts(poses: Poses, others: Poses, config: PromptConfig) -> Prompts:
     """Prompts for ``poses``; ``others`` are people already found, for negatives and crowding."""
+    poses, others = _without_absent(poses, config), _without_absent(others, config)
     crowded = is_crowded(poses.boxes, others.boxes, config.crowd_iou)
     rows = [_choose(poses, i, bool(crowded[i]), config) for i in range(len(poses))]
     points = [poses.keypoints[i][row] for i, row in enumerate(rows)]
@@ -159,18 +160,18 @@ def is_crowded(
     return np.asarray(np.maximum(among, outside) > crowd_iou)
 
 
-def _visibility(poses: Poses, config: PromptConfig) -> Floats:
-    """Visibility (N, 17); -1, less than hidden, of keypoints that are likely not in the picture."""
-    visibility = poses.visibility[:, :NUM_COCO]
+def _without_absent(poses: Poses, config: PromptConfig) -> Poses:
+    """Poses whose keypoints that are likely not in the picture have visibility -1."""
     if config.presence_threshold is None:
-        return visibility
-    is_present = poses.presence[:, :NUM_COCO] >= config.presence_threshold
-    return np.where(is_present, visibility, np.float32(-1))
+        return poses
+    is_present = poses.presence >= config.presence_threshold
+    # Less than hidden: not used even if hidden keypoints are (threshold 0).
+    return replace(poses, visibility=np.where(is_present, poses.visibility, np.float32(-1)))
 
 
 def _choose(poses: Poses, i: int, crowded: bool, config: PromptConfig) -> Order:
     k = slice(NUM_COCO)
-    scores, visibility = poses.keypoint_scores[i, k], _visibility(poses, config)[i]
+    scores, visibility = poses.keypoint_scores[i, k], poses.visibility[i, k]
     floor = config.min_confident
     if (
         floor is not None
@@ -193,7 +194,7 @@ def _negative_points(
     if config.num_negative == 0:
         return [np.zeros((0, 2), np.float32)] * len(poses)
     points = np.concatenate([poses.keypoints[:, :NUM_COCO], others.keypoints[:, :NUM_COCO]])
-    visible = np.concatenate([_visibility(poses, config), _visibility(others, config)])
+    visible = np.concatenate([poses.visibility[:, :NUM_COCO], others.visibility[:, :NUM_COCO]])
     visible = visible >= config.visibility_threshold
     result = []
     for i, own in enumerate(positives):

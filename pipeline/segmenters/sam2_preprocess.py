@@ -89,3 +89,17 @@ def logits_to_image(logits: Tensor, image_hw: tuple[int, int]) -> Tensor:
     if logits.shape[0] == 0:
         return logits.new_zeros((0, logits.shape[1], *image_hw))
     return F.interpolate(logits.float(), image_hw, mode='bilinear', align_corners=False)
+
+
+def boxes_of(masks: Tensor) -> Tensor:
+    """Boxes (n, 4), xyxy px, of bool masks (n, S, S); zeros for empty ones."""
+    size = masks.shape[-1]
+    places = torch.arange(size, device=masks.device)
+    sides = []
+    for axis in (1, 2):
+        hit = masks.any(axis)  # columns, then rows
+        first = torch.where(hit, places, size).amin(1)
+        last = torch.where(hit, places + 1, 0).amax(1)
+        sides.append((torch.minimum(first, last), last))
+    (x1, x2), (y1, y2) = sides
+    return torch.stack([x1, y1, x2, y2], 1).float()

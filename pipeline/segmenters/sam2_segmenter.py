@@ -22,7 +22,7 @@ from .cleanup import clean_logits
 from .lean_encoder import lean_encoder
 from .prompts import PromptConfig, Prompts, make_prompts
 from .sam2_forward import ImageEmbedding, decode_prompts, embed_images
-from .sam2_preprocess import boxes_to_square, points_to_square, preprocess_images
+from .sam2_preprocess import boxes_of, boxes_to_square, points_to_square, preprocess_images
 from .sam2_prior import prompt_prior
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Sam2Segmenter:
             return low_res, quality[:, 0]
         found = (low_res > 0).flatten(1).any(1)
         if found.any():
-            own = _boxes_around(low_res[found], side / low_res.shape[-1])
+            own = boxes_of(low_res[found] > 0) * (side / low_res.shape[-1])
             again, better = self.answer(embedding, points[found], labels[found], own)
             low_res[found] = (low_res[found] + again) / 2
             quality[found, 0] = (quality[found, 0] + better) / 2
@@ -172,17 +172,6 @@ class PhotoSegmenter:
         x, y, crop = logit_crop(low_res, self.shape)
         logits = crop.to(torch.float16).cpu().numpy()
         return x, y, self.segmenter.clean(logits)
-
-
-def _boxes_around(logits: Tensor, stride: float) -> Tensor:
-    """Boxes (n, 4), xyxy in px of the square, of masks (n, h, w) that all have a cell above 0."""
-    on = logits > 0
-    sides = []
-    for axis in (1, 2):
-        hit = on.any(axis).int()  # columns, then rows
-        sides += [hit.argmax(1), hit.shape[1] - hit.flip(1).argmax(1)]
-    left, right, top, bottom = sides
-    return torch.stack([left, top, right, bottom], 1) * float(stride)
 
 
 def _same_kind(prompts: Prompts) -> list[npt.NDArray[Any]]:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from pipeline.keypoints import NUM_COCO
 from pipeline.segmenters.sam2_forward import ImageEmbedding
+from pipeline.segmenters.sam2_preprocess import boxes_of
 
 # People who are not annotated may be anywhere: the rest of a photo counts, but less.
 BACKGROUND_WEIGHT = 0.2
@@ -121,20 +122,6 @@ def level_loss(output: Tensor, targets: Sequence[DenseTargets]) -> Tensor:
     distance = _mean((output[:, 1:5] - sides).abs(), (person > 0.9).float().expand_as(sides))
     points = _mean(_entropy(output[:, 5:], heat), labelled)
     return covered + BOX_WEIGHT * distance + points
-
-
-def boxes_of(masks: Tensor) -> Tensor:
-    """Boxes (n, 4), xyxy px, of bool masks (n, S, S); zeros for empty ones."""
-    size = masks.shape[-1]
-    places = torch.arange(size, device=masks.device)
-    sides = []
-    for axis in (1, 2):
-        hit = masks.any(axis)  # columns, then rows
-        first = torch.where(hit, places, size).amin(1)
-        last = torch.where(hit, places + 1, 0).amax(1)
-        sides.append((torch.minimum(first, last), last))
-    (x1, x2), (y1, y2) = sides
-    return torch.stack([x1, y1, x2, y2], 1).float()
 
 
 def _entropy(logits: Tensor, targets: Tensor) -> Tensor:

@@ -21,9 +21,9 @@ from pipeline.segmenters.sam2_forward import (
     POINT_PADDING,
     POINT_POSITIVE,
 )
+from pipeline.segmenters.sam2_preprocess import boxes_of
 
 from .clicks import METHODS, ClickSimulator
-from .dense import boxes_of
 
 RANDOM = 'random'
 # Whether a kind of prompt has keypoints, and whether it has a box; as `FirstPrompts.kinds`.
