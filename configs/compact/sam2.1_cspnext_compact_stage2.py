@@ -17,7 +17,7 @@ model = dict(
 train_pipeline = [*_steps, dict(_pack, image_size=image_size)]
 with_masks = dict(_base_.with_masks, pipeline=train_pipeline)
 with_skeletons = dict(_base_.with_skeletons, pipeline=train_pipeline)
-_repeated, _ = _base_.train_dataloader.dataset.datasets
+_repeated = _base_.train_dataloader.dataset.datasets[0]
 train_dataloader = dict(
     dataset=dict(datasets=[dict(_repeated, dataset=with_masks), with_skeletons])
 )
