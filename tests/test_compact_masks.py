@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,28 @@ def test_masks_equal_those_of_the_stock_head(
     ]
     assert max(different) < 2e-4  # pixels whose logit is 0 but for rounding
     assert (stock.detector_masks.areas > 0).any()
+
+
+def test_branch_of_classes_and_boxes_runs_once_where_it_is_one() -> None:
+    head: Any = detector_of(20).model.bbox_head
+    stock: Any = super(type(head), head)
+    features = tuple(torch.randn(1, 64, side, side) for side in (12, 6, 3))
+    runs: list[Any] = []
+    for branch in (*head.cls_convs, *head.reg_convs):
+        branch[0].register_forward_hook(lambda module, *_: runs.append(module))
+    with torch.inference_mode():
+        ours, theirs = head(features), stock.forward(features)
+        assert len(runs) == 3 * 2 + 6 * 2  # hooks of one module count twice
+        # As it would be if MMDetection kept two branches.
+        head.reg_convs = copy.deepcopy(head.reg_convs)
+        for parameter in head.reg_convs.parameters():
+            parameter.mul_(1.5)
+        apart, expected = head(features), stock.forward(features)
+    for one, other in ((ours, theirs), (apart, expected)):
+        for mine, yours in zip((*one[:3], one[3:]), (*other[:3], other[3:]), strict=True):
+            assert len(mine) == len(yours)
+            assert all(torch.equal(a, b) for a, b in zip(mine, yours, strict=True))
+    assert not torch.equal(ours[1][0], apart[1][0])
 
 
 def test_no_tensor_grows_with_the_number_of_people() -> None:

@@ -1,8 +1,10 @@
-"""RTMDet-Ins heads whose memory does not grow with people times pixels.
+"""RTMDet-Ins heads whose memory does not grow with people times pixels, and without double work.
 
 MMDetection's heads enlarge the mask of every person to the size of the photo, as float32 and all at
 once: 100 people on 12 megapixels take 5 GB. Here a few at a time are enlarged, and of each only the
-part where the person is. Layers and weights are the same, and so are the masks.
+part where the person is. Layers and weights are the same, and so are the results.
+
+Legend: B photos, C channels, h x w cells of a level.
 """
 
 from __future__ import annotations
@@ -100,7 +102,40 @@ class RTMDetInsSepBNHeadCompactMasks(
     _CompactMasks,
     RTMDetInsSepBNHead,  # type: ignore[misc,unused-ignore]
 ):
-    """`RTMDetInsSepBNHead` that gives compact masks."""
+    """`RTMDetInsSepBNHead` that gives compact masks.
+
+    In MMDetection 3.x its class and box branches are one module (`_init_layers` appends `cls_convs`
+    to both lists), which its `forward` runs twice on the same features; here once.
+    """
+
+    def forward(self, feats: tuple[Tensor, ...]) -> tuple[Any, ...]:
+        """Runs the head.
+
+        Args:
+            feats: per level (B, C, h, w).
+
+        Returns:
+            As the stock head: class logits, distances in px and mask kernels, each per level, and
+            the mask features.
+        """
+        pairs = zip(self.cls_convs, self.reg_convs, strict=True)
+        if self.with_objectness or any(one is not other for one, other in pairs):
+            stock: tuple[Any, ...] = super().forward(feats)
+            return stock
+        levels = []
+        for index, feature in enumerate(feats):
+            shared, kernel = feature, feature
+            for layer in self.cls_convs[index]:
+                shared = layer(shared)
+            for layer in self.kernel_convs[index]:
+                kernel = layer(kernel)
+            distance = functional.relu(self.rtm_reg[index](shared))
+            levels.append((
+                self.rtm_cls[index](shared),
+                distance * self.prior_generator.strides[index][0],
+                self.rtm_kernel[index](kernel),
+            ))  # fmt: skip
+        return (*zip(*levels, strict=True), self.mask_head(feats))
 
 
 def use_compact_masks(config: Config) -> None:
