@@ -39,13 +39,21 @@ from pipeline import load_pipeline
 from pipeline.lean_imports import for_inference
 with for_inference():
     load_pipeline('bmp_compact', {'runtime.device': 'cpu'})
-    heavy = {'mmpretrain', 'torchvision', 'torch._dynamo', 'torch.distributed.optim'}
+    heavy = {'mmpretrain', 'torchvision', 'torch._dynamo', 'torch.distributed.optim',
+             'torch.distributed.fsdp', 'sympy'}
     print(*({'mmdet.models', *heavy} & set(sys.modules)))
     import mmpretrain.models
 from mmpretrain.registry import MODELS
 print(MODELS.get('VisionTransformer').__name__)
 from torch.distributed.optim import ZeroRedundancyOptimizer
 print(ZeroRedundancyOptimizer.__name__)
+from torch.distributed.fsdp import FullyShardedDataParallel
+print(FullyShardedDataParallel.__name__)
+from mmengine.model.wrappers import MMFullyShardedDataParallel
+try:
+    MMFullyShardedDataParallel()
+except RuntimeError as error:
+    print(str(error).split(' was left out')[0])
 """
 
 
@@ -53,4 +61,5 @@ def test_what_no_stage_uses_is_kept_from_those_who_can_do_without() -> None:
     done = subprocess.run(
         [sys.executable, '-c', LEAN], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == ['mmdet.models', 'VisionTransformer', 'ZeroRedundancyOptimizer']
+    names = ['VisionTransformer', 'ZeroRedundancyOptimizer', 'FullyShardedDataParallel']
+    assert done.stdout.split() == ['mmdet.models', *names, 'MMFullyShardedDataParallel']
