@@ -37,6 +37,7 @@ model = dict(
         counts=(0.1, 0.1, 0.65, 0.1, 0.05),
         orders=('k_most_visible', 'distance+confidence', 'distance+confidence', 'random'),
         jitter=0.015,
+        box_jitter=0.12,
     ),
     clicks=dict(num_corrections=1, gt_prob=0.0, method='k_most_visible'),
     correction_prob=0.1,

@@ -43,8 +43,9 @@ class FirstPrompts:
             has none with as many pixels of the mask.
         orders: which keypoints come first, each entry with the same chance: the orders of
             inference (`select_keypoints`) or 'random'.
-        jitter: standard deviation of keypoints as a share of the side of the person's box; that
-            of the sides of boxes is twice as large.
+        jitter: standard deviation of keypoints as a share of the side of the person's box.
+        box_jitter: that of the sides of boxes is drawn between 0 and this for each box, so that
+            both annotated boxes and those of a detector look familiar; None: always twice `jitter`.
     """
 
     keypoints: float = 1.0
@@ -53,6 +54,7 @@ class FirstPrompts:
     counts: Sequence[float] = (0.0, 0.0, 1.0)
     orders: Sequence[str] = ('k_most_visible',)
     jitter: float = 0.0
+    box_jitter: float | None = None
 
     def __post_init__(self) -> None:
         for name, values in (('kinds', self.kinds), ('counts', self.counts)):
@@ -66,8 +68,9 @@ class FirstPrompts:
             raise ValueError(
                 f'prompts.orders has {wrong or "nothing"}; known: {(*METHODS, RANDOM)}'
             )
-        if not 0 <= self.jitter <= 1:
-            raise ValueError(f'prompts.jitter must be in [0, 1], got {self.jitter}')
+        for name, width in (('jitter', self.jitter), ('box_jitter', self.box_jitter)):
+            if width is not None and not 0 <= width <= 1:
+                raise ValueError(f'prompts.{name} must be in [0, 1], got {width}')
 
     @property
     def kinds(self) -> tuple[float, float, float]:
@@ -128,8 +131,12 @@ def _prompt(
     """Points (P, 2) and labels (P,) of a person."""
     kinds = np.asarray(config.kinds)
     with_points, with_box = _PARTS[int(rng.choice(len(kinds), p=kinds / kinds.sum()))]
-    sigma = config.jitter * float(np.sqrt(np.prod(box[2:] - box[:2])))
-    corners = box.reshape(2, 2) + rng.normal(0, 1, (2, 2)) * 2 * sigma
+    side = float(np.sqrt(np.prod(box[2:] - box[:2])))
+    sigma = config.jitter * side
+    widest = config.box_jitter
+    box_sigma = 2 * sigma if widest is None else rng.uniform(0, widest) * side
+    corners = box.reshape(2, 2) + rng.normal(0, 1, (2, 2)) * box_sigma
+    corners = np.sort(corners, axis=0)
     rows = np.concatenate(
         [
             corners[: 2 * with_box],
