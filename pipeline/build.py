@@ -27,6 +27,7 @@ from .config import (
     load_config,
 )
 from .loop import Detector, PersonPipeline, PoseEstimator, Segmenter
+from .memory import give_back_freed
 from .openmmlab import Library, read_model_config
 
 
@@ -56,6 +57,8 @@ def build_pipeline(resolved: ResolvedConfig) -> BuiltPipeline:
     _check_compiler(settings.runtime)
     with _no_garbage_collection():
         device = _checked_device(settings.runtime)
+        if settings.runtime.freed_memory and device == 'cpu':
+            give_back_freed()
         _check_segmenter_config(configs[2])
         loop = PersonPipeline(
             _detector(settings, configs[0], weights[0], device),

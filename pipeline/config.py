@@ -102,6 +102,9 @@ class RuntimeConfig:
     memory_format: Literal['channels_last'] | None = 'channels_last'
     compile: Literal['default', 'max-autotune-no-cudagraphs'] | None = None  # torch.compile
     backend: Literal['openvino'] | None = None  # what runs the backbones, CPU only; None: PyTorch
+    # What the C library does with the memory of freed tensors, CPU only, for the whole process:
+    # 'give_back' to the system at once; None: keep much of it for the next ones.
+    freed_memory: Literal['give_back'] | None = None
     note: str | None = None  # one line shown to the user
 
     def __post_init__(self) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import platform
+import subprocess
+import sys
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +15,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pipeline import build
 from pipeline.build import build_pipeline
 from pipeline.config import load_config
 from pipeline.detectors.scripted import ScriptedDetector
@@ -18,6 +23,7 @@ from pipeline.loop import PersonPipeline
 from pipeline.masks import Masks
 from pipeline.structures import Detections, People
 
+ROOT = Path(__file__).resolve().parents[1]
 HEIGHT, WIDTH = 1500, 2000
 PERSON = (160, 60)  # h, w
 
@@ -86,3 +92,40 @@ def test_ten_times_the_people_take_the_same_memory(pipeline: PersonPipeline) -> 
     soft = 2 * 2 * 80 * PERSON[0] * PERSON[1]
     assert many_bytes - few_bytes < 2 * soft < 0.05 * 80 * HEIGHT * WIDTH
     assert few_bytes < 8 * 3 * HEIGHT * WIDTH
+
+
+KEPT = """
+import torch
+from pipeline.memory import give_back_freed, resident_bytes
+{call}
+before = resident_bytes()
+for _ in range(2):  # at the second time glibc has seen that such pieces are freed
+    torch.ones(30 * 2**20, dtype=torch.uint8)
+print((resident_bytes() - before) // 2**20)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='a setting of glibc')
+@pytest.mark.parametrize(
+    ('call', 'low', 'high'),
+    [('', 25, 40), ('assert give_back_freed()', 0, 3)],
+    ids=['as is', 'set'],
+)
+def test_freed_tensors_go_back_to_the_system(call: str, low: int, high: int) -> None:
+    done = subprocess.run(
+        [sys.executable, '-c', KEPT.format(call=call)], cwd=ROOT, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    assert low <= int(done.stdout) <= high
+
+
+@pytest.mark.parametrize(('value', 'calls'), [('give_back', 1), (None, 0)])
+def test_what_is_freed_is_a_setting(
+    value: str | None, calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr(build, 'give_back_freed', lambda: seen.append(1))
+    build_pipeline(
+        load_config('bmp_compact', {'runtime.freed_memory': value, 'runtime.device': 'cpu'})
+    )
+    assert len(seen) == calls

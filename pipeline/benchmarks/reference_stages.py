@@ -24,7 +24,12 @@ def reference_stages(case: Case) -> ReferenceStages:
     Raises:
         ValueError: the config builds another kind of stage than the reference has.
     """
-    options = {**case.options, 'pose.flip_test': True, 'segmenter.encoder': None}
+    options = {
+        **case.options,
+        'pose.flip_test': True,
+        'segmenter.encoder': None,
+        'runtime.freed_memory': None,
+    }
     case = replace(case, precision='fp32', options=options)
     pipeline = build(case)
     detector, pose, segmenter = pipeline.detector, pipeline.pose_estimator, pipeline.segmenter
