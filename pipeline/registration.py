@@ -46,6 +46,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
         'pipeline.datasets.transforms',
     ),
     'mmengine.dataset': (
+        'pipeline.training.packed.crops',
         'pipeline.training.pose2seg.augment',
         'pipeline.training.pose2seg.dataset',
         'pipeline.training.pose2seg.transforms',
