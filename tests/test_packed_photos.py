@@ -366,6 +366,31 @@ def test_painted_people_are_black_and_no_targets(packed):
     assert num_removed == {0, 1, 2}
 
 
+def test_whoever_is_painted_over_is_ignored_or_keeps_the_rest_of_the_mask(tmp_path):
+    # The second person is half behind the first, the third wholly.
+    boxes = ([16, 16, 64, 96], [48, 32, 64, 64], [24, 24, 16, 32])
+    cv2.imwrite(str(tmp_path / 'photo.png'), np.full((SIDE, SIDE, 3), 90, np.uint8))
+    image = {'id': 1, 'file_name': 'photo.png', 'height': SIDE, 'width': SIDE}
+    people = [
+        {'image_id': 1, 'bbox': box, 'segmentation': segmentation_of('rle', box, (SIDE, SIDE))}
+        for box in boxes
+    ]
+    packed = tmp_path / 'part_00.pt'
+    pack_photos({'images': [image], 'annotations': people}, tmp_path, SIDE, 90).save(packed)
+    data = crops(packed, batch_size=64, crop=128, scale=(1, 1), remove_prob=1)
+    targets = next(iter(data))['data_samples']
+    gone = ~(targets.is_person | targets.is_ignored)
+    assert gone.any(0).all() and not targets.is_ignored[:, :2].any()
+    assert torch.equal(targets.is_ignored[:, 2], gone[:, 0] & ~gone[:, 2])
+    assert targets.boxes[targets.is_ignored].any(1).all()
+    assert torch.equal(targets.has_mask, targets.is_person)
+    photo, slot = targets.has_mask.nonzero(as_tuple=True)
+    areas = targets.masks[slot == 1].sum((1, 2)) * 16
+    for behind, area in ((True, 64 * 32), (False, 64 * 64)):
+        found = areas[gone[photo[slot == 1], 0] == behind]
+        assert len(found) > 5 and (found - area).abs().max() < 1
+
+
 def test_a_proper_part_of_the_people_with_masks_is_chosen():
     generator = torch.Generator().manual_seed(0)
     is_person = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1]]).bool()

@@ -56,10 +56,11 @@ def pack(args: argparse.Namespace) -> None:
         path = args.out / f'part_{number:02}.pt'
         part.save(path)
         num_ignored = int(part.ignored.sum())
-        num_masks = int((part.rle_ends.diff(prepend=part.rle_ends.new_zeros(1)) > 0).sum())
+        has_mask = part.rle_ends.diff(prepend=part.rle_ends.new_zeros(1)) > 0
+        num_masks = int((has_mask & ~part.ignored).sum())
         print(
             f'{path}: {len(part)} photos, {len(part.ignored) - num_ignored} people, '
-            f'{num_ignored} ignored regions, {num_masks} masks, '
+            f'{num_masks} of them with a mask, {num_ignored} ignored regions, '
             f'{path.stat().st_size / 2**20:.1f} MiB'
         )
 

@@ -71,7 +71,8 @@ class PackedCrops(IterableDataset[dict[str, Any]]):
 
     The loop hides the people it has found by painting them black; a detector must learn that a
     black figure is nobody, see `RemoveRandomInstances`. Here painted people are gone from the
-    targets, and at least one person of the crop stays.
+    targets, and at least one person of the crop is not painted. Of somebody behind them only the
+    part that still shows is left in the mask; if that is under a tenth, an ignored region.
 
     Args:
         paths: packed files (`tools/pack_photos.py`), or a pattern such as 'data/packed/*.pt'.
