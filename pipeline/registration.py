@@ -40,6 +40,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
         'pipeline.detectors.compact_masks',
         'pipeline.detectors.rtmdet_distilled',
         'pipeline.detectors.rtmdet_ins_partial',
+        'pipeline.detectors.rtmdet_packed',
     ),
     'mmdet.datasets.transforms': (
         'pipeline.datasets.copy_paste',

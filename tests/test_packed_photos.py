@@ -15,12 +15,14 @@ coco_mask = pytest.importorskip('pycocotools.mask')
 
 from mmengine.registry import DATASETS, DefaultScope  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
+from torch.utils.data import DataLoader, default_convert  # noqa: E402
 
 from pipeline.training.packed import file as packed_file  # noqa: E402
 from pipeline.training.packed.colour import ColourJitter  # noqa: E402
 from pipeline.training.packed.crops import PackedCrops, choose_removed  # noqa: E402
 from pipeline.training.packed.file import Packed, pack_photos  # noqa: E402
 from pipeline.training.packed.photos import PhotosOnDevice  # noqa: E402
+from pipeline.training.resumable_loops import WholeBatchStream  # noqa: E402
 from tools import pack_photos as tool  # noqa: E402
 
 SIDE = 128
@@ -140,7 +142,7 @@ def test_a_file_comes_back_and_files_join(packed, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ['again.pt']
     twice = Packed.join([data, again])
     assert twice.person_ends.tolist() == [3, 5, 8, 8, 11, 13, 16, 16]
-    for name in ('jpeg', 'boxes', 'rle', 'ids'):
+    for name in ('encoded', 'boxes', 'rle', 'ids'):
         assert torch.equal(getattr(data, name), getattr(again, name))
         assert torch.equal(getattr(twice, name), torch.cat([getattr(data, name)] * 2))
     photos = PhotosOnDevice.load([packed, tmp_path / 'again.pt'], 'cpu', threads=2)
@@ -155,7 +157,7 @@ def test_a_file_comes_back_and_files_join(packed, tmp_path):
         ('boxes', lambda t: None, "lacks the tensor 'boxes'"),
         ('sizes', lambda t: t.long(), "'sizes' must be torch.int32"),
         ('boxes', lambda t: t[:, :3], "'boxes' must be .* is torch.float32 "),
-        ('ids', lambda t: t[1:], "'ids' has 3 rows, 'jpeg_ends' 4"),
+        ('ids', lambda t: t[1:], "'ids' has 3 rows, 'encoded_ends' 4"),
         ('rle_ends', lambda t: t - 1, "'rle_ends' must rise to"),
         ('person_ends', lambda t: t.flip(0), "'person_ends' must rise to 8"),
         ('sizes', lambda t: t * 2, "'sizes' must be in"),
@@ -534,3 +536,48 @@ def test_loading_processes_are_refused(packed):
     loader = torch.utils.data.DataLoader(crops(packed), batch_size=None, num_workers=1)
     with pytest.raises(RuntimeError, match='num_workers = 0'):
         next(iter(loader))
+
+
+def test_a_pass_can_begin_at_any_batch(packed):
+    whole = crops(packed, batch_size=3)
+    passed = batches(whole, 5)
+    later = crops(packed, batch_size=3)
+    later.first = 3
+    for one, other in zip(passed[3:], batches(later, 2), strict=True):
+        assert torch.equal(one['inputs'], other['inputs'])
+    # Each photo comes once per epoch, across the ends of batches too.
+    photos = torch.cat([whole._drawn(number) for number in range(len(whole.photos))])
+    epochs = photos.reshape(3, -1).sort(1).values
+    assert (epochs == torch.arange(len(whole.photos))).all()
+
+
+def test_a_training_loop_goes_on_with_the_next_batch(packed):
+    loader = DataLoader(crops(packed, batch_size=2), batch_size=None, collate_fn=default_convert)
+    through = WholeBatchStream(loader)
+    expected = [next(through) for _ in range(4)][3]
+    resumed = WholeBatchStream(loader)
+    resumed.skip_iter(3)
+    assert torch.equal(next(resumed)['inputs'], expected['inputs'])
+    with pytest.raises(ValueError, match='cannot be counted'):
+        WholeBatchStream(DataLoader([1, 2]))
+
+
+def test_a_batch_without_a_known_mask(packed):
+    data = crops(packed, batch_size=2, remove_prob=1.0)
+    generator = torch.Generator().manual_seed(0)
+    item = data.batch(torch.tensor([3, 3]), generator)  # nobody is there
+    targets = item['data_samples']
+    assert item['inputs'].shape == (2, 3, 96, 96) and targets.masks.shape == (0, 24, 24)
+    assert not targets.is_person.any() and not targets.painted.any()
+
+
+def test_webp_is_smaller_and_reads_the_same(tmp_path):
+    coco, root = make_coco(tmp_path), tmp_path
+    parts = {suffix: pack_photos(coco, root, SIDE, 80, suffix) for suffix in ('.jpg', '.webp')}
+    decoded = []
+    for suffix, part in parts.items():
+        part.save(tmp_path / f'{suffix}.pt')
+        decoded.append(PhotosOnDevice.load([tmp_path / f'{suffix}.pt'], 'cpu').pixels.float())
+    assert (decoded[0] - decoded[1]).abs().mean() < 2
+    with pytest.raises(ValueError, match='suffix'):
+        pack_photos(coco, root, SIDE, 80, '.gif')

@@ -27,7 +27,13 @@ def build_parser() -> argparse.ArgumentParser:
         '--size', type=int, default=448, help='longest side of a photo in px (default: 448)'
     )
     parser.add_argument(
-        '--quality', type=int, default=80, help='of the JPEG, 1 to 100 (default: 80)'
+        '--quality', type=int, default=80, help='of the encoded photos, 1 to 100 (default: 80)'
+    )
+    parser.add_argument(
+        '--format',
+        choices=('jpg', 'webp'),
+        default='jpg',
+        help='of the encoded photos; webp takes a third less and 30 times as long (default: jpg)',
     )
     parser.add_argument(
         '--max-mib', type=float, default=30, help='largest file in MiB (default: 30)'
@@ -51,7 +57,7 @@ def pack(args: argparse.Namespace) -> None:
         raise ValueError(
             f'{args.source} is no COCO annotation file: it has no {" and no ".join(absent)}'
         )
-    photos = each_packed(coco, args.images, args.size, args.quality)
+    photos = each_packed(coco, args.images, args.size, args.quality, f'.{args.format}')
     for number, part in enumerate(parts_below(photos, int(args.max_mib * 2**20))):
         path = args.out / f'part_{number:02}.pt'
         part.save(path)

@@ -6,12 +6,14 @@ a known mask in the batch, S side of the photos' frame.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.registry import DATASETS
 from torch import Generator, Tensor
@@ -22,6 +24,7 @@ from .file import CELL
 from .photos import FILL, PhotosOnDevice
 from .windows import Windows, sample
 
+_ORDER, _BATCH = 0, 1  # what random numbers are for
 _MIN_LEFT = 0.1  # a person of whom a smaller share is left becomes an ignored region
 
 
@@ -63,11 +66,13 @@ class PackedCrops(IterableDataset[dict[str, Any]]):
 
     An item is a whole batch: `inputs` float32 (B, 3, crop, crop), BGR in [0, 255], and
     `data_samples`, a `PackedTargets`. Every photo comes once per epoch, in another order each time.
-    Each pass over the data set starts from the seed again.
+    Each pass over the data set gives the same batches, from number `first` on: a training that goes
+    on sets it to the number of steps done.
 
     Needs a loader without processes and batches of its own; in a config of MMEngine:
     `dict(dataset=..., sampler=None, batch_size=None, num_workers=0,
-    collate_fn=dict(type='torch.utils.data.default_convert'))`.
+    collate_fn=dict(type='torch.utils.data.default_convert'))`. One process, one GPU: the batches of
+    several would be the same.
 
     The loop hides the people it has found by painting them black; a detector must learn that a
     black figure is nobody, see `RemoveRandomInstances`. Here painted people are gone from the
@@ -88,7 +93,7 @@ class PackedCrops(IterableDataset[dict[str, Any]]):
             painted.
         min_side: px of the crop; boxes with a smaller side are dropped.
         device: where the photos lie and the batches are made.
-        seed: of all random numbers; the same seed gives the same batches.
+        seed: of all random numbers, 0 or more; the same seed gives the same batches.
         max_people: see `PhotosOnDevice.load`.
 
     Raises:
@@ -129,26 +134,42 @@ class PackedCrops(IterableDataset[dict[str, Any]]):
         self.flip = flip
         self.remove_prob = remove_prob
         self.min_side = min_side
+        _require(seed >= 0, 'seed', seed, '0 or more')
         self.seed = seed
+        self.first = 0
         self.device = _device(device)
         self.photos = PhotosOnDevice.load(_files(paths), self.device, max_people=max_people)
 
+    def __len__(self) -> int:
+        """Batches until each photo has come once."""
+        return -(-len(self.photos) // self.batch_size)
+
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Endless batches.
+        """Endless batches, from number `first` on.
 
         Raises:
             RuntimeError: in a process of a data loader, which the device's tensors cannot reach.
         """
         if get_worker_info() is not None:
             raise RuntimeError('PackedCrops makes batches on the device; give num_workers = 0')
-        generator = Generator(self.device).manual_seed(self.seed)
-        waiting = torch.empty(0, dtype=torch.int64, device=self.device)
-        while True:
-            while len(waiting) < self.batch_size:
-                epoch = torch.randperm(len(self.photos), generator=generator, device=self.device)
-                waiting = torch.cat([waiting, epoch])
-            yield self.batch(waiting[: self.batch_size], generator)
-            waiting = waiting[self.batch_size :]
+        for number in itertools.count(self.first):
+            yield self.batch(self._drawn(number), self._generator(_BATCH, number))
+
+    def _drawn(self, number: int) -> Tensor:
+        """Photos of a batch, int64 (B,): each photo once per epoch, in another order each time."""
+        start, total = number * self.batch_size, len(self.photos)
+        last = (start + self.batch_size - 1) // total
+        orders = [
+            torch.randperm(total, generator=self._generator(_ORDER, epoch), device=self.device)
+            for epoch in range(start // total, last + 1)
+        ]
+        start %= total
+        return torch.cat(orders)[start : start + self.batch_size]
+
+    def _generator(self, use: int, number: int) -> Generator:
+        """Random numbers that depend on nothing that came before, so that a run can go on."""
+        words = np.random.SeedSequence((self.seed, use, number)).generate_state(1, np.uint64)
+        return Generator(self.device).manual_seed(int(words[0] >> np.uint64(1)))
 
     @torch.no_grad()
     def batch(self, rows: Tensor, generator: Generator) -> dict[str, Any]:

@@ -32,17 +32,21 @@ from pipeline.io.images import read_image
 CELL = 4
 # Key -> type, shape of one row, and the key with the same number of rows.
 _LAYOUT: Mapping[str, tuple[torch.dtype, tuple[int, ...], str]] = {
-    'jpeg': (torch.uint8, (), 'jpeg'),
-    'jpeg_ends': (torch.int64, (), 'jpeg_ends'),
-    'sizes': (torch.int32, (2,), 'jpeg_ends'),
-    'ids': (torch.int64, (), 'jpeg_ends'),
-    'person_ends': (torch.int64, (), 'jpeg_ends'),
+    'encoded': (torch.uint8, (), 'encoded'),
+    'encoded_ends': (torch.int64, (), 'encoded_ends'),
+    'sizes': (torch.int32, (2,), 'encoded_ends'),
+    'ids': (torch.int64, (), 'encoded_ends'),
+    'person_ends': (torch.int64, (), 'encoded_ends'),
     'boxes': (torch.float32, (4,), 'boxes'),
     'ignored': (torch.bool, (), 'boxes'),
     'rle': (torch.uint8, (), 'rle'),
     'rle_ends': (torch.int64, (), 'boxes'),
 }
-_ENDS = {'jpeg_ends': 'jpeg', 'person_ends': 'boxes', 'rle_ends': 'rle'}
+_ENDS = {'encoded_ends': 'encoded', 'person_ends': 'boxes', 'rle_ends': 'rle'}
+QUALITY_FLAGS: Mapping[str, int] = {
+    '.jpg': cv2.IMWRITE_JPEG_QUALITY,
+    '.webp': cv2.IMWRITE_WEBP_QUALITY,
+}
 _FILE_OVERHEAD = 16 * 1024  # bytes that torch.save adds to those of the tensors, at most
 
 Record = dict[str, Any]
@@ -54,8 +58,8 @@ class Packed:
 
     Attributes:
         side: px, longest side that a photo may have, a multiple of 4.
-        jpeg: uint8 (bytes,), the JPEG files.
-        jpeg_ends: int64 (P,).
+        encoded: uint8 (bytes,), the photos as JPEG or WebP files.
+        encoded_ends: int64 (P,).
         sizes: int32 (P, 2), height and width in px.
         ids: int64 (P,), image ids of the COCO file.
         person_ends: int64 (P,), ends of a photo's rows in `boxes`, `ignored` and `rle_ends`.
@@ -66,8 +70,8 @@ class Packed:
     """
 
     side: int
-    jpeg: Tensor
-    jpeg_ends: Tensor
+    encoded: Tensor
+    encoded_ends: Tensor
     sizes: Tensor
     ids: Tensor
     person_ends: Tensor
@@ -166,7 +170,9 @@ def _check_lengths(path: Path, content: Mapping[str, Tensor]) -> None:
         raise ValueError(f"{path}: 'sizes' must be in [1, {int(content['side'])}] px ('side')")
 
 
-def pack_photos(coco: Mapping[str, Any], root: Path, side: int, quality: int) -> Packed:
+def pack_photos(
+    coco: Mapping[str, Any], root: Path, side: int, quality: int, suffix: str = '.jpg'
+) -> Packed:
     """Shrinks the photos of a COCO file and joins them.
 
     Args:
@@ -175,22 +181,27 @@ def pack_photos(coco: Mapping[str, Any], root: Path, side: int, quality: int) ->
             Where `categories` has one named person, others are left out.
         root: folder that the file names start from.
         side: px, a multiple of 4: longest side of a shrunk photo; smaller photos stay as they are.
-        quality: of the JPEG, in [1, 100].
+        quality: of the encoded photos, in [1, 100].
+        suffix: '.jpg', or '.webp', which takes a third less and 30 times as long.
 
     Raises:
         ValueError: a setting is out of range, there is no photo, or a photo or its mask has another
             size than the file says.
         OSError: a photo is missing.
     """
-    return Packed.join(list(each_packed(coco, root, side, quality)))
+    return Packed.join(list(each_packed(coco, root, side, quality, suffix)))
 
 
-def each_packed(coco: Mapping[str, Any], root: Path, side: int, quality: int) -> Iterator[Packed]:
+def each_packed(
+    coco: Mapping[str, Any], root: Path, side: int, quality: int, suffix: str = '.jpg'
+) -> Iterator[Packed]:
     """The photos of `pack_photos` one by one, so that not all need be in memory."""
     if side < CELL or side % CELL:
         raise ValueError(f'side = {side} must be a positive multiple of {CELL} px')
     if not 1 <= quality <= 100:
         raise ValueError(f'quality = {quality} must be in [1, 100]')
+    if suffix not in QUALITY_FLAGS:
+        raise ValueError(f'suffix = {suffix!r} must be one of {sorted(QUALITY_FLAGS)}')
     if not coco['images']:
         raise ValueError('the COCO file has no photos')
     persons = {c['id'] for c in coco.get('categories', ()) if c.get('name') == 'person'}
@@ -199,7 +210,8 @@ def each_packed(coco: Mapping[str, Any], root: Path, side: int, quality: int) ->
         if not persons or annotation['category_id'] in persons:
             people[annotation['image_id']].append(annotation)
     for image in coco['images']:
-        yield _pack_one(image, people[image['id']], root, side, quality)
+        path = root / image['file_name']
+        yield _pack_one(image, people[image['id']], path, side, (suffix, quality))
 
 
 def parts_below(photos: Iterable[Packed], max_bytes: int) -> Iterator[Packed]:
@@ -223,9 +235,8 @@ def parts_below(photos: Iterable[Packed], max_bytes: int) -> Iterator[Packed]:
 
 
 def _pack_one(
-    image: Record, people: Iterable[Record], root: Path, side: int, quality: int
+    image: Record, people: Iterable[Record], path: Path, side: int, encoding: tuple[str, int]
 ) -> Packed:
-    path = root / image['file_name']
     photo = read_image(path)
     old = photo.shape[:2]
     if old != (image['height'], image['width']):
@@ -237,16 +248,17 @@ def _pack_one(
     new = (max(1, round(old[0] * scale)), max(1, round(old[1] * scale)))
     if new != old:
         photo = cv2.resize(photo, new[::-1], interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-    is_written, jpeg = cv2.imencode(
-        '.jpg', np.ascontiguousarray(photo[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality]
+    suffix, quality = encoding
+    is_written, encoded = cv2.imencode(
+        suffix, np.ascontiguousarray(photo[..., ::-1]), [QUALITY_FLAGS[suffix], quality]
     )
     if not is_written:
-        raise ValueError(f'{path}: OpenCV cannot write it as JPEG')
+        raise ValueError(f'{path}: OpenCV cannot write it as {suffix}')
     boxes, ignored, counts = _people_at(people, old, new, path)
     return Packed(
         side=side,
-        jpeg=torch.from_numpy(jpeg.reshape(-1).astype(np.uint8)),
-        jpeg_ends=torch.tensor([jpeg.size]),
+        encoded=torch.from_numpy(encoded.reshape(-1).astype(np.uint8)),
+        encoded_ends=torch.tensor([encoded.size]),
         sizes=torch.tensor([new], dtype=torch.int32),
         ids=torch.tensor([int(image['id'])]),
         person_ends=torch.tensor([len(boxes)]),

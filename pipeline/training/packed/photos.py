@@ -122,9 +122,9 @@ def _entries(
 
 
 def _decode_photos(packed: Packed, pool: ThreadPoolExecutor, device: torch.device) -> Tensor:
-    side, ends = packed.side, packed.jpeg_ends.tolist()
+    side, ends = packed.side, packed.encoded_ends.tolist()
     starts = [0, *ends[:-1]]
-    data, sizes = packed.jpeg.numpy(), packed.sizes.tolist()
+    data, sizes = packed.encoded.numpy(), packed.sizes.tolist()
 
     def decode(row: int) -> NDArray[np.uint8]:
         photo = cv2.imdecode(data[starts[row] : ends[row]], cv2.IMREAD_COLOR)

@@ -102,6 +102,8 @@ def sample(images: Tensor, theta: Tensor, side: int, *, edge: str = 'zeros') -> 
         side: px of the result.
         edge: `padding_mode` of `grid_sample`.
     """
+    if len(images) == 0:  # affine_grid takes none
+        return images.new_zeros((0, images.shape[1], side, side), dtype=torch.float32)
     # Half precision would place pixels a quarter px off.
     grid = F.affine_grid(theta, [len(images), 1, side, side], align_corners=False)
     return F.grid_sample(images.float(), grid, padding_mode=edge, align_corners=False)
