@@ -40,12 +40,14 @@ PARTS: Mapping[str, tuple[str, ...]] = {
         'pipeline.detectors.compact_masks',
         'pipeline.detectors.rtmdet_distilled',
         'pipeline.detectors.rtmdet_ins_partial',
+        'pipeline.detectors.rtmdet_packed',
     ),
     'mmdet.datasets.transforms': (
         'pipeline.datasets.copy_paste',
         'pipeline.datasets.transforms',
     ),
     'mmengine.dataset': (
+        'pipeline.training.packed.crops',
         'pipeline.training.pose2seg.augment',
         'pipeline.training.pose2seg.dataset',
         'pipeline.training.pose2seg.transforms',

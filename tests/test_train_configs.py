@@ -29,6 +29,7 @@ SMALL = [
     ROOT / 'configs/pose/pmpose_compact_practice.py',
     ROOT / 'configs/pose2seg/sam2.1_cspnext_compact_practice.py',
     ROOT / 'configs/compact/rtmdet-ins_compact_train.py',
+    ROOT / 'configs/compact/rtmdet-ins_compact_gpu.py',
     ROOT / 'configs/compact/vitpose_compact_train.py',
     *sorted((ROOT / 'configs/compact').glob('sam2.1_cspnext_compact_*.py')),
 ]
