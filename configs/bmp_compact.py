@@ -4,6 +4,8 @@ detector = dict(
     config='compact/rtmdet-ins_compact.py',
     checkpoint='rtmdet-ins_compact',
     score_threshold=0.2,
+    # Of those between the two loop.min_score would report next to nobody, but they cost time.
+    eval_score_threshold=0.1,
     max_iou=0.3,
 )
 pose = dict(

@@ -37,12 +37,14 @@ class DetectorConfig:
     config: str  # file (relative to configs/), or mmdet::name
     checkpoint: str | None  # name in the manifest or file; None: random weights
     score_threshold: float = 0.3
+    eval_score_threshold: float | None = None  # for average precision; None: score_threshold
     max_iou: float | None = 0.3  # box NMS between people; None: off
     max_people: int | None = None  # best boxes kept per round; None: what the model's config says
     ignorable: tuple[str, ...] = ()  # prefixes of keys of the checkpoint that need not fit
 
     def __post_init__(self) -> None:
         _in_unit('detector.score_threshold', self.score_threshold)
+        _in_unit('detector.eval_score_threshold', self.eval_score_threshold)
         _in_unit('detector.max_iou', self.max_iou)
         _positive('detector.max_people', self.max_people)
 

@@ -230,6 +230,26 @@ def test_evaluation_keeps_the_doubtful_unless_told_otherwise(
     assert f'min_score={expected}' in pipeline.config_text
 
 
+@pytest.mark.parametrize(
+    ('options', 'expected'),
+    [
+        ({}, 0.2),
+        ({'detector.eval_score_threshold': 0.07}, 0.07),
+        ({'detector.eval_score_threshold': 0.07, 'detector.score_threshold': 0.6}, 0.6),
+    ],
+)
+def test_evaluation_may_have_a_threshold_of_its_own(
+    options: dict[str, float], expected: float
+) -> None:
+    idle = {'detector.checkpoint': 'absent.pth', 'pose.checkpoint': 'absent.pth'}
+    unset = {'detector.eval_score_threshold': None, 'segmenter.checkpoint': None}
+    pipeline = load_protocol('bmp_compact', idle | unset | options, Protocol('gt_keypoints'))
+    assert f' score_threshold={expected}' in pipeline.config_text
+    assert load_config('bmp_compact', unset | options).settings.detector.score_threshold in (
+        0.2, 0.6,
+    )  # fmt: skip
+
+
 def test_gt_boxes_with_real_models() -> None:
     pipeline = load_protocol('bmp_compact', {}, Protocol('gt_boxes'))
     assert list(pipeline.weights) == ['vitpose_compact']
