@@ -193,10 +193,11 @@ def load_protocol(
     """
     # Average precision counts the doubtful too, in their order; leaving them out lowers it.
     options = {'loop.min_score': None, **(cfg_options or {})}
-    threshold = load_config(config, options).settings.detector.eval_score_threshold
-    if threshold is not None:
-        options = {'detector.score_threshold': threshold, **options}
-    return ProtocolPipeline(load_config(config, options), protocol or Protocol())
+    resolved = load_config(config, options)
+    threshold = resolved.settings.detector.eval_score_threshold
+    if threshold is not None and 'detector.score_threshold' not in options:
+        resolved = load_config(config, {'detector.score_threshold': threshold, **options})
+    return ProtocolPipeline(resolved, protocol or Protocol())
 
 
 def _arranged(

@@ -48,15 +48,10 @@ def pack(args: argparse.Namespace) -> None:
         ValueError: the annotation file, a photo or a setting cannot be used.
         OSError: a photo is missing, or the parts cannot be written.
     """
-    from pipeline.io.annotations import load_json
+    from pipeline.io.annotations import load_coco
     from pipeline.training.packed.file import each_packed, parts_below
 
-    coco = load_json(args.source, 'annotation file')
-    absent = [name for name in ('images', 'annotations') if name not in coco]
-    if absent:
-        raise ValueError(
-            f'{args.source} is no COCO annotation file: it has no {" and no ".join(absent)}'
-        )
+    coco = load_coco(args.source)
     photos = each_packed(coco, args.images, args.size, args.quality, f'.{args.format}')
     for number, part in enumerate(parts_below(photos, int(args.max_mib * 2**20))):
         path = args.out / f'part_{number:02}.pt'

@@ -47,18 +47,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from pipeline.build import build_pose_estimator
     from pipeline.config import load_config
     from pipeline.datasets.predicted_keypoints import add_keypoints
-    from pipeline.io.annotations import load_json
+    from pipeline.io.annotations import load_coco
     from pipeline.io.atomic import write_json
     from pipeline.io.progress import make_reporter
 
     source = args.out if args.resume and args.out.exists() else args.annotations
     try:
-        content = load_json(source, 'annotation file')
-        absent = [name for name in ('images', 'annotations') if name not in content]
-        if absent:
-            return _fail(
-                f'{source} is no COCO annotation file: it has no {" and no ".join(absent)}'
-            )
+        content = load_coco(source)
         resolved = load_config(args.config, {'runtime.device': args.device})
         estimate = build_pose_estimator(resolved)
     except (ValueError, RuntimeError, OSError) as error:

@@ -48,12 +48,24 @@ def flatten_levels(levels: Any) -> Tensor:
     return torch.cat([level.float().permute(0, 2, 3, 1).flatten(1, 2) for level in levels], dim=1)
 
 
+def quality_focal(logits: Tensor, targets: Tensor) -> Tensor:
+    """Quality focal loss (Li et al., 2020, eq. 2, beta 2) of each element, not reduced.
+
+    Args:
+        logits: of any shape.
+        targets: soft labels in [0, 1], of the same shape.
+    """
+    focus = (logits.sigmoid() - targets).square()
+    entropy = functional.binary_cross_entropy_with_logits(logits, targets, reduction='none')
+    return entropy * focus
+
+
 def teacher_losses(
     logits: Tensor, boxes: Tensor, teacher_scores: Tensor, teacher_boxes: Tensor, min_score: float
 ) -> dict[str, Tensor]:
     """Losses of a student against a teacher, both on the same points.
 
-    Class: quality focal loss with the teacher's score as the target (Li et al., 2020, eq. 2).
+    Class: quality focal loss with the teacher's score as the target.
     Box: GIoU loss, weighted by the teacher's score.
 
     Args:
@@ -66,14 +78,12 @@ def teacher_losses(
     Returns:
         Scalars named loss_teacher_cls and loss_teacher_bbox.
     """
-    focus = (logits.sigmoid() - teacher_scores).abs().square()
-    entropy = functional.binary_cross_entropy_with_logits(logits, teacher_scores, reduction='none')
     weight = teacher_scores.where(teacher_scores >= min_score, teacher_scores.new_zeros(()))
     total = weight.sum().clamp(min=1.0)
     at = weight > 0
     box_loss = giou_loss(boxes[at], teacher_boxes[at], weight[at], reduction='sum')
     return {
-        'loss_teacher_cls': (entropy * focus).sum() / total,
+        'loss_teacher_cls': quality_focal(logits, teacher_scores).sum() / total,
         'loss_teacher_bbox': box_loss / total,
     }
 

@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from pipeline.training.packed.crops import PackedTargets
 
-from .rtmdet_distilled import DistilledRTMDet, flatten_levels
+from .rtmdet_distilled import DistilledRTMDet, flatten_levels, quality_focal
 
 _EPS = 1e-7
 _CENTRE_RADIUS = 3.0  # of DynamicSoftLabelAssigner, in cells
@@ -67,7 +67,7 @@ def assign_points(
     overlap = bbox_overlaps(boxes, people) * asked
     centres = (people[..., :2] + people[..., 2:]) / 2
     distance = (points[None, :, None, :2] - centres[:, None]).square().sum(-1).sqrt()
-    cost = _class_cost(logits[..., None], overlap)
+    cost = quality_focal(logits[..., None].expand_as(overlap), overlap)
     cost = cost - _IOU_WEIGHT * torch.log(overlap + _EPS)
     cost = cost + torch.pow(10, distance / points[None, :, 2:] - _CENTRE_RADIUS)
     cost = cost.masked_fill(~asked, torch.inf)
@@ -82,13 +82,6 @@ def assign_points(
     wanted = torch.where(several, least & asked, wanted)
     person = torch.where(wanted.any(2), wanted.int().argmax(2), -1)
     return Assignment(person, (overlap * wanted).sum(2))
-
-
-def _class_cost(logits: Tensor, overlap: Tensor) -> Tensor:
-    """Quality focal loss of each point for each person, (B, N, M)."""
-    logits = logits.expand_as(overlap)
-    entropy = functional.binary_cross_entropy_with_logits(logits, overlap, reduction='none')
-    return entropy * (overlap - logits.sigmoid()).square()
 
 
 def _inside(points: Tensor, boxes: Tensor) -> Tensor:
@@ -114,8 +107,7 @@ def box_losses(
     """
     is_taken = found.person >= 0
     ignored = (_inside(points, targets.boxes) & targets.is_ignored[:, None]).any(2) & ~is_taken
-    entropy = functional.binary_cross_entropy_with_logits(logits, found.overlap, reduction='none')
-    focal = entropy * (found.overlap - logits.sigmoid()).square() * ~ignored
+    focal = quality_focal(logits, found.overlap) * ~ignored
     total = found.overlap.sum().clamp(min=1)
     rows = torch.arange(len(boxes), device=boxes.device)[:, None]
     true_boxes = targets.boxes[rows, found.person.clamp(min=0)]

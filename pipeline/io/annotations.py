@@ -160,6 +160,19 @@ def load_json(path: Path, what: str) -> Any:
         raise InputError(f'{path}: the {what} must be JSON ({error})') from error
 
 
+def load_coco(path: Path) -> dict[str, Any]:
+    """Content of a COCO annotation file of the user.
+
+    Raises:
+        InputError: the file cannot be read, is no JSON, or lacks `images` or `annotations`.
+    """
+    content: dict[str, Any] = load_json(path, 'annotation file')
+    absent = [name for name in ('images', 'annotations') if name not in content]
+    if absent:
+        raise InputError(f'{path} is no COCO annotation file: it has no {" and no ".join(absent)}')
+    return content
+
+
 def _refuse_twins(path: Path, meant: Mapping[str, str]) -> None:
     first: dict[str, str] = {}
     for name, photo in meant.items():
