@@ -12,6 +12,8 @@ pose = dict(
     config='compact/vitpose_compact.py',
     checkpoint='vitpose_compact',
     batch_size=32,
+    # Boxes of a detector this small are rough; the pose model has a second look (docs/compact.md).
+    refine_boxes=True,
 )
 segmenter = dict(
     config='compact/sam2.1_cspnext_compact.yaml',

@@ -187,6 +187,7 @@ def _pose_estimator(
         batch_size=_batch_size(part.batch_size, device, 32, 8),
         flip_test=part.flip_test,
         mask_conditioning=part.mask_conditioning,
+        refine_boxes=part.refine_boxes,
         ignorable=_ignorable(part, weights),
     )
 

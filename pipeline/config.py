@@ -58,6 +58,7 @@ class PoseConfig:
     batch_size: int | Literal['auto'] = 'auto'  # people per forward pass; auto: GPU 32, CPU 8
     flip_test: bool | None = None  # None: what the model's config says
     mask_conditioning: bool = True  # give the detector's mask to the transforms that ask for one
+    refine_boxes: bool = False  # take the boxes of a model with a second look at them (bmp_compact)
     ignorable: tuple[str, ...] = ()  # as in the detector
 
     def __post_init__(self) -> None:

@@ -32,17 +32,22 @@ class Found(Rows):
     poses: Poses
     segments: Segments
     rounds: Ints  # (N,) from 1
+    detector_boxes: Floats  # (N, 4) xyxy px, before the pose estimator moved them
 
     @classmethod
     def nobody(cls, height: int, width: int, num_keypoints: int) -> Found:
         """The state before round one, for an image of (height, width) px."""
         poses = Poses.empty_poses(height, width, num_keypoints)
-        return cls(poses, Segments.empty(height, width, num_keypoints), np.zeros(0, np.int32))
+        segments = Segments.empty(height, width, num_keypoints)
+        return cls.in_round(0, poses, segments, poses)
 
     @classmethod
-    def in_round(cls, number: int, poses: Poses, segments: Segments) -> Found:
+    def in_round(
+        cls, number: int, poses: Poses, segments: Segments, detections: Detections
+    ) -> Found:
         """What round ``number`` adds."""
-        return cls(poses, segments, np.full(len(poses), number, np.int32))
+        rounds = np.full(len(poses), number, np.int32)
+        return cls(poses, segments, rounds, detections.boxes)
 
 
 def paint_out(image: Image, masks: Masks) -> Image:
@@ -93,7 +98,7 @@ def assemble(found: Found, exclusive: Exclusive, boxes: str, score: ScoreConfig)
         mask_scores=segments.mask_scores,
         mask_sources=segments.mask_sources,
         prompts=segments.prompts,
-        detector_boxes=poses.boxes,
+        detector_boxes=found.detector_boxes,
         rounds=found.rounds,
         scores=scores,
     )

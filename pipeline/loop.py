@@ -33,7 +33,10 @@ class Detector(Protocol):
 
 
 class PoseEstimator(Protocol):
-    """Place keypoints inside boxes."""
+    """Place keypoints inside boxes.
+
+    It may move the boxes that the detector gave, and judge them again (``box_scores``).
+    """
 
     num_keypoints: int
 
@@ -61,7 +64,8 @@ class LoopConfig:
     # Who gets a disputed pixel: the highest logit; the highest product of logit and instance score;
     # the reference's order of things.
     exclusive: Exclusive = 'logits'
-    boxes: Literal['mask', 'detector'] = 'mask'  # boxes of the result
+    # Boxes of the result; those of the detector may have been moved by the pose estimator.
+    boxes: Literal['mask', 'detector'] = 'mask'
     pose_nms: PoseNMSConfig = field(default_factory=PoseNMSConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
     min_score: float | None = None  # people of a lower instance score are not reported; None: off
@@ -195,15 +199,18 @@ class PersonPipeline:
                 own = given if number == 1 else None
                 detections = self._detect(image, people) if own is None else own
             poses: Poses = yield PoseRequest(image, detections)
+            if own is not None:  # the user's boxes are taken as they are
+                poses = replace(poses, boxes=own.boxes, box_scores=own.box_scores)
             old, new = keep_distinct_poses(people, poses, config.pose_nms)
             if len(new) == 0:
                 break
             found, people, poses = found.select(old), people.select(old), poses.select(new)
+            detections = detections.select(new)
             with timer('segment'):
                 segments = segment(poses, people)
             with timer('merge'):
                 segments = settle(segments, poses, people, config.fallback, config.exclusive)
-                found = found.concat(Found.in_round(number, poses, segments))
+                found = found.concat(Found.in_round(number, poses, segments, detections))
                 people = self._assembled(found)
             state = RoundState(number, found, people, segment)
             yield state
@@ -232,7 +239,7 @@ class PersonPipeline:
             segments = settle(
                 segments, poses, people.select(small), config.fallback, config.exclusive
             )
-            poses = replace(poses, boxes=before.poses.boxes)
+            poses = replace(poses, boxes=before.poses.boxes, box_scores=before.poses.box_scores)
             after = replace(before, poses=poses, segments=segments)
             order = np.argsort(np.concatenate([big, np.flatnonzero(small)]), kind='stable')
             found = after.concat(found.select(small)).select(order)

@@ -22,7 +22,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('source', type=Path, help='folder with annotations.json and its photos')
+    parser.add_argument('source', type=Path, help='folder with the photos and their COCO file')
+    parser.add_argument(
+        '--file', default='annotations.json', help='name of that file (default: %(default)s)'
+    )
     parser.add_argument('out', type=Path, help='COCO results file to write')
     parser.add_argument('--config', type=Path, required=True, help='MMDetection config')
     parser.add_argument('--checkpoint', type=Path, required=True, help='weights of the teacher')
@@ -81,7 +84,7 @@ def find_people(args: argparse.Namespace) -> None:
     config = Config.fromfile(args.config)
     set_input_size(config, args.size)
     teacher = init_detector(config, str(args.checkpoint), device='cpu')
-    images = json.loads((args.source / 'annotations.json').read_text())['images']
+    images = json.loads((args.source / args.file).read_text())['images']
     if args.partial_only:
         images = [image for image in images if not image['fully_annotated']]
     results: list[dict[str, Any]] = []
@@ -102,8 +105,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parses the command line and runs the teacher."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    if not (args.source / 'annotations.json').is_file():
-        parser.error(f'no annotations.json in {args.source}; give the folder of the photo set')
+    if not (args.source / args.file).is_file():
+        parser.error(f'no {args.file} in {args.source}; give the folder of the photo set')
     find_people(args)
 
 

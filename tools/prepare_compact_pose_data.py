@@ -2,8 +2,9 @@
 
 Training a small pose model is cheap, decoding whole photos for it is not. This tool writes one
 crop with context per training person, as an uncompressed image that loads in well under a
-millisecond, and a COCO json of those crops. Validation people stay in their original photos, so
-that the score is measured on what the model will see in use.
+millisecond (or as JPEG, to carry it to another machine), and a COCO json of those crops.
+Validation people stay in their original photos, so that the score is measured on what the model
+will see in use.
 
     python tools/prepare_compact_pose_data.py --annotations DATA/annotations.json \
         --images DATA --out work_dirs/pose/data
@@ -107,7 +108,9 @@ def scaled_size(window: CropWindow) -> tuple[int, int]:
     return width, height
 
 
-def write_crop(image_bgr: NDArray[Any], window: CropWindow, path: Path) -> None:
+def write_crop(
+    image_bgr: NDArray[Any], window: CropWindow, path: Path, jpeg_quality: int | None = None
+) -> None:
     """Cut, resize and store one crop.
 
     Raises:
@@ -118,7 +121,8 @@ def write_crop(image_bgr: NDArray[Any], window: CropWindow, path: Path) -> None:
     crop: NDArray[Any] = image_bgr[window.y1 : window.y2, window.x1 : window.x2]
     if window.scale < 1.0:
         crop = cv2.resize(crop, scaled_size(window), interpolation=cv2.INTER_AREA)
-    if not cv2.imwrite(str(path), crop):
+    options = [] if jpeg_quality is None else [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality]
+    if not cv2.imwrite(str(path), crop, options):
         raise OSError(f'cannot write {path}; check that the folder exists and the disk has space')
 
 
@@ -139,8 +143,8 @@ def write_training_set(
         size = (loaded[1].shape[1], loaded[1].shape[0])
         box = np.array(annotation['bbox'], dtype=np.float64)
         window = plan_crop(box, size, context=args.context, input_height=args.input_height)
-        name = f'crops/{annotation["id"]}.bmp'
-        write_crop(loaded[1], window, args.out / name)
+        name = f'crops/{annotation["id"]}.{"bmp" if args.jpeg_quality is None else "jpg"}'
+        write_crop(loaded[1], window, args.out / name, args.jpeg_quality)
         crop_id = len(images) + 1
         moved = move_annotation(annotation, window)
         if annotation.get('has_mask'):
@@ -188,6 +192,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--out', type=Path, required=True, help='output folder')
     parser.add_argument('--context', type=float, default=1.7, help='crop side / fixed box side')
     parser.add_argument('--input-height', type=int, default=256, help='stored height limit, px')
+    parser.add_argument('--jpeg-quality', type=int, help='1 to 100 (default: not compressed)')
     parser.add_argument('--min-keypoints', type=int, default=3, help='fewer: left out of training')
     return parser.parse_args(argv)
 

@@ -1,6 +1,6 @@
 # Compact pose model, trained from scratch: a small ViT behind a convolutional stem, 192 x 144 px,
-# with the PMPose head (heat maps, presence, visibility, expected OKS). Inference settings.
-# Train it with vitpose_compact_train.py.
+# with the PMPose head (heat maps, presence, visibility, expected OKS) and a second look at the box.
+# Inference settings. Train it with vitpose_compact_train.py, then vitpose_compact_boxes.py.
 default_scope = 'mmpose'
 custom_imports = dict(imports=['pipeline'], allow_failed_imports=False)
 
@@ -34,7 +34,7 @@ model = dict(
         num_heads=4,
     ),
     head=dict(
-        type='PMPoseHead',
+        type='PMPoseBoxHead',
         in_channels=128,
         out_channels=17,
         deconv_out_channels=(64, 64),
@@ -43,6 +43,7 @@ model = dict(
         normalize=14.137,
         branch_channels=48,
         branch_pools=((3, 3), (2, 3), (2, 1)),
+        box_channels=32,
         keypoint_score='oks',
         loss=dict(type='SpatialCrossEntropyLoss'),
         decoder=codec,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +48,7 @@ class MMPoseEstimator:
         batch_size: people per forward pass.
         dimmer: the `MaskBackground` of its test pipeline, given the detector's masks; None: masks
             are not used.
+        refine_boxes: the boxes of the result are those of the model (`PMPoseBoxHead`).
     """
 
     num_keypoints = NUM_COCO
@@ -60,6 +61,7 @@ class MMPoseEstimator:
         *,
         batch_size: int,
         dimmer: Any,
+        refine_boxes: bool = False,
     ) -> None:
         self.model = model
         self.transforms = transforms
@@ -67,6 +69,7 @@ class MMPoseEstimator:
         self.chunks = Chunks(batch_size, 'pose.batch_size')
         self.dimmer = dimmer
         self.crop = _Crop.of(transforms)
+        self.refine_boxes = refine_boxes
 
     def __call__(self, image: Image, detections: Detections) -> Poses:
         """Keypoints for every detection in an RGB uint8 image (H, W, 3), same order."""
@@ -84,9 +87,13 @@ class MMPoseEstimator:
         found = [sample for _, part in self.chunks.run(rows, forward) for sample in part]
         ends = np.cumsum(counts).tolist()
         return [
-            _poses(size_of(image), detections, found[end - len(detections) : end])
+            self._poses(size_of(image), detections, found[end - len(detections) : end])
             for (image, detections), end in zip(photos, ends, strict=True)
         ]
+
+    def _poses(self, shape: tuple[int, int], detections: Detections, found: list[Any]) -> Poses:
+        poses = _poses(shape, detections, found)
+        return _with_refined_boxes(poses, shape, found) if self.refine_boxes and found else poses
 
     def _forward(self, people: list[tuple[Image, Detections, Any, int]]) -> list[Any]:
         """MMPose's predictions for people, each given as the arguments of `_sample`."""
@@ -137,6 +144,16 @@ def _poses(shape: tuple[int, int], detections: Detections, found: list[Any]) -> 
     )  # fmt: skip
 
 
+def _with_refined_boxes(poses: Poses, shape: tuple[int, int], found: list[Any]) -> Poses:
+    """Poses with the boxes that the model told, inside the photo, and what it thinks of them."""
+    boxes = np.concatenate([row['person_bboxes'] for row in found]).astype(np.float32)
+    scores = np.concatenate([row['person_bbox_scores'] for row in found]).clip(0, 1)
+    height, width = shape
+    boxes = boxes.clip(0, [width, height, width, height]).astype(np.float32)
+    boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2])  # left and right side are told apart
+    return replace(poses, boxes=boxes, box_scores=np.sqrt(poses.box_scores * scores))
+
+
 def build_mmpose_estimator(
     config: str,
     checkpoint: Path | None,
@@ -149,6 +166,7 @@ def build_mmpose_estimator(
     batch_size: int = 32,
     flip_test: bool | None = None,
     mask_conditioning: bool = True,
+    refine_boxes: bool = False,
     ignorable: tuple[str, ...] = (),
 ) -> MMPoseEstimator:
     """A pose estimator from a config (file or ``mmpose::name``) and weights (None: random ones).
@@ -163,6 +181,11 @@ def build_mmpose_estimator(
     model, checkpoint_meta = build_model(loaded, checkpoint, 'mmpose', ignorable)
     meta = _dataset_meta(loaded, checkpoint_meta)
     _check_coco_first(meta, config)
+    if refine_boxes and not hasattr(model.head, 'box_layers'):
+        raise ValueError(
+            f'pose.refine_boxes = True, but {config} has no second look at boxes: use a model with '
+            'a PMPoseBoxHead, or refine_boxes=False'
+        )
     tune(
         model, ('backbone', 'neck'),
         precision=precision, memory_format=memory_format, compile_mode=compile_mode,
@@ -175,6 +198,7 @@ def build_mmpose_estimator(
         meta,
         batch_size=batch_size,
         dimmer=dimmer if mask_conditioning else None,
+        refine_boxes=refine_boxes,
     )
 
 

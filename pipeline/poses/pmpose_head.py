@@ -159,8 +159,12 @@ class PMPoseHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
         Args:
             feats: feature maps; the last one, (B, C, rows, columns), is used.
         """
-        branches = {k: v.sigmoid() for k, v in self._branch_logits(feats[-1]).items()}
-        return PMPoseOutputs(heatmaps=self._normalize(self._logits(feats[-1])), **branches)
+        heatmaps = self._normalize(self._logits(feats[-1]))
+        return PMPoseOutputs(heatmaps=heatmaps, **self._branches(feats[-1]))
+
+    def _branches(self, feature: Tensor) -> dict[str, Tensor]:
+        """Presence, visibility and expected OKS (B, K)."""
+        return {k: v.sigmoid() for k, v in self._branch_logits(feature).items()}
 
     def _logits(self, feature: Tensor) -> Tensor:
         logits: Tensor = self.final_layer(self.deconv_layers(feature))
@@ -205,17 +209,21 @@ class PMPoseHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
         with torch.no_grad():
             outputs = self._forward_test(feats, batch_data_samples, test_cfg)
         predictions = self.decode(outputs.heatmaps)
-        scalars = {
+        rows = self._rows(outputs, batch_data_samples)
+        arrays = {k: v.float().cpu().numpy().astype(np.float32) for k, v in rows.items()}
+        for i, prediction in enumerate(predictions):
+            self._attach(prediction, {name: array[i : i + 1] for name, array in arrays.items()})
+        if test_cfg.get('output_heatmaps', False):
+            return predictions, [PixelData(heatmaps=h) for h in outputs.heatmaps]
+        return predictions
+
+    def _rows(self, outputs: PMPoseOutputs, samples: Any) -> dict[str, Tensor]:
+        """What `predict` attaches to the key points, a row per crop."""
+        return {
             'keypoints_probs': outputs.presence,
             'keypoints_visible': outputs.visibility,
             'keypoints_oks': outputs.oks,
         }
-        arrays = {k: v.float().cpu().numpy().astype(np.float32) for k, v in scalars.items()}
-        for i, prediction in enumerate(predictions):
-            self._attach(prediction, {name: rows[i : i + 1] for name, rows in arrays.items()})
-        if test_cfg.get('output_heatmaps', False):
-            return predictions, [PixelData(heatmaps=h) for h in outputs.heatmaps]
-        return predictions
 
     def _forward_test(self, feats: Any, samples: Any, test_cfg: Any) -> PMPoseOutputs:
         if not test_cfg.get('flip_test', False):
@@ -248,8 +256,10 @@ class PMPoseHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
             loss_kpt, loss_presence, loss_visibility, loss_oks, and oks: the mean OKS of the
             decoded key points (for the log).
         """
-        samples = batch_data_samples
-        logits = self._logits(feats[-1])
+        return self._pose_losses(feats[-1], self._logits(feats[-1]), batch_data_samples)
+
+    def _pose_losses(self, feature: Tensor, logits: Tensor, samples: Any) -> dict[str, Tensor]:
+        """As `loss`, from the feature map and the logits of the heat maps."""
         target = torch.stack([s.gt_fields.heatmaps for s in samples])
         weights = torch.cat([s.gt_instance_labels.keypoint_weights for s in samples])
         on_logits = isinstance(self.loss_module, SpatialCrossEntropyLoss)
@@ -258,7 +268,7 @@ class PMPoseHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
         targets = collect_targets(samples, logits.device)
         sigmas = torch.tensor(self.sigmas, device=logits.device)
         reached = point_oks(self._peaks(logits.detach(), samples), targets, sigmas)
-        losses.update(branch_losses(self._branch_logits(feats[-1]), reached, targets))
+        losses.update(branch_losses(self._branch_logits(feature), reached, targets))
         losses['oks'] = (reached * targets.seen).sum() / targets.seen.sum().clamp(min=1)
         return losses
 

@@ -1,0 +1,61 @@
+# Last stage of the compact pose model: poses as in vitpose_compact_train.py, and the second look at
+# boxes, learned from what the compact detector finds in the training photos.
+# python tools/find_pseudo_boxes.py work_dirs/detector_data work_dirs/box_found.json \
+#     --file train.json --config configs/compact/rtmdet-ins_compact.py \
+#     --checkpoint checkpoints/rtmdet-ins_compact.pth --size 448 --min-score 0.08
+# python tools/prepare_box_data.py work_dirs/detector_data work_dirs/box_found.json \
+#     work_dirs/box_data.json --keypoints DATA/annotations.json --others-per-photo 2
+# python tools/train.py configs/compact/vitpose_compact_boxes.py --work-dir work_dirs/pose_boxes
+_base_ = ['vitpose_compact_train.py']
+
+custom_imports = dict(
+    imports=[
+        *_base_.custom_imports.imports,
+        'pipeline.poses.detected_people',
+        'pipeline.poses.person_box_target',
+        'pipeline.poses.pmpose_box_head',
+    ],
+    allow_failed_imports=False,
+)
+
+load_from = 'work_dirs/pose/weights.pth'
+
+# What the detector found is off by itself: little is added to that.
+box_pipeline = [
+    dict(type='LoadImage'),
+    dict(type='GetBBoxCenterScale'),
+    dict(type='RandomFlip', direction='horizontal'),
+    dict(
+        type='RandomBBoxTransform',
+        shift_factor=0.08,
+        scale_factor=(0.85, 1.2),
+        rotate_prob=0.0,
+    ),
+    dict(type='TopdownAffine', input_size=_base_.input_size, use_udp=True),
+    dict(type='YOLOXHSVRandomAug'),
+    dict(type='GenerateTarget', encoder=_base_.codec),
+    dict(type='PersonBoxTarget'),
+    dict(type='PackPoseInputs', pack_transformed=True),
+]
+train_dataloader = dict(
+    _delete_=True,
+    batch_size=16,
+    num_workers=0,
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(
+        type='ConcatDataset',
+        ignore_keys=['CLASSES'],
+        datasets=[
+            _base_.train_dataloader.dataset,
+            dict(
+                type='DetectedPeopleDataset',
+                data_root='{{$COMPACT_DETECTOR_DATA:work_dirs/detector_data}}',
+                data_mode='topdown',
+                ann_file='{{$COMPACT_BOX_DATA:work_dirs/box_data.json}}',
+                data_prefix=dict(img=''),
+                pipeline=box_pipeline,
+            ),
+        ],
+    ),
+)
+optim_wrapper = dict(optimizer=dict(lr=6e-4))
