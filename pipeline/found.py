@@ -89,6 +89,7 @@ def assemble(found: Found, exclusive: Exclusive, boxes: str, score: ScoreConfig)
     scores = instance_scores(
         poses.box_scores, poses.keypoint_scores, segments.mask_scores, segments.mask_sources, score
     )
+    scores = np.where(found.rounds > 1, score.later_rounds * scores, scores).astype(np.float32)
     masks = _shared_out(segments.logits, scores, exclusive)
     columns = {f.name: getattr(poses, f.name) for f in fields(poses)}
     columns['boxes'] = _mask_boxes(masks, poses.boxes) if boxes == 'mask' else poses.boxes

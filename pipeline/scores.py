@@ -20,16 +20,19 @@ CONFIDENT_KEYPOINT = 0.2
 
 @dataclass(frozen=True)
 class ScoreConfig:
-    """Exponents of the instance score; 0 takes a part out."""
+    """Exponents of the instance score (0 takes a part out), and what later rounds are worth."""
 
     detector: float = 1.0
     pose: float = 1.0
     mask: float = 1.0
+    later_rounds: float = 1.0  # factor for those not found in round one
 
     def __post_init__(self) -> None:
         for f in fields(self):
             if getattr(self, f.name) < 0:
                 raise ValueError(f'score.{f.name} must be >= 0, got {getattr(self, f.name)}')
+        if self.later_rounds > 1:
+            raise ValueError(f'score.later_rounds must be in [0, 1], got {self.later_rounds}')
 
 
 def pose_scores(keypoint_scores: Floats) -> Floats:

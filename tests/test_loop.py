@@ -172,6 +172,16 @@ def test_the_instance_score_is_the_product_of_its_parts() -> None:
     np.testing.assert_allclose(only_boxes.scores, only_boxes.box_scores)
 
 
+def test_people_of_later_rounds_count_less_if_wanted() -> None:
+    equal, _, _ = run(LoopConfig(max_rounds=3))
+    less, _, _ = run(LoopConfig(max_rounds=3, score=ScoreConfig(later_rounds=0.5)))
+    factors = np.where(equal.rounds > 1, 0.5, 1.0)
+    assert set(factors.tolist()) == {0.5, 1.0}
+    np.testing.assert_allclose(less.scores, equal.scores * factors, rtol=1e-6)
+    with pytest.raises(ValueError, match=r'later_rounds must be in \[0, 1\], got 2'):
+        ScoreConfig(later_rounds=2)
+
+
 @pytest.mark.parametrize('refine', [False, True])
 def test_the_doubtful_are_painted_out_but_not_reported(refine: bool) -> None:
     everybody, usual, _ = run(LoopConfig(max_rounds=None, refine=refine))

@@ -143,11 +143,12 @@ def cropped(person: Any, *, flip: bool = False, rotation: float = 0.0) -> dict[s
         'img': image,
         'img_shape': image.shape[:2],
         'bbox': np.array([[90, 60, 170, 190]], np.float32),
-        'person_bbox': np.array([person], np.float32),
         'keypoints': np.zeros((1, 17, 2), np.float32),
         'keypoints_visible': np.zeros((1, 17), np.float32),
         'flip_indices': list(range(17)),
     }
+    if person is not None:
+        results['person_bbox'] = np.array([person], np.float32)
     steps = [GetBBoxCenterScale(), RandomFlip(prob=1.0 if flip else 0.0)]
     for step in (*steps, TopdownAffine(input_size=(144, 192), use_udp=True)):
         results = step(results)
@@ -167,6 +168,13 @@ def test_the_target_is_where_the_crop_shows_the_person(flip: bool) -> None:
     assert set(LABELS) <= set(results['label_mapping_table'])
     box = results['bbox'][0]  # the true box, whose area the OKS is measured by
     assert (box[2:] - box[:2]).tolist() == [60, 160]
+
+
+def test_annotated_boxes_are_those_of_people() -> None:
+    wanted = cropped((90, 60, 170, 190), flip=True)['person_box']
+    given = cropped(None, flip=True)
+    np.testing.assert_allclose(given['person_box'], wanted, atol=1e-6)
+    assert given['person_box_known'] == [1]
 
 
 @pytest.mark.parametrize(

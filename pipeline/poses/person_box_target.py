@@ -17,8 +17,8 @@ LABELS = ('person_box', 'person_box_known', 'person_box_judged')
 class PersonBoxTarget(BaseTransform):  # type: ignore[misc,unused-ignore]
     """Where the true box lies in the crop; comes after `TopdownAffine` and `GenerateTarget`.
 
-    Reads `person_bbox` ((1, 4) xyxy px of the photo, not a number where nobody is), the flip and
-    the window of the crop. Adds the labels that `PackPoseInputs` passes on to the head:
+    Reads `person_bbox` ((1, 4) xyxy px of the photo, not a number where nobody is; `bbox` of data
+    sets without it, whose boxes are those of people), the flip and the window of the crop. Adds the labels that `PackPoseInputs` passes on to the head:
     `person_box` (1, 4) as shares of the crop, `person_box_known` (1,), 1 where there is a person,
     and `person_box_judged` (1,), 1. In a turned crop a box is no box: it is neither known nor
     judged, unless nobody is there. `bbox` becomes the true box, whose area the OKS is measured by.
@@ -26,11 +26,12 @@ class PersonBoxTarget(BaseTransform):  # type: ignore[misc,unused-ignore]
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Add the labels of one sample."""
-        box = np.asarray(results['person_bbox'], np.float32)
+        has_own = 'person_bbox' in results
+        box = np.asarray(results['person_bbox' if has_own else 'bbox'], np.float32)
         is_person = bool(np.isfinite(box).all())
         is_turned = abs(float(np.ravel(results.get('bbox_rotation', 0.0))[0])) > 1e-6
         if is_person:
-            if results.get('flip'):
+            if has_own and results.get('flip'):  # MMPose's flips have mirrored `bbox`
                 height, width = results['img_shape']
                 box = flip_bbox(
                     box,
