@@ -18,10 +18,11 @@ class PersonBoxTarget(BaseTransform):  # type: ignore[misc,unused-ignore]
     """Where the true box lies in the crop; comes after `TopdownAffine` and `GenerateTarget`.
 
     Reads `person_bbox` ((1, 4) xyxy px of the photo, not a number where nobody is; `bbox` of data
-    sets without it, whose boxes are those of people), the flip and the window of the crop. Adds the labels that `PackPoseInputs` passes on to the head:
-    `person_box` (1, 4) as shares of the crop, `person_box_known` (1,), 1 where there is a person,
-    and `person_box_judged` (1,), 1. In a turned crop a box is no box: it is neither known nor
-    judged, unless nobody is there. `bbox` becomes the true box, whose area the OKS is measured by.
+    sets without it, whose boxes are those of people), the flip and the window of the crop. Adds the
+    labels that `PackPoseInputs` passes on to the head: `person_box` (1, 4) as shares of the crop,
+    `person_box_known` (1,), 1 where there is a person, and `person_box_judged` (1,), 1. In a turned
+    crop a box is no box: it is neither known nor judged, unless nobody is there. `bbox` becomes the
+    true box, whose area the OKS is measured by.
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
