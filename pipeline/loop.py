@@ -15,7 +15,16 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from .found import Exclusive, Fallback, Found, assemble, drop_hidden, paint_out, settle
+from .found import (
+    Exclusive,
+    Fallback,
+    Found,
+    assemble,
+    better_keypoints,
+    drop_hidden,
+    paint_out,
+    settle,
+)
 from .lockstep import Answer, PoseRequest, PosesTogether, Steps, answered, results_of
 from .nms import PoseNMSConfig, keep_distinct_poses
 from .scores import ScoreConfig
@@ -59,6 +68,8 @@ class LoopConfig:
     round_cap: int = 20  # ends even an endless search
     refine: bool = False  # BMPv2+: pose again with the final mask, then mask again
     refine_min_side: float = 100  # px of the longer box side; smaller people are not refined
+    # Refined keypoints: those of the second look, or of each the one that is scored higher.
+    refine_keypoints: Literal['second', 'better'] = 'second'
     hidden_share: float | None = None  # drop detections painted out by more than this; None: off
     fallback: Fallback = 'detector_then_box'  # when SAM gives no mask
     # Who gets a disputed pixel: the highest logit; the highest product of logit and instance score;
@@ -231,6 +242,8 @@ class PersonPipeline:
         rows = people.select(big)
         again = Detections(rows.boxes, rows.box_scores, rows.masks)
         poses: Poses = yield PoseRequest(image, again)
+        if config.refine_keypoints == 'better':
+            poses = better_keypoints(found.poses.select(big), poses)
         with timer('segment'):
             segments = state.segment(poses, people.select(small))
         with timer('merge'):

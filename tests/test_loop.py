@@ -165,6 +165,29 @@ def test_refining_keeps_truth_and_order_and_skips_the_small() -> None:
     assert untouched.calls == 3
 
 
+class Doubting(OraclePoses):
+    """Is off by two pixels, and half as sure, on the left side of a person it knows the mask of."""
+
+    def __call__(self, image: Image, detections: Detections) -> Poses:
+        poses = super().__call__(image, detections)
+        if not (detections.detector_masks.areas > 0).any():
+            return poses
+        keypoints, scores = poses.keypoints.copy(), poses.keypoint_scores.copy()
+        keypoints[:, ::2] += 2
+        scores[:, ::2] /= 2
+        return dataclasses.replace(poses, keypoints=keypoints, keypoint_scores=scores)
+
+
+@pytest.mark.parametrize(('which', 'off'), [('second', 2.0), ('better', 0.0)])
+def test_refining_may_keep_what_was_surer_before(which: str, off: float) -> None:
+    config = LoopConfig(max_rounds=1, refine=True, refine_min_side=1, refine_keypoints=which)  # type: ignore[arg-type]
+    detector = OracleDetector(truth(), HIDDEN_BY, with_masks=False)
+    people = PersonPipeline(detector, Doubting(truth()), OracleSegmenter(truth()), config)(photo())
+    moved = people.keypoints - truth().select(np.array([1, 4])).keypoints
+    assert np.abs(moved[:, ::2]).max() == off and np.abs(moved[:, 1::2]).max() == 0
+    assert people.keypoint_scores.min() == (0.5 if off else 1.0)
+
+
 def test_the_instance_score_is_the_product_of_its_parts() -> None:
     people, _, _ = run(LoopConfig(max_rounds=1))
     np.testing.assert_allclose(people.scores, people.box_scores * 1.0 * 0.9, rtol=1e-6)

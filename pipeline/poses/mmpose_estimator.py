@@ -151,7 +151,7 @@ def _with_refined_boxes(poses: Poses, shape: tuple[int, int], found: list[Any]) 
     height, width = shape
     boxes = boxes.clip(0, [width, height, width, height]).astype(np.float32)
     boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2])  # left and right side are told apart
-    return replace(poses, boxes=boxes, box_scores=np.sqrt(poses.box_scores * scores))
+    return replace(poses, boxes=boxes, box_scores=poses.box_scores * scores)
 
 
 def build_mmpose_estimator(
