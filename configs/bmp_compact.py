@@ -6,7 +6,8 @@ detector = dict(
     score_threshold=0.2,
     # Of those between the two loop.min_score would report next to nobody, but they cost time.
     eval_score_threshold=0.1,
-    max_iou=0.3,
+    # Two boxes of one person become alike in the second look, and one goes with its pose.
+    max_iou=0.5,
 )
 pose = dict(
     config='compact/vitpose_compact.py',
@@ -14,6 +15,8 @@ pose = dict(
     batch_size=32,
     # Boxes of a detector this small are rough; the pose model has a second look (docs/compact.md).
     refine_boxes=True,
+    # Its masks are too rough to dim what lies around: the boxes get worse, the poses as well.
+    mask_conditioning=False,
 )
 segmenter = dict(
     config='compact/sam2.1_cspnext_compact.yaml',
@@ -36,14 +39,16 @@ segmenter = dict(
     ),
 )
 # Disputed pixels go by score as well, else doubtful people take them from others. Boxes of the
-# detector: those around masks this rough are worse. Most of what scores lower than
-# min_score is nobody (docs/compact.md).
+# detector, moved by the pose model: those around masks this rough are worse. Most of what scores
+# lower than min_score is nobody (docs/compact.md).
 loop = dict(
     max_rounds=2,
     hidden_share=0.5,
     exclusive='scored_logits',
     boxes='detector',
-    min_score=0.1,
+    score=dict(pose=1.5, later_rounds=0.5),
+    refine_keypoints='better',
+    min_score=0.04,
 )
 runtime = dict(
     device='auto',
