@@ -75,10 +75,13 @@ def drop_hidden(detections: Detections, masks: Masks, share: float | None) -> De
 def better_keypoints(first: Poses, second: Poses) -> Poses:
     """``second`` with the keypoints of ``first`` where those are scored higher."""
     is_first = first.keypoint_scores > second.keypoint_scores
-    names = ('keypoint_scores', 'presence', 'visibility')
-    columns = {n: np.where(is_first, getattr(first, n), getattr(second, n)) for n in names}
-    keypoints = np.where(is_first[..., None], first.keypoints, second.keypoints)
-    return replace(second, keypoints=keypoints, **columns)
+    return replace(
+        second,
+        keypoints=np.where(is_first[..., None], first.keypoints, second.keypoints),
+        keypoint_scores=np.where(is_first, first.keypoint_scores, second.keypoint_scores),
+        presence=np.where(is_first, first.presence, second.presence),
+        visibility=np.where(is_first, first.visibility, second.visibility),
+    )
 
 
 def settle(
