@@ -47,6 +47,8 @@ loop = dict(
     exclusive='scored_logits',
     boxes='detector',
     score=dict(pose=1.5, later_rounds=0.5),
+    # Few keypoints of a small model are sure ones, and two looks at one person differ more.
+    pose_nms=dict(max_oks=0.6, confidence_threshold=0.2),
     refine_keypoints='better',
     min_score=0.04,
 )
