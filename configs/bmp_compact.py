@@ -28,7 +28,7 @@ segmenter = dict(
     min_island_share=0.05,
     min_hole=500,
     # Keypoints far from each other and the box steady a segmenter this small: held-out people, mean
-    # IoU 0.46 with the three most visible keypoints, 0.56 with spread ones, 0.66 with the box as
+    # IoU 0.50 with the three most visible keypoints, 0.58 with spread ones, 0.67 with the box as
     # well (docs/compact.md).
     prompt=dict(
         num_keypoints=3,
