@@ -63,7 +63,7 @@ class PlayedDetector:
 
 
 class PlayedPoses:
-    """Runs a pose estimator for its cost; keypoints come from the crowd.
+    """Runs a pose estimator for its cost; keypoints come from the crowd, boxes stay as they are.
 
     Args:
         inner: the real pose estimator.
@@ -84,6 +84,8 @@ class PlayedPoses:
         seen = np.where(self.crowd.visible[rows], _VISIBLE, _HIDDEN).astype(np.float32)
         return replace(
             answer,
+            boxes=detections.boxes,
+            box_scores=detections.box_scores,
             keypoints=self.crowd.keypoints[rows],
             keypoint_scores=seen,
             presence=np.ones_like(seen),
