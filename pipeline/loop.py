@@ -239,15 +239,14 @@ class PersonPipeline:
         big, small = np.flatnonzero(sides >= config.refine_min_side), sides < config.refine_min_side
         if len(big) == 0:
             return found, people
-        rows = people.select(big)
+        before, rows = found.select(big), people.select(big)
         again = Detections(rows.boxes, rows.box_scores, rows.masks)
         poses: Poses = yield PoseRequest(image, again)
         if config.refine_keypoints == 'better':
-            poses = better_keypoints(found.poses.select(big), poses)
+            poses = better_keypoints(before.poses, poses)
         with timer('segment'):
             segments = state.segment(poses, people.select(small))
         with timer('merge'):
-            before = found.select(big)
             poses = replace(poses, detector_masks=before.poses.detector_masks)
             segments = settle(
                 segments, poses, people.select(small), config.fallback, config.exclusive

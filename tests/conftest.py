@@ -58,6 +58,15 @@ def site() -> Iterator[Site]:
 
 
 @pytest.fixture(scope='module')
+def mmpose_scope() -> Iterator[None]:
+    """MMEngine's default scope is global: modules that use this put the old one back."""
+    from pipeline.openmmlab import scope_of
+
+    with scope_of('mmpose'):
+        yield
+
+
+@pytest.fixture(scope='module')
 def one_thread() -> Iterator[None]:
     """Small models learn faster on one thread, and to the same bits."""
     import torch

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +19,6 @@ pytest.importorskip('mmpose', reason='the compact pose model is an MMPose model'
 from mmengine.logging import MessageHub
 from mmpose.apis import inference_topdown, init_model
 
-from pipeline.openmmlab import scope_of
 from pipeline.poses.conv_stem_vit import ConvStemViT
 from pipeline.training.plain_weights_hook import PlainWeightsHook
 from pipeline.training.time_budget_hook import TimeBudgetHook
@@ -28,11 +26,7 @@ from pipeline.training.time_budget_hook import TimeBudgetHook
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope='module', autouse=True)
-def own_scope() -> Iterator[None]:
-    """MMEngine's default scope is global: these tests put the old one back."""
-    with scope_of('mmpose'):
-        yield
+pytestmark = pytest.mark.usefixtures('mmpose_scope')
 
 
 @pytest.fixture(scope='module')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from mmengine.structures import InstanceData, PixelData
 from mmpose.structures import PoseDataSample
 
 from pipeline.keypoints import COCO_FLIP
-from pipeline.openmmlab import scope_of
 from pipeline.poses.multi_head import MultiHead, balanced_weights, heatmap_oks
 from pipeline.poses.oks_heatmap import OKSArgMaxHeatmap
 from pipeline.poses.pmpose_head import PMPoseHead
@@ -31,11 +29,7 @@ from tests import fixtures
 BRANCHES = ('presence', 'visibility', 'oks')
 
 
-@pytest.fixture(scope='module', autouse=True)
-def own_scope() -> Iterator[None]:
-    """MMEngine's default scope is global: these tests put the old one back."""
-    with scope_of('mmpose'):
-        yield
+pytestmark = pytest.mark.usefixtures('mmpose_scope')
 
 
 def test_released_weights_load_strictly_without_the_error_branch() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,11 @@ from mmpose.apis import inference_topdown, init_model
 from mmpose.datasets.transforms import GetBBoxCenterScale, RandomFlip, TopdownAffine
 
 from pipeline.loop import LoopConfig, PersonPipeline
-from pipeline.openmmlab import scope_of
 from pipeline.poses.box_branch import BoxBranch, BoxOutputs, box_losses, flip_boxes
 from pipeline.poses.detected_people import DetectedPeopleDataset
 from pipeline.poses.mmpose_estimator import build_mmpose_estimator
 from pipeline.poses.person_box_target import LABELS, PersonBoxTarget
-from pipeline.poses.pmpose_box_head import box_targets
+from pipeline.poses.pmpose_box_head import PMPoseBoxHead, box_targets
 from pipeline.structures import Detections, Image, Poses
 from tests.oracles import OracleDetector, OraclePoses, OracleSegmenter
 from tests.test_loop import HIDDEN_BY, photo, truth
@@ -33,11 +31,7 @@ from tools import prepare_box_data
 COMPACT = Path(__file__).parents[1] / 'configs/compact'
 
 
-@pytest.fixture(scope='module', autouse=True)
-def own_scope() -> Iterator[None]:
-    """MMEngine's default scope is global: these tests put the old one back."""
-    with scope_of('mmpose'):
-        yield
+pytestmark = pytest.mark.usefixtures('mmpose_scope')
 
 
 @pytest.fixture(scope='module')
@@ -129,6 +123,12 @@ def test_a_mirrored_crop_has_the_mirrored_box(model: Any) -> None:
     again = mirrored.average(plain.unflip(flip, shift_heatmap=False))
     torch.testing.assert_close(both.boxes, flip_boxes(again.boxes))
     torch.testing.assert_close(both.box_scores, again.box_scores)
+
+
+def test_the_head_fits_released_settings() -> None:
+    sizes = {'in_channels': 8, 'out_channels': 17, 'deconv_out_channels': (4, 4)}
+    found = PMPoseBoxHead(**sizes).eval()((torch.zeros(2, 8, 16, 12),))
+    assert found.boxes.shape == (2, 4) and found.box_scores.shape == (2,)
 
 
 PERSON = (100, 40, 160, 200)

@@ -75,8 +75,8 @@ def pair(detected: Floats, people: Floats, crowds: Floats) -> tuple[list[int], l
 
 
 def rows_xyxy(annotations: Sequence[dict[str, Any]]) -> Floats:
-    """Floats (N, 4) xyxy px of COCO annotations."""
-    return xywh_to_xyxy(np.array([a['bbox'] for a in annotations], np.float32).reshape(-1, 4))
+    """Boxes (N, 4) xyxy px of COCO annotations."""
+    return xywh_to_xyxy([a['bbox'] for a in annotations])
 
 
 def by_photo(rows: Sequence[dict[str, Any]], names: dict[int, str]) -> dict[str, list[Any]]:
@@ -92,12 +92,17 @@ def stems(content: dict[str, Any]) -> dict[int, str]:
     return {image['id']: Path(image['file_name']).stem for image in content['images']}
 
 
-def keypoints_of(box: Floats, people: Sequence[dict[str, Any]]) -> list[float]:
-    """COCO keypoints of the person with this box (4,) xyxy px; zeros where there are none."""
-    overlaps = box_iou(box[None], rows_xyxy(people))[0]
-    if len(people) == 0 or overlaps.max() < SAME_IOU:
-        return NO_KEYPOINTS
-    return list(people[int(overlaps.argmax())]['keypoints'])
+def keypoints_of(boxes: Floats, posed: Sequence[dict[str, Any]]) -> list[list[float]]:
+    """COCO keypoints of the people with these boxes (N, 4) xyxy px; zeros where there are none."""
+    if not posed:
+        return [NO_KEYPOINTS] * len(boxes)
+    overlaps = box_iou(boxes, rows_xyxy(posed))
+    best = overlaps.argmax(1)
+    is_same = overlaps.max(1) >= SAME_IOU
+    return [
+        posed[j]['keypoints'] if same else NO_KEYPOINTS
+        for j, same in zip(best, is_same, strict=True)
+    ]
 
 
 def paired_rows(
@@ -120,6 +125,7 @@ def paired_rows(
     crowds = [a for a in everybody if a.get('iscrowd')]
     boxes = rows_xyxy(people)
     persons, sure = pair(rows_xyxy(detections), boxes, rows_xyxy(crowds))
+    keypoints = keypoints_of(boxes, posed)
     with_person = [i for i, person in enumerate(persons) if person >= 0]
     without = [i for i, person in enumerate(persons) if person < 0 and sure[i]]
     chosen = [
@@ -129,14 +135,14 @@ def paired_rows(
     rows = []
     for i in map(int, chosen):
         person = persons[i]
-        keypoints = NO_KEYPOINTS if person < 0 else keypoints_of(boxes[person], posed)
+        points = NO_KEYPOINTS if person < 0 else keypoints[person]
         rows.append(
             {
                 'bbox': detections[i]['bbox'],
                 'score': detections[i]['score'],
                 'person_bbox': None if person < 0 else people[person]['bbox'],
-                'keypoints': keypoints,
-                'num_keypoints': sum(v > 0 for v in keypoints[2::3]),
+                'keypoints': points,
+                'num_keypoints': sum(v > 0 for v in points[2::3]),
             }
         )
     return rows

@@ -38,11 +38,8 @@ box_pipeline = [
     dict(type='PackPoseInputs', pack_transformed=True),
 ]
 train_dataloader = dict(
-    _delete_=True,
-    batch_size=16,
-    num_workers=0,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
+        _delete_=True,
         type='ConcatDataset',
         ignore_keys=['CLASSES'],
         datasets=[

@@ -17,8 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from mmpose.structures.bbox import bbox_overlaps
 from torch import Tensor, nn
 from torch.nn import functional
+
+from pipeline.poses.pmpose_head import make_branch
 
 BLUR = 1.0  # columns or rows; standard deviation of the target distribution
 _LINE_CHANNELS = 64
@@ -80,12 +83,7 @@ class BoxBranch(nn.Module):
         self.whole = nn.Linear(in_channels, 2 * channels)
         self.x_layers = _line_layers(2 * channels)
         self.y_layers = _line_layers(2 * channels)
-        layers: list[nn.Module] = []
-        for pool in pools:
-            layers += [nn.Conv2d(in_channels, channels, 3, 1, 1), nn.BatchNorm2d(channels)]
-            layers += [nn.MaxPool2d(tuple(pool), tuple(pool)), nn.ReLU()]
-            in_channels = channels
-        self.score_layers = nn.Sequential(*layers, nn.Conv2d(in_channels, 1, 1))
+        self.score_layers = make_branch(in_channels, 1, channels, pools)
 
     def forward(self, feature: Tensor, upsampled: Tensor) -> BoxOutputs:
         """Run the branch.
@@ -124,7 +122,7 @@ def box_losses(
     """
     x, y = boxes[:, [0, 2]], boxes[:, [1, 3]]
     entropy = _entropy(outputs.x_logits, x).mean(1) + _entropy(outputs.y_logits, y).mean(1)
-    reached = _paired_iou(outputs.boxes, boxes.clamp(0, 1))
+    reached = bbox_overlaps(outputs.boxes, boxes.clamp(0, 1), is_aligned=True, eps=1e-9)
     target = reached.detach() * known
     score = functional.binary_cross_entropy_with_logits(
         outputs.score_logits, target, reduction='none'
@@ -162,11 +160,3 @@ def _entropy(logits: Tensor, places: Tensor) -> Tensor:
     target = torch.exp(-distance.square() / 2)
     target = target / target.sum(-1, keepdim=True)
     return -(target * logits.log_softmax(-1)).sum(-1)
-
-
-def _paired_iou(first: Tensor, second: Tensor) -> Tensor:
-    """IoU (B,) of box i of (B, 4) with box i of (B, 4)."""
-    low, high = torch.maximum(first, second)[:, :2], torch.minimum(first, second)[:, 2:]
-    common = (high - low).clamp(min=0).prod(1)
-    areas = [(b[:, 2:] - b[:, :2]).clamp(min=0).prod(1) for b in (first, second)]
-    return common / (areas[0] + areas[1] - common).clamp(min=1e-9)

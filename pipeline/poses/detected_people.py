@@ -8,6 +8,8 @@ import numpy as np
 from mmpose.datasets.datasets import CocoDataset
 from mmpose.registry import DATASETS
 
+from pipeline.geometry import xywh_to_xyxy
+
 
 @DATASETS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class DetectedPeopleDataset(CocoDataset):  # type: ignore[misc,unused-ignore]
@@ -29,11 +31,9 @@ class DetectedPeopleDataset(CocoDataset):  # type: ignore[misc,unused-ignore]
                 f'{self.ann_file}: annotation {annotation["id"]} has no person_bbox; make the file '
                 'with tools/prepare_box_data.py'
             )
-        box = np.full(4, np.nan, np.float32)
-        if annotation['person_bbox'] is not None:
-            x, y, w, h = annotation['person_bbox']
-            box[:] = x, y, x + w, y + h
-        info['person_bbox'] = box[None]
+        box_xywh = annotation['person_bbox']
+        nobody = np.full((1, 4), np.nan, np.float32)
+        info['person_bbox'] = nobody if box_xywh is None else xywh_to_xyxy(box_xywh)
         return info
 
     @staticmethod

@@ -87,13 +87,11 @@ class MMPoseEstimator:
         found = [sample for _, part in self.chunks.run(rows, forward) for sample in part]
         ends = np.cumsum(counts).tolist()
         return [
-            self._poses(size_of(image), detections, found[end - len(detections) : end])
+            _poses(
+                size_of(image), detections, found[end - len(detections) : end], self.refine_boxes
+            )
             for (image, detections), end in zip(photos, ends, strict=True)
         ]
-
-    def _poses(self, shape: tuple[int, int], detections: Detections, found: list[Any]) -> Poses:
-        poses = _poses(shape, detections, found)
-        return _with_refined_boxes(poses, shape, found) if self.refine_boxes and found else poses
 
     def _forward(self, people: list[tuple[Image, Detections, Any, int]]) -> list[Any]:
         """MMPose's predictions for people, each given as the arguments of `_sample`."""
@@ -131,22 +129,25 @@ class MMPoseEstimator:
         return self.dimmer({'img': part, 'mask': masks.cut(i, window)})['img']
 
 
-def _poses(shape: tuple[int, int], detections: Detections, found: list[Any]) -> Poses:
+def _poses(
+    shape: tuple[int, int], detections: Detections, found: list[Any], refine_boxes: bool
+) -> Poses:
     """Detections with what MMPose predicted for each of them."""
     if not found:
         return Poses.empty_poses(*shape, NUM_COCO)
     points, scores = _column(found, 'keypoints'), _column(found, 'keypoint_scores')
     presence = _column(found, 'keypoints_probs') if 'keypoints_probs' in found[0] else scores
     visible = _column(found, 'keypoints_visible') if 'keypoints_visible' in found[0] else scores
-    return Poses(
+    poses = Poses(
         detections.boxes, detections.box_scores, detections.detector_masks,
         points, scores.clip(0, 1), presence.clip(0, 1), visible.clip(0, 1),
     )  # fmt: skip
+    return _with_refined_boxes(poses, shape, found) if refine_boxes else poses
 
 
 def _with_refined_boxes(poses: Poses, shape: tuple[int, int], found: list[Any]) -> Poses:
     """Poses with the boxes that the model told, inside the photo, and what it thinks of them."""
-    boxes = np.concatenate([row['person_bboxes'] for row in found]).astype(np.float32)
+    boxes = np.concatenate([row['person_bboxes'] for row in found])
     scores = np.concatenate([row['person_bbox_scores'] for row in found]).clip(0, 1)
     height, width = shape
     boxes = boxes.clip(0, [width, height, width, height]).astype(np.float32)

@@ -13,7 +13,7 @@ from mmpose.registry import MODELS
 from torch import Tensor
 
 from pipeline.poses.box_branch import BoxBranch, box_losses, flip_boxes
-from pipeline.poses.pmpose_head import PMPoseHead, PMPoseOutputs
+from pipeline.poses.pmpose_head import RELEASED_POOLS, PMPoseHead, PMPoseOutputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,7 @@ class PMPoseBoxHead(PMPoseHead):
     ) -> None:
         super().__init__(**kwargs)
         self.box_weights = box_weights
-        pools = kwargs['branch_pools']
+        pools = kwargs.get('branch_pools', RELEASED_POOLS)
         upsampled = self.final_layer.in_channels
         self.box_layers = BoxBranch(kwargs['in_channels'], upsampled, box_channels, pools)
 

@@ -72,7 +72,7 @@ class PMPoseOutputs:
         )
 
 
-def _make_branch(
+def make_branch(
     in_channels: int, out_channels: int, channels: int, pools: Sequence[tuple[int, int]]
 ) -> nn.Sequential:
     """(conv3x3, BN, max pool, ReLU) per pool, then a 1x1 convolution to K channels."""
@@ -149,9 +149,9 @@ class PMPoseHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
         # These branches read the features but do not shape them.
         self.detached: frozenset[str] = frozenset({'presence', 'visibility', 'oks'})
         width = in_channels if branch_channels is None else branch_channels
-        self.probability_layers = _make_branch(in_channels, out_channels, width, branch_pools)
-        self.visibility_layers = _make_branch(in_channels, out_channels, width, branch_pools)
-        self.oks_layers = _make_branch(in_channels, out_channels, width, branch_pools)
+        self.probability_layers = make_branch(in_channels, out_channels, width, branch_pools)
+        self.visibility_layers = make_branch(in_channels, out_channels, width, branch_pools)
+        self.oks_layers = make_branch(in_channels, out_channels, width, branch_pools)
 
     def forward(self, feats: tuple[Tensor, ...]) -> PMPoseOutputs:
         """Run the network.
