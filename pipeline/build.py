@@ -274,6 +274,7 @@ def _segmenter(
         min_hole=part.min_hole,
         draw_prompts=part.draw_prompts,
         own_box=part.own_box,
+        zoom=part.zoom,
         lean=part.encoder == 'lean',
         ignorable=_ignorable(part, weights),
     )

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 
 from .loop import LoopConfig
 from .segmenters.prompts import PromptConfig
+from .segmenters.zoom import ZoomConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG_FOLDER = ROOT / 'configs'
@@ -79,6 +80,7 @@ class SegmenterConfig:
     min_hole: int = 0  # px; smaller holes are filled; 0: off
     draw_prompts: bool = False  # also draw the prompts as SAM's mask prompt (bmp_compact)
     own_box: bool = False  # prompted without a box: again with the box of the mask (bmp_compact)
+    zoom: ZoomConfig | None = None  # people cut out, embedded one by one (bmp_compact); None: off
     encoder: Literal['lean'] | None = 'lean'  # the same in less memory; None: as sam2 runs it
     prompt: PromptConfig = field(default_factory=PromptConfig)
     ignorable: tuple[str, ...] = ()  # as in the detector
@@ -233,6 +235,8 @@ def _checked(hint: Any, value: Any, place: str) -> Any:
         return parse(hint, value, place)  # type: ignore[arg-type]
     options = typing.get_args(hint) if _is_union(hint) else (hint,)
     for option in options:
+        if is_dataclass(option) and isinstance(value, Mapping):
+            return parse(option, value, place)  # type: ignore[arg-type]
         if _fits(option, value):
             return _converted(option, value)
     off = ' (off is None, never False)' if value is False and type(None) in options else ''
@@ -261,6 +265,8 @@ def _converted(option: Any, value: Any) -> Any:
 def _name_of(option: Any) -> str:
     if option == _TEXTS:
         return 'a list of texts'
+    if is_dataclass(option):
+        return 'a dict'
     return 'None' if option is type(None) else str(option.__name__)
 
 

@@ -107,7 +107,35 @@ def loaded(data, index, **settings):
     return LoadPosePhoto()(DATASETS.build(people_set(data, **settings)).get_data_info(index))
 
 
+def test_items_are_photos_or_people(data):
+    photos = DATASETS.build(people_set(data))
+    people = DATASETS.build(people_set(data, one_by_one=True))
+    numbers = [[p['ann_id'] for p in photos[i]['people']] for i in range(len(photos))]
+    alone = [[p['ann_id'] for p in people[i]['people']] for i in range(len(people))]
+    assert max(map(len, numbers)) == 2
+    assert alone == [[number] for photo in numbers for number in photo]
+
+
 # Pasted people and closer looks
+
+
+def test_the_true_mask_of_a_closer_look_is_that_of_the_window(data):
+    zoom = aug.ZoomPose(scale=(1.5, 1.5), stretch=1.0, shift=0.0, prob=1.0)
+    pack = PackPromptedPoses(image_size=64)
+    for photo, shape in ((0, (120, 135)), (None, (120, 160))):
+        np.random.seed(0)
+        results = loaded(data, 0, one_by_one=True)
+        whole = coco_mask.area(results['people'][0]['rle'])
+        results = results if photo is None else zoom(results)
+        sample = pack(results)['data_samples']
+        (rle,) = sample.rles
+        assert tuple(rle['size']) == tuple(sample.ori_shape) == results['img'].shape[:2]
+        assert coco_mask.area(rle) == whole
+        assert results['img'].shape[0] == shape[0]
+    # Known in part: there is no true mask.
+    results = loaded(data, 2, one_by_one=True, from_keypoints=2)
+    results['people'][0]['rle'] = None
+    assert pack(zoom(results))['data_samples'].rles == [None]
 
 
 @pytest.mark.parametrize('steps', [('paste',), ('zoom',), ('zoom', 'paste'), ('paste', 'zoom')])
@@ -409,7 +437,7 @@ def test_every_stage_has_its_size_in_all_places():
         assert packed == [config.image_size] * 3 == [config.model.image_size] * 3
         assert (config.model.checkpoint is None) == config.model.align
         sizes.append(config.image_size)
-    assert sorted(sizes) == [256, 384, 384]
+    assert sorted(sizes) == [192, 256, 384, 384]
 
 
 OVERRIDES = {

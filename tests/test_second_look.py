@@ -251,6 +251,19 @@ def test_detections_are_paired_with_people_for_training(tmp_path: Path) -> None:
     assert np.isnan(dataset[1]['person_bbox']).all()
 
 
+def test_doubles_of_a_person_are_left_out_as_in_the_loop(tmp_path: Path) -> None:
+    folder = write_people(tmp_path)
+    found = json.loads((folder / 'found.json').read_text())
+    found.append({**found[0], 'bbox': [102, 44, 60, 150], 'score': 0.95})
+    (folder / 'found.json').write_text(json.dumps(found))
+    arguments = [str(folder), str(folder / 'found.json'), str(folder / 'out.json')]
+    arguments += ['--keypoints', str(folder / 'keypoints.json')]
+    for limit, scores in (([], {0.9, 0.95, 0.4}), (['--max-iou', '0.5'], {0.95, 0.4})):
+        prepare_box_data.main([*arguments, *limit])
+        rows = json.loads((folder / 'out.json').read_text())['annotations']
+        assert {row['score'] for row in rows} == scores
+
+
 def test_wrong_files_are_told_apart(tmp_path: Path) -> None:
     folder = write_people(tmp_path)
     other = [{'image_id': 99, 'category_id': 1, 'bbox': [0, 0, 9, 9], 'score': 0.5}]

@@ -25,7 +25,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, installed or not
 
-from pipeline.geometry import box_areas, box_iou, xywh_to_xyxy
+from pipeline.geometry import box_areas, box_iou, box_nms, xywh_to_xyxy
 from pipeline.structures import Floats
 
 PERSON_IOU = 0.35  # with an annotated person from here on a detection is about that person
@@ -46,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     add('--keypoints', type=Path, required=True, help='COCO file with keypoints, same photo names')
     add('--people-per-photo', type=int, default=8, help='at most (default: %(default)s)')
     add('--others-per-photo', type=int, default=4, help='detections of nobody, at most')
+    add('--max-iou', type=float, help='box NMS before that, as detector.max_iou (default: none)')
     add('--seed', type=int, default=0, help='which ones are left out')
     return parser
 
@@ -77,6 +78,16 @@ def pair(detected: Floats, people: Floats, crowds: Floats) -> tuple[list[int], l
 def rows_xyxy(annotations: Sequence[dict[str, Any]]) -> Floats:
     """Boxes (N, 4) xyxy px of COCO annotations."""
     return xywh_to_xyxy([a['bbox'] for a in annotations])
+
+
+def without_doubles(
+    detections: Sequence[dict[str, Any]], max_iou: float | None
+) -> Sequence[dict[str, Any]]:
+    """COCO results of one photo after the box NMS of the loop; all of them if `max_iou` is None."""
+    if max_iou is None or not detections:
+        return detections
+    scores = np.asarray([row['score'] for row in detections], np.float32)
+    return [detections[i] for i in box_nms(rows_xyxy(detections), scores, max_iou).tolist()]
 
 
 def by_photo(rows: Sequence[dict[str, Any]], names: dict[int, str]) -> dict[str, list[Any]]:
@@ -176,7 +187,8 @@ def paired_set(args: argparse.Namespace) -> dict[str, Any]:
     for image in everybody['images']:
         stem = names[image['id']]
         found_here, everybody_here, posed_here = (g.get(stem, []) for g in grouped)
-        for row in paired_rows(found_here, everybody_here, posed_here, limits, rng):
+        distinct = without_doubles(found_here, args.max_iou)
+        for row in paired_rows(distinct, everybody_here, posed_here, limits, rng):
             ids = {'id': len(annotations) + 1, 'image_id': image['id'], 'category_id': 1}
             annotations.append({**ids, 'iscrowd': 0, **row})
     return {

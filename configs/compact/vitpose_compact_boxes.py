@@ -4,7 +4,7 @@
 #     --file train.json --config configs/compact/rtmdet-ins_compact.py \
 #     --checkpoint checkpoints/rtmdet-ins_compact.pth --size 448 --min-score 0.08
 # python tools/prepare_box_data.py work_dirs/detector_data work_dirs/box_found.json \
-#     work_dirs/box_data.json --keypoints DATA/annotations.json --others-per-photo 2
+#     work_dirs/box_data.json --keypoints DATA/annotations.json --others-per-photo 2 --max-iou 0.5
 # python tools/train.py configs/compact/vitpose_compact_boxes.py --work-dir work_dirs/pose_boxes
 _base_ = ['vitpose_compact_train.py']
 
@@ -43,7 +43,8 @@ train_dataloader = dict(
         type='ConcatDataset',
         ignore_keys=['CLASSES'],
         datasets=[
-            _base_.train_dataloader.dataset,
+            # There are almost four times as many detections, two in five of them with a pose.
+            dict(type='RepeatDataset', times=3, dataset=_base_.train_dataloader.dataset),
             dict(
                 type='DetectedPeopleDataset',
                 data_root='{{$COMPACT_DETECTOR_DATA:work_dirs/detector_data}}',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,8 +86,7 @@ def build_sam2_model(
             'dynamic_multimask_stability_thresh': dynamic_multimask.stability_thresh,
         }
     if image_size is not None:
-        if image_size <= 0 or image_size % 32:
-            raise ValueError(f'image_size is {image_size}, must be a positive multiple of 32')
+        check_image_size(image_size)
         model_config.image_size = image_size
     model = instantiate(model_config, _recursive_=True)
     if not isinstance(model, SAM2Base):
@@ -94,6 +94,37 @@ def build_sam2_model(
     if checkpoint is not None:
         load_weights(model, checkpoint, ignorable)
     return model.to(device).eval()
+
+
+def check_image_size(image_size: int) -> None:
+    """Checks the side of a model's square in px.
+
+    Raises:
+        ValueError: Not a positive multiple of 32.
+    """
+    if image_size <= 0 or image_size % 32:
+        raise ValueError(f'image_size is {image_size}, must be a positive multiple of 32')
+
+
+def at_image_size(model: SAM2Base, image_size: int) -> SAM2Base:
+    """A second model for another input side that shares the weights of the first.
+
+    Args:
+        model: As of `build_sam2_model`.
+        image_size: As there.
+
+    Raises:
+        ValueError: As there.
+    """
+    check_image_size(image_size)
+    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    other = deepcopy(model, shared)
+    side = image_size // int(model.backbone_stride)
+    other.image_size, other.sam_image_embedding_size = image_size, side
+    prompts = other.sam_prompt_encoder
+    prompts.input_image_size, prompts.image_embedding_size = (image_size,) * 2, (side, side)
+    prompts.mask_input_size = (4 * side, 4 * side)
+    return other
 
 
 def load_model_config(config: str | Path) -> DictConfig:

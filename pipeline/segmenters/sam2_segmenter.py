@@ -16,14 +16,15 @@ from ..chunks import Chunks
 from ..logit_crops import logit_crop
 from ..masks import LogitMasks
 from ..precision import Backend, Compile, tune
-from ..structures import Image, MaskSource, Poses, Segments, size_of
-from .build_sam2 import build_sam2_model
+from ..structures import Image, Ints, MaskSource, Poses, Segments, size_of
+from .build_sam2 import at_image_size, build_sam2_model
 from .cleanup import clean_logits
 from .lean_encoder import lean_encoder
 from .prompts import PromptConfig, Prompts, make_prompts
 from .sam2_forward import ImageEmbedding, decode_prompts, embed_images
 from .sam2_preprocess import boxes_of, boxes_to_square, points_to_square, preprocess_images
 from .sam2_prior import prompt_prior
+from .zoom import ZoomConfig, boxes_of_places, windows_around
 
 if TYPE_CHECKING:
     from sam2.modeling.sam2_base import SAM2Base
@@ -43,6 +44,9 @@ class Sam2Segmenter:
         draw_prompts: also draw the prompts as SAM's mask prompt; for models trained that way.
         own_box: who is prompted without a box is prompted again with the box of the mask so far as
             well, and gets the mean of both answers.
+        close_model: `model` for the square of the cut-outs (`at_image_size`), with `zoom`.
+        zoom: people are cut out of the photo, around their box or, if they are prompted without
+            one, around a first mask from the whole photo, and embedded one by one; None is off.
     """
 
     def __init__(
@@ -57,6 +61,8 @@ class Sam2Segmenter:
         min_hole: int = 0,
         draw_prompts: bool = False,
         own_box: bool = False,
+        close_model: SAM2Base | None = None,
+        zoom: ZoomConfig | None = None,
     ) -> None:
         self.model = model
         self.prompt = prompt
@@ -67,17 +73,28 @@ class Sam2Segmenter:
         self.min_hole = min_hole
         self.draw_prompts = draw_prompts
         self.own_box = own_box
+        self.zoom = zoom
+        self.close_up: Sam2Segmenter | None = None
+        if zoom is not None:
+            self.close_up = copy(self)
+            self.close_up.model = close_model or at_image_size(model, zoom.image_size)
 
     def answer(
-        self, embedding: ImageEmbedding, points: Tensor, labels: Tensor, boxes: Tensor | None
+        self,
+        embedding: ImageEmbedding,
+        points: Tensor,
+        labels: Tensor,
+        boxes: Tensor | None,
+        image_index: int | Tensor = 0,
     ) -> tuple[Tensor, Tensor]:
-        """Masks of n people of one photo, whose prompts are in pixels of the model's square.
+        """Masks of n people, whose prompts are in pixels of the model's square.
 
         Args:
-            embedding: of the photo.
+            embedding: of their photo, or of one cut-out each.
             points: float (n, P, 2).
             labels: int (n, P).
             boxes: xyxy, float (n, 4); None: no boxes.
+            image_index: the row of `embedding` that all are in, or one row each, long (n,).
 
         Returns:
             Low-resolution logits (n, h, w) and predicted IoU (n,).
@@ -86,7 +103,7 @@ class Sam2Segmenter:
         logits, quality, _ = decode_prompts(
             self.model,
             embedding,
-            image_index=0,
+            image_index=image_index,
             point_coords=points,
             point_labels=labels,
             boxes=boxes,
@@ -98,7 +115,8 @@ class Sam2Segmenter:
         found = (low_res > 0).flatten(1).any(1)
         if found.any():
             own = boxes_of(low_res[found] > 0) * (side / low_res.shape[-1])
-            again, better = self.answer(embedding, points[found], labels[found], own)
+            index = image_index if isinstance(image_index, int) else image_index[found]
+            again, better = self.answer(embedding, points[found], labels[found], own, index)
             low_res[found] = (low_res[found] + again) / 2
             quality[found, 0] = (quality[found, 0] + better) / 2
         return low_res, quality[:, 0]
@@ -124,18 +142,22 @@ class PhotoSegmenter:
     def embedding(self) -> ImageEmbedding:
         """Features of the photo; computed once, and not at all when nobody is found."""
         model = self.segmenter.model
-        image = self.image[..., ::-1] if self.segmenter.channel_order == 'bgr' else self.image
-        pixels = preprocess_images(
-            [np.ascontiguousarray(image)], int(model.image_size), model.device
-        )
+        pixels = preprocess_images([self.pixels], int(model.image_size), model.device)
         return embed_images(model, pixels)
+
+    @property
+    def pixels(self) -> Image:
+        """The photo (H, W, 3) in the order of channels that the model is fed with."""
+        is_bgr = self.segmenter.channel_order == 'bgr'
+        return np.ascontiguousarray(self.image[..., ::-1]) if is_bgr else self.image
 
     def with_prompt(self, prompt: PromptConfig) -> PhotoSegmenter:
         """The same photo, its embedding shared, with people prompted in another way."""
         other = copy(self)
         other.segmenter = copy(self.segmenter)
         other.segmenter.prompt = prompt
-        other.embedding = self.embedding
+        if self.segmenter.zoom is None:
+            other.embedding = self.embedding
         return other
 
     def __call__(self, poses: Poses, others: Poses) -> Segments:
@@ -147,31 +169,76 @@ class PhotoSegmenter:
         with torch.inference_mode():
             for alike in _same_kind(prompts):
                 parts = self.segmenter.chunks.run(alike, lambda rows: self._decode(prompts, rows))
-                for rows, (logits, quality) in parts:
+                for rows, (logits, quality, windows) in parts:
                     scores[rows] = quality.float().cpu().numpy()
-                    for row, low_res in zip(rows.tolist(), logits, strict=True):
-                        places[row] = self._crop(low_res)
+                    for row, low_res, window in zip(rows.tolist(), logits, windows, strict=True):
+                        places[row] = self._crop(low_res, window)
         masks = LogitMasks.from_crops(height, width, places)
         sources = np.full(len(poses), MaskSource.SAM, np.int32)
         return Segments(masks, scores, sources, prompts.keypoints)
 
-    def _decode(self, prompts: Prompts, rows: Any) -> tuple[Tensor, Tensor]:
-        """Low-resolution logits (n, h, w) and predicted IoU (n,) of people with equal prompts."""
-        model, side = self.segmenter.model, int(self.segmenter.model.image_size)
+    def _decode(self, prompts: Prompts, rows: Any) -> tuple[Tensor, Tensor, Ints]:
+        """Soft masks of people with equal prompts.
+
+        Returns:
+            Low-resolution logits (n, h, w), predicted IoU (n,), and the windows (n, 4), xyxy px of
+            the photo, that the logits span.
+        """
+        device = self.segmenter.model.device
         count = int(prompts.num_points[rows[0]])
-        points = torch.from_numpy(prompts.points[rows, :count]).to(model.device)
-        labels = torch.from_numpy(prompts.labels[rows, :count]).to(model.device)
-        boxes = None
-        if prompts.has_box[rows[0]]:
-            given = torch.from_numpy(prompts.boxes[rows]).to(model.device)
-            boxes = boxes_to_square(given, self.shape, side)
+        points = torch.from_numpy(prompts.points[rows, :count]).to(device)
+        labels = torch.from_numpy(prompts.labels[rows, :count]).to(device)
+        boxes = torch.from_numpy(prompts.boxes[rows]).to(device)
+        given = boxes if prompts.has_box[rows[0]] else None
+        height, width = self.shape
+        windows = np.tile(np.array([0, 0, width, height], np.int32), (len(rows), 1))
+        zoom, close_up = self.segmenter.zoom, self.segmenter.close_up
+        if zoom is None or close_up is None:
+            return *self._from_photo(points, labels, given), windows
+        around = prompts.boxes[rows]
+        if given is None:
+            masks, _ = self._from_photo(points, labels, None)
+            places = [self._crop(*mask) for mask in zip(masks, windows, strict=True)]
+            around = boxes_of_places(places, self.shape)
+        windows = windows_around(around, prompts.points[rows, :count], self.shape, zoom.margin)
+        return *self._from_windows(close_up, windows, points, labels, given), windows
+
+    def _from_windows(
+        self,
+        close_up: Sam2Segmenter,
+        windows: Ints,
+        points: Tensor,
+        labels: Tensor,
+        boxes: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """`Sam2Segmenter.answer` for one window each, prompts in pixels of the photo."""
+        side = int(close_up.model.image_size)
+        cut = [self.pixels[y1:y2, x1:x2] for x1, y1, x2, y2 in windows.tolist()]
+        embedding = embed_images(
+            close_up.model, preprocess_images(cut, side, close_up.model.device)
+        )
+        corner = torch.from_numpy(windows[:, None, :2]).to(points)
+        scale = side / torch.from_numpy(windows[:, None, 2:] - windows[:, None, :2]).to(points)
+        points = (points - corner) * scale
+        if boxes is not None:
+            boxes = ((boxes.reshape(-1, 2, 2) - corner) * scale).reshape(-1, 4)
+        index = torch.arange(len(windows), device=points.device)
+        return close_up.answer(embedding, points, labels, boxes, index)
+
+    def _from_photo(
+        self, points: Tensor, labels: Tensor, boxes: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """`Sam2Segmenter.answer` for prompts in pixels of the photo."""
+        side = int(self.segmenter.model.image_size)
         points = points_to_square(points, self.shape, side)
+        boxes = None if boxes is None else boxes_to_square(boxes, self.shape, side)
         return self.segmenter.answer(self.embedding, points, labels, boxes)
 
-    def _crop(self, low_res: Tensor) -> tuple[int, int, Any]:
-        x, y, crop = logit_crop(low_res, self.shape)
+    def _crop(self, low_res: Tensor, window: Ints) -> tuple[int, int, Any]:
+        left, top, right, bottom = window.tolist()
+        x, y, crop = logit_crop(low_res, (bottom - top, right - left))
         logits = crop.to(torch.float16).cpu().numpy()
-        return x, y, self.segmenter.clean(logits)
+        return left + x, top + y, self.segmenter.clean(logits)
 
 
 def _same_kind(prompts: Prompts) -> list[npt.NDArray[Any]]:
@@ -196,6 +263,7 @@ def build_sam2_segmenter(
     backend: Backend | None = None,
     ignorable: tuple[str, ...] = (),
     lean: bool = True,
+    zoom: ZoomConfig | None = None,
     **options: Any,
 ) -> Sam2Segmenter:
     """A segmenter from a config (file, or name in the ``sam2`` package) and weights.
@@ -206,9 +274,12 @@ def build_sam2_segmenter(
     if lean:
         plain = compile_mode is None and backend is None  # else the graph would have many pieces
         lean_encoder(model, grouped=plain and device.startswith('cpu'))
-    tune(
-        model, ('image_encoder',),
-        precision=precision, memory_format=memory_format, compile_mode=compile_mode,
-        backend=backend,
-    )  # fmt: skip
-    return Sam2Segmenter(model, prompt, **options)
+    close_model = None if zoom is None else at_image_size(model, zoom.image_size)
+    for part in (model, close_model):
+        if part is not None:
+            tune(
+                part, ('image_encoder',),
+                precision=precision, memory_format=memory_format, compile_mode=compile_mode,
+                backend=backend,
+            )  # fmt: skip
+    return Sam2Segmenter(model, prompt, close_model=close_model, zoom=zoom, **options)

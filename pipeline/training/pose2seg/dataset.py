@@ -49,6 +49,7 @@ class PoseMaskDataset(BaseDataset):  # type: ignore[misc,unused-ignore]
             v = 2 have 1, those with v = 0 have 0.
         usable_visibility: a keypoint is usable, for `need_keypoints`, from here on.
         min_area: smallest mask in px of the photo.
+        one_by_one: an item is one person, who is alone in `people`, not all those of a photo.
         kwargs: as of MMEngine's `BaseDataset`: `data_root`, `data_prefix=dict(img=...)`,
             `pipeline`, `indices`, `test_mode`, ...
 
@@ -71,6 +72,7 @@ class PoseMaskDataset(BaseDataset):  # type: ignore[misc,unused-ignore]
         hidden_visibility: float = 0.3,
         usable_visibility: float = 0.5,
         min_area: float = 64.0,
+        one_by_one: bool = False,
         **kwargs: Any,
     ) -> None:
         if visibility not in VISIBILITY_SOURCES:
@@ -89,6 +91,7 @@ class PoseMaskDataset(BaseDataset):  # type: ignore[misc,unused-ignore]
         self.hidden_visibility = hidden_visibility
         self.usable_visibility = usable_visibility
         self.min_area = min_area
+        self.one_by_one = one_by_one
         super().__init__(ann_file=ann_file, **kwargs)
 
     def load_data_list(self) -> list[dict[str, Any]]:
@@ -118,9 +121,10 @@ class PoseMaskDataset(BaseDataset):  # type: ignore[misc,unused-ignore]
                 'img_id': key,
                 'height': photos[key]['height'],
                 'width': photos[key]['width'],
-                'people': group,
+                'people': item,
             }
             for key, group in people.items()
+            for item in ([[person] for person in group] if self.one_by_one else [group])
         ]
 
     def _person(

@@ -268,6 +268,14 @@ class GrayscalePose(PoseTransform):
         return results
 
 
+def _whole(results: Sample, row: int) -> Any:
+    """The person's mask in the picture, COCO RLE; None: known in part."""
+    rle, mask = results['people'][row]['rle'], results['masks'][row]
+    if rle is None or tuple(rle['size']) == mask.shape:
+        return rle
+    return coco_mask.encode(np.asfortranarray(mask == 1).astype(np.uint8))
+
+
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class PackPromptedPoses(PoseTransform):
     """Scales masks and keypoints to the model's square and packs a sample for `PromptedSam`.
@@ -335,7 +343,7 @@ class PackPromptedPoses(PoseTransform):
             'img_path': results['img_path'],
             'ori_shape': hw,
             'num_dropped': num_dropped,
-            'rles': [person['rle'] for person in people],
+            'rles': [_whole(results, row) for row in rows],
         }
         sample = BaseDataElement(metainfo=meta, gt_instances=instances)
         pixels = torch.from_numpy(np.ascontiguousarray(results['img'].transpose(2, 0, 1)))
