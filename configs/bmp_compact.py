@@ -24,6 +24,8 @@ segmenter = dict(
     batch_size=16,
     draw_prompts=True,
     own_box=True,
+    # It sees people best when all are equally large (docs/compact.md).
+    zoom=dict(image_size=192, margin=1.25),
     min_island=500,
     min_island_share=0.05,
     min_hole=500,

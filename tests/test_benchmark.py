@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pipeline.benchmarks.floor import CountingTimer
 from pipeline.benchmarks.played import PlayedDetector, played_masks
 from pipeline.benchmarks.reference_schedule import ReferenceStages, run_reference
 from pipeline.benchmarks.reference_stages import reference_stages
-from pipeline.benchmarks.schedule import difference
+from pipeline.benchmarks.schedule import comparable, difference
 from pipeline.benchmarks.stages import sweep
 from pipeline.loop import PersonPipeline
 
@@ -25,12 +26,12 @@ SMALL = Case(width=160, height=120, people=4, rounds=2, random_weights=True)
 
 @pytest.fixture(scope='module')
 def ours() -> PersonPipeline:
-    return build(SMALL)
+    return build(comparable(SMALL))
 
 
 @pytest.fixture(scope='module')
 def theirs() -> ReferenceStages:
-    return reference_stages(SMALL)
+    return reference_stages(comparable(SMALL))
 
 
 def run_both(case: Case, ours: PersonPipeline, theirs: ReferenceStages) -> tuple[Played, Any]:
@@ -76,7 +77,7 @@ def test_the_models_answers_count(theirs: ReferenceStages) -> None:
     """Other weights, other masks and keypoints: what is compared is not the script itself."""
     import torch
 
-    other = build(SMALL)
+    other = build(comparable(SMALL))
     with torch.no_grad():
         for model in (other.pose_estimator.model, other.segmenter.model):  # type: ignore[attr-defined]
             for weight in model.parameters():
@@ -84,6 +85,22 @@ def test_the_models_answers_count(theirs: ReferenceStages) -> None:
     mine, reference = run_both(SMALL, other, theirs)
     apart = difference(mine, reference)
     assert apart.min_mask_iou < 0.999 and apart.max_keypoint_px > 0.5
+
+
+def test_people_who_are_cut_out_have_the_masks_of_the_crowd_too() -> None:
+    pipeline = build(SMALL)
+    assert pipeline.segmenter.zoom is not None  # type: ignore[attr-defined]
+    crowd = SMALL.crowd()
+    with on_stage(pipeline, crowd):
+        people = play(pipeline, crowd).people
+    rows = [*range(0, 4, 2), *range(1, 4, 2)]  # by rounds
+    for found, row in enumerate(rows):
+        mask, truth = people.masks.dense(found), crowd.masks.dense(row)
+        assert (mask & truth).sum() > 0.6 * (mask | truth).sum()
+    unboxed = replace(SMALL, options={'segmenter.prompt.use_box': False})
+    pipeline = build(unboxed)
+    with pytest.raises(ValueError, match='played by their boxes'), on_stage(pipeline, crowd):
+        play(pipeline, crowd)
 
 
 def test_the_real_detector_finds_as_many_as_the_script(ours: PersonPipeline) -> None:

@@ -27,11 +27,12 @@ import torch
 
 from ..detectors.mmdet_detector import MMDetDetector
 from ..loop import Detector, PoseEstimator
+from ..segmenters.sam2_forward import BOX_TOP_LEFT, POINT_POSITIVE
 from ..structures import Detections, Floats, Image, Poses
 from .crowd import Crowd
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 _PRIOR, _SHARE = 8.0, 0.4  # logits per share of a cell covered; share that is on the outline
 _SWAY = 2.0  # logits by which the model's own answer counts at most
@@ -133,34 +134,106 @@ def played_masks(segmenter: HasModel, crowd: Crowd) -> Iterator[None]:
 
     Raises:
         RuntimeError: at the end of the block, if the mask decoder was never called.
+        ValueError: inside the block, if people are cut out and prompted without their boxes.
     """
-    model = segmenter.model
-    decoder: nn.Module = model.sam_mask_decoder
-    owners = _Owners(crowd, int(model.image_size), model.device)
-    side = int(model.image_size) // 4
-    prior = _low_res_masks(crowd, side).to(model.device)
-    asked: list[Tensor] = []
-
-    def remember(_: Any, args: Any, kwargs: dict[str, Any]) -> None:
-        points, labels = kwargs['points'] if 'points' in kwargs else args[0]
-        asked[:] = [owners.of(points, labels)]
-
-    def steer(_: Any, args: Any, output: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        logits, *rest = output
-        own = prior[asked[0]][:, None].to(logits.dtype)
-        return own + _SWAY * torch.tanh(logits), *rest
-
-    handles = [
-        model.sam_prompt_encoder.register_forward_pre_hook(remember, with_kwargs=True),
-        decoder.register_forward_hook(steer),
-    ]
+    plays = [_Play(segmenter.model, _WholePhoto(crowd, segmenter.model))]
+    close_up = getattr(segmenter, 'close_up', None)
+    if close_up is not None:
+        plays.append(_Play(close_up.model, _CutOuts(crowd, close_up.model)))
+    handles = [handle for play in plays for handle in play.hooks()]
     try:
         yield
-        if not asked:
+        if not any(play.was_asked for play in plays):
             raise RuntimeError('the mask decoder of the segmenter was never called')
     finally:
         for handle in handles:
             handle.remove()
+
+
+class _Truth(Protocol):
+    """Tells what the crowd's masks are."""
+
+    def of(self, points: Tensor, labels: Tensor) -> Tensor:
+        """Logits (n, side / 4, side / 4) for prompts: points (n, P, 2) px of the square, labels."""
+
+
+class _Play:
+    """Hooks that make one model play."""
+
+    def __init__(self, model: Any, truth: _Truth) -> None:
+        self.model = model
+        self.truth = truth
+        self.was_asked = False
+        self._masks: Tensor | None = None
+
+    def hooks(self) -> list[Any]:
+        """Handles of the hooks, to be removed after the play."""
+        prompts, decoder = self.model.sam_prompt_encoder, self.model.sam_mask_decoder
+        return [
+            prompts.register_forward_pre_hook(self._remember, with_kwargs=True),
+            decoder.register_forward_hook(self._steer),
+        ]
+
+    def _remember(self, _: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        points, labels = kwargs['points'] if 'points' in kwargs else args[0]
+        self._masks = self.truth.of(points, labels)
+        self.was_asked = True
+
+    def _steer(self, _: Any, args: Any, output: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        logits, *rest = output
+        assert self._masks is not None  # prompts are encoded first
+        return self._masks[:, None].to(logits) + _SWAY * torch.tanh(logits), *rest
+
+
+class _WholePhoto:
+    """The crowd in the square of the whole photo."""
+
+    def __init__(self, crowd: Crowd, model: Any) -> None:
+        self.owners = _Owners(crowd, int(model.image_size), model.device)
+        self.masks = _low_res_masks(crowd, int(model.image_size) // 4).to(model.device)
+
+    def of(self, points: Tensor, labels: Tensor) -> Tensor:
+        """See `_Truth`."""
+        return self.masks[self.owners.of(points, labels)]
+
+
+class _CutOuts:
+    """Each person in the square of its own window, which the box prompt tells.
+
+    People of the crowd who are copies of each other are told apart no further.
+    """
+
+    def __init__(self, crowd: Crowd, model: Any) -> None:
+        self.cells = int(model.image_size) // 4
+        corner, size = crowd.boxes[:, None, :2], crowd.boxes[:, None, 2:] - crowd.boxes[:, None, :2]
+        shares = np.where(crowd.visible[..., None], (crowd.keypoints - corner) / size, np.inf)
+        self.shares = torch.tensor(shares, dtype=torch.float32, device=model.device)
+        self.cuts = []
+        for row, (x1, y1, x2, y2) in enumerate(crowd.boxes.round().astype(int).tolist()):
+            cut = crowd.masks.dense(row)[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)]
+            self.cuts.append(cut.view(np.uint8) * np.uint8(255))
+
+    def of(self, points: Tensor, labels: Tensor) -> Tensor:
+        """See `_Truth`."""
+        if not (labels[:, 0] == BOX_TOP_LEFT).all():
+            raise ValueError(
+                'people who are cut out are played by their boxes; set '
+                'segmenter.prompt.use_box=True or segmenter.zoom=None'
+            )
+        first = (labels == POINT_POSITIVE).int().argmax(1)
+        clicks = points[torch.arange(len(points), device=points.device), first]
+        size = (points[:, 1] - points[:, 0]).clamp(min=1e-3)
+        clicked = (clicks - points[:, 0]) / size
+        apart = (self.shares[None] - clicked[:, None, None]).square().sum(-1).amin(-1)
+        masks = np.zeros((len(points), self.cells, self.cells), np.float32)
+        places = (points[:, :2].reshape(-1, 4) / 4).cpu().numpy()
+        for mask, row, place in zip(masks, apart.argmin(1).tolist(), places, strict=True):
+            x1, y1, x2, y2 = place.round().astype(int).clip(0, self.cells - 1).tolist()
+            width, height = max(x2 - x1, 1), max(y2 - y1, 1)
+            cut = cv2.resize(self.cuts[row], (width, height), interpolation=cv2.INTER_AREA)
+            mask[y1 : y1 + height, x1 : x1 + width] = cut / np.float32(255)
+            mask[:] = _soft(mask)
+        return torch.from_numpy(masks).to(points.device)
 
 
 class _Owners:
@@ -186,5 +259,11 @@ def _low_res_masks(crowd: Crowd, side: int) -> Tensor:
     for i in range(len(crowd)):
         mask = crowd.masks.dense(i).view(np.uint8) * np.uint8(255)
         share = cv2.resize(mask, (side, side), interpolation=cv2.INTER_AREA) / np.float32(255)
-        result[i] = _PRIOR * (cv2.GaussianBlur(share, (0, 0), 1.0) - _SHARE)
+        result[i] = _soft(share)
     return torch.from_numpy(result)
+
+
+def _soft(share: Floats) -> Floats:
+    """Logits of a mask from the share of each cell that it covers."""
+    logits: Floats = _PRIOR * (cv2.GaussianBlur(share, (0, 0), 1.0) - _SHARE)
+    return logits
