@@ -13,7 +13,12 @@ from pipeline.segmenters.build_sam2 import at_image_size, build_sam2_model
 from pipeline.segmenters.prompts import PromptConfig
 from pipeline.segmenters.sam2_forward import decode_prompts, embed_images
 from pipeline.segmenters.sam2_segmenter import Sam2Segmenter, build_sam2_segmenter
-from pipeline.segmenters.zoom import ZoomConfig, boxes_of_places, windows_around
+from pipeline.segmenters.zoom import (
+    ZoomConfig,
+    boxes_of_places,
+    first_windows,
+    windows_around,
+)
 from pipeline.structures import Poses
 
 COMPACT = str(CONFIG_FOLDER / 'compact/sam2.1_cspnext_compact.yaml')
@@ -85,11 +90,26 @@ def test_nobody_has_no_window():
     assert nobody.shape == (0, 4)
 
 
+@pytest.mark.parametrize(
+    'points, expected',
+    [
+        ([[100, 70], [120, 70]], [70, 30, 150, 110]),  # 4 times as wide as they reach
+        ([[100, 70], [102, 70]], [80, 49, 122, 91]),  # a fifth of 210 px
+        ([[100, 70]], WHOLE),  # says nothing about the size
+    ],
+)
+def test_the_first_window_is_around_the_points(points, expected):
+    zoom = ZoomConfig(first_margin=4.0, first_share=0.2)
+    windows = first_windows(np.array([points], np.float32), (HEIGHT, WIDTH), zoom)
+    assert windows.tolist() == [expected]
+
+
 def test_boxes_of_soft_masks():
     crop = np.full((20, 30), -1, np.float16)
     crop[4:9, 10:12] = 2
-    boxes = boxes_of_places([(50, 40, crop), (0, 0, np.zeros((0, 0)))], (HEIGHT, WIDTH))
-    assert boxes.tolist() == [[60, 44, 62, 49], WHOLE]
+    windows = np.array([WHOLE, [5, 6, 70, 80]], np.int32)
+    boxes = boxes_of_places([(50, 40, crop), (0, 0, np.zeros((0, 0)))], windows)
+    assert boxes.tolist() == [[60, 44, 62, 49], [5, 6, 70, 80]]
 
 
 @pytest.mark.parametrize('config', [COMPACT, HIERA])
@@ -163,30 +183,32 @@ def test_everybody_gets_what_a_photo_of_the_window_alone_gives(image, order):
 
 
 def test_without_a_box_the_window_is_around_a_first_mask(image, monkeypatch):
-    windows: list[list[int]] = []
+    shapes: list[list[tuple[int, int]]] = []
 
     def cut(images, side, *_):
-        windows.append([picture.shape[:2] for picture in images])
+        shapes.append([picture.shape[:2] for picture in images])
         return torch.zeros(len(images), 3, side, side)
 
-    def answers(model, *_, point_coords, boxes, **__):
-        """The first person has a mask in the photo, the second has none."""
-        n, side = len(point_coords), model.image_size // 4
-        logits = torch.full((n, 1, side, side), -1.0)
-        if side == 96:
-            logits[0, 0, 48:72, 24:48] = 2
-        return logits, torch.full((n, 1), 0.5), None
+    def answers(_, __, *, point_coords, **___):
+        """Of the first window the middle fifth, of the second nothing is the person."""
+        logits = torch.full((len(point_coords), 1, 48, 48), -1.0)
+        logits[0, 0, 19:29, 19:29] = 2
+        return logits, torch.full((len(point_coords), 1), 0.5), None
 
     monkeypatch.setattr(sam2_segmenter, 'preprocess_images', cut)
     monkeypatch.setattr(sam2_segmenter, 'decode_prompts', answers)
-    close = segmenter(ZoomConfig(image_size=192, margin=1.0), use_box=False)
-    people = poses([60, 80, 100, 110], [60, 80, 100, 110])
+    zoom = ZoomConfig(image_size=192, margin=1.0, first_margin=2.0)
+    close = segmenter(zoom, use_box=False)
+    people = poses([90, 60, 120, 90], [90, 60, 120, 90])
+    points = np.array([[95, 65], [115, 85], [105, 75]], np.float32)
+    people.keypoints[:, :3] = points
+    people.visibility[:, 3:] = 0
     assert len(close(image)(people, poses())) == 2
-    photo, cut_outs = windows
-    assert photo == [(HEIGHT, WIDTH)]
-    # Cells 24 to 48 of 96 across 210 px: 52.5 to 105; 48 to 72 down 150 px: 75 to 112.5.
-    assert cut_outs[0] == pytest.approx((54, 54), abs=2)
-    assert cut_outs[1] == (HEIGHT, WIDTH)
+    first, second = shapes
+    # 0.36 of 210 px around (105, 75); the middle 10 of 48 cells of that are less than the points.
+    assert first == [(76, 76), (76, 76)]
+    assert second[0] == pytest.approx((20, 20), abs=2)
+    assert second[1] == first[1]
 
 
 @pytest.mark.parametrize(
@@ -194,6 +216,8 @@ def test_without_a_box_the_window_is_around_a_first_mask(image, monkeypatch):
     [
         ({'image_size': 100}, 'zoom.image_size must be a positive multiple of 32, got 100'),
         ({'margin': 0.9}, 'zoom.margin must be >= 1, got 0.9'),
+        ({'first_margin': 0.5}, 'zoom.first_margin must be >= 1, got 0.5'),
+        ({'first_share': 0}, 'zoom.first_share must be in'),
         ({'scale': 2}, "unknown setting 'segmenter.zoom.scale'"),
         (3, 'segmenter.zoom must be a dict or None, got 3'),
         (False, 'off is None, never False'),

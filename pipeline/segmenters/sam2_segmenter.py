@@ -24,7 +24,7 @@ from .prompts import PromptConfig, Prompts, make_prompts
 from .sam2_forward import ImageEmbedding, decode_prompts, embed_images
 from .sam2_preprocess import boxes_of, boxes_to_square, points_to_square, preprocess_images
 from .sam2_prior import prompt_prior
-from .zoom import ZoomConfig, boxes_of_places, windows_around
+from .zoom import ZoomConfig, boxes_of_places, first_windows, windows_around
 
 if TYPE_CHECKING:
     from sam2.modeling.sam2_base import SAM2Base
@@ -45,8 +45,8 @@ class Sam2Segmenter:
         own_box: who is prompted without a box is prompted again with the box of the mask so far as
             well, and gets the mean of both answers.
         close_model: `model` for the square of the cut-outs (`at_image_size`), with `zoom`.
-        zoom: people are cut out of the photo, around their box or, if they are prompted without
-            one, around a first mask from the whole photo, and embedded one by one; None is off.
+        zoom: people are cut out of the photo and embedded one by one: around their box or, if they
+            are prompted without one, around their points and then around the mask; None is off.
     """
 
     def __init__(
@@ -190,17 +190,17 @@ class PhotoSegmenter:
         labels = torch.from_numpy(prompts.labels[rows, :count]).to(device)
         boxes = torch.from_numpy(prompts.boxes[rows]).to(device)
         given = boxes if prompts.has_box[rows[0]] else None
-        height, width = self.shape
-        windows = np.tile(np.array([0, 0, width, height], np.int32), (len(rows), 1))
         zoom, close_up = self.segmenter.zoom, self.segmenter.close_up
         if zoom is None or close_up is None:
-            return *self._from_photo(points, labels, given), windows
-        around = prompts.boxes[rows]
+            whole = np.array([[0, 0, *self.shape[::-1]]], np.int32)
+            return *self._from_photo(points, labels, given), whole.repeat(len(rows), 0)
+        around, clicks = prompts.boxes[rows], prompts.points[rows, :count]
         if given is None:
-            masks, _ = self._from_photo(points, labels, None)
+            windows = first_windows(clicks, self.shape, zoom)
+            masks, _ = self._from_windows(close_up, windows, points, labels, None)
             places = [self._crop(*mask) for mask in zip(masks, windows, strict=True)]
-            around = boxes_of_places(places, self.shape)
-        windows = windows_around(around, prompts.points[rows, :count], self.shape, zoom.margin)
+            around = boxes_of_places(places, windows)
+        windows = windows_around(around, clicks, self.shape, zoom.margin)
         return *self._from_windows(close_up, windows, points, labels, given), windows
 
     def _from_windows(

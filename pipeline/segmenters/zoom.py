@@ -24,24 +24,34 @@ class ZoomConfig:
 
     image_size: int = 192  # S, px; a multiple of 32
     margin: float = 1.5  # side of the window, in longer sides of the person's box
+    # Without a box prompt the first look is around the prompt points alone: side of that window, in
+    # longer sides of the box around them, and at least this share of the photo's longer side.
+    first_margin: float = 3.0
+    first_share: float = 0.36
 
     def __post_init__(self) -> None:
         if self.image_size <= 0 or self.image_size % 32:
             raise ValueError(
                 f'zoom.image_size must be a positive multiple of 32, got {self.image_size}'
             )
-        if self.margin < 1:
-            raise ValueError(f'zoom.margin must be >= 1, got {self.margin}')
+        for name in ('margin', 'first_margin'):
+            if getattr(self, name) < 1:
+                raise ValueError(f'zoom.{name} must be >= 1, got {getattr(self, name)}')
+        if not 0 < self.first_share <= 1:
+            raise ValueError(f'zoom.first_share must be in (0, 1], got {self.first_share}')
 
 
-def windows_around(boxes: Floats, points: Floats, size: tuple[int, int], margin: float) -> Ints:
+def windows_around(
+    boxes: Floats, points: Floats, size: tuple[int, int], margin: float, least: float = 1.0
+) -> Ints:
     """Square windows around people, cut at the edges of the photo.
 
     Args:
         boxes: (n, 4) xyxy px.
         points: (n, P, 2) px, prompt points, which are in the window as well.
         size: H, W.
-        margin: as in `ZoomConfig`.
+        margin: side of the window, in longer sides of what is in it.
+        least: px; no window is smaller before it is cut.
 
     Returns:
         (n, 4) xyxy px, each at least one pixel wide and high.
@@ -49,24 +59,41 @@ def windows_around(boxes: Floats, points: Floats, size: tuple[int, int], margin:
     photo = np.array(size[::-1], np.float32)
     corners = np.concatenate([boxes.reshape(-1, 2, 2), points], axis=1).clip(0, photo)
     low, high = corners.min(1), corners.max(1)
-    reach = np.maximum((high - low).max(1, keepdims=True), 1) * margin / 2
+    reach = np.maximum((high - low).max(1, keepdims=True) * margin, least) / 2
     middle = (low + high) / 2
     start = np.floor(middle - reach).clip(0, photo - 1)
     stop = np.ceil(middle + reach).clip(start + 1, photo)
     return np.asarray(np.concatenate([start, stop], axis=1), np.int32)
 
 
-def boxes_of_places(places: Sequence[tuple[int, int, Any]], size: tuple[int, int]) -> Floats:
-    """Boxes of soft masks; an empty one has that of the whole photo.
+def first_windows(points: Floats, size: tuple[int, int], zoom: ZoomConfig) -> Ints:
+    """Windows around people of whom only prompt points are known.
+
+    Args:
+        points: (n, P, 2) px.
+        size: H, W.
+        zoom: the settings.
+
+    Returns:
+        (n, 4) as of `windows_around`.
+    """
+    boxes = np.concatenate([points.min(1), points.max(1)], axis=1)
+    # One point says nothing about the size: the whole photo.
+    share = zoom.first_share if points.shape[1] > 1 else 2.0
+    return windows_around(boxes, points, size, zoom.first_margin, share * max(size))
+
+
+def boxes_of_places(places: Sequence[tuple[int, int, Any]], windows: Ints) -> Floats:
+    """Boxes of soft masks; an empty one has that of its window.
 
     Args:
         places: n of left and top pixel and logits (h, w).
-        size: H, W.
+        windows: (n, 4) xyxy px.
 
     Returns:
         (n, 4) xyxy px.
     """
-    boxes = np.tile(np.array([0, 0, size[1], size[0]], np.float32), (len(places), 1))
+    boxes = windows.astype(np.float32)
     for row, (left, top, logits) in enumerate(places):
         inside = logits > 0
         if inside.any():
