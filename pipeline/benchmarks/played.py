@@ -220,8 +220,7 @@ class _CutOuts:
                 'people who are cut out are played by their boxes; set '
                 'segmenter.prompt.use_box=True or segmenter.zoom=None'
             )
-        first = (labels == POINT_POSITIVE).int().argmax(1)
-        clicks = points[torch.arange(len(points), device=points.device), first]
+        clicks = _first_clicks(points, labels)
         size = (points[:, 1] - points[:, 0]).clamp(min=1e-3)
         clicked = (clicks - points[:, 0]) / size
         apart = (self.shares[None] - clicked[:, None, None]).square().sum(-1).amin(-1)
@@ -248,9 +247,14 @@ class _Owners:
 
     def of(self, points: Tensor, labels: Tensor) -> Tensor:
         """Row of the crowd of each prompt: points (n, P, 2) px of the square, labels (n, P)."""
-        first = (labels == 1).int().argmax(1)
-        clicks = points[torch.arange(len(points), device=points.device), first]
+        clicks = _first_clicks(points, labels)
         return self.people[torch.cdist(clicks.float(), self.points).argmin(1)]
+
+
+def _first_clicks(points: Tensor, labels: Tensor) -> Tensor:
+    """First positive click (n, 2) of prompts: points (n, P, 2), labels (n, P)."""
+    first = (labels == POINT_POSITIVE).int().argmax(1)
+    return points[torch.arange(len(points), device=points.device), first]
 
 
 def _low_res_masks(crowd: Crowd, side: int) -> Tensor:

@@ -213,7 +213,8 @@ class PhotoSegmenter:
     ) -> tuple[Tensor, Tensor]:
         """`Sam2Segmenter.answer` for one window each, prompts in pixels of the photo."""
         side = int(close_up.model.image_size)
-        cut = [self.pixels[y1:y2, x1:x2] for x1, y1, x2, y2 in windows.tolist()]
+        pixels = self.pixels
+        cut = [pixels[y1:y2, x1:x2] for x1, y1, x2, y2 in windows.tolist()]
         embedding = embed_images(
             close_up.model, preprocess_images(cut, side, close_up.model.device)
         )
