@@ -58,11 +58,27 @@ def site() -> Iterator[Site]:
 
 
 @pytest.fixture(scope='module')
-def mmpose_scope() -> Iterator[None]:
+def mmengine_scope() -> Iterator[None]:
     """MMEngine's default scope is global: modules that use this put the old one back."""
-    from pipeline.openmmlab import scope_of
+    yield from _scope('mmengine')
 
-    with scope_of('mmpose'):
+
+@pytest.fixture(scope='module')
+def mmdet_scope() -> Iterator[None]:
+    """As `mmengine_scope`."""
+    yield from _scope('mmdet')
+
+
+@pytest.fixture(scope='module')
+def mmpose_scope() -> Iterator[None]:
+    """As `mmengine_scope`."""
+    yield from _scope('mmpose')
+
+
+def _scope(library: str) -> Iterator[None]:
+    from mmengine.registry import DefaultScope
+
+    with DefaultScope.overwrite_default_scope(library):
         yield
 
 

@@ -18,7 +18,7 @@ cv2 = pytest.importorskip('cv2')
 coco_mask = pytest.importorskip('pycocotools.mask')
 
 from mmengine.dataset import pseudo_collate  # noqa: E402
-from mmengine.registry import DATASETS, DefaultScope  # noqa: E402
+from mmengine.registry import DATASETS  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
 
 from pipeline.datasets.cutouts import Layer  # noqa: E402
@@ -48,17 +48,12 @@ from pipeline.training.pose2seg.skeletons import (  # noqa: E402
 from pipeline.training.pose2seg.transforms import LoadPosePhoto, PackPromptedPoses  # noqa: E402
 from tests.toy_people import STANDING  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures('mmengine_scope')
+
 ROOT = Path(__file__).parents[1]
 COMPACT = str(ROOT / 'configs/compact/sam2.1_cspnext_compact.yaml')
 STAGES = sorted((ROOT / 'configs/compact').glob('sam2.1_cspnext_compact_*.py'))
 HEIGHT, WIDTH, K = 120, 160, 17
-
-
-@pytest.fixture(autouse=True)
-def own_scope():
-    """MMEngine's default scope is global: these tests put the old one back."""
-    with DefaultScope.overwrite_default_scope('mmengine'):
-        yield
 
 
 def person(number, image_id, box, has_mask=True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +25,13 @@ from pipeline.detectors.rtmdet_ins_partial import (  # noqa: E402
     fill_unknown_masks,
     in_any_box,
 )
-from pipeline.openmmlab import scope_of  # noqa: E402
 from pipeline.training.depthwise_conv import CpuDepthwiseConv2d  # noqa: E402
 from tools import find_pseudo_boxes, prepare_compact_data, train  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures('mmdet_scope')
+
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = 64
-
-
-@pytest.fixture(scope='module', autouse=True)
-def own_scope() -> Iterator[None]:
-    """MMEngine's default scope is global: these tests put the old one back."""
-    with scope_of('mmdet'):
-        yield
 
 
 @pytest.fixture(scope='module')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,14 +11,9 @@ pytest.importorskip('mmpose')
 
 from mmpose.registry import MODELS  # noqa: E402
 
-from pipeline.openmmlab import scope_of  # noqa: E402
 from pipeline.poses import freezable_estimator  # noqa: E402, F401 (fills the registry)
 
-
-@pytest.fixture(autouse=True)
-def own_scope() -> Iterator[None]:
-    with scope_of('mmpose'):
-        yield
+pytestmark = pytest.mark.usefixtures('mmpose_scope')
 
 
 def build(freeze: bool) -> Any:

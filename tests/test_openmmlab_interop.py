@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,19 +36,14 @@ from pipeline.scores import pose_scores
 from pipeline.structures import Detections
 from tests.toy_people import DATA, dev_file, toy_annotations, write
 
+pytestmark = pytest.mark.usefixtures('mmpose_scope')
+
 POSE_CONFIG = str(CONFIG_FOLDER / 'compact' / 'vitpose_compact.py')
 RELEASED_CONFIG = str(CONFIG_FOLDER / 'models' / 'pmpose_b.py')
 POSE_WEIGHTS = FOLDER / 'vitpose_compact.pth'
 DET_CONFIG = str(CONFIG_FOLDER / 'compact' / 'rtmdet-ins_compact.py')
 DET_WEIGHTS = FOLDER / 'rtmdet-ins_compact.pth'
 BOXES = np.array([[60, 40, 200, 330], [210.5, 60, 330, 300]], np.float32)
-
-
-@pytest.fixture(scope='module', autouse=True)
-def own_scope() -> Iterator[None]:
-    """MMEngine's default scope is global: these tests put the old one back."""
-    with scope_of('mmpose'):
-        yield
 
 
 @pytest.fixture(scope='module')

@@ -13,7 +13,7 @@ pytest.importorskip('mmengine')
 cv2 = pytest.importorskip('cv2')
 coco_mask = pytest.importorskip('pycocotools.mask')
 
-from mmengine.registry import DATASETS, DefaultScope  # noqa: E402
+from mmengine.registry import DATASETS  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 from torch.utils.data import DataLoader, default_convert  # noqa: E402
 
@@ -24,6 +24,8 @@ from pipeline.training.packed.file import Packed, pack_photos  # noqa: E402
 from pipeline.training.packed.photos import PhotosOnDevice  # noqa: E402
 from pipeline.training.resumable_loops import WholeBatchStream  # noqa: E402
 from tools import pack_photos as tool  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures('mmengine_scope')
 
 SIDE = 128
 BACKGROUND = (60, 60, 60)
@@ -40,13 +42,6 @@ PHOTOS = (
     ((60, 60), ()),
 )  # fmt: skip
 STILL = {'brightness': 0, 'contrast': 0, 'saturation': 0, 'hue': 0, 'device': 'cpu'}
-
-
-@pytest.fixture(autouse=True)
-def own_scope():
-    """MMEngine's default scope is global: these tests put the old one back."""
-    with DefaultScope.overwrite_default_scope('mmengine'):
-        yield
 
 
 def segmentation_of(kind, box, size):

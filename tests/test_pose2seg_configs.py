@@ -16,20 +16,15 @@ from mmengine.config import Config  # noqa: E402
 from mmengine.registry import (  # noqa: E402
     MODELS,
     OPTIM_WRAPPER_CONSTRUCTORS,
-    DefaultScope,
 )
 
 from pipeline.training.pose2seg.transforms import TRANSFORMS  # noqa: E402
 from tools import study_pose_mask_refine as study  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures('mmengine_scope')
+
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / 'configs' / 'pose2seg').glob('*.py'))
-
-
-@pytest.fixture(autouse=True)
-def own_scope():
-    with DefaultScope.overwrite_default_scope('mmengine'):
-        yield
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import functools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -21,14 +20,14 @@ from mmengine.evaluator import Evaluator
 from mmpose.apis import inference_topdown, init_model
 from mmpose.registry import DATASETS, KEYPOINT_CODECS, MODELS, TRANSFORMS
 
-from pipeline.openmmlab import read_model_config, scope_of
+from pipeline.openmmlab import read_model_config
 from pipeline.poses.conventions import CONVENTIONS
 from pipeline.poses.mmpose_estimator import build_mmpose_estimator
 from pipeline.poses.released_config import ERROR_BRANCH, stock_config
 from pipeline.registration import PARTS
 from pipeline.structures import Detections
 
-pytestmark = pytest.mark.filterwarnings('ignore')
+pytestmark = [pytest.mark.filterwarnings('ignore'), pytest.mark.usefixtures('mmpose_scope')]
 STOCK = 'mmpose::body_2d_keypoint/topdown_heatmap/coco/td-hm_ViTPose-{}_8xb64-210e_coco-256x192.py'
 CONFIG_FOLDER = Path(__file__).parents[1] / 'configs' / 'models'
 SIZES = {'s': 'small', 'b': 'base', 'l': 'large', 'h': 'huge'}
@@ -38,13 +37,6 @@ CONFIGS = {
     **{f'{model}_{size}': size for model in ('maskpose', 'pmpose') for size in SIZES},
 }
 ALPHAS = {'vitpose_b_multi': None, 'maskpose_b_1.0.0': 0.2}
-
-
-@pytest.fixture(autouse=True)
-def own_scope() -> Iterator[None]:
-    """MMEngine's default scope is global: these tests put the old one back."""
-    with scope_of('mmpose'):
-        yield
 
 
 @functools.cache

@@ -19,7 +19,7 @@ pytest.importorskip('mmengine')
 cv2 = pytest.importorskip('cv2')
 
 from mmengine.config import Config  # noqa: E402
-from mmengine.registry import DATASETS, DefaultScope  # noqa: E402
+from mmengine.registry import DATASETS  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
 from pipeline.segmenters.build_sam2 import build_sam2_model  # noqa: E402
@@ -42,16 +42,11 @@ from pipeline.training.pose2seg.model import PromptedSam  # noqa: E402
 from pipeline.training.pose2seg.optimizer import TrainedPartsConstructor  # noqa: E402
 from tools import export_sam  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures('mmengine_scope')
+
 ROOT = Path(__file__).parents[1]
 COMPACT = str(ROOT / 'configs/compact/sam2.1_hiera_compact.yaml')
 SIDE = 64
-
-
-@pytest.fixture(autouse=True)
-def own_scope():
-    """MMEngine's default scope is global: these tests put the old one back."""
-    with DefaultScope.overwrite_default_scope('mmengine'):
-        yield
 
 
 @pytest.fixture
@@ -273,10 +268,13 @@ def test_predictions_are_those_of_the_pipeline(data):
     assert len(second.predictions['1']) == len(second.gt_instances)
 
 
-def test_scores_of_perfect_and_of_wrong_masks(data):
+@pytest.mark.parametrize('is_cut_out', [False, True])
+def test_scores_of_perfect_and_of_wrong_masks(data, is_cut_out):
     model = tiny().eval()
     samples = model(**batch(data, model, count=4), mode='predict')
     for sample in samples:
+        if is_cut_out:  # one by one from the same photo
+            sample.set_metainfo({'img_id': 7})
         truth = dict(zip(sample.gt_instances.ann_ids, sample.rles, strict=True))
         for row in sample.predictions['3']:
             row['rle'] = truth[row['ann_id']]

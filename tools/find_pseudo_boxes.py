@@ -12,9 +12,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, installed or not
+
+from pipeline.io.annotations import load_coco
+from pipeline.io.inputs import InputError
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -74,19 +80,24 @@ def set_input_size(config: Any, size: int) -> None:
 
 
 def find_people(args: argparse.Namespace) -> None:
-    """Runs the teacher and writes the file."""
+    """Runs the teacher and writes the file.
+
+    Raises:
+        InputError: the COCO file cannot be used.
+        ValueError: a photo cannot be read.
+    """
     import cv2
     import numpy as np
     from mmdet.apis import inference_detector, init_detector
     from mmengine.config import Config
     from rich.progress import track
 
+    images = load_coco(args.source / args.file)['images']
+    if args.partial_only:
+        images = [image for image in images if not image['fully_annotated']]
     config = Config.fromfile(args.config)
     set_input_size(config, args.size)
     teacher = init_detector(config, str(args.checkpoint), device='cpu')
-    images = json.loads((args.source / args.file).read_text())['images']
-    if args.partial_only:
-        images = [image for image in images if not image['fully_annotated']]
     results: list[dict[str, Any]] = []
     for image in track(images, description='photos', update_period=5):
         path = args.source / image['file_name']
@@ -107,7 +118,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if not (args.source / args.file).is_file():
         parser.error(f'no {args.file} in {args.source}; give the folder of the photo set')
-    find_people(args)
+    try:
+        find_people(args)
+    except InputError as error:
+        parser.error(str(error))
 
 
 if __name__ == '__main__':

@@ -14,7 +14,6 @@ Example:
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
@@ -26,6 +25,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, installed or not
 
 from pipeline.geometry import box_areas, box_iou, box_nms, xywh_to_xyxy
+from pipeline.io.annotations import load_coco, load_json
+from pipeline.io.inputs import InputError
 from pipeline.structures import Floats
 
 PERSON_IOU = 0.35  # with an annotated person from here on a detection is about that person
@@ -163,18 +164,18 @@ def paired_set(args: argparse.Namespace) -> dict[str, Any]:
     """The COCO dictionary of all training photos that have detections.
 
     Raises:
-        ValueError: the detections are those of other photos.
+        InputError: a file cannot be used, or the detections are those of other photos.
     """
-    everybody = json.loads((args.source / 'train.json').read_text())
+    everybody = load_coco(args.source / 'train.json')
     names = stems(everybody)
-    found = json.loads(args.detections.read_text())
+    found = load_json(args.detections, 'detections')
     unknown = {row['image_id'] for row in found} - set(names)
     if unknown:
-        raise ValueError(
+        raise InputError(
             f'{args.detections}: {len(unknown)} image ids are not in {args.source}/train.json, '
             f'such as {min(unknown)}; run the detector on that file'
         )
-    keypoints = json.loads(args.keypoints.read_text())
+    keypoints = load_coco(args.keypoints)
     posed = [a for a in keypoints['annotations'] if a.get('has_keypoints') and not a.get('iscrowd')]
     grouped = (
         by_photo(found, names),
@@ -206,7 +207,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if not (args.source / 'train.json').is_file():
         parser.error(f'no train.json in {args.source}; give a folder of prepare_compact_data.py')
-    made = paired_set(args)
+    try:
+        made = paired_set(args)
+    except InputError as error:
+        parser.error(str(error))
     write_json(args.out, made)
     rows = made['annotations']
     people = sum(row['person_bbox'] is not None for row in rows)

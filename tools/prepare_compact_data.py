@@ -19,10 +19,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, installed or not
+
+from pipeline.io.annotations import load_coco, load_json
+from pipeline.io.inputs import InputError
 
 Record = dict[str, Any]
 
@@ -59,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
         'added to partly annotated photos, as boxes without a mask or, with a low score, as '
         'places to ignore (iscrowd)',
     )
-    parser.add_argument('--jpeg-quality', type=int, default=92)
+    parser.add_argument('--jpeg-quality', type=int, default=92, help='1 to 100')
     return parser
 
 
@@ -156,8 +162,12 @@ def jpeg_name(image: Record) -> str:
 
 
 def prepare(args: argparse.Namespace) -> None:
-    """Selects the photos, writes them and the three annotation files."""
-    content = json.loads((args.source / 'annotations.json').read_text())
+    """Selects the photos, writes them and the three annotation files.
+
+    Raises:
+        InputError: a file cannot be used.
+    """
+    content = load_coco(args.source / 'annotations.json')
     people: dict[int, list[Record]] = defaultdict(list)
     for annotation in content['annotations']:
         people[annotation['image_id']].append(annotation)
@@ -165,7 +175,7 @@ def prepare(args: argparse.Namespace) -> None:
     train, val = select_photos(content['images'], extra)
     if args.pseudo_boxes is not None:
         partial = [image for image in train if not image['fully_annotated']]
-        add_missing_people(people, partial, json.loads(args.pseudo_boxes.read_text()))
+        add_missing_people(people, partial, load_json(args.pseudo_boxes, 'detections'))
     train += person_free_photos(args.source, first_id=1 + max(i['id'] for i in content['images']))
     masked = [i for i in val if all(person.get('has_mask') for person in people[i['id']])]
 
@@ -212,7 +222,7 @@ def person_free_photos(source: Path, first_id: int) -> list[Record]:
     path = source / 'backgrounds.json'
     if not path.exists():
         return []
-    content = json.loads(path.read_text())
+    content = load_json(path, 'list of photos')
     images: list[Record] = content['images'] if isinstance(content, dict) else content
     return [{**image, 'id': first_id + index} for index, image in enumerate(images)]
 
@@ -223,7 +233,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if not (args.source / 'annotations.json').is_file():
         parser.error(f'no annotations.json in {args.source}; give the folder of the photo set')
-    prepare(args)
+    if not 1 <= args.jpeg_quality <= 100:
+        parser.error(f'--jpeg-quality {args.jpeg_quality} is out of range; choose 1 to 100')
+    try:
+        prepare(args)
+    except InputError as error:
+        parser.error(str(error))
 
 
 if __name__ == '__main__':

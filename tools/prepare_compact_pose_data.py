@@ -22,6 +22,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, installed or not
+
+from pipeline.io.annotations import load_coco
+from pipeline.io.inputs import InputError
+
 # Width / height of the network input; boxes are widened or heightened to it as in MMPose.
 ASPECT_RATIO = 0.75
 # MMPose's GetBBoxCenterScale padding.
@@ -194,13 +199,20 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--input-height', type=int, default=256, help='stored height limit, px')
     parser.add_argument('--jpeg-quality', type=int, help='1 to 100 (default: not compressed)')
     parser.add_argument('--min-keypoints', type=int, default=3, help='fewer: left out of training')
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.jpeg_quality is not None and not 1 <= args.jpeg_quality <= 100:
+        parser.error(f'--jpeg-quality {args.jpeg_quality} is out of range; choose 1 to 100')
+    return args
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the tool; returns the exit code."""
     args = parse_args(argv)
-    data = json.loads(args.annotations.read_text())
+    try:
+        data = load_coco(args.annotations)
+    except InputError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
     (args.out / 'crops').mkdir(parents=True, exist_ok=True)
     training = select_people(data, validation=False, min_keypoints=args.min_keypoints)
     validation = select_people(data, validation=True, min_keypoints=1)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, installed or not
+
+from pipeline.io.annotations import load_coco
+from pipeline.io.inputs import InputError
 
 Record = dict[str, Any]
 
@@ -56,7 +62,7 @@ def prepare(args: argparse.Namespace) -> None:
     import cv2
     from pycocotools import mask as mask_utils
 
-    content = json.loads((args.source / 'annotations.json').read_text())
+    content = load_coco(args.source / 'annotations.json')
     people: dict[int, list[Record]] = defaultdict(list)
     for person in content['annotations']:
         if person.get('has_mask') and not person.get('iscrowd'):
@@ -86,7 +92,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if not (args.source / 'annotations.json').is_file():
         parser.error(f'no annotations.json in {args.source}; give the folder of the photo set')
-    prepare(args)
+    try:
+        prepare(args)
+    except InputError as error:
+        parser.error(str(error))
 
 
 if __name__ == '__main__':

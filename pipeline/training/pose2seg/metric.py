@@ -43,14 +43,15 @@ class PromptMetric(BaseMetric):  # type: ignore[misc,unused-ignore]
                 for person in people:
                     rle = truth[person['ann_id']]
                     overlap = float(coco_mask.iou([person['rle']], [rle], [0])[0, 0])
-                    photo = {'img_id': sample['img_id'], 'ori_shape': sample['ori_shape']}
-                    rows.append({**person, **photo, 'k': name, 'iou': overlap, 'gt': rle})
+                    size = {'ori_shape': sample['ori_shape']}
+                    rows.append({**person, **size, 'k': name, 'iou': overlap, 'gt': rle})
             self.results.append(rows)
 
     def compute_metrics(self, results: list[list[Result]]) -> dict[str, float]:
         """Scores of all photos."""
         scores: dict[str, float] = {}
-        people = [row for photo in results for row in photo]
+        # Numbered by sample: a photo whose people are cut out one by one is several.
+        people = [{**row, 'img_id': i} for i, rows in enumerate(results, 1) for row in rows]
         for name in dict.fromkeys(row['k'] for row in people):
             rows = [row for row in people if row['k'] == name]
             scores[f'iou_{name}'] = float(np.mean([row['iou'] for row in rows]))
