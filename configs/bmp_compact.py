@@ -48,11 +48,12 @@ loop = dict(
     hidden_share=0.5,
     exclusive='scored_logits',
     boxes='detector',
-    score=dict(pose=1.5, later_rounds=0.5),
+    # The geometric mean: a product of three scores looks doubtful where nobody doubts.
+    score=dict(pose=1.5, later_rounds=0.5, root=3.5),
     # Few keypoints of a small model are sure ones, and two looks at one person differ more.
     pose_nms=dict(max_oks=0.6, confidence_threshold=0.2),
     refine_keypoints='better',
-    min_score=0.045,
+    min_score=0.41,
 )
 runtime = dict(
     device='auto',

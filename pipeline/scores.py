@@ -5,7 +5,8 @@
 detector: score of the box; pose: mean score of the keypoints scored above 0.2 (the rule of
 MMPose's ``CocoMetric``), 0 when there is none; mask: mask quality predicted by SAM. A fallback
 mask has no such prediction, its person is ranked by detector and pose alone. The factor
-`later_rounds` for people found after round one comes on top (`pipeline.found.assemble`).
+`later_rounds` for people found after round one comes on top, then `root`
+(`pipeline.found.assemble`).
 """
 
 from __future__ import annotations
@@ -21,12 +22,18 @@ CONFIDENT_KEYPOINT = 0.2
 
 @dataclass(frozen=True)
 class ScoreConfig:
-    """Exponents of the instance score (0 takes a part out), and what later rounds are worth."""
+    """Exponents of the instance score (0 takes a part out), and what later rounds are worth.
+
+    A product of three scores is a low number even where all are sure. `root` reports that root of
+    it, with the sum of the exponents their geometric mean. The order of people stays, and disputed
+    pixels still go by the product.
+    """
 
     detector: float = 1.0
     pose: float = 1.0
     mask: float = 1.0
     later_rounds: float = 1.0  # factor for those not found in round one
+    root: float = 1.0
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -34,6 +41,8 @@ class ScoreConfig:
                 raise ValueError(f'score.{f.name} must be >= 0, got {getattr(self, f.name)}')
         if self.later_rounds > 1:
             raise ValueError(f'score.later_rounds must be in [0, 1], got {self.later_rounds}')
+        if self.root < 1:
+            raise ValueError(f'score.root must be >= 1, got {self.root}')
 
 
 def pose_scores(keypoint_scores: Floats) -> Floats:

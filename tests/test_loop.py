@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -203,6 +204,19 @@ def test_people_of_later_rounds_count_less_if_wanted() -> None:
     np.testing.assert_allclose(less.scores, equal.scores * factors, rtol=1e-6)
     with pytest.raises(ValueError, match=r'later_rounds must be in \[0, 1\], got 2'):
         ScoreConfig(later_rounds=2)
+
+
+@pytest.mark.parametrize('exclusive', ['logits', 'scored_logits'])
+def test_the_root_of_the_score_changes_the_numbers_alone(
+    exclusive: Literal['logits', 'scored_logits'],
+) -> None:
+    plain, _, _ = run(LoopConfig(max_rounds=3, exclusive=exclusive))
+    root, _, _ = run(LoopConfig(max_rounds=3, exclusive=exclusive, score=ScoreConfig(root=3)))
+    np.testing.assert_allclose(root.scores, plain.scores ** (1 / 3), rtol=1e-6)
+    for i in range(len(plain)):
+        assert (root.masks.dense(i) == plain.masks.dense(i)).all()
+    with pytest.raises(ValueError, match=r'score.root must be >= 1, got 0.5'):
+        ScoreConfig(root=0.5)
 
 
 @pytest.mark.parametrize('refine', [False, True])

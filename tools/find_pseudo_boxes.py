@@ -86,13 +86,14 @@ def find_people(args: argparse.Namespace) -> None:
         InputError: the COCO file cannot be used.
         ValueError: a photo cannot be read.
     """
+    images = load_coco(args.source / args.file)['images']
+
     import cv2
     import numpy as np
     from mmdet.apis import inference_detector, init_detector
     from mmengine.config import Config
     from rich.progress import track
 
-    images = load_coco(args.source / args.file)['images']
     if args.partial_only:
         images = [image for image in images if not image['fully_annotated']]
     config = Config.fromfile(args.config)
