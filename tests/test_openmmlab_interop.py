@@ -218,8 +218,7 @@ def assert_same_as_ours(
         np.array([row['keypoints'] for row in sorted(rows, key=by_image_and_score)])
         for rows in (json.loads(written.read_text()), results)
     )
-    # Other crops in a batch, other rounding: px of the photo, and scores.
-    np.testing.assert_allclose(points, own_points, atol=0.2)
+    np.testing.assert_allclose(points, own_points, atol=0.05)
     own = score(results, json.loads(truth.read_text()), ['keypoints']).tasks['keypoints']
     for name, value in (('AP', own.ap), ('AP .5', own.ap50), ('AR', own.ar)):
         assert value is not None and value > 0
