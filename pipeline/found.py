@@ -113,7 +113,7 @@ def assemble(found: Found, exclusive: Exclusive, boxes: str, score: ScoreConfig)
         prompts=segments.prompts,
         detector_boxes=found.detector_boxes,
         rounds=found.rounds,
-        scores=(scores ** (1 / score.root)).astype(np.float32),
+        scores=scores ** (1 / score.root),
     )
 
 

@@ -69,6 +69,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     'mmengine.optim': (
         'pipeline.training.bf16_optim_wrapper',
         'pipeline.training.layer_decay',
+        'pipeline.training.muon',
         'pipeline.training.pose2seg.optimizer',
     ),
     'mmengine.runner': (

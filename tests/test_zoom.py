@@ -140,7 +140,9 @@ def test_a_model_for_another_size_shares_the_weights(config, size):
 
 @pytest.mark.parametrize('size', [0, 100, -32])
 def test_a_size_that_no_model_takes(size):
-    with pytest.raises(ValueError, match=f'image_size is {size}, must be a positive multiple'):
+    with pytest.raises(
+        ValueError, match=f'image_size must be a positive multiple of 32, got {size}'
+    ):
         at_image_size(build_sam2_model(COMPACT, None, 'cpu'), size)
 
 

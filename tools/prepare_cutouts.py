@@ -58,7 +58,11 @@ def cut_out(image_bgr: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np
 
 
 def prepare(args: argparse.Namespace) -> None:
-    """Writes all cut-outs and their index."""
+    """Writes all cut-outs and their index.
+
+    Raises:
+        InputError: `annotations.json` is not what it should be, or a photo cannot be read.
+    """
     import cv2
     from pycocotools import mask as mask_utils
 
@@ -75,7 +79,7 @@ def prepare(args: argparse.Namespace) -> None:
         path = args.source / image['file_name']
         image_bgr: Any = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
         if image_bgr is None:
-            raise ValueError(f'{path} cannot be read as a photo; fetch the photo set again')
+            raise InputError(f'{path} cannot be read as a photo; fetch the photo set again')
         for person in people[image['id']]:
             mask = mask_utils.decode(person['segmentation'])
             if mask.any(axis=1).sum() < args.min_height:

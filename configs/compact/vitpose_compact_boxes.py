@@ -14,6 +14,7 @@ custom_imports = dict(
         'pipeline.poses.detected_people',
         'pipeline.poses.person_box_target',
         'pipeline.poses.pmpose_box_head',
+        'pipeline.training.muon',
     ],
     allow_failed_imports=False,
 )
@@ -56,4 +57,7 @@ train_dataloader = dict(
         ],
     ),
 )
-optim_wrapper = dict(optimizer=dict(lr=6e-4))
+# Muon learns more in as many steps than AdamW (docs/compact.md); it needs no bound on gradients.
+optim_wrapper = dict(
+    optimizer=dict(_delete_=True, type='MuonAdamW', lr=1e-3, weight_decay=0.05), clip_grad=None
+)

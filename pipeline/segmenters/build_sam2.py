@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from pipeline.segmenters.image_size import check_image_size
 from pipeline.segmenters.sam2_package import import_sam2
 from pipeline.weights_io import load_into, load_state
 
@@ -94,16 +95,6 @@ def build_sam2_model(
     if checkpoint is not None:
         load_weights(model, checkpoint, ignorable)
     return model.to(device).eval()
-
-
-def check_image_size(image_size: int) -> None:
-    """Checks the side of a model's square in px.
-
-    Raises:
-        ValueError: Not a positive multiple of 32.
-    """
-    if image_size <= 0 or image_size % 32:
-        raise ValueError(f'image_size is {image_size}, must be a positive multiple of 32')
 
 
 def at_image_size(model: SAM2Base, image_size: int) -> SAM2Base:

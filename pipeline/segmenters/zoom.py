@@ -16,6 +16,7 @@ import numpy as np
 
 from ..geometry import box_of_mask
 from ..structures import Floats, Ints
+from .image_size import check_image_size
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,7 @@ class ZoomConfig:
     first_share: float = 0.36
 
     def __post_init__(self) -> None:
-        if self.image_size <= 0 or self.image_size % 32:
-            raise ValueError(
-                f'zoom.image_size must be a positive multiple of 32, got {self.image_size}'
-            )
+        check_image_size(self.image_size, 'zoom.image_size')
         for name in ('margin', 'first_margin'):
             if getattr(self, name) < 1:
                 raise ValueError(f'zoom.{name} must be >= 1, got {getattr(self, name)}')
