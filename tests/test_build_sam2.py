@@ -113,7 +113,7 @@ def test_unknown_name_lists_the_known_ones():
 
 def test_image_size_is_replaced_and_checked():
     assert build_sam2_model(COMPACT, None, 'cpu', image_size=256).image_size == 256
-    with pytest.raises(ValueError, match='image_size is 250'):
+    with pytest.raises(ValueError, match='image_size must be a positive multiple of 32, got 250'):
         build_sam2_model(COMPACT, None, 'cpu', image_size=250)
 
 

@@ -14,6 +14,7 @@ from tools.measure_targets import (
     AP_TARGETS,
     IOU_TARGET,
     TASKS,
+    change_verdict,
     main,
     mean_iou_of_large_people,
     table,
@@ -62,6 +63,19 @@ def test_only_people_who_are_large_and_have_a_visible_keypoint_count(tmp_path: P
 )
 def test_verdicts(values: tuple[float, float], expected: str) -> None:
     assert verdict(values, AP_TARGETS['bbox']) == expected
+
+
+@pytest.mark.parametrize(
+    ('change', 'expected'),
+    [
+        (0.001, 'goal reached'),
+        (0.0003, 'above the floor'),
+        (0.0, 'above the floor'),
+        (-0.0003, 'a loss'),
+    ],
+)
+def test_verdicts_of_changes(change: float, expected: str) -> None:
+    assert change_verdict(change) == expected
 
 
 def test_every_target_has_a_row_and_a_loss_is_called_one() -> None:

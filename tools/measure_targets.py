@@ -115,6 +115,13 @@ def mean_iou_of_large_people(folder: Path, annotations: Path) -> tuple[float, in
     return mean.mean or 0.0, mean.people
 
 
+def change_verdict(change: float) -> str:
+    """How far a gain has come; one that three digits do not show is none, any loss is one."""
+    if change < 0:
+        return 'a loss'
+    return 'goal reached' if round(change, 3) > 0 else 'above the floor'
+
+
 def verdict(values: Sequence[float], target: Target) -> str:
     """How far the values have come."""
     if all(value >= goal for value, goal in zip(values, target.goal, strict=True)):
@@ -147,7 +154,7 @@ def table(runs: Mapping[str, Mapping[str, tuple[float, float]]], iou: tuple[floa
     one, refined = runs['one round'], runs['two rounds, refined']
     for task, name in TASKS.items():
         change = refined[task][0] - one[task][0]
-        word = 'goal reached' if change > 0 else 'above the floor' if change == 0 else 'a loss'
+        word = change_verdict(change)
         cells = (f'{one[task][0]:.3f} to {refined[task][0]:.3f} ({change:+.3f})', word)
         lines.append(
             f'| {name} AP, one round to two refined | a gain | no loss | {" | ".join(cells)} |'
