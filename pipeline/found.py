@@ -84,6 +84,13 @@ def better_keypoints(first: Poses, second: Poses) -> Poses:
     )
 
 
+def better_segments(first: Segments, second: Segments) -> Segments:
+    """``second`` with the segments of ``first`` where those are scored higher."""
+    is_first = first.mask_scores > second.mask_scores
+    count = len(first)
+    return first.concat(second).select(np.where(is_first, 0, count) + np.arange(count))
+
+
 def settle(
     segments: Segments, poses: Poses, people: People, fallback: Fallback, exclusive: Exclusive
 ) -> Segments:

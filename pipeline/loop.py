@@ -21,6 +21,7 @@ from .found import (
     Found,
     assemble,
     better_keypoints,
+    better_segments,
     drop_hidden,
     paint_out,
     settle,
@@ -70,6 +71,8 @@ class LoopConfig:
     refine_min_side: float = 100  # px of the longer box side; smaller people are not refined
     # Refined keypoints: those of the second look, or of each the one that is scored higher.
     refine_keypoints: Literal['second', 'better'] = 'second'
+    # Refined masks: those of the second prompt, or of each person the one that is scored higher.
+    refine_masks: Literal['second', 'better'] = 'second'
     hidden_share: float | None = None  # drop detections painted out by more than this; None: off
     fallback: Fallback = 'detector_then_box'  # when SAM gives no mask
     # Who gets a disputed pixel: the highest logit; the highest product of logit and instance score;
@@ -251,6 +254,8 @@ class PersonPipeline:
             segments = settle(
                 segments, poses, people.select(small), config.fallback, config.exclusive
             )
+            if config.refine_masks == 'better':
+                segments = better_segments(before.segments, segments)
             poses = replace(poses, boxes=before.poses.boxes, box_scores=before.poses.box_scores)
             after = replace(before, poses=poses, segments=segments)
             order = np.argsort(np.concatenate([big, np.flatnonzero(small)]), kind='stable')

@@ -432,7 +432,7 @@ def test_every_stage_has_its_size_in_all_places():
         assert packed == [config.image_size] * 3 == [config.model.image_size] * 3
         assert (config.model.checkpoint is None) == config.model.align
         sizes.append(config.image_size)
-    assert sorted(sizes) == [192, 256, 384, 384]
+    assert sorted(sizes) == [192, 192, 256, 384, 384]
 
 
 OVERRIDES = {

@@ -189,6 +189,39 @@ def test_refining_may_keep_what_was_surer_before(which: str, off: float) -> None
     assert people.keypoint_scores.min() == (0.5 if off else 1.0)
 
 
+class Wavering(OracleSegmenter):
+    """Asked again, it leaves the left column of each mask out, and is surer of the first alone."""
+
+    def __call__(self, image: Image) -> PoseToMask:
+        first = super().__call__(image)
+
+        def masks_of(poses: Poses, others: Poses) -> Segments:
+            segments = first(poses, others)
+            if self.calls == 1:
+                return segments
+            logits = segments.logits
+            crops = tuple(crop[:, 1:] for crop in logits.crops)
+            logits = LogitMasks(
+                logits.height, logits.width, logits.offsets + np.array([1, 0]), crops
+            )
+            scores = np.array([0.95, 0.7], np.float32)
+            return dataclasses.replace(segments, logits=logits, mask_scores=scores)
+
+        return masks_of
+
+
+@pytest.mark.parametrize(('which', 'lost'), [('second', [1, 1]), ('better', [1, 0])])
+def test_refining_may_keep_masks_that_were_surer_before(which: str, lost: list[int]) -> None:
+    config = LoopConfig(max_rounds=1, refine=True, refine_min_side=1, refine_masks=which)  # type: ignore[arg-type]
+    detector = OracleDetector(truth(), HIDDEN_BY, with_masks=False)
+    people = PersonPipeline(detector, OraclePoses(truth()), Wavering(truth()), config)(photo())
+    whole = truth().select(np.array([1, 4]))
+    lefts = people.masks.boxes[:, 0] - whole.masks.boxes[:, 0]
+    assert lefts.tolist() == lost
+    scores = [0.95, 0.7 if lost[1] else 0.9]
+    np.testing.assert_allclose(people.mask_scores, scores, rtol=1e-6)
+
+
 def test_the_instance_score_is_the_product_of_its_parts() -> None:
     people, _, _ = run(LoopConfig(max_rounds=1))
     np.testing.assert_allclose(people.scores, people.box_scores * 1.0 * 0.9, rtol=1e-6)

@@ -10,6 +10,7 @@ import pytest
 
 from tools import (
     find_pseudo_boxes,
+    find_pseudo_masks,
     prepare_box_data,
     prepare_compact_data,
     prepare_compact_pose_data,
@@ -19,6 +20,10 @@ from tools import (
 NO_COCO = '{"photos": []}'
 NO_JSON = '{'
 GOOD = '{"images": [], "annotations": [], "categories": []}'
+ONE_MASK = (
+    '{"images": [{"id": 1, "file_name": "gone.jpg", "subset": "train"}], "annotations": '
+    '[{"id": 1, "image_id": 1, "has_mask": true}], "categories": []}'
+)
 
 TEACHER = ['--config', 'c.py', '--checkpoint', 'c.pth']
 # Name, tool, arguments, files, what is said.
@@ -45,6 +50,12 @@ CASES: list[tuple[str, Callable[[list[str]], Any], list[str], dict[str, str], st
      {'annotations.json': NO_JSON}, 'annotations.json: the annotation file must be JSON'),
     ('teacher', find_pseudo_boxes.main, ['.', 'found.json', *TEACHER],
      {'annotations.json': NO_COCO}, 'annotations.json is no COCO annotation file'),
+    ('cut-outs: photo', prepare_cutouts.main, ['.', '.'], {'annotations.json': ONE_MASK},
+     'gone.jpg: no such file or directory; check the path'),
+    ('masks', find_pseudo_masks.main, ['.', 'found.json'],
+     {'annotations.json': NO_COCO}, 'annotations.json is no COCO annotation file'),
+    ('masks: share', find_pseudo_masks.main, ['.', 'found.json', '--min-agreement', '1.5'],
+     {'annotations.json': GOOD}, '--min-agreement 1.5 is out of range; choose 0 to 1'),
     ('poses', prepare_compact_pose_data.main,
      ['--annotations', 'annotations.json', '--images', '.', '--out', 'out'],
      {'annotations.json': NO_COCO}, 'annotations.json is no COCO annotation file'),

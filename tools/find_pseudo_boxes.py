@@ -20,6 +20,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, installed or not
 
 from pipeline.io.annotations import load_coco
+from pipeline.io.images import ImageReadError, read_image
 from pipeline.io.inputs import InputError
 
 
@@ -84,11 +85,10 @@ def find_people(args: argparse.Namespace) -> None:
 
     Raises:
         InputError: the COCO file cannot be used.
-        ValueError: a photo cannot be read.
+        ImageReadError: a photo cannot be read.
     """
     images = load_coco(args.source / args.file)['images']
 
-    import cv2
     import numpy as np
     from mmdet.apis import inference_detector, init_detector
     from mmengine.config import Config
@@ -101,10 +101,7 @@ def find_people(args: argparse.Namespace) -> None:
     teacher = init_detector(config, str(args.checkpoint), device='cpu')
     results: list[dict[str, Any]] = []
     for image in track(images, description='photos', update_period=5):
-        path = args.source / image['file_name']
-        image_bgr = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-        if image_bgr is None:
-            raise ValueError(f'{path} cannot be read as a photo; fetch the photo set again')
+        image_bgr = np.ascontiguousarray(read_image(args.source / image['file_name'])[..., ::-1])
         found = inference_detector(teacher, image_bgr).pred_instances
         results += as_results(image['id'], found, args.label, args.min_score)
     partial = args.out.with_suffix('.partial')
@@ -121,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f'no {args.file} in {args.source}; give the folder of the photo set')
     try:
         find_people(args)
-    except InputError as error:
+    except (InputError, ImageReadError) as error:
         parser.error(str(error))
 
 

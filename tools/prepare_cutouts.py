@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, installed or not
 
 from pipeline.io.annotations import load_coco
+from pipeline.io.images import ImageReadError, read_image
 from pipeline.io.inputs import InputError
 
 Record = dict[str, Any]
@@ -61,7 +62,8 @@ def prepare(args: argparse.Namespace) -> None:
     """Writes all cut-outs and their index.
 
     Raises:
-        InputError: `annotations.json` is not what it should be, or a photo cannot be read.
+        InputError: `annotations.json` is not what it should be.
+        ImageReadError: a photo cannot be read.
     """
     import cv2
     from pycocotools import mask as mask_utils
@@ -76,10 +78,7 @@ def prepare(args: argparse.Namespace) -> None:
     for image in content['images']:
         if image['subset'] == 'val' or image['id'] not in people:
             continue
-        path = args.source / image['file_name']
-        image_bgr: Any = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-        if image_bgr is None:
-            raise InputError(f'{path} cannot be read as a photo; fetch the photo set again')
+        image_bgr = np.ascontiguousarray(read_image(args.source / image['file_name'])[..., ::-1])
         for person in people[image['id']]:
             mask = mask_utils.decode(person['segmentation'])
             if mask.any(axis=1).sum() < args.min_height:
@@ -98,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f'no annotations.json in {args.source}; give the folder of the photo set')
     try:
         prepare(args)
-    except InputError as error:
+    except (InputError, ImageReadError) as error:
         parser.error(str(error))
 
 

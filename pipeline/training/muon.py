@@ -27,7 +27,7 @@ def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:
 
     Args:
         matrix: (M, N) float32.
-        steps: how often to iterate.
+        steps: how often to iterate, once or more.
 
     Returns:
         (M, N) float32; zeros stay zeros.
@@ -40,13 +40,22 @@ def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:
             gram = x @ x.T
             x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=B, alpha=C), x, beta=A)
     else:  # the same product of factors, gathered on the small side: half the time for kernels
-        gram, product = x @ x.T, torch.eye(rows, dtype=x.dtype, device=x.device)
-        for _ in range(steps):
-            factor = torch.addmm(gram, gram, gram, beta=B, alpha=C)
-            factor.diagonal().add_(A)
-            product, gram = factor @ product, factor @ gram @ factor
+        gram = x @ x.T
+        factor = _factor(gram)
+        product = factor
+        for _ in range(steps - 1):
+            gram = factor @ gram @ factor
+            factor = _factor(gram)
+            product = factor @ product
         x = product @ x
     return x if matrix.shape[0] <= matrix.shape[1] else x.T
+
+
+def _factor(gram: Tensor) -> Tensor:
+    """What one iteration multiplies x by, from x @ x.T."""
+    factor = torch.addmm(gram, gram, gram, beta=B, alpha=C)
+    factor.diagonal().add_(A)
+    return factor
 
 
 @OPTIMIZERS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
