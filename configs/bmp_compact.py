@@ -53,6 +53,7 @@ loop = dict(
     # Few keypoints of a small model are sure ones, and two looks at one person differ more.
     pose_nms=dict(max_oks=0.6, confidence_threshold=0.2),
     refine_keypoints='better',
+    refine_masks='better',
     min_score=0.41,
 )
 runtime = dict(
