@@ -1,5 +1,6 @@
-# Last stage of the compact SAM 2.1: as sam2.1_cspnext_compact_crops.py, and people without an
-# annotated mask have the one that the shipped model finds, where that can be trusted.
+# A further stage of the compact SAM 2.1: as sam2.1_cspnext_compact_crops.py, and people without an
+# annotated mask have the one that the shipped model finds, where that can be trusted. The shipped
+# model is without it (docs/compact.md, Trials).
 #   python tools/find_pseudo_masks.py DATA work_dirs/pseudo_masks.json
 #   COMPACT_PSEUDO_MASKS=$PWD/work_dirs/pseudo_masks.json \
 #       python tools/train.py configs/compact/sam2.1_cspnext_compact_pseudo.py --threads 1
