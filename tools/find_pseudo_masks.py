@@ -29,8 +29,8 @@ from pipeline.io.atomic import write_json
 from pipeline.io.images import ImageReadError, read_image
 from pipeline.io.inputs import InputError
 from pipeline.keypoints import NUM_COCO
-from pipeline.masks import LogitMasks
-from pipeline.structures import Detections, Image, Poses
+from pipeline.masks import LogitMasks, Masks
+from pipeline.structures import Detections, Image, Poses, size_of
 
 Record = dict[str, Any]
 _VISIBLE = 2  # COCO's keypoint flag
@@ -113,7 +113,7 @@ def masks_of_photo(
     segmenter: Any, image: Image, people: Sequence[Record], args: argparse.Namespace
 ) -> list[NDArray[np.bool_] | None]:
     """One mask (H, W) or None per person of a photo."""
-    height, width = image.shape[:2]
+    height, width = size_of(image)
     poses = poses_of(people, (height, width))
     others = Poses.empty_poses(height, width, NUM_COCO)
     first = segmenter(image)(poses, others).logits
@@ -144,7 +144,6 @@ def find_masks(args: argparse.Namespace) -> None:
     content = load_coco(args.source / 'annotations.json')
     images = content['images']
 
-    from pycocotools import mask as coco_mask
     from rich.progress import track
 
     from pipeline.build import build_pipeline
@@ -163,9 +162,7 @@ def find_masks(args: argparse.Namespace) -> None:
         pixels = read_image(args.source / image['file_name'])
         for person, mask in zip(group, masks_of_photo(segmenter, pixels, group, args), strict=True):
             if mask is not None:
-                rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
-                counts = rle['counts'].decode('ascii')
-                person['segmentation'] = {'size': list(rle['size']), 'counts': counts}
+                person['segmentation'] = Masks.from_dense([mask], size_of(pixels)).to_rle()[0]
                 person['pseudo_mask'] = True
                 found += 1
     write_json(args.out, content)
