@@ -28,12 +28,9 @@ PARTS: Mapping[str, tuple[str, ...]] = {
         'pipeline.poses.pmpose_head',
         'pipeline.poses.pmpose_losses',
     ),
-    'mmpose.datasets': ('pipeline.poses.detected_people',),
     'mmpose.datasets.transforms': (
         'pipeline.poses.load_person_mask',
         'pipeline.poses.mask_background',
-        'pipeline.poses.paste_people',
-        'pipeline.poses.person_box_target',
         'pipeline.poses.train_transforms',
     ),
     'mmpose.codecs': ('pipeline.poses.oks_heatmap',),
@@ -41,35 +38,22 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     'mmdet.evaluation': ('pipeline.evaluation.mmdet_metric',),
     'mmdet.models': (
         'pipeline.detectors.compact_masks',
-        'pipeline.detectors.rtmdet_distilled',
         'pipeline.detectors.rtmdet_ins_partial',
-        'pipeline.detectors.rtmdet_packed',
     ),
-    'mmdet.datasets.transforms': (
-        'pipeline.datasets.copy_paste',
-        'pipeline.datasets.transforms',
-    ),
+    'mmdet.datasets.transforms': ('pipeline.datasets.transforms',),
     'mmengine.dataset': (
-        'pipeline.training.packed.crops',
-        'pipeline.training.pose2seg.augment',
         'pipeline.training.pose2seg.dataset',
         'pipeline.training.pose2seg.transforms',
     ),
     'mmengine.evaluator': ('pipeline.training.pose2seg.metric',),
     'mmengine.hooks': (
-        'pipeline.training.plain_weights_hook',
         'pipeline.training.pose2seg.embedding_cache',
         'pipeline.training.pose2seg.export',
-        'pipeline.training.time_budget_hook',
     ),
-    'mmengine.model': (
-        'pipeline.training.depthwise_conv',
-        'pipeline.training.pose2seg.model',
-    ),
+    'mmengine.model': ('pipeline.training.pose2seg.model',),
     'mmengine.optim': (
         'pipeline.training.bf16_optim_wrapper',
         'pipeline.training.layer_decay',
-        'pipeline.training.muon',
         'pipeline.training.pose2seg.optimizer',
     ),
     'mmengine.runner': (

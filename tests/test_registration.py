@@ -178,8 +178,7 @@ NO_POSE = "import sys\nassert not {'mmpose', 'pipeline.poses'} & set(sys.modules
 MMENGINE_NAMES = """
 import mmengine.runner, sys
 from mmengine.registry import HOOKS, OPTIM_WRAPPERS
-assert HOOKS.get('TimeBudgetHook') and HOOKS.get('PlainWeightsHook')
-assert OPTIM_WRAPPERS.get('CpuBf16OptimWrapper')
+assert HOOKS.get('ExportSamHook') and OPTIM_WRAPPERS.get('Bf16OptimWrapper')
 assert not {'mmdet', 'mmpose'} & set(sys.modules)
 """
 

@@ -19,8 +19,8 @@ from pipeline.training.launch import LaunchOptions, build_runner
 from tests.train_data import ROOT, detector_settings, pose_settings, write_crowd
 from tools import train
 
-POSE = ROOT / 'configs/compact/vitpose_compact_train.py'
-DETECTOR = ROOT / 'configs/compact/rtmdet-ins_compact_train.py'
+POSE = ROOT / 'projects/compact_models/configs/vitpose_compact_train.py'
+DETECTOR = ROOT / 'projects/compact_models/configs/rtmdet-ins_compact_train.py'
 
 
 @pytest.fixture(scope='module')

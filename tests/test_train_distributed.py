@@ -77,7 +77,7 @@ def run(command: list[str], processes: int) -> None:
 def test_two_processes_are_one_with_the_double_batch(tmp_path: Path, sampler: str) -> None:
     write_crowd(tmp_path / 'data', photos=4)
     config = tmp_path / 'small_train.py'
-    base = ROOT / 'configs/compact/vitpose_compact_train.py'
+    base = ROOT / 'projects/compact_models/configs/vitpose_compact_train.py'
     config.write_text(CONFIG.format(base=base, data=tmp_path / 'data', sampler=sampler))
     one = train(config, tmp_path / 'one', batch_size=4, processes=1)
     two = train(config, tmp_path / 'two', batch_size=2, processes=2)
@@ -96,7 +96,7 @@ def test_the_detector_trains_in_two_processes_without_a_gpu(tmp_path: Path) -> N
     from mmengine.config import Config
 
     write_crowd(tmp_path / 'data', photos=4)
-    settings = Config.fromfile(ROOT / 'configs/compact/rtmdet-ins_compact_train.py')
+    settings = Config.fromfile(ROOT / 'projects/compact_models/configs/rtmdet-ins_compact_train.py')
     settings.merge_from_dict(detector_settings(tmp_path / 'data'))
     settings.merge_from_dict({'work_dir': str(tmp_path), 'launcher': 'none', 'resume': False})
     config = tmp_path / 'detector.py'

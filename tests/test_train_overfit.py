@@ -37,7 +37,7 @@ QUIET = {
 
 def trained(config: str, folder: Path, overrides: dict[str, Any]) -> Any:
     runner = build_runner(
-        ROOT / 'configs' / config, LaunchOptions(work_dir=folder / 'work', overrides=overrides)
+        ROOT / config, LaunchOptions(work_dir=folder / 'work', overrides=overrides)
     )
     runner.train()
     return runner
@@ -88,7 +88,9 @@ def test_detector_learns_one_batch(tmp_path: Path) -> None:
         'model.bbox_head.mask_interval': 1,
         'model.test_cfg.score_thr': 0.5,
     }
-    runner = trained('compact/rtmdet-ins_compact_train.py', tmp_path, overrides)
+    runner = trained(
+        'projects/compact_models/configs/rtmdet-ins_compact_train.py', tmp_path, overrides
+    )
     (sample,) = predictions(runner, 'mmdet')
     found = sample.pred_instances
     assert len(found) == len(truth)
@@ -104,7 +106,10 @@ def test_detector_learns_one_batch(tmp_path: Path) -> None:
 
 
 # The compact model as it is trained, and PMPose's recipe: OKS maps and their loss, layer decay.
-POSE_CONFIGS = ('compact/vitpose_compact_train.py', 'pose/pmpose_compact_practice.py')
+POSE_CONFIGS = (
+    'projects/compact_models/configs/vitpose_compact_train.py',
+    'configs/pose/pmpose_compact_practice.py',
+)
 
 
 @pytest.mark.parametrize('config', POSE_CONFIGS)
@@ -112,7 +117,7 @@ def test_pose_model_learns_one_batch(tmp_path: Path, config: str) -> None:
     write_crowd(tmp_path / 'data', photos=2)
     codec: dict[str, Any] = {'input_size': (144, 192), 'heatmap_size': (36, 48)}
     levels = []  # visible or hidden: the compact head reads them from the annotation itself
-    if 'compact/' in config:
+    if 'compact_train' in config:
         codec |= {'type': 'UDPHeatmap', 'sigma': 1.5}
     else:
         codec |= {'type': 'OKSArgMaxHeatmap'}

@@ -20,6 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # configs may name parts of projects/
+
 if TYPE_CHECKING:
     from pipeline.training.launch import LaunchOptions
 

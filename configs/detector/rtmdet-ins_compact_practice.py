@@ -6,7 +6,7 @@
 #   python tools/make_synthetic_crowd.py data/practice/val --num-images 8 --people 2 5 \
 #       --size 320 240 --seed 1
 #   python tools/train.py configs/detector/rtmdet-ins_compact_practice.py
-_base_ = '../compact/rtmdet-ins_compact_train.py'
+_base_ = '../../projects/compact_models/configs/rtmdet-ins_compact_train.py'
 
 data_root = '{{$BMP_DATA:data}}/practice/'
 work_dir = 'work_dirs/detector_practice'

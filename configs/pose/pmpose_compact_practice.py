@@ -5,7 +5,7 @@
 #   python tools/train.py configs/pose/pmpose_compact_practice.py
 #   python tools/train.py configs/pose/pmpose_compact_practice.py --work-dir work_dirs/frozen \
 #       --cfg-options model.freeze_backbone=True
-_base_ = '../compact/vitpose_compact_train.py'
+_base_ = '../../projects/compact_models/configs/vitpose_compact_train.py'
 
 custom_imports = dict(
     imports=['pipeline'],

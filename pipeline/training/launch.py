@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
 SCOPES = ('mmdet', 'mmpose', 'mmengine')
 # Registers the loops, hooks and constructors that any training config may name.
-PARTS = ('bf16_optim_wrapper', 'layer_decay', 'plain_weights_hook', 'resumable_loops',
-         'time_budget_hook', 'train_runner')  # fmt: skip
+PARTS = ('bf16_optim_wrapper', 'layer_decay', 'resumable_loops', 'train_runner')
 LOOPS = {'EpochBasedTrainLoop': 'ResumableEpochLoop', 'IterBasedTrainLoop': 'ResumableIterLoop'}
 BF16_ANYWHERE = 'Bf16OptimWrapper'
 PLAIN_WRAPPERS = ('OptimWrapper', AMP_ON_GPU, BF16_ANYWHERE, 'CpuBf16OptimWrapper')

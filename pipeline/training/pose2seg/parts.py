@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from .augment import PastePoses, ZoomPose
 from .dataset import PoseMaskDataset
 from .embedding_cache import EmbeddingCacheHook
 from .export import ExportSamHook
@@ -29,11 +28,9 @@ __all__ = [
     'JitterPose',
     'LoadPosePhoto',
     'PackPromptedPoses',
-    'PastePoses',
     'PoseMaskDataset',
     'PromptMetric',
     'PromptedSam',
     'PromptedSamPreprocessor',
     'TrainedPartsConstructor',
-    'ZoomPose',
 ]
