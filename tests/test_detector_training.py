@@ -34,7 +34,7 @@ SIZE = 64
 def head() -> Any:
     """The training head of the compact config, random weights."""
     register_all_modules(init_default_scope=True)
-    config = Config.fromfile(ROOT / 'projects/compact_models/configs/rtmdet-ins_compact_train.py')
+    config = Config.fromfile(ROOT / 'configs/detector/rtmdet-ins_compact_practice.py')
     torch.manual_seed(0)
     settings = {'mask_interval': 1, 'train_cfg': config.model.train_cfg}
     head = MODELS.build({**config.model.bbox_head, **settings})

@@ -19,8 +19,8 @@ from pipeline.training.launch import LaunchOptions, build_runner
 from tests.train_data import ROOT, detector_settings, pose_settings, write_crowd
 from tools import train
 
-POSE = ROOT / 'projects/compact_models/configs/vitpose_compact_train.py'
-DETECTOR = ROOT / 'projects/compact_models/configs/rtmdet-ins_compact_train.py'
+POSE = ROOT / 'configs/pose/pmpose_compact_practice.py'
+DETECTOR = ROOT / 'configs/detector/rtmdet-ins_compact_practice.py'
 
 
 @pytest.fixture(scope='module')
@@ -248,8 +248,8 @@ def test_check_says_what_would_be_trained(
     arguments = [str(POSE), '--check', '--work-dir', str(tmp_path), '--cfg-options', *pairs]
     assert train.main(arguments) == 0
     said = capsys.readouterr().out
-    assert said.startswith('model       TopdownPoseEstimator: 0.')
-    assert '100000 iterations, 2 samples a step and process, 1 processes, seed 0' in said
+    assert said.startswith('model       FreezableTopdownPoseEstimator: 0.')
+    assert '8 iterations, 2 samples a step and process, 1 processes, seed 0' in said
     assert not list(tmp_path.glob('*.pth'))
 
 

@@ -1,6 +1,6 @@
 # First stage of the compact detector: small crops, so more steps in the same time. The commands of
 # all stages are in ../README.md.
-# BMP_TEACHER: OpenMMLab's RTMDet-nano for persons (config .py and weights .pth of this name). Without
+# BMP_TEACHER: OpenMMLab's RTMDet-nano for persons (its .py and .pth, without the ending). Without
 # it the model learns from the annotations alone.
 # Newest averaged weights: weights.pth in the work directory.
 _base_ = ['../../../configs/compact/rtmdet-ins_compact.py']

@@ -1,4 +1,4 @@
-# Second stage of the compact SAM 2.1: 384 px, from the weights of the first (load_from) or, as here,
+# Second stage of the compact SAM 2.1: 384 px, from the weights of the first (load_from) or, here,
 # from the published ones.
 _base_ = ['sam2.1_cspnext_compact_train.py']
 

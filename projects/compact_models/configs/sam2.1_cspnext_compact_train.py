@@ -5,6 +5,7 @@
 custom_imports = dict(
     imports=[
         'pipeline.training.pose2seg.parts',
+        'projects.compact_models.segmenter.augment',
         'projects.compact_models.training.plain_weights_hook',
         'projects.compact_models.training.time_budget_hook',
     ],
