@@ -46,10 +46,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
         'pipeline.training.pose2seg.transforms',
     ),
     'mmengine.evaluator': ('pipeline.training.pose2seg.metric',),
-    'mmengine.hooks': (
-        'pipeline.training.pose2seg.embedding_cache',
-        'pipeline.training.pose2seg.export',
-    ),
+    'mmengine.hooks': ('pipeline.training.pose2seg.export',),
     'mmengine.model': ('pipeline.training.pose2seg.model',),
     'mmengine.optim': (
         'pipeline.training.bf16_optim_wrapper',

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from .dataset import PoseMaskDataset
-from .embedding_cache import EmbeddingCacheHook
 from .export import ExportSamHook
 from .metric import PromptMetric
 from .model import PromptedSam, PromptedSamPreprocessor
 from .optimizer import TrainedPartsConstructor
 from .transforms import (
     AffinePose,
-    CropPose,
     FlipPose,
     GrayscalePose,
     JitterPose,
@@ -20,8 +18,6 @@ from .transforms import (
 
 __all__ = [
     'AffinePose',
-    'CropPose',
-    'EmbeddingCacheHook',
     'ExportSamHook',
     'FlipPose',
     'GrayscalePose',

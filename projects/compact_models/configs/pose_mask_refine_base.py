@@ -1,14 +1,22 @@
 # Common part of the small study of PoseMaskRefine (docs/pose2seg.md): the compact SAM 2.1, frozen
 # image encoder, stored embeddings. Evaluated as it is, it is the base line of the study.
-custom_imports = dict(imports=['pipeline.training.pose2seg.parts'], allow_failed_imports=False)
+custom_imports = dict(
+    imports=[
+        'pipeline.training.pose2seg.parts',
+        'projects.compact_models.segmenter.model',
+        'projects.compact_models.segmenter.partial_data',
+        'projects.compact_models.segmenter.embedding_cache',
+    ],
+    allow_failed_imports=False,
+)
 default_scope = 'mmengine'
 
-data_root = '../shared/data'  # train/annotations.json, train/images; dev/person_keypoints.json
+data_root = 'data'  # train/annotations.json, train/images; dev/person_keypoints.json
 image_size = 192
 max_iters = 250
 
 model = dict(
-    type='PromptedSam',
+    type='CompactSam',
     config='configs/compact/sam2.1_cspnext_compact.yaml',
     checkpoint='sam2.1_cspnext_compact',
     image_size=image_size,
@@ -23,9 +31,9 @@ model = dict(
     cache_embeddings=True,
 )
 
-load = dict(type='LoadPosePhoto')
-pack = dict(type='PackPromptedPoses', image_size=image_size)
-people = dict(type='PoseMaskDataset', data_root=data_root, need_keypoints=True)
+load = dict(type='LoadPartialPoses')
+pack = dict(type='PackPartialPoses', image_size=image_size)
+people = dict(type='PartialPoseDataset', data_root=data_root, need_keypoints=True)
 train_set = dict(**people, ann_file='train/annotations.json', data_prefix=dict(img='train'))
 dev_set = dict(**people, ann_file='dev/person_keypoints.json', data_prefix=dict(img='dev/images'))
 loader = dict(num_workers=0, collate_fn=dict(type='pseudo_collate'))

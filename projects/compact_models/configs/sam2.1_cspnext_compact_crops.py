@@ -33,7 +33,7 @@ val_dataloader = dict(
         pipeline=[
             _load,
             dict(_zoom, prob=1.0, scale=(1.5, 1.5), stretch=1.0, shift=0.0),
-            dict(type='PackPromptedPoses', image_size=image_size),
+            dict(type='PackPartialPoses', image_size=image_size),
         ],
     )
 )

@@ -19,9 +19,9 @@ _repeated = _base_.train_dataloader.dataset.datasets[0]
 train_dataloader = dict(
     dataset=dict(datasets=[dict(_repeated, dataset=with_masks), with_skeletons])
 )
-_load = dict(type='LoadPosePhoto')
+_load = dict(type='LoadPartialPoses')
 val_dataloader = dict(
-    dataset=dict(pipeline=[_load, dict(type='PackPromptedPoses', image_size=image_size)])
+    dataset=dict(pipeline=[_load, dict(type='PackPartialPoses', image_size=image_size)])
 )
 optim_wrapper = dict(optimizer=dict(lr=3e-4))
 custom_hooks = [dict(_base_.custom_hooks[0], minutes=30), *_base_.custom_hooks[1:]]

@@ -6,6 +6,8 @@ custom_imports = dict(
     imports=[
         'pipeline.training.pose2seg.parts',
         'projects.compact_models.segmenter.augment',
+        'projects.compact_models.segmenter.model',
+        'projects.compact_models.segmenter.partial_data',
         'projects.compact_models.training.plain_weights_hook',
         'projects.compact_models.training.time_budget_hook',
     ],
@@ -19,7 +21,7 @@ image_size = 256
 max_iters = 100000
 
 model = dict(
-    type='PromptedSam',
+    type='CompactSam',
     config='configs/compact/sam2.1_cspnext_compact.yaml',
     checkpoint=None,
     trunk_checkpoint='rtmdet-ins_compact',
@@ -48,16 +50,16 @@ model = dict(
 )
 
 people = dict(
-    type='PoseMaskDataset',
+    type='PartialPoseDataset',
     data_root=data_root,
     ann_file='annotations.json',
     data_prefix=dict(img=''),
 )
 # More people to paste; their photos are those of training.
 paste = dict(type='PastePoses', people=dict(**people, subset='train'), prob=0.6, max_people=2)
-pack = dict(type='PackPromptedPoses', image_size=image_size)
+pack = dict(type='PackPartialPoses', image_size=image_size)
 train_pipeline = [
-    dict(type='LoadPosePhoto'),
+    dict(type='LoadPartialPoses'),
     dict(type='ZoomPose', scale=(1.1, 4.0), prob=0.5),
     paste,
     dict(type='FlipPose', prob=0.5),
@@ -89,7 +91,7 @@ val_dataloader = dict(
         subset='val',
         need_keypoints=True,
         test_mode=True,
-        pipeline=[dict(type='LoadPosePhoto'), pack],
+        pipeline=[dict(type='LoadPartialPoses'), pack],
     ),
 )
 val_evaluator = dict(type='PromptMetric', with_ap=False)

@@ -16,16 +16,20 @@ from numpy.typing import NDArray
 
 from pipeline.geometry import box_of_mask
 from pipeline.keypoints import COCO_FLIP
-from pipeline.training.pose2seg.transforms import (
-    LoadPosePhoto,
-    PoseTransform,
-    Sample,
-    cut_window,
-    hide_outside,
-)
+from pipeline.training.pose2seg.transforms import PoseTransform, Sample, hide_outside
 from projects.compact_models.cutouts import Layer, check_settings
 
+from .partial_data import LoadPartialPoses
+
 _SMALLEST = 8  # px; smaller cut-outs are not worth pasting
+
+
+def cut_window(results: Sample, left: int, top: int, right: int, bottom: int) -> Sample:
+    """Cuts a sample, in place, to a window in px of its photo; right and bottom are outside."""
+    results['img'] = np.ascontiguousarray(results['img'][top:bottom, left:right])
+    results['masks'] = np.ascontiguousarray(results['masks'][:, top:bottom, left:right])
+    results['keypoints'] = results['keypoints'] - np.array([left, top], np.float32)
+    return hide_outside(results)
 
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
@@ -85,7 +89,7 @@ class PastePoses(PoseTransform):
     invisible, and who has less than `min_visible` of his pixels left is dropped.
 
     Args:
-        people: settings of a `PoseMaskDataset`; its people with a whole mask are pasted.
+        people: settings of a `PartialPoseDataset`; its people with a whole mask are pasted.
         prob: chance that a photo is changed, in [0, 1].
         max_people: most people pasted into one photo, at least 1.
         size: of a pasted person relative to a random one of the photo (square roots of the areas
@@ -115,7 +119,7 @@ class PastePoses(PoseTransform):
         self.max_people = max_people
         self.size = size
         self.min_visible = min_visible
-        self._load = LoadPosePhoto()
+        self._load = LoadPartialPoses()
 
     @cached_property
     def photos(self) -> Any:

@@ -31,21 +31,29 @@ from pipeline.segmenters.sam2_forward import (  # noqa: E402
 )
 from pipeline.segmenters.sam2_preprocess import boxes_of  # noqa: E402
 from pipeline.training.launch import LaunchOptions, build_runner  # noqa: E402
-from pipeline.training.pose2seg.clicks import ClickSimulator, People, PoseMaskRefine  # noqa: E402
-from pipeline.training.pose2seg.dataset import PoseMaskDataset  # noqa: E402
-from pipeline.training.pose2seg.dense import dense_targets, level_loss  # noqa: E402
-from pipeline.training.pose2seg.first_prompts import FirstPrompts, draw_first  # noqa: E402
-from pipeline.training.pose2seg.losses import LossWeights, projection_loss, prompt_losses  # noqa: E402
-from pipeline.training.pose2seg.model import PromptedSam  # noqa: E402
+from pipeline.training.pose2seg.clicks import PoseMaskRefine  # noqa: E402
 from pipeline.training.pose2seg.prediction import eval_prompts  # noqa: E402
-from pipeline.training.pose2seg.skeletons import (  # noqa: E402
+from projects.compact_models.cutouts import Layer  # noqa: E402
+from projects.compact_models.segmenter import augment as aug  # noqa: E402
+from projects.compact_models.segmenter.clicks import PartialClickSimulator, PartialPeople  # noqa: E402
+from projects.compact_models.segmenter.dense import dense_targets, level_loss  # noqa: E402
+from projects.compact_models.segmenter.first_prompts import FirstPrompts, draw_first  # noqa: E402
+from projects.compact_models.segmenter.losses import (  # noqa: E402
+    PartialLossWeights,
+    partial_prompt_losses,
+    projection_loss,
+)
+from projects.compact_models.segmenter.model import CompactSam  # noqa: E402
+from projects.compact_models.segmenter.partial_data import (  # noqa: E402
+    LoadPartialPoses,
+    PackPartialPoses,
+    PartialPoseDataset,
+)
+from projects.compact_models.segmenter.skeletons import (  # noqa: E402
     UNKNOWN,
     draw_skeleton,
     partial_masks,
 )
-from pipeline.training.pose2seg.transforms import LoadPosePhoto, PackPromptedPoses  # noqa: E402
-from projects.compact_models.cutouts import Layer  # noqa: E402
-from projects.compact_models.segmenter import augment as aug  # noqa: E402
 from tests.toy_people import STANDING  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures('mmengine_scope')
@@ -93,13 +101,13 @@ def data(tmp_path):
 
 def people_set(data, **settings):
     return {
-        'type': 'PoseMaskDataset', 'ann_file': str(data / 'annotations.json'),
+        'type': 'PartialPoseDataset', 'ann_file': str(data / 'annotations.json'),
         'data_prefix': {'img': str(data)}, 'subset': 'train', **settings,
     }  # fmt: skip
 
 
 def loaded(data, index, **settings):
-    return LoadPosePhoto()(DATASETS.build(people_set(data, **settings)).get_data_info(index))
+    return LoadPartialPoses()(DATASETS.build(people_set(data, **settings)).get_data_info(index))
 
 
 def test_items_are_photos_or_people(data):
@@ -116,7 +124,7 @@ def test_items_are_photos_or_people(data):
 
 def test_the_true_mask_of_a_closer_look_is_that_of_the_window(data):
     zoom = aug.ZoomPose(scale=(1.5, 1.5), stretch=1.0, shift=0.0, prob=1.0)
-    pack = PackPromptedPoses(image_size=64)
+    pack = PackPartialPoses(image_size=64)
     for photo, shape in ((0, (120, 135)), (None, (120, 160))):
         np.random.seed(0)
         results = loaded(data, 0, one_by_one=True)
@@ -199,8 +207,8 @@ def test_pasted_people_are_scaled_to_those_of_the_photo(data):
         (lambda: aug.ZoomPose(stretch=0.5), 'stretch = 0.5'),
         (lambda: aug.PastePoses({}, prob=2), 'PastePoses: prob = 2'),
         (lambda: aug.PastePoses({}, max_people=0), 'max_people = 0'),
-        (lambda: PackPromptedPoses(64, max_objects=2, min_objects=3), 'min_objects = 3'),
-        (lambda: PoseMaskDataset('x', from_keypoints=1), 'from_keypoints must be 2 or more'),
+        (lambda: PackPartialPoses(64, max_objects=2, min_objects=3), 'min_objects = 3'),
+        (lambda: PartialPoseDataset('x', from_keypoints=1), 'from_keypoints must be 2 or more'),
         (lambda: FirstPrompts(keypoints=0), 'chances of kinds'),
         (lambda: FirstPrompts(counts=(0, -1)), 'chances of counts'),
         (lambda: FirstPrompts(orders=('best',)), "orders has \\['best'\\]"),
@@ -209,10 +217,10 @@ def test_pasted_people_are_scaled_to_those_of_the_photo(data):
         (lambda: FirstPrompts(box_jitter=2), 'prompts.box_jitter must be in'),
         (lambda: eval_prompts(['mask']), "got 'mask'"),
         (lambda: eval_prompts([]), 'must not be empty'),
-        (lambda: PromptedSam(COMPACT, image_size=64, dense_weight=1.0), 'freeze_image_encoder'),
-        (lambda: PromptedSam(COMPACT, image_size=64, correction_prob=2), 'correction_prob must'),
-        (lambda: PromptedSam(COMPACT, image_size=64, loss_stride=3), 'loss_stride must'),
-        (lambda: PromptedSam(COMPACT, align=True, checkpoint='x.pt'), 'align=True is for random'),
+        (lambda: CompactSam(COMPACT, image_size=64, dense_weight=1.0), 'freeze_image_encoder'),
+        (lambda: CompactSam(COMPACT, image_size=64, correction_prob=2), 'correction_prob must'),
+        (lambda: CompactSam(COMPACT, image_size=64, loss_stride=3), 'loss_stride must'),
+        (lambda: CompactSam(COMPACT, align=True, checkpoint='x.pt'), 'align=True is for random'),
     ],
 )
 def test_wrong_settings_are_named(make, message):
@@ -256,7 +264,7 @@ def test_people_without_a_mask_join_where_their_keypoints_suffice(data):
     assert box_of_mask(partly).tolist() == [90, 20, 135, 110]
     photos = DATASETS.build(people_set(data, only={'fully_annotated': True}))
     assert len(photos) == 3
-    packed = PackPromptedPoses(80, max_objects=4, min_objects=4)(results)
+    packed = PackPartialPoses(80, max_objects=4, min_objects=4)(results)
     people = packed['data_samples'].gt_instances
     assert len(people) == 4 and len(set(people.seeds.tolist())) == 4
     assert not (people.masks & people.unknown).any() and people.unknown.flatten(1).any(1).any()
@@ -273,7 +281,9 @@ def test_unknown_pixels_do_not_count_and_sides_do():
     outputs[1][..., 2:6, 2:7] = 30  # all of the box
     outputs[2][..., 2:6, :] = 30  # beyond the box
     thin, full, wide = (
-        prompt_losses((x, torch.ones(1, 1), torch.zeros(1, 1)), target, LossWeights(), known)
+        partial_prompt_losses(
+            (x, torch.ones(1, 1), torch.zeros(1, 1)), target, PartialLossWeights(), known
+        )
         for x in outputs
     )
     for name in ('focal', 'dice'):
@@ -296,12 +306,12 @@ def crowd(count=400, visible=K):
     points = torch.from_numpy(STANDING * [24, 40] + [20, 10]).float().expand(count, -1, -1)
     visibility = torch.zeros(count, K)
     visibility[:, :visible] = 1
-    return People(mask, points, visibility, range(count), torch.zeros_like(mask))
+    return PartialPeople(mask, points, visibility, range(count), torch.zeros_like(mask))
 
 
 def test_prompts_are_mixed_as_the_chances_say():
     people = crowd()
-    simulator = ClickSimulator(people, PoseMaskRefine())
+    simulator = PartialClickSimulator(people, PoseMaskRefine())
     config = FirstPrompts(keypoints=2, keypoints_and_box=1, box=1, counts=(0, 0, 3, 0, 1))
     points, labels = draw_first(simulator, config)
     assert points.shape == (400, 7, 2) and labels.shape == (400, 7)
@@ -325,7 +335,7 @@ def test_prompts_are_mixed_as_the_chances_say():
 def test_orders_and_jitter_differ_from_person_to_person_and_repeat_with_the_seed():
     settings = {'orders': ('random',), 'jitter': 0.02, 'counts': (1,)}
     first, again = (
-        draw_first(ClickSimulator(crowd(), PoseMaskRefine()), FirstPrompts(**settings))[0]
+        draw_first(PartialClickSimulator(crowd(), PoseMaskRefine()), FirstPrompts(**settings))[0]
         for _ in range(2)
     )
     assert torch.equal(first, again)
@@ -336,7 +346,9 @@ def test_orders_and_jitter_differ_from_person_to_person_and_repeat_with_the_seed
 
 def test_sides_of_boxes_move_by_little_and_much():
     settings = {'keypoints': 0, 'box': 1, 'box_jitter': 0.2}
-    points, _ = draw_first(ClickSimulator(crowd(), PoseMaskRefine()), FirstPrompts(**settings))
+    points, _ = draw_first(
+        PartialClickSimulator(crowd(), PoseMaskRefine()), FirstPrompts(**settings)
+    )
     corners = points[:, :2].flatten(1)
     off = (corners - torch.tensor([20.0, 10, 44, 50])).abs().mean(1) / (24 * 40) ** 0.5
     # A normal number is 0.8 of its deviation off in the mean; the deviation is 0 to 0.2.
@@ -346,7 +358,7 @@ def test_sides_of_boxes_move_by_little_and_much():
 
 def test_who_has_no_keypoint_is_prompted_with_pixels():
     people = crowd(visible=0)
-    points, labels = draw_first(ClickSimulator(people, PoseMaskRefine()), FirstPrompts())
+    points, labels = draw_first(PartialClickSimulator(people, PoseMaskRefine()), FirstPrompts())
     assert points.shape == (400, 3, 2) and (labels == POINT_POSITIVE).all()
     x, y = points.long().unbind(-1)
     assert people.masks[0][y, x].all()
@@ -355,8 +367,8 @@ def test_who_has_no_keypoint_is_prompted_with_pixels():
 def test_boxes_can_be_evaluated(data):
     names = [prompt.name for prompt in eval_prompts((1, None, 'box', 'box+3'))]
     assert names == ['1', 'all', 'box', 'box+3']
-    model = PromptedSam(COMPACT, image_size=64, draw_prompts=True, eval_counts=(3, 'box', 'box+3'))
-    sample = PackPromptedPoses(64)(loaded(data, 0))
+    model = CompactSam(COMPACT, image_size=64, draw_prompts=True, eval_counts=(3, 'box', 'box+3'))
+    sample = PackPartialPoses(64)(loaded(data, 0))
     batch = model.data_preprocessor(pseudo_collate([sample]))
     found = model.eval()(**batch, mode='predict')[0].predictions
     masks = {name: rows[0]['rle']['counts'] for name, rows in found.items()}
@@ -445,7 +457,7 @@ OVERRIDES = {
 def run(data, work_dir, monkeypatch, resume=None, **changes):
     monkeypatch.setenv('COMPACT_SAM_DATA', str(data))
     overrides = {**OVERRIDES, **changes}
-    steps = [{'type': 'LoadPosePhoto'}, {'type': 'PackPromptedPoses', 'image_size': 64}]
+    steps = [{'type': 'LoadPartialPoses'}, {'type': 'PackPartialPoses', 'image_size': 64}]
     overrides['val_dataloader.dataset.pipeline'] = steps
     for place in ('0.dataset', '1'):
         overrides[f'train_dataloader.dataset.datasets.{place}.pipeline.6.image_size'] = 64

@@ -15,10 +15,11 @@ pytest.importorskip('mmdet')
 from pipeline.checkpoints import CheckpointError  # noqa: E402
 from pipeline.openmmlab import build_model, read_model_config  # noqa: E402
 from pipeline.segmenters.build_sam2 import build_sam2_model  # noqa: E402
-from pipeline.segmenters.cspnext_trunk import CSPNeXtTrunk, load_detector_trunk  # noqa: E402
-from pipeline.training.pose2seg.model import PromptedSam  # noqa: E402
+from pipeline.segmenters.cspnext_trunk import CSPNeXtTrunk  # noqa: E402
+from projects.compact_models.segmenter.detector_trunk import load_detector_trunk  # noqa: E402
+from projects.compact_models.segmenter.model import CompactSam  # noqa: E402
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 COMPACT = ROOT / 'configs' / 'compact'
 DETECTOR = ROOT / 'checkpoints' / 'rtmdet-ins_compact.pth'
 SIZES = {'deepen_factor': 0.33, 'widen_factor': 0.25, 'neck_channels': 64}
@@ -46,7 +47,7 @@ def test_a_sam_starts_from_the_detector_and_the_rest_stays_random():
     def model(**settings):
         torch.manual_seed(0)
         config = str(COMPACT / 'sam2.1_cspnext_compact.yaml')
-        return PromptedSam(config, image_size=64, **settings).sam.state_dict()
+        return CompactSam(config, image_size=64, **settings).sam.state_dict()
 
     plain, started = model(), model(trunk_checkpoint='rtmdet-ins_compact')
     trunk = CSPNeXtTrunk(**SIZES)

@@ -22,8 +22,9 @@ from pipeline.segmenters.sam2_forward import (
     POINT_POSITIVE,
 )
 from pipeline.segmenters.sam2_preprocess import boxes_of
+from pipeline.training.pose2seg.clicks import METHODS
 
-from .clicks import METHODS, ClickSimulator
+from .clicks import PartialClickSimulator
 
 RANDOM = 'random'
 # Whether a kind of prompt has keypoints, and whether it has a box; as `FirstPrompts.kinds`.
@@ -78,7 +79,7 @@ class FirstPrompts:
         return (self.keypoints, self.keypoints_and_box, self.box)
 
 
-def draw_first(simulator: ClickSimulator, config: FirstPrompts) -> tuple[Tensor, Tensor]:
+def draw_first(simulator: PartialClickSimulator, config: FirstPrompts) -> tuple[Tensor, Tensor]:
     """First prompts of all people; `simulator` learns which keypoints were used.
 
     Returns:
@@ -108,7 +109,7 @@ def draw_first(simulator: ClickSimulator, config: FirstPrompts) -> tuple[Tensor,
 
 
 def _choose(
-    simulator: ClickSimulator, row: int, rng: np.random.Generator, config: FirstPrompts
+    simulator: PartialClickSimulator, row: int, rng: np.random.Generator, config: FirstPrompts
 ) -> NDArray[np.int64]:
     """Usable keypoints of a person in some order, (P,)."""
     people = simulator.people

@@ -20,9 +20,11 @@ from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
 from pipeline.segmenters.sam2_forward import ImageEmbedding
+from pipeline.training.pose2seg.transforms import LoadPosePhoto, PackPromptedPoses
 
 Embed = Callable[[Tensor], ImageEmbedding]
 _GB = 1e9
+UNCHANGING = (LoadPosePhoto, PackPromptedPoses)
 # Weights that an embedding depends on.
 _SOURCES = ('image_encoder.', 'no_mem_embed', 'sam_mask_decoder.conv_s')
 
@@ -98,7 +100,7 @@ class EmbeddingCache:
 
 @HOOKS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class EmbeddingCacheHook(Hook):  # type: ignore[misc,unused-ignore]
-    """Opens the cache of `PromptedSam(cache_embeddings=True)` before training.
+    """Opens the cache of `CompactSam(cache_embeddings=True)` before training.
 
     Args:
         folder: where the embeddings go; one folder inside per state of the encoder.
@@ -167,7 +169,7 @@ def inner_datasets(dataset: Any) -> list[Any]:
 
 def refuse_augmentation(transforms: Sequence[Any]) -> None:
     """Raises ValueError if a transform changes the photo."""
-    changing = [type(t).__name__ for t in transforms if getattr(t, 'changes_image', True)]
+    changing = [type(t).__name__ for t in transforms if not isinstance(t, UNCHANGING)]
     if changing:
         raise ValueError(
             f'stored embeddings are of unchanged photos, but the pipeline has {", ".join(changing)}'
