@@ -27,7 +27,7 @@ SCOPES = ('mmdet', 'mmpose', 'mmengine')
 PARTS = ('bf16_optim_wrapper', 'layer_decay', 'resumable_loops', 'train_runner')
 LOOPS = {'EpochBasedTrainLoop': 'ResumableEpochLoop', 'IterBasedTrainLoop': 'ResumableIterLoop'}
 BF16_ANYWHERE = 'Bf16OptimWrapper'
-PLAIN_WRAPPERS = ('OptimWrapper', AMP_ON_GPU, BF16_ANYWHERE, 'CpuBf16OptimWrapper')
+PLAIN_WRAPPERS = ('OptimWrapper', AMP_ON_GPU, BF16_ANYWHERE)
 TENSORBOARD = 'TensorboardVisBackend'
 PIPELINES = ('pipeline', 'switch_pipeline')
 # What a config that is run as Python, and MMEngine's merging of it, raise.
