@@ -13,7 +13,8 @@ pose = dict(
     config='compact/vitpose_compact.py',
     checkpoint='vitpose_compact',
     batch_size=32,
-    # Boxes of a detector this small are rough; the pose model has a second look (projects/compact_models/LOG.md).
+    # Boxes of a detector this small are rough; the pose model has a second look
+    # (projects/compact_models/LOG.md).
     refine_boxes=True,
     # Its masks are too rough to dim what lies around: the boxes get worse, the poses as well.
     mask_conditioning=False,
