@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from .found import (
+from .instances import (
     Exclusive,
     Fallback,
     Found,

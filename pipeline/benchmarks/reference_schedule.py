@@ -28,7 +28,7 @@ import numpy.typing as npt
 import torch
 
 from ..detectors.mmdet_detector import MMDetDetector
-from ..found import BOX_LOGIT, DETECTOR_LOGIT
+from ..instances import BOX_LOGIT, DETECTOR_LOGIT
 from ..geometry import box_areas
 from ..keypoints import COCO_SIGMAS
 from ..loop import LoopConfig
