@@ -26,9 +26,10 @@ from .config import (
     find_model_config,
     load_config,
 )
-from .loop import Detector, PersonPipeline, PoseEstimator, Segmenter
+from .loop import PersonPipeline
 from .memory import give_back_freed
 from .openmmlab import Library, read_model_config
+from .stages import Detector, PoseEstimator, Segmenter
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,7 @@ def _detector(
         score_threshold=part.score_threshold,
         max_iou=part.max_iou,
         max_people=part.max_people,
+        batch_size=_batch_size(part.batch_size, device, 8, 1),
         ignorable=_ignorable(part, weights),
     )
 
@@ -193,7 +195,7 @@ def _pose_estimator(
 
 
 def _batch_size(size: int | Literal['auto'], device: str, on_gpu: int, on_cpu: int) -> int:
-    """People at once; larger groups keep a GPU busy, on a CPU they only take memory."""
+    """People or images per forward pass; larger batches keep a GPU busy."""
     if size != 'auto':
         return size
     return on_cpu if device.startswith('cpu') else on_gpu

@@ -28,8 +28,8 @@ import numpy.typing as npt
 import torch
 
 from ..detectors.mmdet_detector import MMDetDetector
-from ..instances import BOX_LOGIT, DETECTOR_LOGIT
 from ..geometry import box_areas
+from ..instances import BOX_LOGIT, DETECTOR_LOGIT
 from ..keypoints import COCO_SIGMAS
 from ..loop import LoopConfig
 from ..nms import greedy_nms
@@ -44,6 +44,7 @@ from ..segmenters.sam2_preprocess import (
     preprocess_images,
 )
 from ..segmenters.sam2_segmenter import Sam2Segmenter
+from ..stages import PoseEstimator
 from ..structures import Detections, Floats, Image, Poses, size_of
 from ..timing import StageTimer
 from .crowd import Crowd
@@ -127,7 +128,7 @@ def _detect(detector: MMDetDetector, image: Image, own: Detections) -> Dense:
     return np.asarray(masks, bool)
 
 
-class ReferencePose:
+class ReferencePose(PoseEstimator):
     """Top-down pose estimation with whole-photo conditioning and one batch for everybody.
 
     Args:

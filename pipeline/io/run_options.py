@@ -41,7 +41,7 @@ class Pipeline(Protocol):
 class PipelineForMany(Pipeline, Protocol):
     """A pipeline that can take several photos at once."""
 
-    def together(
+    def predict_batch(
         self, images: Sequence[Image], given: Sequence[Any], timer: StageTimer | None, /
     ) -> list[People]:
         """As one call per photo."""

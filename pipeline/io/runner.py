@@ -197,7 +197,7 @@ class Runner:
         if len(todo) > 1 and isinstance(pipeline, PipelineForMany):
             images, given = [image for _, image in todo], [job.given for job, _ in todo]
             try:
-                found = pipeline.together(images, given, self.timer)
+                found = pipeline.predict_batch(images, given, self.timer)
                 for (job, _), people in zip(todo, found, strict=True):
                     job.people = people
                 return
