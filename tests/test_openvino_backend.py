@@ -17,7 +17,6 @@ from torch import nn
 
 from pipeline import load_pipeline, openvino_backend
 from pipeline.config import CONFIG_FOLDER
-from pipeline.datasets.synthetic import Scene, SceneConfig, make_scene
 from pipeline.detectors.mmdet_detector import build_mmdet_detector
 from pipeline.openvino_backend import MAX_MODELS, OpenVino
 from pipeline.openvino_store import cache_folder, fingerprint
@@ -27,6 +26,7 @@ from pipeline.segmenters.build_sam2 import build_sam2_model
 from pipeline.segmenters.prompts import PromptConfig, make_prompts
 from pipeline.segmenters.sam2_segmenter import build_sam2_segmenter
 from pipeline.structures import Detections, Poses
+from pipeline.synthetic.scene import Scene, SceneConfig, make_scene
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec('openvino') is None, reason='openvino is not installed'

@@ -245,7 +245,7 @@ def test_compiling_without_a_compiler_fails_before_anything_loads(
 
 @pytest.mark.slow
 def test_a_compiled_pipeline_gives_the_same_people() -> None:
-    from pipeline.datasets.synthetic import SceneConfig, make_scene
+    from pipeline.synthetic.scene import SceneConfig, make_scene
 
     scene = make_scene(SceneConfig(width=320, height=240, min_people=3, max_people=3, seed=1))
     boxes = Detections(
