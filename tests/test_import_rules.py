@@ -49,7 +49,7 @@ def test_output_code_knows_only_the_structures() -> None:
         'structures',
         'masks',
         'keypoints',
-        'geometry',
+        'boxes',
         'scores',
         'io',
         'timing',

@@ -27,9 +27,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..boxes import box_areas
 from ..detectors.mmdet_detector import MMDetDetector
 from ..found import BOX_LOGIT, DETECTOR_LOGIT
-from ..geometry import box_areas
 from ..keypoints import COCO_SIGMAS
 from ..loop import LoopConfig
 from ..nms import greedy_nms
