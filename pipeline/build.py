@@ -27,8 +27,8 @@ from .config import (
     load_config,
 )
 from .loop import Detector, PersonPipeline, PoseEstimator, Segmenter
-from .memory import give_back_freed
 from .openmmlab import Library, read_model_config
+from .runtime.memory import give_back_freed
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,7 @@ def _check_compiler(runtime: RuntimeConfig) -> None:
 
 def _checked_device(runtime: RuntimeConfig) -> str:
     """The device to use, once the settings that depend on it are seen to."""
-    from .precision import warn_of_emulation
+    from .runtime.precision import warn_of_emulation
 
     device = pick_device(runtime.device)
     _check_backend(runtime, device)

@@ -24,9 +24,9 @@ from .keypoints import NUM_COCO
 from .loop import PersonPipeline, PoseToMask
 from .masks import LogitMasks, Masks
 from .nms import PoseNMSConfig
+from .runtime.timing import StageTimer
 from .segmenters.prompts import PromptConfig
 from .structures import Detections, Image, MaskSource, People, Poses, Segments, size_of
-from .timing import StageTimer
 
 
 class ProtocolError(ValueError):

@@ -52,7 +52,7 @@ def test_output_code_knows_only_the_structures() -> None:
         'boxes',
         'scores',
         'io',
-        'timing',
+        'runtime',
         'visualization',
         'evaluation',
         'conventions',

@@ -21,7 +21,7 @@ from pipeline.detectors.mmdet_detector import build_mmdet_detector
 from pipeline.openvino_backend import MAX_MODELS, OpenVino
 from pipeline.openvino_store import cache_folder, fingerprint
 from pipeline.poses.mmpose_estimator import build_mmpose_estimator
-from pipeline.precision import tune
+from pipeline.runtime.precision import tune
 from pipeline.segmenters.build_sam2 import build_sam2_model
 from pipeline.segmenters.prompts import PromptConfig, make_prompts
 from pipeline.segmenters.sam2_segmenter import build_sam2_segmenter

@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline import precision
 from pipeline.build import _batch_size, build_pipeline, build_pose_estimator
-from pipeline.chunks import Chunks
 from pipeline.config import CONFIG_FOLDER, ConfigError, load_config
 from pipeline.masks import Masks
 from pipeline.poses.mmpose_estimator import MMPoseEstimator, build_mmpose_estimator
-from pipeline.precision import Compiled, tune, warn_of_emulation
+from pipeline.runtime import precision
+from pipeline.runtime.batches import Chunks
+from pipeline.runtime.precision import Compiled, tune, warn_of_emulation
 from pipeline.segmenters.prompts import PromptConfig
 from pipeline.segmenters.sam2_segmenter import build_sam2_segmenter
 from pipeline.structures import Detections, Poses

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..masks import Masks
+from ..runtime.timing import StageTimer
 from ..structures import Detections, size_of
-from ..timing import StageTimer
 from .memory_peak import PeakMemory
 
 
@@ -28,7 +28,7 @@ def measure_memory(
     from ..build import build_pipeline
     from ..config import load_config
     from ..detectors.scripted import ScriptedDetector
-    from ..memory import resident_bytes
+    from ..runtime.memory import resident_bytes
     from ..synthetic.scene import SceneConfig, make_scene
 
     width, height = size

@@ -34,6 +34,7 @@ from ..keypoints import COCO_SIGMAS
 from ..loop import LoopConfig
 from ..nms import greedy_nms
 from ..openmmlab import scope_of
+from ..runtime.timing import StageTimer
 from ..scores import pose_scores
 from ..segmenters.prompts import Prompts, make_prompts
 from ..segmenters.sam2_forward import ImageEmbedding, embed_images
@@ -45,7 +46,6 @@ from ..segmenters.sam2_preprocess import (
 )
 from ..segmenters.sam2_segmenter import Sam2Segmenter
 from ..structures import Detections, Floats, Image, Poses, size_of
-from ..timing import StageTimer
 from .crowd import Crowd
 from .played import PlayedPoses, expect_people
 

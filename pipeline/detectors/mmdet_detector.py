@@ -12,7 +12,7 @@ import torch
 from ..manifest import CheckpointError
 from ..masks import Masks
 from ..openmmlab import build_model, building_from, read_model_config, scope_of
-from ..precision import Backend, Compile, tune
+from ..runtime.precision import Backend, Compile, tune
 from ..structures import Detections, Image, size_of
 from .class_count import class_names, fit_class_count
 from .compact_masks import use_compact_masks

@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 import torch
 
-from ..chunks import Chunks
 from ..keypoints import COCO_NAMES, NUM_COCO
 from ..openmmlab import build_model, building_from, read_model_config, scope_of
-from ..precision import Backend, Compile, tune
+from ..runtime.batches import Chunks
+from ..runtime.precision import Backend, Compile, tune
 from ..structures import Detections, Image, Poses, size_of
 from .released_config import ERROR_BRANCH, PARTS, stock_config
 

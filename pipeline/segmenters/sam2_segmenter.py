@@ -12,10 +12,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..chunks import Chunks
 from ..logit_crops import logit_crop
 from ..masks import LogitMasks
-from ..precision import Backend, Compile, tune
+from ..runtime.batches import Chunks
+from ..runtime.precision import Backend, Compile, tune
 from ..structures import Image, Ints, MaskSource, Poses, Segments, size_of
 from .build_sam2 import at_image_size, build_sam2_model
 from .cleanup import clean_logits

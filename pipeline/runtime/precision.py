@@ -137,7 +137,7 @@ def tune(
 
 def _in_openvino(module: nn.Module, precision: str) -> nn.Module:
     """A module run by OpenVINO; one without weights is left as it is."""
-    from .openvino_backend import OpenVino
+    from ..openvino_backend import OpenVino
 
     return OpenVino(module, precision) if any(True for _ in module.parameters()) else module
 
