@@ -55,7 +55,6 @@ def test_output_code_knows_only_the_structures() -> None:
         'runtime',
         'visualization',
         'evaluation',
-        'conventions',
         'datasets',
     }
     for part in ('visualization', 'evaluation'):

@@ -20,8 +20,8 @@ from mmengine.evaluator import Evaluator
 from mmpose.apis import inference_topdown, init_model
 from mmpose.registry import DATASETS, KEYPOINT_CODECS, MODELS, TRANSFORMS
 
+from pipeline.keypoints import MODEL_SETS
 from pipeline.openmmlab import read_model_config
-from pipeline.poses.conventions import CONVENTIONS
 from pipeline.poses.mmpose_estimator import build_mmpose_estimator
 from pipeline.poses.released_config import ERROR_BRANCH, stock_config
 from pipeline.registration import PARTS
@@ -82,7 +82,7 @@ def test_settings_are_the_published_ones(name: str) -> None:
     steps = {step['type']: step for step in config.test_dataloader.dataset.pipeline}
     assert steps.get('MaskBackground', {}).get('alpha') == ALPHAS.get(name, 0.25)
     info = config.test_dataloader.dataset.metainfo.keypoint_info
-    assert [info[i].name for i in range(k)] == list(CONVENTIONS[k].names)
+    assert [info[i].name for i in range(k)] == list(MODEL_SETS[k].names)
     assert config.model.test_cfg.flip_test
     assert config.train_cfg.max_epochs == 210
 

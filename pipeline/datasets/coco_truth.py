@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..boxes import xywh_to_xyxy
-from ..conventions import COCO_TO_CROWDPOSE, Convention
-from ..keypoints import NUM_COCO
+from ..keypoints import COCO_TO_CROWDPOSE, NUM_COCO, Convention
 from ..masks import Bitmap, Masks
 from ..structures import MaskSource, People
 from .annotation_rules import Annotation
