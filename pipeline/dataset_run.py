@@ -266,7 +266,7 @@ def _info(
         config=request.config,
         config_text=pipeline.config_text,
         weights=pipeline.weights,
-        precision=pipeline.runtime.precision,
+        precision=pipeline.precision,
         version=__version__,
         image_ids=tuple(image['id'] for _, image in photos),
         failed=tuple(photo.name for photo, _ in photos if photo.name not in report.done),

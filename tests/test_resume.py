@@ -96,7 +96,7 @@ def test_other_settings_are_noticed(
     if what == 'weights':
         pipeline.weights = {'net': 'abd'}
     elif what == 'precision':
-        pipeline.runtime.precision = 'bf16'
+        pipeline.precision = 'bf16'
     else:
         monkeypatch.setattr(runner_module, '__version__', '99')
     assert run(photos, tmp_path / 'out', pipeline)[0].computed == 4

@@ -50,7 +50,7 @@ def describe_run(
         'config': config,
         'resolved_config': 'config.py',
         'device': pipeline.device,
-        'precision': pipeline.runtime.precision,
+        'precision': pipeline.precision,
         'weights_sha256': dict(pipeline.weights),
         'versions': versions(),
         'commit': git_commit(),
