@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
@@ -54,6 +55,10 @@ def build_pipeline(resolved: ResolvedConfig) -> BuiltPipeline:
     stages = _stages(settings)
     configs = [find_model_config(stage.config, resolved.path) for stage in stages]
     weights = find_pipeline_weights(resolved)
+    hashes = tuple(
+        f'{stage.config}: sha256 {hashlib.sha256(_read_config(path).encode()).hexdigest()}'
+        for stage, path in zip(stages, configs, strict=True)
+    )
     _check_compiler(settings.runtime)
     with _no_garbage_collection():
         runtime = _resolve_device(settings.runtime)
@@ -66,10 +71,6 @@ def build_pipeline(resolved: ResolvedConfig) -> BuiltPipeline:
             _segmenter(settings, configs[2], weights[2], runtime),
             settings.loop,
         )
-    hashes = tuple(
-        f'{stage.config}: sha256 {_config_hash(path)}'
-        for stage, path in zip(stages, configs, strict=True)
-    )
     return BuiltPipeline(loop, tuple(w for w in weights if w), hashes, runtime.device)
 
 
@@ -103,14 +104,16 @@ def build_pose_estimator(resolved: ResolvedConfig) -> PoseEstimator:
     return _pose_estimator(resolved.settings, config, weights, runtime)
 
 
-def _config_hash(path: str) -> str:
-    """Hash of what a model's config says, its bases included."""
-    if path.endswith('.py'):
-        library: Library = 'mmpose' if path.startswith('mmpose::') else 'mmdet'
-        text = json.dumps(read_model_config(path, library).to_dict(), sort_keys=True, default=str)
-    else:
-        text = Path(path).read_text() if Path(path).is_file() else path
-    return hashlib.sha256(text.encode()).hexdigest()
+def _read_config(path: str) -> str:
+    """What a model's config says, its bases included; registers our classes if it asks for them."""
+    if not path.endswith('.py'):
+        return Path(path).read_text() if Path(path).is_file() else path
+    library: Library = 'mmpose' if path.startswith('mmpose::') else 'mmdet'
+    config = read_model_config(path, library)
+    # MMEngine imports `pipeline` again, which does nothing by now.
+    if 'pipeline' in (config.get('custom_imports') or {}).get('imports', ()):
+        import_module('pipeline.registry')
+    return json.dumps(config.to_dict(), sort_keys=True, default=str)
 
 
 def find_pipeline_weights(resolved: ResolvedConfig) -> list[Weights | None]:

@@ -24,7 +24,7 @@ from pipeline.keypoints import MODEL_SETS
 from pipeline.openmmlab import read_model_config
 from pipeline.poses.mmpose_estimator import build_mmpose_estimator
 from pipeline.poses.released_config import ERROR_BRANCH, stock_config
-from pipeline.registration import PARTS
+from pipeline.registry import MODULES
 from pipeline.structures import Detections
 
 pytestmark = [pytest.mark.filterwarnings('ignore'), pytest.mark.usefixtures('mmpose_scope')]
@@ -88,9 +88,8 @@ def test_settings_are_the_published_ones(name: str) -> None:
 
 
 def test_our_parts_add_names_and_replace_none() -> None:
-    registries = (MODELS, TRANSFORMS, KEYPOINT_CODECS)
-    homes = ('mmpose.models', 'mmpose.datasets.transforms', 'mmpose.codecs')
-    ours = {part for home in homes for part in PARTS[home]}
+    registries = (MODELS, TRANSFORMS, KEYPOINT_CODECS, DATASETS)
+    ours = {name for name in MODULES if name.startswith('pipeline.poses.')}
     found = {c.__module__ for r in registries for c in r.module_dict.values()}
     assert ours == {module for module in found if module.startswith('pipeline.')}
     assert TRANSFORMS.get('TopdownAffine').__module__.startswith('mmpose.')
@@ -232,7 +231,7 @@ def test_a_released_config_is_cleaned_and_otherwise_kept() -> None:
     dim, cut = config.test_dataloader.dataset.pipeline
     assert dim == dict(type='MaskBackground', alpha=0.25, continue_on_failure=True)
     assert cut == dict(type='TopdownAffine', input_size=(192, 256), use_udp=True)
-    assert 'pipeline' in config.custom_imports['imports']
+    assert 'pipeline.poses.pmpose_head' in config.custom_imports['imports']
     assert released.model.freeze_backbone  # the given one is left alone
     pipeline[1]['input_padding'] = 1.5
     with pytest.raises(ValueError, match=r'GetBBoxCenterScale\.padding'):

@@ -19,7 +19,7 @@ from ..runtime.batches import Chunks
 from ..runtime.options import ON_CPU, RuntimeOptions
 from ..runtime.precision import tune
 from ..structures import Detections, Image, Poses, size_of
-from .released_config import ERROR_BRANCH, PARTS, stock_config
+from .released_config import ERROR_BRANCH, stock_config
 
 Window = tuple[slice, slice]  # rows, columns
 
@@ -172,7 +172,9 @@ def build_mmpose_estimator(
     Configs of the reference's fork of MMPose work as well; see `stock_config`.
     """
     loaded = stock_config(read_model_config(config, 'mmpose'))
-    import_module(PARTS)
+    for part in loaded.custom_imports['imports']:
+        if part.startswith('pipeline.'):
+            import_module(part)
     if flip_test is not None:
         loaded.model.test_cfg['flip_test'] = flip_test
     ignorable = (*ignorable, ERROR_BRANCH)
