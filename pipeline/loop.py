@@ -29,10 +29,10 @@ from .instances import (
     paint_out,
 )
 from .nms import PoseNMSConfig, keep_distinct_poses
+from .runtime.timing import StageTimer
 from .scores import ScoreConfig
 from .stages import Detector, PoseEstimator, PoseToMask, Segmenter
 from .structures import Detections, Floats, Image, People, Poses, Segments, size_of
-from .timing import StageTimer
 
 
 @dataclass(frozen=True)
