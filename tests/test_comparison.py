@@ -15,7 +15,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-import compare_results
+from pipeline.cli import compare_results
 from pipeline.evaluation.comparison import Comparison, compare
 from pipeline.evaluation.scored import fit
 from pipeline.io.coco_people import people_from_coco

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-import convert_dataset
+from pipeline.cli import convert_dataset
 from pipeline.datasets.annotations import load_annotations
 from pipeline.datasets.convert import ConversionError, numbered
 from pipeline.datasets.convert_ochuman import OCHUMAN_NAMES, convert_ochuman

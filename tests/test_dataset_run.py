@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.dataset_run import DatasetReport, DatasetRequest, Shard, run_dataset
+from pipeline.cli.dataset_run import DatasetReport, DatasetRequest, Shard, run_dataset
+from pipeline.cli.protocols import Protocol, load_protocol
 from pipeline.evaluation.coco import score_files
 from pipeline.io.progress import LogReporter
 from pipeline.io.results import info_path, read_results
-from pipeline.protocols import Protocol, load_protocol
 
 from .run_fakes import done_records, save_photo, wait_for
 from .toy_people import DATA, person, toy_annotations, write
@@ -121,7 +121,7 @@ SLOW_RUN = """
 import sys, time
 from pathlib import Path
 from pipeline import protocols
-from pipeline.dataset_run import DatasetRequest, Shard, run_dataset
+from pipeline.cli.dataset_run import DatasetRequest, Shard, run_dataset
 from pipeline.io.progress import LogReporter
 
 class Slow(protocols.ProtocolPipeline):

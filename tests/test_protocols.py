@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 
 from pipeline import protocols
-from pipeline.config import load_config
-from pipeline.loop import LoopConfig, PersonPipeline
-from pipeline.masks import LogitMasks, Masks
-from pipeline.nms import PoseNMSConfig
-from pipeline.protocols import (
+from pipeline.cli.protocols import (
     Protocol,
     ProtocolError,
     check_given,
     given_of,
     load_protocol,
 )
+from pipeline.config import load_config
+from pipeline.loop import LoopConfig, PersonPipeline
+from pipeline.masks import LogitMasks, Masks
+from pipeline.nms import PoseNMSConfig
 from pipeline.segmenters.prompts import PromptConfig, make_prompts
 from pipeline.structures import Detections, Image, MaskSource, People, Poses, Segments
 

@@ -15,8 +15,8 @@ from urllib.parse import quote
 import pytest
 
 import download_checkpoints
-import run_bmp
 from pipeline.checkpoints import find_weights
+from pipeline.cli import run as run_bmp
 from pipeline.config import CONFIG_FOLDER, ConfigError, load_config
 from tests.web_server import Site, serve
 
@@ -83,7 +83,7 @@ def fill(folder: Path, **more: Any) -> None:
 def test_absent_weights_are_all_told_before_anything_heavy_is_imported(folder: Path) -> None:
     code = (
         f'import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tools")!r}]\n'
-        'import run_bmp\n'
+        'from pipeline.cli import run as run_bmp\n'
         f'code = run_bmp.main([sys.argv[1], "--config", "bmp_v2", "--out-dir", sys.argv[2]])\n'
         'assert not {"torch", "mmdet", "mmpose", "sam2"} & set(sys.modules)\n'
         'sys.exit(code)'

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import analyze_results
+from pipeline.cli import analyze_results
 from pipeline.evaluation.calibration import calibration
 from pipeline.evaluation.coco import score
 from pipeline.evaluation.made_up import make_results

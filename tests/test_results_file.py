@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,24 +10,17 @@ from typing import Any
 
 import pytest
 
-import score as score_tool
+from pipeline.cli import score as score_tool
 from pipeline.evaluation.coco import score_files
 from pipeline.io.results import PROTOCOLS, info_path, read_results
 
 from .test_dataset_run import toy_set
 from .toy_people import write
 
-TOOL = Path(__file__).parents[1] / 'tools' / 'test.py'
-
 
 @pytest.fixture(scope='module')
 def tool() -> Any:
-    """tools/test.py; by its path, as Python has a package called test."""
-    spec = importlib.util.spec_from_file_location('test_tool', TOOL)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module('pipeline.cli.test')
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typing import Any
 import PIL.Image
 import pytest
 
-import run_bmp
+from pipeline.cli import run as run_bmp
 from pipeline.io.command import Request, run_request
 from pipeline.io.progress import LogReporter
 from pipeline.io.run_options import OUTPUTS

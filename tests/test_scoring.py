@@ -11,7 +11,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-import score as score_tool
+from pipeline.cli import score as score_tool
 from pipeline.datasets.coco_truth import load_truth
 from pipeline.evaluation.coco import score, score_files
 from pipeline.evaluation.made_up import make_results

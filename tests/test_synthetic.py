@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-import make_synthetic_crowd
+from pipeline.cli import make_synthetic_crowd
 from pipeline.datasets.synthetic import Scene, SceneConfig, demo_scene, make_scene
 from pipeline.datasets.synthetic_figure import draw_figure
 from pipeline.datasets.synthetic_layout import Layout

@@ -13,11 +13,11 @@ pytest.importorskip('mmpose')
 
 import torch
 
+from pipeline.cli import train
 from pipeline.training import launch
 from pipeline.training.config_check import SettingsError
 from pipeline.training.launch import LaunchOptions, build_runner
 from tests.train_data import ROOT, detector_settings, pose_settings, write_crowd
-from tools import train
 
 POSE = ROOT / 'configs/compact/vitpose_compact_train.py'
 DETECTOR = ROOT / 'configs/compact/rtmdet-ins_compact_train.py'

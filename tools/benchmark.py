@@ -24,7 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, installed or not
 
-from run_bmp import parse_pairs
+from pipeline.cli.run import parse_pairs
 
 PEOPLE = (1, 5, 10, 20, 50, 100)
 SIZES = (640, 1280, 2000, 4000)

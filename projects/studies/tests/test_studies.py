@@ -15,8 +15,6 @@ import numpy as np
 import PIL.Image
 import pytest
 
-import study_prompts
-import study_rounds
 from pipeline.datasets.eval_sets import resolve_dataset
 from pipeline.io.coco import people_to_coco
 from pipeline.io.progress import LogReporter
@@ -25,7 +23,8 @@ from pipeline.loop import LoopConfig, PersonPipeline
 from pipeline.masks import LogitMasks, Masks
 from pipeline.segmenters.prompts import PromptConfig, make_prompts
 from pipeline.structures import Detections, Image, MaskSource, Poses, Segments
-from pipeline.studies.photos import (
+from pipeline.visualization.charts import chart_style
+from projects.studies.photos import (
     Computed,
     Parts,
     StudyPhoto,
@@ -33,18 +32,12 @@ from pipeline.studies.photos import (
     compute_photos,
     load_study_data,
 )
-from pipeline.studies.prompts import METHODS, PromptStudy, prompt_rows, settings_of
-from pipeline.studies.rounds import (
-    RoundStudy,
-    results_of,
-    round_rows,
-    round_settings,
-)
-from pipeline.visualization.charts import chart_style
-
-from .oracles import OracleDetector, OraclePoses, OracleSegmenter
-from .test_loop import HIDDEN_BY, photo, truth
-from .toy_people import dev_file, person, write
+from projects.studies.prompts import METHODS, PromptStudy, prompt_rows, settings_of
+from projects.studies.rounds import RoundStudy, results_of, round_rows, round_settings
+from projects.studies.tools import study_prompts, study_rounds
+from tests.oracles import OracleDetector, OraclePoses, OracleSegmenter
+from tests.test_loop import HIDDEN_BY, photo, truth
+from tests.toy_people import dev_file, person, write
 
 # --- rounds ---------------------------------------------------------------------------------------
 
@@ -417,7 +410,7 @@ def test_the_study_gives_what_the_protocol_gives(
     prompts, out = tmp_path / 'prompts', tmp_path / 'test'
     own = ['--k', '3', '--methods', 'k_most_visible', '--out', str(prompts)]
     assert study_prompts.main([*args, *own]) == 0
-    dataset_tool: Any = importlib.import_module('tools.test')  # `test` is a module of Python
+    dataset_tool: Any = importlib.import_module('pipeline.cli.test')
     assert dataset_tool.main([*args, '--protocol', 'gt_keypoints', '--out-dir', str(out)]) == 0
     (row,) = csv.DictReader((prompts / 'prompts.csv').read_text().splitlines())
     metrics = score_files(out / 'results.json', dev_file())

@@ -14,18 +14,18 @@ from io import TextIOWrapper
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from . import __version__
-from .datasets.annotations import Annotations, load_annotations
-from .datasets.eval_sets import DatasetError, EvalDataset, resolve_dataset
-from .io.atomic import atomic_file, write_bytes
-from .io.coco import people_to_coco
-from .io.inputs import Photo
-from .io.merged import JsonRows, MergeEntry
-from .io.progress import Reporter
-from .io.results import ResultsInfo, file_sha256, info_path, write_info
-from .io.run import disk_errors, done_entries, own_folder, run_photos
-from .io.run_options import RunOptions, RunReport, record_path
-from .keypoints import NUM_COCO
+from .. import __version__
+from ..datasets.annotations import Annotations, load_annotations
+from ..datasets.eval_sets import DatasetError, EvalDataset, resolve_dataset
+from ..io.atomic import atomic_file, write_bytes
+from ..io.coco import people_to_coco
+from ..io.inputs import Photo
+from ..io.merged import JsonRows, MergeEntry
+from ..io.progress import Reporter
+from ..io.results import ResultsInfo, file_sha256, info_path, write_info
+from ..io.run import disk_errors, done_entries, own_folder, run_photos
+from ..io.run_options import RunOptions, RunReport, record_path
+from ..keypoints import NUM_COCO
 from .protocols import Protocol, ProtocolError, ProtocolPipeline, check_given, given_of
 
 RESULTS = 'results.json'

@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from run_bmp import parse_pairs
+from pipeline.cli.run import parse_pairs
 
 if TYPE_CHECKING:
     from pipeline.build import BuiltPipeline
     from pipeline.config import ResolvedConfig
     from pipeline.datasets.eval_sets import EvalDataset
     from pipeline.io.inputs import Failure
-    from pipeline.studies.photos import Computed
+    from projects.studies.photos import Computed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
