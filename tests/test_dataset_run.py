@@ -120,7 +120,7 @@ def test_newer_records_of_shards_win(tmp_path: Path) -> None:
 SLOW_RUN = """
 import sys, time
 from pathlib import Path
-from pipeline import protocols
+from pipeline.cli import protocols
 from pipeline.cli.dataset_run import DatasetRequest, Shard, run_dataset
 from pipeline.io.progress import LogReporter
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import protocols
+from pipeline.cli import protocols
 from pipeline.cli.protocols import (
     Protocol,
     ProtocolError,

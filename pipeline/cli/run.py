@@ -136,12 +136,12 @@ def run(args: argparse.Namespace, cfg_options: dict[str, Any], command: list[str
     from rich.console import Console
 
     from pipeline.checkpoints import CheckpointError
+    from pipeline.cli.summary import print_summary
     from pipeline.config import ConfigError
     from pipeline.io.command import Request, run_request
     from pipeline.io.inputs import InputError
     from pipeline.io.progress import make_reporter
     from pipeline.io.run import OutputError
-    from pipeline.io.summary import print_summary
     from pipeline.openmmlab import quiet_libraries
 
     names = ('config', 'demo', 'out_dir', 'resume', 'boxes', 'coco_ids', 'batch_images')

@@ -121,9 +121,9 @@ def run(request: DatasetRequest, *, score: bool) -> int:
     from pipeline.checkpoints import CheckpointError
     from pipeline.cli.dataset_run import run_dataset
     from pipeline.cli.protocols import load_protocol
+    from pipeline.cli.summary import print_summary
     from pipeline.io.progress import make_reporter
     from pipeline.io.run import OutputError
-    from pipeline.io.summary import print_summary
 
     console = Console()
     try:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..cli.demo import demo_inputs
 from .annotations import ImageId, load_boxes, load_image_ids
 from .atomic import write_json
-from .demo import demo_inputs
 from .inputs import Inputs, find_photos
 from .progress import Reporter
 from .run import failures_json, run_photos

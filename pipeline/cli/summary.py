@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from .run_options import RunReport
+from ..io.run_options import RunReport
 
 
 def print_summary(report: RunReport, out_dir: Path, console: Console) -> None:
