@@ -374,11 +374,6 @@ def test_overlap_of_smaller(boxes: tuple[list[float], list[float]], expected: fl
     assert prepare_compact_data.overlap_of_smaller(*boxes) == pytest.approx(expected)
 
 
-def test_train_parses_overrides() -> None:
-    pairs = ['a.b=1', 'c=text', "d=('x', 2)"]
-    assert train.parse_overrides(pairs) == {'a.b': 1, 'c': 'text', 'd': ('x', 2)}
-
-
 def test_train_refuses_an_unknown_scope(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tmp_path / 'other.py'
     config.write_text("default_scope = 'mmseg'\n")

@@ -12,63 +12,51 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .options import TASKS, add_data_root, exit_codes, make_parser
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from pipeline.evaluation.calibration import CalibrationTable
-    from pipeline.evaluation.parts import PartTable
-    from pipeline.evaluation.scored import Scored
-    from pipeline.evaluation.visibility import VisibilityTable
+    from ..evaluation.calibration import CalibrationTable
+    from ..evaluation.parts import PartTable
+    from ..evaluation.scored import Scored
+    from ..evaluation.visibility import VisibilityTable
 
     Table = CalibrationTable | PartTable | VisibilityTable
 
-
+PROG = 'analyze_results.py'
 STUDIES = ('crowding', 'calibration', 'visibility', 'sizes')
-TASKS = ('bbox', 'segm', 'keypoints')
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Command line of this tool."""
-    parser = argparse.ArgumentParser(
-        'analyze_results.py',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    """The command line."""
+    parser = make_parser(PROG, __doc__)
     add = parser.add_argument
     add('results', type=Path, metavar='RESULTS', help='COCO results')
     add('annotations', metavar='ANNOTATIONS', help='COCO annotations of people, or a data set')
-    add('--data-root', type=Path, metavar='DIR', help='of named data sets (default: $BMP_DATA)')
+    add_data_root(parser)
     add('--study', nargs='+', choices=STUDIES, help='default: all four')
     add('--tasks', nargs='+', choices=TASKS, help='default: all that both files have')
-    add(
-        '--crowding-edges', nargs='+', type=float, metavar='IOU',
-        help='where parts begin, box IoU (default: 0.1 0.3 0.5)',
-    )  # fmt: skip
-    add(
-        '--size-edges', nargs='+', type=float, metavar='PX',
-        help="where parts begin, root of the area (default: COCO's 32 96)",
-    )  # fmt: skip
+    add('--crowding-edges', nargs='+', type=float, metavar='IOU',
+        help='where parts begin, box IoU (default: 0.1 0.3 0.5)')  # fmt: skip
+    add('--size-edges', nargs='+', type=float, metavar='PX',
+        help="where parts begin, root of the area (default: COCO's 32 96)")  # fmt: skip
     add('--score-bins', type=int, metavar='N', help='bins of the calibration (default: 10)')
     add('--out', type=Path, default=Path('outputs/analysis'), metavar='OUT', help='folder')
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the studies; 1 and a message when the files do not fit."""
+    """Run the studies and print what each one says."""
     args = build_parser().parse_args(argv)
-    try:
-        texts = run(args)
-    except (OSError, ValueError) as error:
-        print(f'analyze_results.py: {error}', file=sys.stderr)
-        return 1
-    for name, text in texts.items():
-        print(f'{name}: {text}')
-    print(f'tables and charts: {args.out}')
+    with exit_codes(PROG, wrong_input=1):
+        for name, text in run(args).items():
+            print(f'{name}: {text}')
+        print(f'tables and charts: {args.out}')
     return 0
 
 
@@ -80,11 +68,11 @@ def run(args: argparse.Namespace) -> dict[str, str]:
     """
     from dataclasses import asdict
 
-    from pipeline.datasets.eval_sets import find_annotations
-    from pipeline.evaluation.scored import load_scored
-    from pipeline.io.atomic import write_json
-    from pipeline.io.tables import finite, write_csv
-    from pipeline.visualization.charts import save_chart
+    from ..datasets.eval_sets import find_annotations
+    from ..evaluation.scored import load_scored
+    from ..io.atomic import write_json
+    from ..io.tables import finite, write_csv
+    from ..visualization.charts import save_chart
 
     annotations = find_annotations(args.annotations, args.data_root)
     scored = load_scored(args.results, annotations, args.tasks)
@@ -112,8 +100,8 @@ def study(
     name: str, scored: Scored, args: argparse.Namespace
 ) -> tuple[Table, Callable[..., Figure]]:
     """Table of a study, and what draws it."""
-    from pipeline.evaluation import calibration, parts, visibility
-    from pipeline.visualization import charts
+    from ..evaluation import calibration, parts, visibility
+    from ..visualization import charts
 
     if name == 'visibility':
         return visibility.visibility(scored), charts.draw_visibility

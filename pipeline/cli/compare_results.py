@@ -12,60 +12,59 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .options import TASKS, add_data_root, exit_codes, make_parser
+
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from pipeline.evaluation.comparison import Comparison, PhotoDifference
-    from pipeline.evaluation.scored import Scored
-    from pipeline.structures import Image
-    from pipeline.visualization.comparison_cards import Card
+    from ..evaluation.comparison import Comparison, PhotoDifference
+    from ..evaluation.scored import Scored
+    from ..structures import Image
+    from ..visualization.comparison_cards import Card
 
-
+PROG = 'compare_results.py'
 _SHOWN = 5  # warnings
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Command line of this tool."""
-    parser = argparse.ArgumentParser(
-        'compare_results.py',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    """The command line."""
+    parser = make_parser(PROG, __doc__)
     add = parser.add_argument
     add('a', type=Path, metavar='A', help='COCO results, the baseline')
     add('b', type=Path, metavar='B', help='COCO results that are compared with it')
     add('annotations', metavar='ANNOTATIONS', help='COCO annotations of people, or a data set')
-    add('--data-root', type=Path, metavar='DIR', help='of named data sets (default: $BMP_DATA)')
-    add('--images', type=Path, metavar='DIR', help='photos (default: beside the annotations)')
-    add('--task', choices=('bbox', 'segm', 'keypoints'), default='segm', help='default: segm')
-    add(
-        '--min-score', type=float, default=0, metavar='S',
-        help='leave out results scored below; useful for files with many weak ones',
-    )  # fmt: skip
-    add('--top', type=int, default=20, metavar='N', help='photos shown of each kind (default: 20)')
-    add('--max-side', type=int, default=720, metavar='PX', help='of the pictures (default: 720)')
+    add_data_root(parser)
+    add('--images', type=Path, metavar='DIR', help='images (default: beside the annotations)')
+    add('--task', choices=TASKS, default='segm', help='default: segm')
+    add('--min-score', type=float, default=0, metavar='S',
+        help='leave out results scored below; useful for files with many weak ones')  # fmt: skip
+    add('--top', type=int, default=20, metavar='N', help='images shown of each kind (default: 20)')
+    add('--max-side', type=int, default=720, metavar='PX', help='of the images (default: 720)')
     add('--out', type=Path, default=Path('outputs/comparison'), metavar='OUT', help='folder')
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Compare, write the page, print the summary; 1 and a message when the files do not fit."""
+    """Compare, write the page, print the summary."""
     parser = build_parser()
     args = parser.parse_args(argv)
     if args.top < 0 or args.max_side < 16:
         parser.error('--top must be >= 0 and --max-side >= 16')
+    with exit_codes(PROG, wrong_input=1):
+        comparison, missing = run(args)
+        print_summary(comparison, missing)
+        print(f'page: {args.out / "index.html"}')
+    return 0
+
+
+def print_summary(comparison: Comparison, missing: Sequence[str]) -> None:
+    """Print the figures of both sides, and which images are missing."""
     from rich.console import Console
 
-    try:
-        comparison, missing = run(args)
-    except (OSError, ValueError) as error:
-        print(f'compare_results.py: {error}', file=sys.stderr)
-        return 1
     console = Console()
     console.print(summary(comparison))
     better, worse = len(comparison.gained), len(comparison.lost)
@@ -75,8 +74,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(f'warning: {text}', markup=False, highlight=False)
     if len(missing) > _SHOWN:
         console.print(f'warning: {len(missing) - _SHOWN} more pictures are missing; see the page')
-    console.print(f'page: {args.out / "index.html"}', highlight=False, soft_wrap=True)
-    return 0
 
 
 def run(args: argparse.Namespace) -> tuple[Comparison, list[str]]:
@@ -85,12 +82,12 @@ def run(args: argparse.Namespace) -> tuple[Comparison, list[str]]:
     Raises:
         ValueError: the files do not fit; names the reason.
     """
-    from pipeline.datasets.eval_sets import find_annotations
-    from pipeline.evaluation.comparison import compare
-    from pipeline.evaluation.scored import load_scored
-    from pipeline.io.atomic import write_json, write_text
-    from pipeline.io.tables import write_csv
-    from pipeline.visualization.comparison_page import comparison_page
+    from ..datasets.eval_sets import find_annotations
+    from ..evaluation.comparison import compare
+    from ..evaluation.scored import load_scored
+    from ..io.atomic import write_json, write_text
+    from ..io.tables import write_csv
+    from ..visualization.comparison_page import comparison_page
 
     annotations = find_annotations(args.annotations, args.data_root)
     sides = [
@@ -119,7 +116,7 @@ def photo_folders(args: argparse.Namespace, annotations: Path) -> list[Path]:
     Raises:
         ValueError: the given folder does not exist.
     """
-    from pipeline.datasets.eval_sets import DatasetError, resolve_dataset
+    from ..datasets.eval_sets import DatasetError, resolve_dataset
 
     if args.images is not None:
         if not args.images.is_dir():
@@ -155,7 +152,7 @@ class CardMaker:
 
     def __call__(self, photo: PhotoDifference) -> Card:
         """The photo with both overlays; a missing picture is named on the page."""
-        from pipeline.visualization.comparison_cards import make_card
+        from ..visualization.comparison_cards import make_card
 
         image = self.images[photo.image_id]
         a, b = ([r for r in side.results if r['image_id'] == photo.image_id] for side in self.sides)
@@ -171,7 +168,7 @@ class CardMaker:
 
     def _picture(self, name: str) -> Image | str:
         """The picture, or why there is none."""
-        from pipeline.io.images import ImageReadError, read_image
+        from ..io.images import ImageReadError, read_image
 
         found = [folder / name for folder in self.folders if (folder / name).is_file()]
         if not found:

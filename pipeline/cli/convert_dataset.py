@@ -14,16 +14,19 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from pipeline.datasets.convert import Conversion
-    from pipeline.io.progress import Reporter
+from ..io.atomic import write_json
+from ..io.progress import Reporter, make_reporter
+from .options import exit_codes, make_parser
 
+if TYPE_CHECKING:
+    from ..datasets.convert import Conversion
+
+PROG = 'convert_dataset.py'
 SOURCES = {
     'ochuman': 'OCHuman in its own format, ochuman.json',
     'cihp': 'CIHP, the folder Validation or Training',
@@ -34,79 +37,57 @@ SOURCES = {
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Command line of this tool."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """The command line."""
+    parser = make_parser(PROG, __doc__)
     formats = parser.add_subparsers(dest='format', required=True, metavar='FORMAT')
     for name, text in SOURCES.items():
         sub = formats.add_parser(name, help=text, description=text)
-        sub.add_argument('source', type=Path, help='what to convert')
-        sub.add_argument('out', type=Path, help='COCO file to write')
-        sub.add_argument('--overwrite', action='store_true', help='replace OUT if it exists')
+        add = sub.add_argument
+        add('source', type=Path, help='what to convert')
+        add('out', type=Path, help='COCO file to write')
+        add('--overwrite', action='store_true', help='replace OUT if it exists')
         if name != 'cihp':
-            sub.add_argument(
-                '--images',
-                type=Path,
-                metavar='FOLDER',
-                help='photos, to find those that are missing, broken or of another size',
-            )
+            add('--images', type=Path, metavar='FOLDER',
+                help='images, to find those that are missing, broken or of another size',
+            )  # fmt: skip
         if name in ('ochuman', 'cocopersons'):
-            sub.add_argument(
-                '--others',
-                choices=('drop', 'ignore'),
-                default='drop',
+            add('--others', choices=('drop', 'ignore'), default='drop',
                 help='people without keypoints or mask: left out (the published protocol), or '
-                'ignored like crowd regions (default: drop)',
-            )
+                'ignored like crowd regions (default: drop)')  # fmt: skip
         if name == 'ochuman':
-            sub.add_argument(
-                '--only',
-                type=Path,
-                metavar='FILE',
-                help='only the photos of this COCO file or list of names (val or test)',
-            )
-            sub.add_argument(
-                '--boxes',
-                choices=('xyxy', 'xywh'),
-                default='xyxy',
-                help='what the four numbers of a box are (default: xyxy)',
-            )
+            add('--only', type=Path, metavar='FILE',
+                help='only the images of this COCO file or list of names (val or test)',
+            )  # fmt: skip
+            add('--boxes', choices=('xyxy', 'xywh'), default='xyxy',
+                help='what the four numbers of a box are (default: xyxy)')  # fmt: skip
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Convert; 0 all well, 1 photos were left out, 2 nothing could be written."""
+    """Convert; 0 all well, 1 images were left out, 2 nothing could be written."""
     args = build_parser().parse_args(argv)
-    if args.out.exists() and not args.overwrite:
-        return _fail(f'{args.out} exists; give --overwrite to replace it')
-    from pipeline.io.atomic import write_json
-    from pipeline.io.progress import make_reporter
-
-    logging.basicConfig(format='%(message)s')
-    logging.getLogger('pipeline').setLevel(logging.INFO)
-    try:
+    with exit_codes(PROG, failed=2):
+        if args.out.exists() and not args.overwrite:
+            raise ValueError(f'{args.out} exists; give --overwrite to replace it')
         conversion = convert(args, make_reporter())
         for problem in conversion.problems:
             print(f'left out: {problem.name}: {problem.reason}', file=sys.stderr)
         if not conversion.content['images']:
-            return _fail(f'no photo is left; {args.out} is not written')
+            raise ValueError(f'no photo is left; {args.out} is not written')
         write_json(args.out, conversion.content)
-    except (ValueError, OSError) as error:
-        return _fail(str(error))
     return _report(args.out, conversion)
 
 
 def convert(args: argparse.Namespace, reporter: Reporter) -> Conversion:
     """Run the converter that the arguments name."""
-    from pipeline.datasets.convert import (
+    from ..datasets.convert import (
         ConversionError,
         convert_coco,
         convert_cocopersons,
         convert_crowdpose,
     )
-    from pipeline.datasets.convert_cihp import convert_cihp
-    from pipeline.datasets.convert_ochuman import convert_ochuman
+    from ..datasets.convert_cihp import convert_cihp
+    from ..datasets.convert_ochuman import convert_ochuman
 
     if args.format == 'cihp':
         return convert_cihp(args.source, reporter)
@@ -138,8 +119,3 @@ def _report(out: Path, conversion: Conversion) -> int:
         + (f'; {len(conversion.problems)} left out' if conversion.problems else '')
     )
     return 1 if conversion.problems else 0
-
-
-def _fail(message: str) -> int:
-    print(f'convert_dataset.py: error: {message}', file=sys.stderr)
-    return 2

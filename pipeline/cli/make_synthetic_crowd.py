@@ -11,23 +11,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from pipeline.datasets.synthetic import SceneConfig
+from .options import exit_codes, make_parser
 
+if TYPE_CHECKING:
+    from ..datasets.synthetic import SceneConfig
+
+PROG = 'make_synthetic_crowd.py'
 # Far enough apart that data sets of neighbouring --seed values share no picture.
 SEEDS_PER_SET = 1_000_000
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Returns the command line of this tool."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """The command line."""
+    parser = make_parser(PROG, __doc__)
     parser.add_argument('out_dir', type=Path, help='folder to write; created if needed')
     parser.add_argument('--num-images', type=int, default=8)
     parser.add_argument('--people', type=int, nargs=2, default=(3, 12), metavar=('MIN', 'MAX'))
@@ -50,7 +50,7 @@ def scene_configs(args: argparse.Namespace) -> Iterator[SceneConfig]:
     Raises:
         ValueError: an argument is out of range; the message names the setting.
     """
-    from pipeline.datasets.synthetic import SceneConfig
+    from ..datasets.synthetic import SceneConfig
 
     for name, value, high in (
         ('--num-images', args.num_images, SEEDS_PER_SET),
@@ -72,7 +72,7 @@ def write_dataset(configs: Sequence[SceneConfig], out_dir: Path, jpeg_quality: i
     """Draws the scenes into ``out_dir``; returns the number of people."""
     from PIL import Image
 
-    from pipeline.datasets.synthetic import coco_category, make_scene
+    from ..datasets.synthetic import coco_category, make_scene
 
     out_dir.mkdir(parents=True, exist_ok=True)
     images: list[dict[str, Any]] = []
@@ -96,13 +96,10 @@ def write_dataset(configs: Sequence[SceneConfig], out_dir: Path, jpeg_quality: i
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the tool; returns the exit status."""
+    """Draw the images and write the annotations."""
     args = build_parser().parse_args(argv)
-    try:
+    with exit_codes(PROG, wrong_input=1):
         configs = list(scene_configs(args))
         people = write_dataset(configs, args.out_dir, args.jpeg_quality)
-    except (ValueError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
-    print(f'{len(configs)} pictures with {people} people in {args.out_dir}')
+        print(f'{len(configs)} pictures with {people} people in {args.out_dir}')
     return 0

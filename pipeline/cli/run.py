@@ -1,6 +1,6 @@
-"""Find every person in photos, with box, mask and pose.
+"""Find every person in images, with box, mask and pose.
 
-INPUT is any number of pictures, directories (searched recursively), glob patterns and list files
+INPUT is any number of images, directories (searched recursively), glob patterns and list files
 (@FILE, or FILE.txt / FILE.lst: one input per line, relative to the list, # starts a comment line).
 Put inputs before options that take several values. Results, formats: docs/usage.md.
 
@@ -16,158 +16,107 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..io.annotations import ImageId, load_boxes, load_image_ids
+from ..io.inputs import Inputs, find_photos
+from ..io.progress import make_reporter
+from ..io.run import run_photos, write_failures
+from ..io.run_options import DEFAULT_SAVE, OUTPUTS, RunOptions, RunReport
+from .demo import demo_inputs
+from .options import (
+    add_loop_options,
+    add_runtime_options,
+    command_line,
+    config_options,
+    exit_codes,
+    make_parser,
+    positive,
+)
+from .summary import print_summary
+
 if TYPE_CHECKING:
-    from pipeline import LoadedPipeline
+    from ..api import LoadedPipeline
 
-
-AS_IN_CONFIG = 0
-OUTPUTS = ('json', 'coco', 'csv', 'masks', 'mmpose', 'overlay')
+PROG = 'run_bmp.py'
+logger = logging.getLogger(__name__)
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line of this tool."""
-    parser = argparse.ArgumentParser(
-        'run_bmp.py', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    flag = argparse.BooleanOptionalAction
+    """The command line."""
+    parser = make_parser(PROG, __doc__)
     add = parser.add_argument
-    add('inputs', nargs='*', metavar='INPUT', help='pictures, directories, patterns, list files')
-    add('--demo', action='store_true', help='run on photos that come with installed packages')
+    add('inputs', nargs='*', metavar='INPUT', help='images, directories, patterns, list files')
+    add('--demo', action='store_true', help='run on images that come with installed packages')
     add('--config', default='bmp_compact', help='name in configs/ or file (default: %(default)s)')
     add('--out-dir', type=Path, metavar='OUT', help='default: outputs/<name of the config>')
-    add('--device', help='auto, cpu, cuda, cuda:1, ... (default: what the config says)')
-    add('--precision', choices=('fp32', 'bf16', 'fp16'), help='default: what the config says')
-    add(
-        '--save', nargs='+', choices=OUTPUTS, default=['json', 'coco', 'overlay'], metavar='KIND',
-        help=f'any of {", ".join(OUTPUTS)} (default: json coco overlay); json is always written',
-    )  # fmt: skip
-    add('--resume', action=flag, default=True, help='skip photos that are done (default: yes)')
-    add(
-        '--max-rounds',
-        type=rounds,
-        default=AS_IN_CONFIG,
-        metavar='N|none',
-        help='none: go on until nobody new is found',
-    )
-    add('--refine', action=flag, default=None, help='pose and mask once more with the final masks')
-    add(
-        '--batch-images',
-        type=positive,
-        default=1,
-        metavar='N',
-        help='photos whose people share the batches of the pose model (default: 1)',
-    )
-    add('--boxes', type=Path, metavar='FILE', help='own boxes for round one, JSON')
-    add(
-        '--coco-ids',
-        type=Path,
-        metavar='FILE',
-        help='take image ids from this COCO annotation file',
-    )
-    add(
-        '--cfg-options',
-        nargs='+',
-        default=[],
-        metavar='KEY=VALUE',
-        help='override settings of the config',
-    )
+    add('--save', nargs='+', choices=OUTPUTS, default=DEFAULT_SAVE, metavar='KIND',
+        help=f'any of {", ".join(OUTPUTS)} (default: {" ".join(DEFAULT_SAVE)}); json is always '
+        'written')  # fmt: skip
+    add('--resume', action=argparse.BooleanOptionalAction, default=True,
+        help='skip images that are done (default: yes)')  # fmt: skip
+    add('--batch-images', type=positive, default=1, metavar='N',
+        help='images in one batch (default: 1)')  # fmt: skip
+    add('--boxes', type=Path, metavar='FILE', help='your boxes for round one, JSON')
+    add('--coco-ids', type=Path, metavar='FILE', help='COCO file with the image ids to use')
+    add_loop_options(parser)
+    add_runtime_options(parser)
     return parser
 
 
-def parse_pairs(pairs: Sequence[str], cure: str) -> dict[str, Any]:
-    """Values of ``--cfg-options`` by name, read as MMEngine reads them.
-
-    Raises:
-        ValueError: a pair is not KEY=VALUE; the message ends with ``cure``.
-    """
-    for pair in pairs:
-        if '=' not in pair:
-            raise ValueError(f'--cfg-options got {pair!r}: {cure}')
-    if not pairs:
-        return {}
-    from mmengine.config import DictAction  # slow to import, so not at the top
-
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
-    values: dict[str, Any] = parser.parse_args(['--cfg-options', *pairs]).cfg_options
-    return values
-
-
-def config_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Overrides of the config; options of their own go before ``--cfg-options``.
-
-    Raises:
-        ValueError: a pair is not KEY=VALUE.
-    """
-    options = parse_pairs(args.cfg_options, 'write KEY=VALUE, and put INPUT before the options')
-    if args.max_rounds != AS_IN_CONFIG:
-        options['loop.max_rounds'] = args.max_rounds
-    own = {
-        'runtime.device': args.device,
-        'runtime.precision': args.precision,
-        'loop.refine': args.refine,
-    }
-    return options | {key: value for key, value in own.items() if value is not None}
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the tool; returns the exit code."""
+    """Run the command; returns the exit code."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    try:
-        cfg_options = config_options(args)
-    except ValueError as error:
-        parser.error(str(error))
     if not args.inputs and not args.demo:
         parser.error('give at least one INPUT, or --demo')
-    try:
-        return run(args, cfg_options, ['run_bmp.py', *(sys.argv[1:] if argv is None else argv)])
-    except KeyboardInterrupt:
-        return 130
-
-
-def run(args: argparse.Namespace, cfg_options: dict[str, Any], command: list[str]) -> int:
-    """Run the pipeline on what the arguments name and print the summary."""
-    from rich.console import Console
-
-    from pipeline.checkpoints import CheckpointError
-    from pipeline.cli.summary import print_summary
-    from pipeline.config import ConfigError
-    from pipeline.io.command import Request, run_request
-    from pipeline.io.inputs import InputError
-    from pipeline.io.progress import make_reporter
-    from pipeline.io.run import OutputError
-    from pipeline.openmmlab import quiet_libraries
-
-    names = ('config', 'demo', 'out_dir', 'resume', 'boxes', 'coco_ids', 'batch_images')
-    request = Request(
-        inputs=tuple(args.inputs),
-        save=tuple(args.save),
-        cfg_options=cfg_options,
-        command=tuple(command),
-        **{name: getattr(args, name) for name in names},
-    )
-    logging.basicConfig(format='%(message)s')
-    quiet_libraries()
-    logging.getLogger('pipeline').setLevel(logging.INFO)
-    try:
-        report = run_request(request, load=load, reporter=make_reporter())
-    except (InputError, ConfigError, OutputError, CheckpointError, OSError) as error:
-        print(f'run_bmp.py: error: {error}', file=sys.stderr)
-        return 2 if isinstance(error, (InputError, ConfigError)) else 1
-    print_summary(report, request.folder, Console())
+    out_dir = args.out_dir or Path('outputs', Path(args.config).stem)
+    with exit_codes(PROG):
+        overrides, reporter = config_options(args), make_reporter()
+        demo = demo_inputs(out_dir / 'inputs') if args.demo else []
+        found = find_photos([*args.inputs, *demo], exclude=out_dir)
+        for failure in found.failures:
+            reporter.message(f'failed: {failure.described()}')
+        if found.photos:
+            options = run_options(args, out_dir, found, command_line(PROG, argv))
+            pipeline = load(args.config, overrides)
+            report = run_photos(
+                pipeline, found.photos, options, failures=found.failures, reporter=reporter
+            )
+        else:
+            report = RunReport(0, list(found.failures))
+            write_failures(out_dir, report)
+        print_summary(report, out_dir)
     return report.exit_code
+
+
+def run_options(
+    args: argparse.Namespace, out_dir: Path, found: Inputs, command: tuple[str, ...]
+) -> RunOptions:
+    """What the arguments say about the results; reads the files with ids and boxes.
+
+    Raises:
+        InputError: a file cannot be used.
+    """
+    ids = None if args.coco_ids is None else _image_ids(args.coco_ids, found)
+    return RunOptions(
+        out_dir,
+        frozenset(args.save),
+        resume=args.resume,
+        boxes={} if args.boxes is None else _boxes(args.boxes, found, ids),
+        image_ids=ids,
+        config=args.config,
+        command=command,
+        batch_images=args.batch_images,
+    )
 
 
 def load(config: str, cfg_options: Mapping[str, Any]) -> LoadedPipeline:
     """Load the pipeline and print what its config wants users to know."""
-    from pipeline import load_pipeline
-    from pipeline.lean_imports import for_inference
+    from ..api import load_pipeline
+    from ..lean_imports import for_inference
 
     with for_inference():
         pipeline = load_pipeline(config, cfg_options)
@@ -176,17 +125,25 @@ def load(config: str, cfg_options: Mapping[str, Any]) -> LoadedPipeline:
     return pipeline
 
 
-def rounds(text: str) -> int | None:
-    """Value of ``--max-rounds``: a number from 1, or None for ``none``."""
-    if text.lower() == 'none':
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'{text!r} is neither a number from 1 nor none')
-    return int(text)
+def _image_ids(file: Path, found: Inputs) -> Mapping[str, ImageId]:
+    ids = load_image_ids(file, found.photos)
+    if ids.unknown:
+        text = 'they are run but left out of the COCO and CSV files'
+        logger.warning('%s has no id for %s; %s', file, _some(ids.unknown), text)
+    return ids.by_photo
 
 
-def positive(text: str) -> int:
-    """Value of ``--batch-images``: a number from 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'{text!r} is no number from 1')
-    return int(text)
+def _boxes(file: Path, found: Inputs, image_ids: Mapping[str, ImageId] | None) -> Mapping[str, Any]:
+    boxes = load_boxes(file, found.photos, image_ids=image_ids)
+    if boxes.unknown:
+        logger.warning('%s has boxes for %s, not among the inputs', file, _some(boxes.unknown))
+    without = tuple(p.name for p in found.photos if p.name not in boxes.by_photo)
+    if without:
+        text = 'the detector finds the people there'
+        logger.warning('%s has no boxes for %s; %s', file, _some(without), text)
+    return boxes.by_photo
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ', '.join(names[:3])
+    return shown if len(names) <= 3 else f'{shown} and {len(names) - 3} more'

@@ -13,65 +13,49 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .options import TASKS, add_data_root, exit_codes, make_parser
+
 if TYPE_CHECKING:
-    from pipeline.evaluation.metrics import CocoMetrics
-    from pipeline.io.coco import Task
+    from ..evaluation.metrics import CocoMetrics
+    from ..io.coco import Task
+
+PROG = 'score.py'
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Command line of this tool."""
-    parser = argparse.ArgumentParser(
-        'score.py', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """The command line."""
+    parser = make_parser(PROG, __doc__)
     add = parser.add_argument
     add('results', type=Path, metavar='RESULTS', help='COCO results')
     add('annotations', nargs='?', metavar='ANNOTATIONS', help='COCO annotations, or a data set')
-    add('--data-root', type=Path, metavar='DIR', help='folder of the data sets (or $BMP_DATA)')
-    add(
-        '--tasks',
-        nargs='+',
-        choices=('bbox', 'segm', 'keypoints'),
-        help='what to score (default: all that results and annotations have)',
-    )
-    add(
-        '--crowd-bounds',
-        nargs=2,
-        type=float,
-        default=(0.2, 0.8),
-        metavar=('MEDIUM', 'HARD'),
-        help='CrowdPose: crowdIndex from which photos are medium and hard (default: 0.2 0.8, those '
-        'of its evaluation code; its paper says 0.1 0.8)',
-    )
+    add_data_root(parser)
+    add('--tasks', nargs='+', choices=TASKS,
+        help='what to score (default: all that results and annotations have)')  # fmt: skip
+    add('--crowd-bounds', nargs=2, type=float, default=(0.2, 0.8), metavar=('MEDIUM', 'HARD'),
+        help='CrowdPose: crowdIndex from which images are medium and hard (default: 0.2 0.8, those '
+        'of its evaluation code; its paper says 0.1 0.8)')  # fmt: skip
     add('--json', type=Path, metavar='OUT', help='also write the metrics here')
     add('--markdown', type=Path, metavar='OUT', help='also write the tables here')
-    add(
-        '--json-ids',
-        action='store_true',
-        help='list the ids of the scored photos, and of those without results, in --json too',
-    )
+    add('--json-ids', action='store_true', help='list the ids of the scored images, and of those '
+        'without results, in --json too')  # fmt: skip
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Score, print the tables, write the files; 1 and a message when the files do not fit."""
+    """Score, print the tables, write the files."""
     parser = build_parser()
     args = parser.parse_args(argv)
     if args.json_ids and args.json is None:
         parser.error('--json-ids goes with --json OUT')
-    low, high = args.crowd_bounds
-    try:
+    with exit_codes(PROG, wrong_input=1):
         metrics = score_results(
-            args.results, args.annotations, args.data_root, args.tasks, (low, high)
+            args.results, args.annotations, args.data_root, args.tasks, tuple(args.crowd_bounds)
         )
         show(metrics, args.json, args.markdown, with_ids=args.json_ids)
-    except (OSError, ValueError) as error:
-        print(f'score.py: {error}', file=sys.stderr)
-        return 1
     return 0
 
 
@@ -94,9 +78,9 @@ def score_results(
     Raises:
         OSError, ValueError: the files cannot be read or do not fit.
     """
-    from pipeline.datasets.eval_sets import find_annotations
-    from pipeline.evaluation.coco import CROWD_BOUNDS, score_files
-    from pipeline.io.results import read_info
+    from ..datasets.eval_sets import find_annotations
+    from ..evaluation.coco import CROWD_BOUNDS, score_files
+    from ..io.results import read_info
 
     if annotations is None:
         info = read_info(results)

@@ -22,62 +22,66 @@ Exit codes: 0 all well, 1 a photo failed (OUT/failures.json), 2 wrong arguments,
 from __future__ import annotations
 
 import argparse
-import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .run import AS_IN_CONFIG, config_options, rounds
+from ..io.progress import make_reporter
+from ..io.results import PROTOCOLS
+from .options import (
+    add_data_root,
+    add_loop_options,
+    add_runtime_options,
+    command_line,
+    config_options,
+    exit_codes,
+    make_parser,
+    positive,
+)
+from .score import score_results, show
+from .summary import print_summary
 
 if TYPE_CHECKING:
-    from pipeline.cli.dataset_run import DatasetRequest
+    from .dataset_run import DatasetRequest
 
-
-PROTOCOLS = ('loop', 'gt_boxes', 'gt_keypoints', 'detected_keypoints', 'oracle')
+PROG = 'test.py'
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line of this tool."""
-    parser = argparse.ArgumentParser(
-        'test.py', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    flag = argparse.BooleanOptionalAction
+    """The command line."""
+    parser = make_parser(PROG, __doc__)
     add = parser.add_argument
     add('config', metavar='CONFIG', help='name in configs/ or file')
     add('--data', required=True, metavar='NAME|FILE', help='data set, or COCO annotation file')
-    add('--images', type=Path, metavar='DIR', help='folder of the photos, if it is elsewhere')
-    add('--data-root', type=Path, metavar='DIR', help='folder of the data sets (or $BMP_DATA)')
-    add('--protocol', choices=PROTOCOLS, default='loop', help='see above (default: %(default)s)')
+    add('--images', type=Path, metavar='DIR', help='folder of the images, if it is elsewhere')
+    add_data_root(parser)
+    add('--protocol', choices=tuple(PROTOCOLS), default='loop',
+        help='see above (default: %(default)s)')  # fmt: skip
     add('--gt-boxes', action='store_true', help='detected_keypoints: boxes of the ground truth')
     add('--gt-masks', action='store_true', help='poses inside the masks of the ground truth')
     add('--out-dir', type=Path, metavar='OUT', help='default: outputs/test/CONFIG/DATA/PROTOCOL')
     add('--shard', metavar='I/N', help='the I-th of N parts, into OUT/shards/I-of-N')
-    add('--limit', type=_count, metavar='N', help='the first N photos only')
-    add('--resume', action=flag, default=True, help='skip photos that are done (default: yes)')
+    add('--limit', type=positive, metavar='N', help='the first N images only')
+    add('--resume', action=argparse.BooleanOptionalAction, default=True,
+        help='skip images that are done (default: yes)')  # fmt: skip
     add('--score', action='store_true', help='score at the end: OUT/scores.json and scores.md too')
-    add('--device', help='auto, cpu, cuda, cuda:1, ... (default: what the config says)')
-    add('--precision', choices=('fp32', 'bf16', 'fp16'), help='default: what the config says')
-    add('--max-rounds', type=rounds, default=AS_IN_CONFIG, metavar='N|none',
-        help='loop: none goes on until nobody new is found')  # fmt: skip
-    add('--refine', action=flag, default=None, help='loop: once more with the final masks')
-    add('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE',
-        help='override settings of the config')  # fmt: skip
+    add_loop_options(parser)
+    add_runtime_options(parser)
     return parser
 
 
-def request_of(args: argparse.Namespace, command: Sequence[str]) -> DatasetRequest:
+def request_of(args: argparse.Namespace, command: tuple[str, ...]) -> DatasetRequest:
     """What the arguments ask for.
 
     Raises:
-        ValueError: options that do not go together.
+        ValueError: options that exclude each other.
     """
-    from pipeline.cli.dataset_run import DatasetRequest, Shard
-    from pipeline.cli.protocols import Protocol
+    from .dataset_run import DatasetRequest, Shard
+    from .protocols import Protocol
 
     if args.shard and args.score:
         raise ValueError('--score goes with the run that puts the shards together')
-    if args.protocol != 'loop' and (args.max_rounds != AS_IN_CONFIG or args.refine is not None):
+    if args.protocol != 'loop' and {'max_rounds', 'refine'} & set(vars(args)):
         raise ValueError(f'--max-rounds and --refine mean nothing in --protocol {args.protocol}')
     out_dir = Path('outputs/test', Path(args.config).stem, Path(args.data).stem, args.protocol)
     return DatasetRequest(
@@ -91,65 +95,25 @@ def request_of(args: argparse.Namespace, command: Sequence[str]) -> DatasetReque
         shard=Shard.parse(args.shard) if args.shard else None,
         limit=args.limit,
         resume=args.resume,
-        command=tuple(command),
+        command=command,
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the tool; returns the exit code."""
-    from pipeline.openmmlab import quiet_libraries
+    """Run the pipeline over the data set and print the results; returns the exit code."""
+    args = build_parser().parse_args(argv)
+    with exit_codes(PROG):
+        from .dataset_run import run_dataset
+        from .protocols import load_protocol
 
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    try:
-        request = request_of(args, ['test.py', *(sys.argv[1:] if argv is None else argv)])
-    except ValueError as error:
-        parser.error(str(error))
-    logging.basicConfig(format='%(message)s')
-    quiet_libraries()
-    logging.getLogger('pipeline').setLevel(logging.INFO)
-    try:
-        return run(request, score=args.score)
-    except KeyboardInterrupt:
-        return 130
-
-
-def run(request: DatasetRequest, *, score: bool) -> int:
-    """Run the pipeline over the data set and print what came out."""
-    from rich.console import Console
-
-    from pipeline.checkpoints import CheckpointError
-    from pipeline.cli.dataset_run import run_dataset
-    from pipeline.cli.protocols import load_protocol
-    from pipeline.cli.summary import print_summary
-    from pipeline.io.progress import make_reporter
-    from pipeline.io.run import OutputError
-
-    console = Console()
-    try:
+        request = request_of(args, command_line(PROG, argv))
         report = run_dataset(request, load=load_protocol, reporter=make_reporter())
-        print_summary(report.run, request.folder, console)
+        print_summary(report.run, request.folder)
         if request.shard:
-            console.print('When all shards have ended: the same command without --shard.')
+            print('When all shards have ended: the same command without --shard.')
         if report.results is not None:
-            console.print(f'results file: {report.results}', soft_wrap=True, highlight=False)
-            if score:
-                write_scores(report.results)
-    except (ValueError, OSError, OutputError, CheckpointError) as error:
-        print(f'test.py: error: {error}', file=sys.stderr)
-        return 2 if isinstance(error, ValueError) else 1
+            print(f'results file: {report.results}')
+            if args.score:
+                folder = report.results.parent
+                show(score_results(report.results), folder / 'scores.json', folder / 'scores.md')
     return report.run.exit_code
-
-
-def write_scores(results: Path) -> None:
-    """Score a results file of this tool; the figures go to the screen and beside it."""
-    from .score import score_results, show
-
-    metrics = score_results(results)
-    show(metrics, results.with_name('scores.json'), results.with_name('scores.md'))
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'{text!r} is no number from 1')
-    return int(text)

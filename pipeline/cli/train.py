@@ -14,99 +14,46 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import ast
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from pipeline.training.launch import LaunchOptions
+from .options import add_cfg_options, make_parser, parse_cfg_options
 
+if TYPE_CHECKING:
+    from ..training.launch import LaunchOptions
+
+PROG = 'train.py'
 LATEST = 'latest'
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Returns the command line of this tool."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('config', type=Path, help='training config (MMEngine, Python file)')
-    parser.add_argument(
-        '--work-dir',
-        type=Path,
-        help='logs and checkpoints (default: `work_dir` of the config, else work_dirs/<its name>)',
-    )
-    parser.add_argument(
-        '--resume',
-        nargs='?',
-        const=LATEST,
-        metavar='CHECKPOINT',
+    """The command line."""
+    parser = make_parser(PROG, __doc__)
+    add = parser.add_argument
+    add('config', type=Path, help='training config (MMEngine, Python file)')
+    add('--work-dir', type=Path, help='logs and checkpoints (default: `work_dir` of the config, '
+        'else work_dirs/<its name>)')  # fmt: skip
+    add('--resume', nargs='?', const=LATEST, metavar='CHECKPOINT',
         help='go on from this checkpoint; without a name from the newest of the work directory, '
-        'or from the start if there is none',
-    )
-    parser.add_argument(
-        '--amp',
-        choices=('bf16', 'fp16'),
-        help='precision of the forward pass; fp16 needs a GPU (default: as in the config)',
-    )
-    parser.add_argument(
-        '--accumulate', type=int, metavar='N', help='add up the gradients of N batches per update'
-    )
-    parser.add_argument(
-        '--launcher',
-        choices=('none', 'pytorch', 'slurm'),
-        help='who starts the processes (default: torchrun is noticed, else none)',
-    )
-    parser.add_argument('--seed', type=int, help='seed (default: that of the config, else 0)')
-    parser.add_argument(
-        '--tensorboard', action='store_true', help='write curves for TensorBoard as well'
-    )
-    parser.add_argument('--threads', type=int, help='CPU threads (default: what torch chooses)')
-    parser.add_argument(
-        '--check', action='store_true', help='check settings, data paths and model, then stop'
-    )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        default=[],
-        metavar='KEY=VALUE',
-        help='values that replace those of the config, e.g. train_dataloader.batch_size=8',
-    )
+        'or from the start if there is none')  # fmt: skip
+    add('--amp', choices=('bf16', 'fp16'),
+        help='precision of the forward pass; fp16 needs a GPU (default: config)')  # fmt: skip
+    add('--accumulate', type=int, metavar='N', help='add up the gradients of N batches per update')
+    add('--launcher', choices=('none', 'pytorch', 'slurm'),
+        help='what starts the processes (default: torchrun is noticed, else none)')  # fmt: skip
+    add('--seed', type=int, help='seed (default: that of the config, else 0)')
+    add('--tensorboard', action='store_true', help='write curves for TensorBoard as well')
+    add('--threads', type=int, help='CPU threads (default: what torch chooses)')
+    add('--check', action='store_true', help='check settings, data paths and model, then stop')
+    add_cfg_options(parser)
     return parser
 
 
-def parse_overrides(pairs: Sequence[str]) -> dict[str, object]:
-    """Turns `KEY=VALUE` words into a dict for `Config.merge_from_dict`.
-
-    Args:
-        pairs: words such as `model.backbone.widen_factor=0.25`.
-
-    Returns:
-        Dotted key -> value; a value is read as a Python literal, else kept as text.
-
-    Raises:
-        ValueError: if a word has no `=` or an empty key.
-    """
-    overrides: dict[str, object] = {}
-    for pair in pairs:
-        key, separator, text = pair.partition('=')
-        if not separator or not key:
-            raise ValueError(f'--cfg-options got {pair!r}; write KEY=VALUE, e.g. randomness.seed=1')
-        try:
-            overrides[key] = ast.literal_eval(text)
-        except (SyntaxError, ValueError):
-            overrides[key] = text
-    return overrides
-
-
 def options_of(args: argparse.Namespace) -> LaunchOptions:
-    """The command line as `LaunchOptions`.
-
-    Raises:
-        ValueError: a word of --cfg-options is no KEY=VALUE.
-    """
-    from pipeline.training.launch import LaunchOptions
+    """The command line as `LaunchOptions`."""
+    from ..training.launch import LaunchOptions
 
     return LaunchOptions(
         work_dir=args.work_dir,
@@ -117,7 +64,7 @@ def options_of(args: argparse.Namespace) -> LaunchOptions:
         seed=args.seed,
         tensorboard=args.tensorboard,
         quiet=args.check,
-        overrides=parse_overrides(args.cfg_options),
+        overrides=parse_cfg_options(args.cfg_options),
     )
 
 
@@ -144,18 +91,14 @@ def summary(runner: Any) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parses the command line and trains.
-
-    Returns:
-        0; 2 after a message if settings are wrong or data is absent.
-    """
+    """Train; returns 2 after a message if settings are wrong or data is absent."""
     args = build_parser().parse_args(argv)
     if args.threads is not None:
         import torch
 
         torch.set_num_threads(args.threads)
-    from pipeline.training.config_check import SettingsError
-    from pipeline.training.launch import build_runner, leave_processes
+    from ..training.config_check import SettingsError
+    from ..training.launch import build_runner, leave_processes
 
     try:
         runner = build_runner(args.config, options_of(args))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this checkout, installed or not
 
+from pipeline.cli.options import config_options, exit_codes, make_parser
 from projects.studies import common
 
 METHODS = ('k_most_visible', 'distance+confidence', 'distance', 'closest')
@@ -36,12 +37,8 @@ METHODS = ('k_most_visible', 'distance+confidence', 'distance', 'closest')
 
 def build_parser() -> argparse.ArgumentParser:
     """Command line of this tool."""
-    parser = argparse.ArgumentParser(
-        'study_prompts.py',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    common.add_arguments(parser)
+    parser = make_parser('study_prompts.py', __doc__)
+    common.add_arguments(parser, 'outputs/study_prompts')
     add = parser.add_argument
     add(
         '--k', nargs='+', type=int, default=list(range(1, 18)), metavar='K',
@@ -64,8 +61,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the study; returns the exit code."""
     args = build_parser().parse_args(argv)
-    args.out = args.out or Path('outputs/study_prompts')
-    return common.guarded('study_prompts.py', lambda: run(args))
+    with exit_codes('study_prompts.py', wrong_input=1):
+        return run(args)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -74,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ValueError: settings or data that do not fit.
     """
+    from pipeline.build import build_pipeline
     from pipeline.config import load_config
     from pipeline.io.atomic import write_json
     from pipeline.io.progress import make_reporter
@@ -89,12 +87,12 @@ def run(args: argparse.Namespace) -> int:
     needed = {'segm'} | ({'keypoints'} if args.keypoints == 'truth' else set())
     if lacking := needed - set(dataset.tasks):
         raise ValueError(f'{dataset.name} has no annotations for {", ".join(sorted(lacking))}')
-    options = common.config_options(args)
+    options = config_options(args)
     if args.box is not None:
         options['segmenter.prompt.use_box'] = args.box
     config = _without_idle_weights(load_config(args.config, options), args.keypoints)
     data = load_study_data(dataset, args.limit)
-    built = common.build(config)
+    built = build_pipeline(config)
     prompt = config.settings.segmenter.prompt
     computed = compute_photos(
         data.photos,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this checkout, installed or not
 
+from pipeline.cli.options import config_options, exit_codes, make_parser
 from projects.studies import common
 
 REFINE = {'off': (False,), 'on': (True,), 'both': (False, True)}
@@ -35,12 +36,8 @@ REFINE = {'off': (False,), 'on': (True,), 'both': (False, True)}
 
 def build_parser() -> argparse.ArgumentParser:
     """Command line of this tool."""
-    parser = argparse.ArgumentParser(
-        'study_rounds.py',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    common.add_arguments(parser)
+    parser = make_parser('study_rounds.py', __doc__)
+    common.add_arguments(parser, 'outputs/study_rounds')
     add = parser.add_argument
     add('--rounds', type=int, default=3, metavar='N', help='rounds 1 to N (default: 3)')
     add('--refine', choices=tuple(REFINE), default='both', help='default: both')
@@ -50,8 +47,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the study; returns the exit code."""
     args = build_parser().parse_args(argv)
-    args.out = args.out or Path('outputs/study_rounds')
-    return common.guarded('study_rounds.py', lambda: run(args))
+    with exit_codes('study_rounds.py', wrong_input=1):
+        return run(args)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ValueError: settings or data that do not fit.
     """
+    from pipeline.build import build_pipeline
     from pipeline.config import load_config
     from pipeline.io.atomic import write_json
     from pipeline.io.progress import make_reporter
@@ -68,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     from projects.studies.photos import annotations_of, compute_photos, load_study_data, made_with
     from projects.studies.rounds import RoundStudy, results_of, round_rows, round_settings
 
-    options = common.config_options(args)
+    options = config_options(args)
     config = load_config(args.config, options | {'loop.max_rounds': args.rounds})
     # A round does not depend on how many follow, nor on what the config says of refinement.
     free = {'loop.max_rounds': None, 'loop.refine': False}
@@ -76,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     settings = round_settings(args.rounds, REFINE[args.refine])
     dataset = common.find_data(args)
     data = load_study_data(dataset, args.limit)
-    built = common.build(config)
+    built = build_pipeline(config)
     computed = compute_photos(
         data.photos,
         args.out / 'photos',
