@@ -19,6 +19,7 @@ from mmdet.utils import register_all_modules  # noqa: E402
 from mmengine.config import Config  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
 
+from pipeline.cli import train  # noqa: E402
 from pipeline.detectors.rtmdet_distilled import teacher_losses, unexplained_share  # noqa: E402
 from pipeline.detectors.rtmdet_ins_partial import (  # noqa: E402
     RTMDetInsPartialMaskHead,
@@ -26,7 +27,7 @@ from pipeline.detectors.rtmdet_ins_partial import (  # noqa: E402
     in_any_box,
 )
 from pipeline.training.depthwise_conv import CpuDepthwiseConv2d  # noqa: E402
-from tools import find_pseudo_boxes, prepare_compact_data, train  # noqa: E402
+from tools import find_pseudo_boxes, prepare_compact_data  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
 
@@ -371,11 +372,6 @@ def test_teacher_detections_become_coco_results() -> None:
 )
 def test_overlap_of_smaller(boxes: tuple[list[float], list[float]], expected: float) -> None:
     assert prepare_compact_data.overlap_of_smaller(*boxes) == pytest.approx(expected)
-
-
-def test_train_parses_overrides() -> None:
-    pairs = ['a.b=1', 'c=text', "d=('x', 2)"]
-    assert train.parse_overrides(pairs) == {'a.b': 1, 'c': 'text', 'd': ('x', 2)}
 
 
 def test_train_refuses_an_unknown_scope(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

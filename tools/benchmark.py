@@ -24,7 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, installed or not
 
-from run_bmp import parse_pairs
+from pipeline.cli.options import parse_cfg_options
 
 PEOPLE = (1, 5, 10, 20, 50, 100)
 SIZES = (640, 1280, 2000, 4000)
@@ -163,7 +163,7 @@ def _measure_loop(args: argparse.Namespace) -> dict[str, Any]:
     case = Case(
         args.config, width, height, args.people, args.rounds, args.precision,
         random_weights=args.random_weights, device=args.device, threads=args.threads,
-        options=parse_pairs(args.cfg_options, 'write KEY=VALUE'),
+        options=parse_cfg_options(args.cfg_options),
     )  # fmt: skip
     if args.mode == 'floor':
         from pipeline.benchmarks.floor import measure_floor

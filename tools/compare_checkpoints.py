@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, installed or not
 
-from tables import print_table
+from pipeline.io.tables import print_table
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, installed or not
 
 from model_zoo import RELEASED, Published, ReleasedModel, build_empty, count_parameters
-from tables import print_table
+from pipeline.io.tables import print_table
 
 COLUMNS = ('model', 'parameters, M (published)', 'parts, M (published)', 'source of published')
 

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..evaluation.coco import score
-from ..io.coco import Task, people_to_coco
-from ..loop import PersonPipeline
-from ..structures import Image, People
-from .photos import Parts, StudyPhoto
+from pipeline.evaluation.coco import score
+from pipeline.io.coco import Task, people_to_coco
+from pipeline.loop import PersonPipeline
+from pipeline.structures import Image, People
+from projects.studies.photos import Parts, StudyPhoto
 
 
 @dataclass(frozen=True)

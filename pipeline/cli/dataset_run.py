@@ -14,19 +14,26 @@ from io import TextIOWrapper
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from . import __version__
-from .datasets.annotations import Annotations, load_annotations
-from .datasets.eval_sets import DatasetError, EvalDataset, resolve_dataset
-from .io.atomic import atomic_file, write_bytes
-from .io.coco import people_to_coco
-from .io.inputs import Photo
-from .io.merged import JsonRows, MergeEntry
-from .io.progress import Reporter
-from .io.results import ResultsInfo, file_sha256, info_path, write_info
-from .io.run import disk_errors, done_entries, own_folder, run_photos
-from .io.run_options import RunOptions, RunReport, record_path
-from .keypoints import NUM_COCO
-from .protocols import Protocol, ProtocolError, ProtocolPipeline, check_given, given_of
+from .. import __version__
+from ..datasets.annotations import Annotations, load_annotations
+from ..datasets.eval_sets import DatasetError, EvalDataset, resolve_dataset
+from ..io.atomic import atomic_file, write_bytes
+from ..io.coco import people_to_coco
+from ..io.inputs import Photo
+from ..io.merged import JsonRows, MergeEntry
+from ..io.progress import Reporter
+from ..io.records import record_path
+from ..io.results import ResultsInfo, file_sha256, info_path, write_info
+from ..io.run import disk_errors, done_entries, own_folder, run_photos
+from ..io.run_options import RunOptions, RunReport
+from ..keypoints import NUM_COCO
+from .protocols import (
+    Protocol,
+    ProtocolError,
+    ProtocolPipeline,
+    ground_truth_of,
+    read_ground_truth,
+)  # fmt: skip
 
 RESULTS = 'results.json'
 Load = Callable[[str, Mapping[str, Any], Protocol], ProtocolPipeline]
@@ -113,8 +120,8 @@ def run_dataset(request: DatasetRequest, *, load: Load, reporter: Reporter) -> D
         request.folder,
         frozenset(['json']),
         resume=request.resume,
-        given=_given(request.protocol, truth, photos),
-        check=check_given,
+        boxes=_ground_truth(request.protocol, truth, photos),
+        check=read_ground_truth,
         image_ids={photo.name: image['id'] for photo, image in photos},
         config=request.config,
         command=request.command,
@@ -165,7 +172,7 @@ def _photos(
     return photos
 
 
-def _given(
+def _ground_truth(
     protocol: Protocol, truth: Annotations, photos: Sequence[tuple[Photo, dict[str, Any]]]
 ) -> dict[str, Any]:
     people: dict[Any, list[dict[str, Any]]] = defaultdict(list)
@@ -173,7 +180,8 @@ def _given(
         people[annotation['image_id']].append(annotation)
     order = truth.convention if 'keypoints' in truth.tasks else None
     return {
-        photo.name: given_of(protocol, image, people[image['id']], order) for photo, image in photos
+        photo.name: ground_truth_of(protocol, image, people[image['id']], order)
+        for photo, image in photos
     }
 
 
@@ -204,7 +212,7 @@ def _write_results(
         stream = TextIOWrapper(raw, 'utf-8', newline='')
         rows = JsonRows(stream)
         for entry in entries:
-            for row in _rows(request.protocol, entry, options.given[entry.name]['people']):
+            for row in _rows(request.protocol, entry, options.boxes[entry.name]['people']):
                 rows.append(row)
         rows.close()
         stream.detach()

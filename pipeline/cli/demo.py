@@ -9,7 +9,7 @@ from pathlib import Path
 
 import PIL.Image
 
-from .atomic import write_bytes
+from ..io.atomic import write_bytes
 
 logger = logging.getLogger(__name__)
 

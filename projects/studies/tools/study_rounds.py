@@ -5,8 +5,8 @@ a run with `loop.max_rounds=r` gives. What is computed is kept in OUT/photos: a 
 on.
 
 Examples:
-    python tools/study_rounds.py bmp_compact --data annotations.json --rounds 3
-    python tools/study_rounds.py bmp_v2 --data ochuman_val --rounds 4 --refine both
+    python projects/studies/tools/study_rounds.py bmp_compact --data annotations.json --rounds 3
+    python projects/studies/tools/study_rounds.py bmp_v2 --data ochuman_val --rounds 4 --refine both
 
 Writes OUT/rounds.csv, OUT/rounds.png, OUT/rounds.json, and for every setting the COCO results
 OUT/results_<rounds>[-refined].json for tools/score.py and tools/compare_results.py.
@@ -24,23 +24,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from pipeline.studies.rounds import RoundRow
+    from projects.studies.rounds import RoundRow
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, installed or not
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this checkout, installed or not
 
-import study_common
+from pipeline.cli.options import config_options, exit_codes, make_parser
+from projects.studies import common
 
 REFINE = {'off': (False,), 'on': (True,), 'both': (False, True)}
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Command line of this tool."""
-    parser = argparse.ArgumentParser(
-        'study_rounds.py',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    study_common.add_arguments(parser)
+    parser = make_parser('study_rounds.py', __doc__)
+    common.add_arguments(parser, 'outputs/study_rounds')
     add = parser.add_argument
     add('--rounds', type=int, default=3, metavar='N', help='rounds 1 to N (default: 3)')
     add('--refine', choices=tuple(REFINE), default='both', help='default: both')
@@ -50,8 +47,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the study; returns the exit code."""
     args = build_parser().parse_args(argv)
-    args.out = args.out or Path('outputs/study_rounds')
-    return study_common.guarded('study_rounds.py', lambda: run(args))
+    with exit_codes('study_rounds.py', wrong_input=1):
+        return run(args)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,23 +57,24 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ValueError: settings or data that do not fit.
     """
+    from pipeline.build import build_pipeline
     from pipeline.config import load_config
     from pipeline.io.atomic import write_json
     from pipeline.io.progress import make_reporter
     from pipeline.io.tables import write_csv
-    from pipeline.studies.photos import annotations_of, compute_photos, load_study_data, made_with
-    from pipeline.studies.rounds import RoundStudy, results_of, round_rows, round_settings
     from pipeline.visualization.charts import save_chart
+    from projects.studies.photos import annotations_of, compute_photos, load_study_data, made_with
+    from projects.studies.rounds import RoundStudy, results_of, round_rows, round_settings
 
-    options = study_common.config_options(args)
+    options = config_options(args)
     config = load_config(args.config, options | {'loop.max_rounds': args.rounds})
     # A round does not depend on how many follow, nor on what the config says of refinement.
     free = {'loop.max_rounds': None, 'loop.refine': False}
     any_rounds = load_config(args.config, options | free)
     settings = round_settings(args.rounds, REFINE[args.refine])
-    dataset = study_common.find_data(args)
+    dataset = common.find_data(args)
     data = load_study_data(dataset, args.limit)
-    built = study_common.build(config)
+    built = build_pipeline(config)
     computed = compute_photos(
         data.photos,
         args.out / 'photos',
@@ -85,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         depends_on=made_with(any_rounds, built),
         reporter=make_reporter(),
     )
-    study_common.check_computed(computed)
+    common.check_computed(computed)
     for setting in settings:
         name = f'results_{setting.name}.json'
         write_json(args.out / name, results_of(setting, computed.parts))
@@ -101,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     write_json(args.out / 'rounds.json', report, indent=1)
     _print_table(rows, facts)
     print(text(rows))
-    return study_common.report(computed.failures, data.notes, args.out)
+    return common.report(computed.failures, data.notes, args.out)
 
 
 def draw(rows: Sequence[RoundRow], facts: dict[str, Any]) -> Figure:

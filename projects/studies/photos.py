@@ -15,17 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
-from ..build import BuiltPipeline
-from ..config import ResolvedConfig
-from ..datasets.annotations import load_annotations
-from ..datasets.coco_truth import load_truth
-from ..datasets.eval_sets import EvalDataset
-from ..io.atomic import write_json
-from ..io.images import decode_image, read_file
-from ..io.inputs import Failure
-from ..io.progress import Reporter
-from ..structures import Image, People
+from pipeline import __version__
+from pipeline.build import BuiltPipeline
+from pipeline.config import ResolvedConfig
+from pipeline.datasets.annotations import load_annotations
+from pipeline.datasets.coco_truth import load_truth
+from pipeline.datasets.eval_sets import EvalDataset
+from pipeline.io.atomic import write_json
+from pipeline.io.images import decode_image, read_file
+from pipeline.io.inputs import Failure
+from pipeline.io.progress import Reporter
+from pipeline.structures import Image, People
 
 Parts = dict[str, Any]  # JSON content by name of the part
 

@@ -6,8 +6,8 @@ there are kept, so a stopped study goes on with the same command, and several pr
 the work (--strategies, --seeds). The table and the plot are made from all results there are.
 
 Examples:
-    python tools/study_pose_mask_refine.py --steps 250 --threads 1
-    python tools/study_pose_mask_refine.py --report docs/img/pose_mask_refine.png
+    python projects/studies/tools/study_pose_mask_refine.py --steps 250 --threads 1
+    python projects/studies/tools/study_pose_mask_refine.py --report docs/img/pose_mask_refine.png
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT))  # this checkout, installed or not
 
 BASE, UNIFORM, REFINE = (

@@ -6,8 +6,8 @@ of each person alone. A photo is embedded once, what is computed is kept in OUT/
 study goes on, and further k or methods add to it.
 
 Examples:
-    python tools/study_prompts.py bmp_compact --data annotations.json --k 1 2 3 5 8 12 17
-    python tools/study_prompts.py bmp_v2 --data coco_val2017 --methods k_most_visible --no-box
+    python projects/studies/tools/study_prompts.py bmp_compact --data annotations.json --k 1 3 17
+    python projects/studies/tools/study_prompts.py bmp_v2 --data coco_val2017 --no-box
 
 Writes OUT/prompts.csv, OUT/prompts.png and OUT/prompts.json.
 """
@@ -25,23 +25,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from pipeline.config import ResolvedConfig
-    from pipeline.studies.prompts import PromptRow
+    from projects.studies.prompts import PromptRow
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, installed or not
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this checkout, installed or not
 
-import study_common
+from pipeline.cli.options import config_options, exit_codes, make_parser
+from projects.studies import common
 
 METHODS = ('k_most_visible', 'distance+confidence', 'distance', 'closest')
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Command line of this tool."""
-    parser = argparse.ArgumentParser(
-        'study_prompts.py',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    study_common.add_arguments(parser)
+    parser = make_parser('study_prompts.py', __doc__)
+    common.add_arguments(parser, 'outputs/study_prompts')
     add = parser.add_argument
     add(
         '--k', nargs='+', type=int, default=list(range(1, 18)), metavar='K',
@@ -64,8 +61,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the study; returns the exit code."""
     args = build_parser().parse_args(argv)
-    args.out = args.out or Path('outputs/study_prompts')
-    return study_common.guarded('study_prompts.py', lambda: run(args))
+    with exit_codes('study_prompts.py', wrong_input=1):
+        return run(args)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -74,27 +71,28 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ValueError: settings or data that do not fit.
     """
+    from pipeline.build import build_pipeline
     from pipeline.config import load_config
     from pipeline.io.atomic import write_json
     from pipeline.io.progress import make_reporter
     from pipeline.io.tables import write_csv
-    from pipeline.studies.photos import compute_photos, load_study_data, made_with
-    from pipeline.studies.prompts import PromptStudy, prompt_rows, settings_of
     from pipeline.visualization.charts import save_chart
+    from projects.studies.photos import compute_photos, load_study_data, made_with
+    from projects.studies.prompts import PromptStudy, prompt_rows, settings_of
 
     if args.draw_ties is not None and args.keypoints != 'truth':
         raise ValueError('--draw-ties goes with --keypoints truth')
     settings = list(settings_of(args.methods, sorted(set(args.k))))
-    dataset = study_common.find_data(args)
+    dataset = common.find_data(args)
     needed = {'segm'} | ({'keypoints'} if args.keypoints == 'truth' else set())
     if lacking := needed - set(dataset.tasks):
         raise ValueError(f'{dataset.name} has no annotations for {", ".join(sorted(lacking))}')
-    options = study_common.config_options(args)
+    options = config_options(args)
     if args.box is not None:
         options['segmenter.prompt.use_box'] = args.box
     config = _without_idle_weights(load_config(args.config, options), args.keypoints)
     data = load_study_data(dataset, args.limit)
-    built = study_common.build(config)
+    built = build_pipeline(config)
     prompt = config.settings.segmenter.prompt
     computed = compute_photos(
         data.photos,
@@ -104,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
         depends_on=made_with(config, built, keypoints=args.keypoints, ties=args.draw_ties),
         reporter=make_reporter(),
     )
-    study_common.check_computed(computed)
+    common.check_computed(computed)
     rows = prompt_rows(settings, data.photos, computed.parts)
     facts = {
         'config': args.config, 'data': dataset.name, 'keypoints': args.keypoints,
@@ -116,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
     write_json(args.out / 'prompts.json', report, indent=1)
     _print_table(rows, facts)
     print(text(rows))
-    return study_common.report(computed.failures, data.notes, args.out)
+    return common.report(computed.failures, data.notes, args.out)
 
 
 def draw(rows: Sequence[PromptRow], facts: dict[str, Any]) -> Figure:

@@ -17,16 +17,16 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from ..boxes import box_iou, xywh_to_xyxy
-from ..evaluation.overlaps import PhotoOverlaps, to_rle
-from ..evaluation.precision import match, score_part
-from ..keypoints import NUM_COCO
-from ..loop import PersonPipeline
-from ..nms import keep_distinct_poses
-from ..scores import instance_scores
-from ..segmenters.prompts import Method, PromptConfig, make_prompts
-from ..structures import Image, People, Poses, Segments, size_of
-from .photos import Parts, StudyPhoto
+from pipeline.boxes import box_iou, xywh_to_xyxy
+from pipeline.evaluation.overlaps import PhotoOverlaps, to_rle
+from pipeline.evaluation.precision import match, score_part
+from pipeline.keypoints import NUM_COCO
+from pipeline.loop import PersonPipeline
+from pipeline.nms import keep_distinct_poses
+from pipeline.scores import instance_scores
+from pipeline.segmenters.prompts import Method, PromptConfig, make_prompts
+from pipeline.structures import Image, People, Poses, Segments, size_of
+from projects.studies.photos import Parts, StudyPhoto
 
 Source = Literal['truth', 'detected']
 METHODS: tuple[Method, ...] = ('k_most_visible', 'distance+confidence', 'distance', 'closest')

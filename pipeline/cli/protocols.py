@@ -15,18 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from .build import build_pipeline
-from .config import PipelineConfig, ResolvedConfig, load_config
-from .datasets.coco_truth import people_of
-from .io.results import PROTOCOLS, ProtocolFacts, ProtocolName
-from .keypoints import NUM_COCO, Convention
-from .loop import PersonPipeline
-from .masks import LogitMasks, Masks
-from .nms import PoseNMSConfig
-from .runtime.timing import StageTimer
-from .segmenters.prompts import PromptConfig
-from .stages import Detector, PoseEstimator, PoseToMask
-from .structures import Detections, Image, MaskSource, People, Poses, Segments, size_of
+from ..build import build_pipeline
+from ..config import PipelineConfig, ResolvedConfig, load_config
+from ..datasets.coco_truth import people_of
+from ..io.results import PROTOCOLS, ProtocolFacts, ProtocolName
+from ..keypoints import NUM_COCO, Convention
+from ..loop import PersonPipeline
+from ..masks import LogitMasks, Masks
+from ..nms import PoseNMSConfig
+from ..runtime.timing import StageTimer
+from ..segmenters.prompts import PromptConfig
+from ..stages import Detector, PoseEstimator, PoseToMask
+from ..structures import Detections, Image, MaskSource, People, Poses, Segments, size_of
 
 
 class ProtocolError(ValueError):
@@ -97,20 +97,13 @@ class Protocol:
         return idle.get(self.name, ())
 
 
-@dataclass(frozen=True)
-class PhotoGiven:
-    """What a protocol knows about a photo beforehand."""
-
-    truth: People  # the annotated people who take part; nobody if the protocol takes none
-
-
-def given_of(
+def ground_truth_of(
     protocol: Protocol,
     image: Mapping[str, Any],
     annotations: Sequence[Mapping[str, Any]],
     order: Convention | None,
 ) -> dict[str, Any]:
-    """What a run is given about one photo, as JSON content; `check_given` reads it.
+    """Ground truth of one image for a run, as JSON content; `read_ground_truth` reads it.
 
     Args:
         protocol: decides who takes part.
@@ -127,19 +120,19 @@ def given_of(
     return {'size': [image['height'], image['width']], 'order': order, 'people': people}
 
 
-def check_given(given: Any, shape: tuple[int, int]) -> PhotoGiven:
-    """What `given_of` made, for a photo of ``shape`` (H, W).
+def read_ground_truth(content: Any, shape: tuple[int, int]) -> People:
+    """The annotated people that `ground_truth_of` wrote, for an image of ``shape`` (H, W).
 
     Raises:
-        ValueError: the photo has another size than the annotations say.
+        ValueError: the image has another size than the annotations say.
     """
-    height, width = given['size']
+    height, width = content['size']
     if (height, width) != shape:
         raise ValueError(
             f'the photo is {shape[1]} x {shape[0]} px, the annotations say {width} x {height}; '
             'they belong to another version of it'
         )
-    return PhotoGiven(people_of(given['people'], height, width, given['order']))
+    return people_of(content['people'], height, width, content['order'])
 
 
 class ProtocolPipeline:
@@ -174,16 +167,16 @@ class ProtocolPipeline:
         self.config_text += f'# protocol: {protocol}\n'
         self.load_seconds = time.perf_counter() - start
 
-    def __call__(self, image: Image, given: PhotoGiven, timer: StageTimer | None = None) -> People:
-        """People of an RGB uint8 image (H, W, 3); in protocols from truth one for each given."""
-        run, boxes = _arranged(self._run, self.protocol, given.truth)
+    def __call__(self, image: Image, truth: People, timer: StageTimer | None = None) -> People:
+        """People of an RGB uint8 image (H, W, 3); in protocols from ground truth one for each."""
+        run, boxes = _arranged(self._run, self.protocol, truth)
         return run(image, boxes, timer)
 
     def predict_batch(
-        self, images: Sequence[Image], given: Sequence[PhotoGiven], timer: StageTimer | None = None
+        self, images: Sequence[Image], truth: Sequence[People], timer: StageTimer | None = None
     ) -> list[People]:
-        """`__call__` for every image; stages made from ground truth belong to one image."""
-        return [self(*pair, timer) for pair in zip(images, given, strict=True)]
+        """As one call per image."""
+        return [self(image, people, timer) for image, people in zip(images, truth, strict=True)]
 
 
 def load_protocol(

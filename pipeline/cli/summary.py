@@ -1,17 +1,21 @@
-"""What a run tells at its end."""
+"""What a run prints at its end."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
+from ..io.run_options import RunReport
 
-from .run_options import RunReport
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
-def print_summary(report: RunReport, out_dir: Path, console: Console) -> None:
-    """Counts, stage times, and what to look at next."""
+def print_summary(report: RunReport, out_dir: Path) -> None:
+    """Print counts, stage times, and what to look at next."""
+    from rich.console import Console
+
+    console = Console()
     console.print(counts_table(report))
     if report.seconds:
         console.print(times_table(report))
@@ -29,6 +33,8 @@ def print_summary(report: RunReport, out_dir: Path, console: Console) -> None:
 
 def counts_table(report: RunReport) -> Table:
     """How many photos, people and failures."""
+    from rich.table import Table
+
     table = Table('photos', 'computed', 'done before', 'failed inputs', 'people')
     numbers = (report.photos, report.computed, report.resumed, len(report.failures), report.people)
     for column in table.columns:
@@ -39,6 +45,8 @@ def counts_table(report: RunReport) -> Table:
 
 def times_table(report: RunReport) -> Table:
     """Seconds per stage, per computed photo, and share of the whole."""
+    from rich.table import Table
+
     table = Table('stage')
     for name in ('seconds', 'ms per computed photo', 'share'):
         table.add_column(name, justify='right')

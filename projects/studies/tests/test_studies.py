@@ -15,17 +15,16 @@ import numpy as np
 import PIL.Image
 import pytest
 
-import study_prompts
-import study_rounds
 from pipeline.datasets.eval_sets import resolve_dataset
 from pipeline.io.coco import people_to_coco
-from pipeline.io.progress import LogReporter
+from pipeline.io.progress import Reporter
 from pipeline.io.records import people_to_record
 from pipeline.loop import LoopConfig, PersonPipeline
 from pipeline.masks import LogitMasks, Masks
 from pipeline.segmenters.prompts import PromptConfig, make_prompts
 from pipeline.structures import Detections, Image, MaskSource, Poses, Segments
-from pipeline.studies.photos import (
+from pipeline.visualization.charts import chart_style
+from projects.studies.photos import (
     Computed,
     Parts,
     StudyPhoto,
@@ -33,18 +32,13 @@ from pipeline.studies.photos import (
     compute_photos,
     load_study_data,
 )
-from pipeline.studies.prompts import METHODS, PromptStudy, prompt_rows, settings_of
-from pipeline.studies.rounds import (
-    RoundStudy,
-    results_of,
-    round_rows,
-    round_settings,
-)
-from pipeline.visualization.charts import chart_style
-
-from .oracles import OracleDetector, OraclePoses, OracleSegmenter
-from .test_loop import HIDDEN_BY, photo, truth
-from .toy_people import dev_file, person, write
+from projects.studies.prompts import METHODS, PromptStudy, prompt_rows, settings_of
+from projects.studies.rounds import RoundStudy, results_of, round_rows, round_settings
+from projects.studies.tools import study_prompts, study_rounds
+from tests.commands import exit_code
+from tests.oracles import OracleDetector, OraclePoses, OracleSegmenter
+from tests.test_loop import HIDDEN_BY, photo, truth
+from tests.toy_people import dev_file, person, write
 
 # --- rounds ---------------------------------------------------------------------------------------
 
@@ -176,7 +170,7 @@ def prompt_parts(
     study = PromptStudy(run, PromptConfig(), source)
     computed = compute_photos(
         data.photos, tmp_path / 'kept', [s.name for s in settings], study,
-        depends_on={}, reporter=LogReporter(),
+        depends_on={}, reporter=Reporter(),
     )  # fmt: skip
     assert not computed.failures
     return settings, prompt_rows(settings, data.photos, computed.parts), segmenter
@@ -271,7 +265,7 @@ def compute(
 ) -> tuple[Computed, Counting]:
     counting = Counting(stop_at=key.pop('stop_at', ''))
     done = compute_photos(
-        photos, folder / 'kept', wanted, counting, depends_on=key, reporter=LogReporter()
+        photos, folder / 'kept', wanted, counting, depends_on=key, reporter=Reporter()
     )
     return done, counting
 
@@ -317,7 +311,6 @@ WRONG = [
     ('no config', ['nothing', '--data', 'truth.json'], "no pipeline config 'nothing'"),
     ('no data', ['bmp_compact', '--data', 'coco_val'], "did you mean 'coco_val2017'"),
     ('limit', ['bmp_compact', '--data', 'truth.json', '--limit', '0'], '--limit must be >= 1'),
-    ('option', ['bmp_compact', '--data', 'truth.json', '--cfg-options', 'a'], 'write KEY=VALUE'),
     ('setting', ['bmp_compact', '--data', 'truth.json', '--cfg-options', 'loop.rounds=2'],
      "unknown setting 'loop.rounds'"),
 ]  # fmt: skip
@@ -343,9 +336,9 @@ def test_wrong_input_is_told_before_models_load(
         del row['keypoints'], row['num_keypoints']
     write(tmp_path / 'boxes.json', content)
     files = [str(tmp_path / a) if a.endswith('.json') else a for a in args]
-    assert tool.main([*files, '--out', str(tmp_path / 'out')]) == 1
+    assert exit_code(tool.main, *files, '--out', tmp_path / 'out') == 1
     error = capsys.readouterr().err
-    assert error.startswith(f'{tool.__name__}.py: ') and reason in error
+    assert error.startswith(f'{Path(tool.__file__).name}: ') and reason in error
 
 
 @pytest.mark.slow
@@ -356,7 +349,7 @@ def test_a_study_without_a_usable_photo_says_why(
     data = prompted_data(tmp_path)
     (tmp_path / 'images' / '1.png').write_bytes(b'no picture')
     args = ['bmp_compact', '--data', str(data), '--device', 'cpu', '--out', str(tmp_path / 'out')]
-    assert tool.main(args) == 1
+    assert exit_code(tool.main, *args) == 1
     assert 'no photo is done: ' in capsys.readouterr().err
 
 
@@ -417,7 +410,7 @@ def test_the_study_gives_what_the_protocol_gives(
     prompts, out = tmp_path / 'prompts', tmp_path / 'test'
     own = ['--k', '3', '--methods', 'k_most_visible', '--out', str(prompts)]
     assert study_prompts.main([*args, *own]) == 0
-    dataset_tool: Any = importlib.import_module('tools.test')  # `test` is a module of Python
+    dataset_tool: Any = importlib.import_module('pipeline.cli.test')
     assert dataset_tool.main([*args, '--protocol', 'gt_keypoints', '--out-dir', str(out)]) == 0
     (row,) = csv.DictReader((prompts / 'prompts.csv').read_text().splitlines())
     metrics = score_files(out / 'results.json', dev_file())
