@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from .checkpoints import Weights, fetch_command, find_all_weights, find_weights
 from .config import (
     CONFIG_FOLDER,
     ConfigError,
@@ -29,6 +28,7 @@ from .config import (
 from .loop import Detector, PersonPipeline, PoseEstimator, Segmenter
 from .memory import give_back_freed
 from .openmmlab import Library, read_model_config
+from .weights.checkpoints import Weights, fetch_command, find_all_weights, find_weights
 
 
 @dataclass(frozen=True)

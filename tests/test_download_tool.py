@@ -16,8 +16,8 @@ import pytest
 from rich.console import Console
 
 import download_checkpoints
-from pipeline.checkpoints import recorded_sha256, sha256_of
 from pipeline.downloads.progress import Bar, Lines
+from pipeline.weights.checkpoints import recorded_sha256, sha256_of
 from tests.web_server import Site, fake_weights, serve
 
 ROOT = Path(__file__).resolve().parents[1]

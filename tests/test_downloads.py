@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.checkpoints import recorded_sha256
 from pipeline.downloads.fetch import UnreachableError, fetch
 from pipeline.downloads.settings import DownloadError, DownloadSettings, settings_from
 from pipeline.downloads.transfer import Redirects, TransferError
-from pipeline.manifest import WeightsEntry
+from pipeline.weights.checkpoints import recorded_sha256
+from pipeline.weights.manifest import WeightsEntry
 from tests.web_server import Answer, Site, chunked, fake_weights, running_site, serve, status
 
 pytestmark = pytest.mark.usefixtures('direct')

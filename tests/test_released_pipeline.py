@@ -16,8 +16,8 @@ import pytest
 
 import download_checkpoints
 import run_bmp
-from pipeline.checkpoints import find_weights
 from pipeline.config import CONFIG_FOLDER, ConfigError, load_config
+from pipeline.weights.checkpoints import find_weights
 from tests.web_server import Site, serve
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -155,7 +155,7 @@ def test_keys_that_do_not_fit_are_an_error_unless_the_config_ignores_them(
     import torch
 
     from pipeline import load_pipeline
-    from pipeline.checkpoints import CheckpointError
+    from pipeline.weights.checkpoints import CheckpointError
 
     fill(folder, **{'head.error_layers.0.weight': torch.ones(3), 'head.new': torch.ones(1)})
     with pytest.raises(CheckpointError, match=r'does not fit the config: unexpected: head\.new$'):

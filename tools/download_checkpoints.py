@@ -61,11 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     from rich.console import Console
 
-    from pipeline.checkpoints import CheckpointError, download_folder
     from pipeline.config import ConfigError
     from pipeline.downloads.command import Request, UsageError, run
     from pipeline.downloads.progress import make_display
     from pipeline.downloads.settings import settings_from
+    from pipeline.weights.checkpoints import CheckpointError, download_folder
 
     given = {
         'offline': args.offline or None,

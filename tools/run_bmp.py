@@ -136,7 +136,6 @@ def run(args: argparse.Namespace, cfg_options: dict[str, Any], command: list[str
     """Run the pipeline on what the arguments name and print the summary."""
     from rich.console import Console
 
-    from pipeline.checkpoints import CheckpointError
     from pipeline.config import ConfigError
     from pipeline.io.command import Request, run_request
     from pipeline.io.inputs import InputError
@@ -144,6 +143,7 @@ def run(args: argparse.Namespace, cfg_options: dict[str, Any], command: list[str
     from pipeline.io.run import OutputError
     from pipeline.io.summary import print_summary
     from pipeline.openmmlab import quiet_libraries
+    from pipeline.weights.checkpoints import CheckpointError
 
     names = ('config', 'demo', 'out_dir', 'resume', 'boxes', 'coco_ids', 'batch_images')
     request = Request(

@@ -71,7 +71,7 @@ def build(config: ResolvedConfig) -> BuiltPipeline:
 
 def guarded(name: str, run: Callable[[], int]) -> int:
     """Exit code of a tool: errors of the user as one message, Ctrl-C as 130."""
-    from pipeline.checkpoints import CheckpointError
+    from pipeline.weights.checkpoints import CheckpointError
 
     logging.basicConfig(format='%(message)s')
     logging.getLogger('pipeline').setLevel(logging.INFO)

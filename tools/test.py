@@ -119,12 +119,12 @@ def run(request: DatasetRequest, *, score: bool) -> int:
     """Run the pipeline over the data set and print what came out."""
     from rich.console import Console
 
-    from pipeline.checkpoints import CheckpointError
     from pipeline.dataset_run import run_dataset
     from pipeline.io.progress import make_reporter
     from pipeline.io.run import OutputError
     from pipeline.io.summary import print_summary
     from pipeline.protocols import load_protocol
+    from pipeline.weights.checkpoints import CheckpointError
 
     console = Console()
     try:

@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import torch
 
-from ..manifest import CheckpointError
 from ..masks import Masks
 from ..openmmlab import build_model, building_from, read_model_config, scope_of
 from ..precision import Backend, Compile, tune
 from ..structures import Detections, Image, size_of
+from ..weights.manifest import CheckpointError
 from .class_count import class_names, fit_class_count
 from .compact_masks import use_compact_masks
 from .image_steps import image_steps

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ..checkpoints import (
+from ..weights.checkpoints import (
     CheckpointError,
     absence,
     download_folder,
@@ -20,7 +20,7 @@ from ..checkpoints import (
     replace_command,
     size_text,
 )
-from ..manifest import WeightsEntry
+from ..weights.manifest import WeightsEntry
 from .fetch import UnreachableError, fetch
 from .listing import status_of, table_of
 from .progress import Display

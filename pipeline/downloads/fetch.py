@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..checkpoints import (
+from ..weights.checkpoints import (
     absence,
     fetch_command,
     path_of,
@@ -20,7 +20,7 @@ from ..checkpoints import (
     recorded_sha256,
     replace_command,
 )
-from ..manifest import WeightsEntry
+from ..weights.manifest import WeightsEntry
 from .part import PartFile
 from .progress import Reporter
 from .settings import DownloadError, DownloadSettings

@@ -10,9 +10,9 @@ from typing import Literal
 from rich.table import Table
 from rich.text import Text
 
-from ..checkpoints import path_of, problem_with, size_text
-from ..manifest import WeightsEntry
-from ..weights_io import not_weights
+from ..weights.checkpoints import path_of, problem_with, size_text
+from ..weights.loading import not_weights
+from ..weights.manifest import WeightsEntry
 from .fetch import trust
 from .part import PartFile
 

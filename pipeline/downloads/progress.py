@@ -17,7 +17,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from ..checkpoints import size_text
+from ..weights.checkpoints import size_text
 
 LINE_INTERVAL_S = 10.0
 

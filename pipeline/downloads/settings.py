@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from ..manifest import CheckpointError, WeightsEntry
+from ..weights.manifest import CheckpointError, WeightsEntry
 
 HUGGING_FACE = 'https://huggingface.co'
 _TRUE = {'1', 'true', 'yes', 'on'}

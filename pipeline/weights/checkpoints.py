@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import manifest
+from .loading import load_into, load_state, misfit, not_weights
 from .manifest import CheckpointError, WeightsEntry, read_manifest
-from .weights_io import load_into, load_state, misfit, not_weights
 
 __all__ = [
     'CheckpointError', 'Weights', 'download_folder', 'fetch_command', 'find_all_weights',
@@ -226,7 +226,7 @@ def recorded_sha256(path: Path) -> str | None:
 
 def record_sha256(path: Path, digest: str) -> None:
     """Record the sha256 of a file beside it; ``sha256sum -c`` reads the record too."""
-    from .io.atomic import write_text
+    from ..io.atomic import write_text
 
     write_text(record_path(path), f'{digest}  {path.name}\n')
 
