@@ -136,7 +136,7 @@ def test_from_absence_over_the_download_to_people(
     monkeypatch.setenv('BMP_MIRROR', site.url)
     for file, name in STAND_INS.items():
         content = stand_in(name, **(extra if 'PMPose' in file else {}))
-        site.answers[f'/{quote(file)}'] = [serve(content, stop_after=3_000_000)]
+        site.answers[f'/{quote(file)}'] = [serve(content)]
     fetch = ['--pipeline', str(small)]
     assert download_checkpoints.main(fetch) == 0
     assert run_bmp.main(command) == 0

@@ -22,9 +22,9 @@ from .loading import load_into, load_state, misfit, not_weights
 from .manifest import CheckpointError, WeightsEntry, read_manifest
 
 __all__ = [
-    'CheckpointError', 'Weights', 'download_folder', 'fetch_command', 'find_all_weights',
-    'find_weights', 'load_into', 'load_state', 'misfit', 'path_of', 'problem_with', 'read_manifest',
-    'record_sha256', 'recorded_sha256', 'sha256_of', 'size_text',
+    'CheckpointError', 'Weights', 'apparent_problem', 'download_folder', 'fetch_command',
+    'find_all_weights', 'find_weights', 'load_into', 'load_state', 'misfit', 'path_of',
+    'problem_with', 'read_manifest', 'record_sha256', 'recorded_sha256', 'sha256_of', 'size_text',
 ]  # fmt: skip
 
 
@@ -179,15 +179,20 @@ def absence(entries: Sequence[WeightsEntry], command: str, folder: Path | None =
     )
 
 
+def apparent_problem(entry: WeightsEntry, path: Path) -> str:
+    """Return what its size and its first bytes tell against a file; '' if nothing."""
+    size = path.stat().st_size
+    if entry.size is not None and size != entry.size:
+        return f'it has {size} bytes, expected {entry.size}'
+    return not_weights(path)
+
+
 def problem_with(entry: WeightsEntry, path: Path) -> tuple[str, str]:
     """Why a file is not that of an entry ('' if it is), and its sha256 ('' if not computed).
 
     Compares what is known: size, sha256 or the beginning of it, and the recorded sha256.
     """
-    size = path.stat().st_size
-    if entry.size is not None and size != entry.size:
-        return f'it has {size} bytes, expected {entry.size}', ''
-    problem = not_weights(path)
+    problem = apparent_problem(entry, path)
     if problem:
         return problem, ''
     digest = sha256_of(path)
