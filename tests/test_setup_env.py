@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 
 import setup_checks
 import setup_env
-from pipeline.doctor.facts import normalise, read_pins
+from pipeline.doctor import normalise, read_pins
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / 'requirements'
