@@ -14,7 +14,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
-from .checkpoints import Weights, fetch_command, find_all_weights, find_weights
 from .config import (
     CONFIG_FOLDER,
     ConfigError,
@@ -31,6 +30,7 @@ from .openmmlab import Library, read_model_config
 from .runtime.memory import give_back_freed
 from .runtime.options import RuntimeOptions
 from .stages import Detector, PoseEstimator, Segmenter
+from .weights.checkpoints import Weights, fetch_command, find_all_weights, find_weights
 
 
 @dataclass(frozen=True)

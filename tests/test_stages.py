@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from pipeline.build import build_pipeline
-from pipeline.checkpoints import CheckpointError, load_state
 from pipeline.config import CONFIG_FOLDER, load_config
 from pipeline.detectors.mmdet_detector import build_mmdet_detector
 from pipeline.logit_crops import logit_crop
@@ -23,6 +22,7 @@ from pipeline.segmenters.prompts import PromptConfig
 from pipeline.segmenters.sam2_forward import ImageEmbedding
 from pipeline.segmenters.sam2_segmenter import build_sam2_segmenter
 from pipeline.structures import Detections, MaskSource, Poses
+from pipeline.weights.checkpoints import CheckpointError, load_state
 
 COMPACT = CONFIG_FOLDER / 'compact'
 SAM = str(COMPACT / 'sam2.1_hiera_compact.yaml')

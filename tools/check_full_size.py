@@ -205,7 +205,7 @@ def save_as_released(built: BuiltPipeline, settings: PipelineConfig, folder: Pat
     """Save the models of a pipeline as the files that its config names."""
     import torch
 
-    from pipeline.checkpoints import path_of, read_manifest, sha256_of
+    from pipeline.weights.checkpoints import path_of, read_manifest, sha256_of
 
     hashes, options = {}, {}
     for stage, content in contents_of(built).items():

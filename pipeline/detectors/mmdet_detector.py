@@ -12,7 +12,6 @@ import numpy.typing as npt
 import torch
 from mmengine.dataset import pseudo_collate
 
-from ..manifest import CheckpointError
 from ..masks import Masks
 from ..openmmlab import build_model, building_from, read_model_config, scope_of
 from ..runtime.batches import Chunks
@@ -20,6 +19,7 @@ from ..runtime.options import ON_CPU, RuntimeOptions
 from ..runtime.precision import tune
 from ..stages import Detector
 from ..structures import Detections, Image, size_of
+from ..weights.manifest import CheckpointError
 from .class_count import class_names, fit_class_count
 from .compact_masks import use_compact_masks
 from .image_steps import image_steps

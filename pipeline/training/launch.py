@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..checkpoints import CheckpointError, find_weights
+from ..weights.checkpoints import CheckpointError, find_weights
 from .config_check import AMP_ON_GPU, SettingsError, check_custom_keys, problems_of
 from .config_names import typed_dicts, unknown_overrides
 from .cpu_processes import join_processes_on_cpu
