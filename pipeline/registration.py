@@ -22,7 +22,6 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     'mmpose.models': (
         'pipeline.poses.conv_stem_vit',
         'pipeline.poses.freezable_estimator',
-        'pipeline.poses.multi_head',
         'pipeline.poses.oks_losses',
         'pipeline.poses.pmpose_box_head',
         'pipeline.poses.pmpose_head',

@@ -14,7 +14,7 @@ from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from pipeline.keypoints import COCO_FLIP, COCO_NAMES, COCO_SIGMAS
 from pipeline.openmmlab import scope_of
 from pipeline.poses.conventions import CONVENTIONS, Convention, sigmas_of
-from tests import fixtures
+from projects.reference_parity import recordings as fixtures
 
 FILES = Path(__file__).parents[1] / 'configs' / 'keypoints'
 pytestmark = pytest.mark.filterwarnings('ignore')

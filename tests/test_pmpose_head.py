@@ -14,7 +14,7 @@ from mmengine.structures import InstanceData, PixelData
 from mmpose.structures import PoseDataSample
 
 from pipeline.keypoints import COCO_FLIP
-from pipeline.poses.multi_head import MultiHead, balanced_weights, heatmap_oks
+from projects.reference_parity.multi_head import MultiHead, balanced_weights, heatmap_oks
 from pipeline.poses.oks_heatmap import OKSArgMaxHeatmap
 from pipeline.poses.pmpose_head import PMPoseHead
 from pipeline.poses.pmpose_losses import (
@@ -24,7 +24,7 @@ from pipeline.poses.pmpose_losses import (
     point_oks,
     sparsemax,
 )
-from tests import fixtures
+from projects.reference_parity import recordings as fixtures
 
 BRANCHES = ('presence', 'visibility', 'oks')
 
