@@ -147,7 +147,7 @@ Config.fromstring("custom_imports = dict(imports=['pipeline'])", '.py')
 POSE_NAMES = """
 from mmpose.registry import KEYPOINT_CODECS, METRICS, MODELS, TRANSFORMS
 for registry, names in (
-    (MODELS, ['ConvStemViT', 'MultiHead', 'PMPoseHead', 'OKSHeatmapLoss', 'HeatmapHead']),
+    (MODELS, ['ConvStemViT', 'PMPoseHead', 'OKSHeatmapLoss', 'HeatmapHead']),
     (TRANSFORMS, ['LoadPersonMask', 'MaskBackground', 'RandomEdgesBlackout']),
     (KEYPOINT_CODECS, ['OKSArgMaxHeatmap']),
     (METRICS, ['BmpCocoMetric']),

@@ -104,7 +104,9 @@ def show(every_row: bool) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog='python -m projects.reference_parity', description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog='python -m projects.reference_parity', description=__doc__
+    )
     parser.add_argument(
         '--all', action='store_true', help='every row, not only the worst of each group'
     )

@@ -18,7 +18,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout, installed or not
 
-from projects.reference_parity.released_models import RELEASED, Published, ReleasedModel, build_empty, count_parameters
+from projects.reference_parity.released_models import (
+    RELEASED,
+    Published,
+    ReleasedModel,
+    build_empty,
+    count_parameters,
+)
 from tools.tables import print_table
 
 COLUMNS = ('model', 'parameters, M (published)', 'parts, M (published)', 'source of published')

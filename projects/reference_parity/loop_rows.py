@@ -8,17 +8,20 @@ import numpy as np
 
 from pipeline.found import paint_out
 from pipeline.geometry import max_neighbour_iou, xywh_to_xyxy
-from pipeline.masks import LogitMasks, Masks, exclusive_masks, exclusive_masks_as_in_bmp
+from pipeline.masks import LogitMasks, Masks, exclusive_masks
 from pipeline.nms import PoseNMSConfig, keep_distinct_poses, oks_matrix
 from pipeline.segmenters.prompts import PromptConfig, make_prompts, select_keypoints
 from pipeline.structures import Poses
+
+from . import as_in_bmp
+from .as_in_bmp import PoseNMSAsInBMP
 from .rows import EXACT, OKS, Comparison
 
-AS_IN_BMP = PoseNMSConfig(box_area='as_in_bmp', method='as_in_bmp')
+AS_IN_BMP = PoseNMSAsInBMP()
 CORRECT = PoseNMSConfig(quality='num_confident')
 NMS = {
     'keep_reference': AS_IN_BMP,
-    'keep_reference_loop_right_area': PoseNMSConfig(method='as_in_bmp'),
+    'keep_reference_loop_right_area': PoseNMSAsInBMP(right_area=True),
     'keep_correct_by_num_valid': CORRECT,
     'keep_correct_by_mean_score': PoseNMSConfig(quality='keypoint_score'),
 }
@@ -158,7 +161,7 @@ def mask_ops() -> Comparison:
     for name in c.facts['exclusive']:
         recorded, scores = c.arrays[f'{name}_masks'], c.arrays[f'{name}_scores']
         masks = Masks.from_dense(recorded, recorded.shape[1:])
-        as_is = dense(exclusive_masks_as_in_bmp(masks, scores))
+        as_is = dense(as_in_bmp.exclusive_masks(masks, scores))
         c.add('one mask per px (B15)', as_is, c.arrays[f'{name}_reference'], EXACT)
         logits = [np.where(m, max(s, 1e-4), -1) for m, s in zip(recorded, scores, strict=True)]
         rows = LogitMasks.from_crops(*recorded.shape[1:], [(0, 0, logit) for logit in logits])

@@ -20,7 +20,9 @@ from pipeline.openmmlab import build_model, scope_of
 from pipeline.poses.mmpose_estimator import MMPoseEstimator, build_mmpose_estimator
 from pipeline.poses.released_config import ERROR_BRANCH, stock_config
 from pipeline.structures import Detections, size_of
+
 from . import recordings
+from .as_in_bmp import MaskBackgroundAsInBMP
 from .pose_rows import peaks_of
 from .rows import EXACT, FEATURES, MASKPOSE_PX, NETWORK, PMPOSE_PX, SCORES, Comparison
 
@@ -67,7 +69,7 @@ def recorded_config(content: dict[str, Any]) -> Config:
     config = stock_config(Config(content))
     for step in config.test_dataloader.dataset.pipeline:
         if step['type'] == 'MaskBackground':
-            step['outline'] = 'as_in_bmp'
+            step['type'] = MaskBackgroundAsInBMP.__name__
     return config
 
 

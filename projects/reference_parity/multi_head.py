@@ -24,9 +24,10 @@ import numpy as np
 import torch
 from mmpose.evaluation.functional import pose_pck_accuracy
 from mmpose.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
-from pipeline.poses.oks_losses import OKSHeatmapLoss
+from pipeline.poses.oks_losses import OKSHeatmapLoss, sobel_energy
 from pipeline.poses.pmpose_head import PMPoseHead
 from pipeline.poses.pmpose_losses import AREA_OF_BOX
 
@@ -202,3 +203,56 @@ class MultiHead(PMPoseHead):
         arrays = [t.detach().float().cpu().numpy() for t in (heatmaps, target, weights)]
         _, accuracy, _ = pose_pck_accuracy(arrays[0], arrays[1], mask=arrays[2] > 0)
         return torch.tensor(float(accuracy), device=heatmaps.device)
+
+
+class OKSLossPerKeypoint(OKSHeatmapLoss):
+    """The released loss when it is called on its own: a mean over the keypoints.
+
+    Per keypoint the loss is (1 - a) sum of P (1 - T) + a max |Sobel P|^2.
+    """
+
+    def forward(
+        self, output: Tensor, target: Tensor, target_weights: Tensor | None = None
+    ) -> Tensor:
+        """Compute the loss; arguments as in `OKSHeatmapLoss`."""
+        return self.loss_weight * self.per_keypoint(output, target, target_weights).mean()
+
+    def per_keypoint(self, output: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Loss of every keypoint, shape (B, K); arguments as in `forward`."""
+        risk = (output * (1 - target)).sum(dim=(2, 3))
+        energy = sobel_energy(output).amax(dim=(2, 3))
+        loss = (1 - self.smoothing_weight) * risk + self.smoothing_weight * energy
+        return loss * self._weights(output, weights)
+
+
+@MODELS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
+class L1LogLoss(nn.Module):
+    """Smooth L1 loss between log(1 + output) and log(1 + target), the mean over all entries.
+
+    Args:
+        use_target_weight: multiply both logarithms by the weights first.
+        loss_weight: factor of the loss.
+    """
+
+    def __init__(self, use_target_weight: bool = False, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.use_target_weight = use_target_weight
+        self.loss_weight = loss_weight
+
+    def forward(
+        self, output: Tensor, target: Tensor, target_weight: Tensor | None = None
+    ) -> Tensor:
+        """Compute the loss.
+
+        Args:
+            output: float, any shape, values above -1.
+            target: the same shape.
+            target_weight: float, the same shape; needed with `use_target_weight`.
+
+        Returns:
+            Scalar.
+        """
+        output, target = output.log1p(), target.log1p()
+        if self.use_target_weight and target_weight is not None:
+            output, target = output * target_weight, target * target_weight
+        return self.loss_weight * functional.smooth_l1_loss(output, target)

@@ -14,10 +14,11 @@ from mmpose.registry import KEYPOINT_CODECS, MODELS
 from mmpose.structures import PoseDataSample
 
 from pipeline.openmmlab import scope_of
-from pipeline.poses.mask_background import MaskBackground, outline_as_in_bmp
-from .multi_head import balanced_weights
-from pipeline.poses.oks_losses import L1LogLoss, OKSHeatmapLoss
+from pipeline.poses.oks_losses import OKSHeatmapLoss
+
 from . import recordings
+from .as_in_bmp import MaskBackgroundAsInBMP, redrawn_outline
+from .multi_head import L1LogLoss, OKSLossPerKeypoint, balanced_weights
 from .rows import (
     EXACT,
     LOSS_RELATIVE,
@@ -91,18 +92,18 @@ def peaks_of(maps: np.ndarray) -> np.ndarray:
 def mask_background() -> Comparison:
     c = Comparison('mask_background')
     masks = c.arrays['masks'].astype(bool)
-    redrawn = np.stack([outline_as_in_bmp(mask) for mask in masks])
+    redrawn = np.stack([redrawn_outline(mask) for mask in masks])
     c.add('masks redrawn as polygons', redrawn, c.arrays['poly_mask'], EXACT)
     image = c.arrays['image_bgr']
     for name in [k for k in c.arrays if k.startswith('out_alpha_')]:
         alpha = float(name.removeprefix('out_alpha_').removesuffix('_first2'))
-        dim = MaskBackground(alpha, outline='as_in_bmp')
+        dim = MaskBackgroundAsInBMP(alpha)
         recorded = c.arrays[name]
         results = [dim({'img': image.copy(), 'mask': m})['img'] for m in masks[: len(recorded)]]
         c.add(f'alpha {alpha:g}: dimmed images', np.stack(results), recorded, EXACT)
     for alpha in (0.2, 0.25):
         ramp = np.tile(np.arange(256, dtype=np.uint8)[None, :, None], (8, 1, 1))
-        dim = MaskBackground(alpha, outline='as_in_bmp')  # loses the last row and column
+        dim = MaskBackgroundAsInBMP(alpha)  # loses the last row and column
         dimmed = dim({'img': ramp, 'mask': np.ones((8, 256), bool)})['img'][..., 0]
         c.add('look-up tables', dimmed[0], c.arrays[f'lut_inside_{alpha}'], EXACT)
         c.add('look-up tables', dimmed[-1], c.arrays[f'lut_outside_{alpha}'], EXACT)
@@ -153,19 +154,20 @@ def compare_oks_loss(c: Comparison, smoothing: float, tag: str) -> None:
     arrays = [c.arrays[k] for k in ('output', 'target', 'weights')]
     name = f'OKSHeatmapLoss {smoothing:g}'
     loss = OKSHeatmapLoss(smoothing_weight=smoothing)
-    for per in ('perpixel', 'perkeypoint'):
+    alone = OKSLossPerKeypoint(smoothing_weight=smoothing)
+    for per, compute in (('perpixel', loss.per_pixel), ('perkeypoint', alone.per_keypoint)):
         key = f'oksloss_{tag}_{per}'
         if key in c.arrays:
-            value = getattr(loss, per.replace('per', 'per_'))(*map(tensor, arrays))
+            value = compute(*map(tensor, arrays))
             c.add(f'{name} {per}', value, c.arrays[key], LOSS_RELATIVE, relative=True)
     key = f'oksloss_{tag}_perpixel_mean'
     compare_loss(c, f'{name} mean', loss, arrays, key, f'{key}_grad')
     unweighted = loss(*map(tensor, arrays[:2]))
     recorded = c.arrays[f'{key}_noweight'][0]
     c.add(f'{name} no weights', unweighted, recorded, LOSS_RELATIVE, relative=True)
-    plain = OKSHeatmapLoss(smoothing_weight=smoothing, average='keypoint')(*map(tensor, arrays))
     recorded = c.arrays[f'oksloss_{tag}_default'][0]
-    c.add(f'{name} average=keypoint', plain, recorded, LOSS_RELATIVE, relative=True)
+    value = alone(*map(tensor, arrays))
+    c.add(f'{name} mean over keypoints', value, recorded, LOSS_RELATIVE, relative=True)
 
 
 def compare_loss(

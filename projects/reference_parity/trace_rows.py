@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,9 @@ from pipeline.masks import LogitMasks, Masks
 from pipeline.nms import PoseNMSConfig
 from pipeline.segmenters.prompts import PromptConfig, make_prompts
 from pipeline.structures import Detections, Image, MaskSource, People, Poses, Segments
+
 from . import recordings
+from .as_in_bmp import as_in_bmp
 from .loop_rows import AS_IN_BMP, CORRECT
 from .rows import EXACT, Comparison
 
@@ -103,14 +105,9 @@ def run(c: Comparison, nms: PoseNMSConfig, rounds: int) -> tuple[People, Recorde
     """People that the loop finds in a recorded scene in so many rounds."""
     facts = recordings.facts('loop_trace')
     recorder = Recorder(c.arrays, facts['black_fraction_limit'])
-    config = LoopConfig(
-        max_rounds=rounds,
-        fallback=None,
-        exclusive='as_in_bmp',
-        boxes='detector',
-        pose_nms=nms,
-    )
-    loop = PersonPipeline(recorder.detect, recorder, recorder.segment, config)
+    stages = recorder.detect, recorder, recorder.segment
+    loop = as_in_bmp(PersonPipeline(*stages, LoopConfig(max_rounds=rounds)))
+    loop = replace(loop, config=replace(loop.config, pose_nms=nms))
     return loop(np.ascontiguousarray(c.arrays['image_bgr'][..., ::-1])), recorder
 
 

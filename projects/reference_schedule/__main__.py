@@ -116,8 +116,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, CheckpointError) as error:
         sys.stderr.write(f'benchmark.py: {error}\n')
         return 2
-    from .report import to_markdown
     from pipeline.io.atomic import write_text
+
+    from .report import to_markdown
 
     text = to_markdown(args.mode, figures)
     if args.json:
@@ -125,8 +126,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.markdown:
         write_text(args.markdown, text)
     if args.mode == 'sweep' and args.plot:
-        from .plots import draw_sweep
         from pipeline.visualization.charts import save_chart
+
+        from .plots import draw_sweep
 
         save_chart(args.plot, draw_sweep, figures)
     sys.stdout.write(text)

@@ -16,6 +16,7 @@ from pipeline.timing import StageTimer
 if TYPE_CHECKING:
     from pipeline.loop import PersonPipeline
     from pipeline.structures import People
+
     from .crowd import Crowd
 
 SEED = 0
@@ -108,6 +109,7 @@ def build(case: Case) -> PersonPipeline:
     from pipeline.build import build_pipeline
     from pipeline.config import load_config
     from pipeline.openmmlab import quiet_libraries
+
     from .scripted import open_limits
 
     quiet_libraries()

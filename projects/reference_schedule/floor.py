@@ -23,6 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.timing import StageTimer
+
 from .case import Case, build, on_stage, play, timed, warm_up
 from .stages import measure_case
 

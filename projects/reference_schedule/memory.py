@@ -10,6 +10,7 @@ import numpy as np
 from pipeline.masks import Masks
 from pipeline.structures import Detections, size_of
 from pipeline.timing import StageTimer
+
 from .memory_peak import PeakMemory
 
 

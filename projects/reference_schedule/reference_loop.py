@@ -46,6 +46,7 @@ from pipeline.segmenters.sam2_preprocess import (
 from pipeline.segmenters.sam2_segmenter import Sam2Segmenter
 from pipeline.structures import Detections, Floats, Image, Poses, size_of
 from pipeline.timing import StageTimer
+
 from .crowd import Crowd
 from .scripted import PlayedPoses, expect_people
 

@@ -14,6 +14,7 @@ from pipeline.poses.mask_background import MaskBackground
 from pipeline.poses.mmpose_estimator import MMPoseEstimator
 from pipeline.poses.released_config import stock_config
 from pipeline.segmenters.sam2_segmenter import Sam2Segmenter
+
 from .case import Case, build
 from .reference_loop import ReferencePose, ReferenceStages
 

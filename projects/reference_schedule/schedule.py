@@ -13,9 +13,9 @@ import numpy as np
 
 from .case import Case, CpuTimer, Played, Seconds, build, on_stage, play, timed, warm_up
 from .memory_peak import PeakMemory
-from .scripted import played_masks
 from .reference_loop import ReferenceResult, ReferenceStages, run_reference
 from .reference_stages import reference_stages
+from .scripted import played_masks
 
 Side = Literal['ours', 'reference']
 

@@ -29,6 +29,7 @@ from pipeline.detectors.mmdet_detector import MMDetDetector
 from pipeline.loop import Detector, PoseEstimator
 from pipeline.segmenters.sam2_forward import BOX_TOP_LEFT, POINT_POSITIVE
 from pipeline.structures import Detections, Floats, Image, Poses
+
 from .crowd import Crowd
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ import time
 from typing import Any
 
 from pipeline.config import ROOT
+
 from .case import Seconds, machine
 
 # As run_bmp.py loads. Twice: the second time everything is imported.

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from projects.reference_parity import full_size as check_full_size
-from projects.reference_parity.full_size import Case, Report, all_cases, check_case, main, report_of
 from pipeline.checkpoints import CheckpointError
 from pipeline.masks import Masks
 from pipeline.structures import MaskSource, People
+from projects.reference_parity import full_size as check_full_size
+from projects.reference_parity.full_size import Case, Report, all_cases, check_case, main, report_of
 from tests.toy_people import people_in
 
 
@@ -74,7 +74,8 @@ def test_a_case_that_fails_is_a_row_and_the_others_go_on(
 
     monkeypatch.setattr('projects.reference_parity.full_size.check_case', check)
     monkeypatch.setattr(
-        'projects.reference_parity.full_size.in_own_process', lambda case, parent: report_of(case, tmp_path)
+        'projects.reference_parity.full_size.in_own_process',
+        lambda case, parent: report_of(case, tmp_path),
     )
     assert main(['bmp_v1', 'bmp_v2']) == 1
     shown = capsys.readouterr().out.splitlines()

@@ -7,8 +7,12 @@ import pytest
 pytest.importorskip('mmpose', reason='the recorded models are MMPose models')
 
 import numpy as np
+from mmpose.datasets.datasets.utils import parse_pose_metainfo
 
+from pipeline.openmmlab import scope_of
+from pipeline.poses.conventions import CONVENTIONS
 from projects.reference_parity import __main__ as parity
+from projects.reference_parity import recordings
 from projects.reference_parity.rows import Comparison, max_difference
 
 
@@ -39,10 +43,25 @@ def test_differences_are_found(ours: list, recorded: list, expected: float) -> N
 
 
 def test_the_worst_of_several_comparisons_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr('projects.reference_parity.recordings.load', lambda name: ({'a': np.ones(3)}, None))
+    monkeypatch.setattr(
+        'projects.reference_parity.recordings.load', lambda name: ({'a': np.ones(3)}, None)
+    )
     c = Comparison('made up')
     c.add('numbers', [1, 1, 3], c.arrays['a'], 1.0)
     c.add('numbers', [1, 1, 1], c.arrays['a'], 1.0)
     (row,) = c.rows
     assert row.difference == 2 and not row.ok
     assert list(c.unread()) == []
+
+
+def test_23_points_are_those_of_the_reference() -> None:
+    meta = recordings.facts('pmpose_full')['dataset_meta']
+    ours = CONVENTIONS[23]
+    with scope_of('mmpose'):
+        info = parse_pose_metainfo(ours.dataset_info())
+    assert [meta['keypoint_id2name'][str(i)] for i in range(23)] == list(ours.names)
+    assert meta['flip_indices'] == list(ours.flip_indices)
+    assert meta['lower_body_ids'] == info['lower_body_ids']
+    np.testing.assert_allclose(meta['sigmas'], ours.sigmas, atol=1e-7)
+    weights = ours.dataset_info()['joint_weights']
+    np.testing.assert_allclose(meta['dataset_keypoint_weights'], weights, rtol=1e-6)

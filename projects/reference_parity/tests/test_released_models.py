@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from projects.reference_parity.count_parameters import differing_parts, main, row_of
-from projects.reference_parity.released_models import RELEASED, Published, ReleasedModel, build_empty, count_parameters
 from pipeline.checkpoints import read_manifest
 from pipeline.config import CONFIG_FOLDER, load_config
+from projects.reference_parity.count_parameters import differing_parts, main, row_of
+from projects.reference_parity.released_models import (
+    RELEASED,
+    Published,
+    ReleasedModel,
+    build_empty,
+    count_parameters,
+)
 
 # Width, depth of the backbones (reference and ViTPose paper); S has 12 heads, which adds nothing.
 VIT = {'s': (384, 12), 'b': (768, 12), 'l': (1024, 24), 'h': (1280, 32)}
@@ -76,8 +82,13 @@ def test_a_difference_is_shown_and_fails(
         'm', '6.000 (5.7, DIFFERS)', 'head 4.000', 'somebody',
     )  # fmt: skip
     monkeypatch.setattr('projects.reference_parity.count_parameters.RELEASED', (model,))
-    monkeypatch.setattr('projects.reference_parity.count_parameters.build_empty', lambda kind, config: None)
-    monkeypatch.setattr('projects.reference_parity.count_parameters.count_parameters', lambda *_: {'total': 6_000_000})
+    monkeypatch.setattr(
+        'projects.reference_parity.count_parameters.build_empty', lambda kind, config: None
+    )
+    monkeypatch.setattr(
+        'projects.reference_parity.count_parameters.count_parameters',
+        lambda *_: {'total': 6_000_000},
+    )
     assert main([]) == 1
     assert 'other than published: m: total' in capsys.readouterr().err
 

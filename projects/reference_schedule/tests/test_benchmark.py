@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.loop import PersonPipeline
 from projects.reference_schedule import __main__ as benchmark
 from projects.reference_schedule.case import Case, Played, build, on_stage, play, warm_up
 from projects.reference_schedule.floor import CountingTimer
-from projects.reference_schedule.scripted import PlayedDetector, played_masks
 from projects.reference_schedule.reference_loop import ReferenceStages, run_reference
 from projects.reference_schedule.reference_stages import reference_stages
 from projects.reference_schedule.schedule import comparable, difference
+from projects.reference_schedule.scripted import PlayedDetector, played_masks
 from projects.reference_schedule.stages import sweep
-from pipeline.loop import PersonPipeline
 
 SMALL = Case(width=160, height=120, people=4, rounds=2, random_weights=True)
 

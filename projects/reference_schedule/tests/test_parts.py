@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pipeline.loop import LoopConfig
+from pipeline.masks import LogitMasks, Masks, exclusive_masks
+from pipeline.nms import keep_distinct_poses
+from pipeline.structures import Poses
 from projects.reference_schedule.case import Case, CpuTimer, Seconds, timed
 from projects.reference_schedule.crowd import make_crowd
 from projects.reference_schedule.fits import fit_growth
 from projects.reference_schedule.memory_peak import PeakMemory
 from projects.reference_schedule.reference_loop import _distinct, _exclusive, _with_fallback
 from projects.reference_schedule.report import markdown_table
-from pipeline.loop import LoopConfig
-from pipeline.masks import LogitMasks, Masks, exclusive_masks
-from pipeline.nms import keep_distinct_poses
-from pipeline.structures import Poses
 
 
 @pytest.mark.parametrize(
