@@ -1,8 +1,8 @@
 """Configs written for the reference's MMPose fork, made fit for stock MMPose.
 
-Stock MMPose with `custom_imports` of `pipeline` builds the codec and the transforms of such a config
-under their released names. `PMPoseHead` takes the place of the released head `MultiHead`: it is the
-same network. Two settings of stock classes exist only in the fork.
+Stock MMPose with `custom_imports` of `pipeline` builds the codec and the transforms of such a
+config under their released names. `PMPoseHead` takes the place of the released head `MultiHead`: it
+is the same network. Two settings of stock classes exist only in the fork.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 PARTS = 'pipeline'
 HEAD_SETTINGS = (
-    'in_channels', 'out_channels', 'deconv_out_channels', 'normalize', 'sigmas', 'decoder', 'init_cfg',
+    'in_channels', 'out_channels', 'deconv_out_channels', 'normalize', 'sigmas', 'decoder',
+    'init_cfg',
 )  # fmt: skip
 # Never trained, frozen in every released config; `PMPoseHead` has no such branch.
 ERROR_BRANCH = 'head.error_layers.'

@@ -1,7 +1,6 @@
-"""Our numbers against the recorded ones of the reference, as a table: python -m projects.reference_parity.
+"""Compare our numbers with the recorded ones of the reference: python -m projects.reference_parity.
 
-Each fixture has a function that returns a `Comparison`; tests/test_parity.py asserts its rows. The
-folder of the fixtures: environment variable BMP_FIXTURES, default ../shared/fixtures/dev.
+Each fixture has a function that returns a `Comparison`; tests/test_parity.py asserts its rows.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import fnmatch
 import os
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from . import loop_rows, model_rows, pose_rows, recordings, trace_rows
 from .rows import Comparison, Row
@@ -31,6 +31,8 @@ PARTS: dict[str, Callable[[], Comparison]] = {
     'rtmdet_ins': model_rows.rtmdet_ins,
 }
 
+FILES = {'maskpose21_full_npmeta': 'maskpose21_full_npmeta.pth'}  # others: name.npz
+
 # Arrays that nothing is compared with, by name pattern.
 NOT_COMPARED = {
     'err_*raw': 'the error branch is random and frozen; our head drops it',
@@ -49,14 +51,14 @@ NOT_COMPARED = {
 
 
 def comparisons() -> dict[str, Callable[[], Comparison]]:
-    """Every comparison that the fixture folder allows, by name."""
-    traces: dict[str, Callable[[], Comparison]] = {}
-    if (recordings.FOLDER / 'loop_trace.json').exists():
-        traces = {
-            f'loop_trace: {name}': partial(trace_rows.loop_trace, name)
-            for name in trace_rows.scenes()
-        }
-    return {**PARTS, **traces}
+    """Every comparison that the recordings allow, by name."""
+    there = {
+        name: part for name, part in PARTS.items() if recordings.has(FILES.get(name, f'{name}.npz'))
+    }
+    traces = {
+        f'loop_trace: {name}': partial(trace_rows.loop_trace, name) for name in trace_rows.scenes()
+    }
+    return {**there, **traces}
 
 
 def unnamed(c: Comparison) -> list[str]:
@@ -104,15 +106,21 @@ def show(every_row: bool) -> int:
 
 
 def main() -> None:
+    """Print the table; exit code 1 if a row is out of tolerance."""
     parser = argparse.ArgumentParser(
         prog='python -m projects.reference_parity', description=__doc__
     )
     parser.add_argument(
         '--all', action='store_true', help='every row, not only the worst of each group'
     )
+    parser.add_argument(
+        '--fixtures', type=Path, metavar='DIR', help='folder with the complete recordings'
+    )
     arguments = parser.parse_args()
-    if not recordings.FOLDER.is_dir():
-        raise SystemExit(f'no fixtures in {recordings.FOLDER}; set BMP_FIXTURES')
+    if arguments.fixtures:
+        recordings.read_from(arguments.fixtures)
+    if not recordings.has('loop_trace.json'):
+        parser.error(f'no recordings in {recordings.folder}')
     raise SystemExit(show(arguments.all) > 0)
 
 

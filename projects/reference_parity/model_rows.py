@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ def maskpose23_full() -> Comparison:
 def maskpose21_full_npmeta() -> Comparison:
     """The same weights with numpy arrays in `meta`, as released files may hold them."""
     c = pose_model('maskpose21_full', 'maskpose21_full_npmeta', MASKPOSE_PX)
-    _, meta = load_state(recordings.FOLDER / 'maskpose21_full_npmeta.pth')
+    _, meta = load_state(recordings.folder / 'maskpose21_full_npmeta.pth')
     recorded = c.facts['dataset_meta']
     for key in ('sigmas', 'dataset_keypoint_weights', 'keypoint_colors'):
         c.add('numpy arrays of the meta', meta['dataset_meta'][key], recorded[key], 1e-7)
@@ -54,13 +55,15 @@ def maskpose21_full_npmeta() -> Comparison:
 
 def pose_model(fixture: str, weights: str, px: float) -> Comparison:
     c = Comparison(fixture)
-    checkpoint = recordings.FOLDER / f'{weights}.pth'
     config = recorded_config(c.facts['config'])
-    with scope_of('mmpose'):
-        model, meta = build_model(config, checkpoint, 'mmpose', (ERROR_BRANCH,))
-        c.add('flip indices', meta['dataset_meta']['flip_indices'], c.arrays['flip_indices'], EXACT)
-        compare_stock_mmpose(c, model, config, meta['dataset_meta'], px)
-    compare_our_stage(c, config, checkpoint, px)
+    with tempfile.TemporaryDirectory() as scratch:
+        checkpoint = recordings.checkpoint(weights, Path(scratch))
+        with scope_of('mmpose'):
+            model, stored = build_model(config, checkpoint, 'mmpose', (ERROR_BRANCH,))
+            meta = stored['dataset_meta']
+            c.add('flip indices', meta['flip_indices'], c.arrays['flip_indices'], EXACT)
+            compare_stock_mmpose(c, model, config, meta, px)
+        compare_our_stage(c, config, checkpoint, px)
     return c
 
 
@@ -90,10 +93,10 @@ def compare_stock_mmpose(
         c.add(name, [s['data_samples'].metainfo[name] for s in samples], c.arrays[name], PMPOSE_PX)
     batch = pseudo_collate(samples)
     inputs = model.data_preprocessor(batch, False)['inputs']
-    c.add('normalised input', inputs[0], c.arrays['input_norm_0'], NETWORK)
+    c.add('normalised input', inputs[0], 'input_norm_0', NETWORK)
     with torch.no_grad():
         for name, images in (('feat', inputs), ('flip_feat_of_flipped_input', inputs.flip(-1))):
-            c.add('features', model.extract_feat(images)[0], c.arrays[name], FEATURES)
+            c.add('features', model.extract_feat(images)[0], name, FEATURES)
     for prefix in ('noflip', 'flip'):
         model.test_cfg = dict(model.test_cfg, flip_test=prefix == 'flip', output_heatmaps=True)
         with torch.no_grad():
@@ -105,8 +108,7 @@ def compare_stock_mmpose(
 def compare_people(
     c: Comparison, found: list[InstanceData], maps: np.ndarray, prefix: str, px: float
 ) -> None:
-    if f'{prefix}_heatmaps' in c.arrays:
-        c.add(f'{prefix}: heat maps', maps, c.arrays[f'{prefix}_heatmaps'], NETWORK)
+    c.add(f'{prefix}: heat maps', maps, f'{prefix}_heatmaps', NETWORK)
     c.add(f'{prefix}: arg max', peaks_of(maps), c.arrays[f'{prefix}_argmax'], EXACT)
     points = np.concatenate([row.keypoints for row in found])
     c.add(f'{prefix}: keypoints, image px', points, c.arrays[f'{prefix}_keypoints'], px)
@@ -158,7 +160,41 @@ def crops_of(stage: MMPoseEstimator, image: np.ndarray, people: Detections) -> n
 
 
 def rtmdet_ins() -> Comparison:
+    """Without the network, our stage gets the raw detections that were recorded."""
     c = Comparison('rtmdet_ins')
+    if not recordings.has('rtmdet_ins_tiny.pth'):
+        raw: Any = RecordedDetector(c)
+        image = np.zeros(c.facts['image_shape'], np.uint8)
+        compare_people_found(c, raw, image, c.arrays['raw_bboxes'])
+        return c
+    raw = recorded_detector(c)
+    compare_people_found(c, raw, c.arrays['image_bgr'], compare_raw_detections(c, raw))
+    return c
+
+
+class RecordedDetector:
+    """A detector that returns the recorded raw detections."""
+
+    def __init__(self, c: Comparison) -> None:
+        columns = {
+            k: torch.from_numpy(c.arrays[f'raw_{k}']) for k in ('bboxes', 'scores', 'labels')
+        }
+        self.found = InstanceData(**columns, masks=torch.from_numpy(raw_masks(c)))
+        self.model = self
+
+    def transforms(self, results: dict[str, Any]) -> dict[str, Any]:
+        return {'inputs': None, 'data_samples': None}
+
+    def test_step(self, batch: Any) -> list[Any]:
+        return [SimpleNamespace(pred_instances=self.found)]
+
+
+def raw_masks(c: Comparison) -> np.ndarray:
+    packed, width = c.arrays['raw_masks_packed'], c.facts['image_shape'][1]
+    return np.unpackbits(packed, axis=-1, count=width).astype(bool)
+
+
+def recorded_detector(c: Comparison) -> MMDetDetector:
     # JSON knows no tuples, which MMDetection asks for in sizes.
     steps = [
         {k: v if k == 'meta_keys' else with_tuples(v) for k, v in step.items()}
@@ -166,34 +202,33 @@ def rtmdet_ins() -> Comparison:
     ]
     loader = {'dataset': {'pipeline': steps, 'type': 'CocoDataset'}}
     content = {'model': c.facts['model'], 'test_dataloader': loader, 'default_scope': 'mmdet'}
-    checkpoint = recordings.FOLDER / 'rtmdet_ins_tiny.pth'
+    checkpoint = recordings.folder / 'rtmdet_ins_tiny.pth'
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / 'config.py'
         Config(content).dump(path)
-        raw = build_mmdet_detector(str(path), checkpoint, score_threshold=0.0, max_iou=None)
-    boxes = compare_raw_detections(c, raw)
-    for key in [k for k in c.arrays if k.startswith('filtered') and k.endswith('_bboxes')]:
-        compare_people_found(c, raw, boxes, key.removesuffix('_bboxes'))
-    return c
+        return build_mmdet_detector(str(path), checkpoint, score_threshold=0.0, max_iou=None)
 
 
 def compare_people_found(
-    c: Comparison, raw: MMDetDetector, raw_boxes: np.ndarray, key: str
+    c: Comparison, raw: Any, image_bgr: np.ndarray, raw_boxes: np.ndarray
 ) -> None:
-    """Our detector stage at one of the recorded score thresholds."""
-    threshold = key.removeprefix('filtered')
-    stage = MMDetDetector(raw.model, raw.transforms, score_threshold=float(threshold), max_iou=0.3)
-    found = stage(np.ascontiguousarray(c.arrays['image_bgr'][..., ::-1]))
-    height, width = size_of(c.arrays['image_bgr'])
+    """Our detector stage at the recorded score thresholds."""
+    height, width = size_of(image_bgr)
     corner = [width, height, width, height]  # our boxes end at the picture's edge
-    boxes = np.clip(c.arrays[f'{key}_bboxes'], 0, corner)
-    chosen = np.clip(raw_boxes[c.arrays[f'{key}_source_index']], 0, corner)
-    c.add(f'score > {threshold}: which are kept', found.boxes, chosen, EXACT)
-    c.add(f'score > {threshold}: boxes, px', found.boxes, boxes, BOX_PX)
-    c.add(f'score > {threshold}: scores', found.box_scores, c.arrays[f'{key}_scores'], BOX_SCORES)
-    masks = np.array([found.detector_masks.dense(i) for i in range(len(found))])
-    wrong = np.not_equal(masks, c.arrays[f'{key}_masks']).mean()
-    c.add(f'score > {threshold}: share of wrong mask px', wrong, np.zeros(()), MASK_SHARE)
+    for key in [k for k in c.arrays if k.startswith('filtered') and k.endswith('_bboxes')]:
+        limit = key.removeprefix('filtered').removesuffix('_bboxes')
+        options: Any = {'score_threshold': float(limit), 'max_iou': 0.3}
+        stage = MMDetDetector(raw.model, raw.transforms, **options)
+        found = stage(np.ascontiguousarray(image_bgr[..., ::-1]))
+        boxes = np.clip(c.arrays[key], 0, corner)
+        c.add(f'score > {limit}: boxes, px', found.boxes, boxes, BOX_PX)
+        chosen = np.clip(raw_boxes[c.arrays[f'filtered{limit}_source_index']], 0, corner)
+        c.add(f'score > {limit}: which are kept', found.boxes, chosen, EXACT)
+        scores = c.arrays[f'filtered{limit}_scores']
+        c.add(f'score > {limit}: scores', found.box_scores, scores, BOX_SCORES)
+        masks = np.array([found.detector_masks.dense(i) for i in range(len(found))])
+        wrong = np.not_equal(masks, c.arrays[f'filtered{limit}_masks']).mean()
+        c.add(f'score > {limit}: share of wrong mask px', wrong, np.zeros(()), MASK_SHARE)
 
 
 def with_tuples(value: Any) -> Any:
@@ -226,9 +261,7 @@ def compare_raw_detections(c: Comparison, stage: MMDetDetector) -> np.ndarray:
     c.add('raw boxes, px', found.bboxes, c.arrays['raw_bboxes'], BOX_PX)
     c.add('raw scores', found.scores, c.arrays['raw_scores'], BOX_SCORES)
     c.add('raw labels', found.labels, c.arrays['raw_labels'], EXACT)
-    packed = c.arrays['raw_masks_packed']
-    masks = np.unpackbits(packed, axis=-1, count=image_bgr.shape[1]).astype(bool)
     ours = np.array([found.masks.dense(i) for i in range(len(found.masks))])
-    wrong = (ours != masks).mean()
+    wrong = (ours != raw_masks(c)).mean()
     c.add('raw: share of wrong mask px', wrong, np.zeros(()), MASK_SHARE)
     return found.bboxes.numpy()

@@ -40,17 +40,34 @@ def released_head(cfg: dict[str, Any], weights: str) -> Any:
     """The head of a recorded config, built as it is, with its stored weights."""
     with scope_of('mmpose'):
         head = MODELS.build(cfg)
-    state = torch.load(recordings.FOLDER / weights, weights_only=True)
-    head.load_state_dict(state, strict=True)
+    head.load_state_dict(recordings.state_of(weights), strict=True)
     return head.eval()
 
 
 @torch.no_grad()
 def pmpose_head() -> Comparison:
     c = Comparison('pmpose_head')
-    head = released_head(c.facts['head_cfg'], 'pmpose_head.pth')
-    flip = c.facts['flip_indices']
-    c.add('flip indices', flip, c.arrays['flip_indices'], EXACT)
+    c.add('flip indices', c.facts['flip_indices'], c.arrays['flip_indices'], EXACT)
+    with scope_of('mmpose'):
+        codec = KEYPOINT_CODECS.build(c.facts['head_cfg']['decoder'])
+    for prefix in ('noflip', 'flip'):
+        compare_decoding(c, codec, prefix)
+    if 'feat' in c.arrays:
+        compare_network(c)
+    return c
+
+
+def compare_decoding(c: Comparison, codec: Any, prefix: str) -> None:
+    """Keypoints of the recorded heat maps."""
+    maps = c.arrays[f'{prefix}_heatmaps']
+    c.add(f'{prefix}: arg max', peaks_of(maps), c.arrays[f'{prefix}_argmax'], EXACT)
+    points, peaks = (np.concatenate(rows) for rows in zip(*map(codec.decode, maps), strict=True))
+    c.add(f'{prefix}: decoded, input px', points, c.arrays[f'{prefix}_keypoints'], PMPOSE_PX)
+    c.add(f'{prefix}: decoded scores', peaks, c.arrays[f'{prefix}_keypoints_conf'], SCORES)
+
+
+def compare_network(c: Comparison) -> None:
+    head = released_head(c.facts['head_cfg'], 'pmpose_head')
     for suffix in ('', '_flip'):
         feature = tensor(c.arrays[f'feat{suffix}'])
         outputs = head.forward((feature,))
@@ -60,11 +77,10 @@ def pmpose_head() -> Comparison:
             recorded = c.arrays[f'{name}{suffix}_raw'][..., 0, 0]
             c.add(f'{field} branch', getattr(outputs, field), recorded, SCORES)
         if suffix:
-            back = outputs.unflip(flip, shift_heatmap=False).heatmaps
+            back = outputs.unflip(c.facts['flip_indices'], shift_heatmap=False).heatmaps
             c.add('heat maps flipped back', back, c.arrays['htm_flip_back'], NETWORK)
     for prefix in ('noflip', 'flip'):
         compare_predictions(c, head, prefix)
-    return c
 
 
 def compare_predictions(c: Comparison, head: Any, prefix: str) -> None:
@@ -135,8 +151,9 @@ def oks_target_maps() -> Comparison:
 
 def losses() -> Comparison:
     c = Comparison('losses')
-    for smoothing, tag in ((0.05, 'sw005'), (0.20, 'sw020')):
-        compare_oks_loss(c, smoothing, tag)
+    if 'output' in c.arrays:
+        for smoothing, tag in ((0.05, 'sw005'), (0.20, 'sw020')):
+            compare_oks_loss(c, smoothing, tag)
     with scope_of('mmpose'):
         bce = MODELS.build({'type': 'BCELoss', 'use_target_weight': True, 'use_sigmoid': True})
         mse = MODELS.build({'type': 'MSELoss', 'use_target_weight': True})
@@ -205,9 +222,15 @@ def multihead_loss() -> Comparison:
     cfg = recordings.facts('oks_losses')['head_cfg']
     samples = packed_targets()
     for mode in ('eval', 'train'):
-        head = released_head(cfg, 'multihead_loss.pth').train(mode == 'train')
+        head = released_head(cfg, 'multihead_loss').train(mode == 'train')
         compare_training_step(c, head, samples, mode)
-    head = released_head(cfg, 'multihead_loss.pth')
+    if 'okst_weight' in c.arrays:
+        compare_oks_targets(c, released_head(cfg, 'multihead_loss'))
+    return c
+
+
+def compare_oks_targets(c: Comparison, head: Any) -> None:
+    """Targets of the OKS branch for maps near the truth."""
     weights = c.arrays['okst_weight']
     targets = head.oks_targets(
         *(tensor(c.arrays[k]) for k in ('okst_gt_heatmaps', 'okst_dt_heatmaps', 'okst_weight'))
@@ -219,7 +242,6 @@ def multihead_loss() -> Comparison:
     distance = error.square().sum(-1).sqrt() * tensor(weights)
     c.add('distance to the truth, px', distance, c.arrays['okst_target_error_px'], PMPOSE_PX)
     c.add('people with a keypoint', weights.any(1), c.arrays['okst_instance_weight'], EXACT)
-    return c
 
 
 LOSSES = ('loss_kpt', 'loss_probability', 'loss_visibility', 'loss_oks', 'mae_oks', 'acc_pose')

@@ -26,6 +26,7 @@ class Row:
 
     @property
     def ok(self) -> bool:
+        """Whether the difference is within the tolerance."""
         return self.difference <= self.tolerance  # False for NaN
 
 
@@ -55,8 +56,13 @@ class Comparison:
     ) -> None:
         """Compare two arrays; ``relative``: the tolerance is a share of the largest value.
 
-        Of several comparisons under one name the worst counts.
+        ``recorded`` is an array, or the name of one that the short recordings may leave out. Of
+        several comparisons under one name the worst counts.
         """
+        if isinstance(recorded, str):
+            if recorded not in self.arrays:
+                return
+            recorded = self.arrays[recorded]
         difference = max_difference(np.asarray(ours), np.asarray(recorded))
         if relative:
             difference /= max(float(np.abs(recorded).max(initial=0)), 1e-30)
