@@ -1,9 +1,7 @@
-"""What is measured: a config, a crowd, how long; and the clocks."""
+"""What is measured: a pipeline and a scripted crowd; and the clocks."""
 
 from __future__ import annotations
 
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from pipeline.benchmark import machine
 from pipeline.timing import StageTimer
 
 if TYPE_CHECKING:
@@ -20,13 +19,13 @@ if TYPE_CHECKING:
     from .crowd import Crowd
 
 SEED = 0
-# A script leaves the loop nothing to decide, and both schedules share pixels out alike.
-_FIXED: dict[str, Any] = {
+# Settings of both sides: a script leaves the loop nothing to decide, and the reference's order of
+# work knows one way to resolve overlaps. All other settings are those of the config.
+FIXED: dict[str, Any] = {
     'loop.hidden_share': None,
     'loop.min_score': None,
     'loop.refine': False,
     'loop.exclusive': 'logits',
-    'loop.pose_nms.method': 'greedy',
     'loop.pose_nms.quality': 'score',
     'loop.pose_nms.box_area': 'box',
 }
@@ -41,8 +40,6 @@ class Case:
     height: int = 480
     people: int = 20
     rounds: int = 2
-    precision: str | None = None  # None: that of the config
-    tall: float | None = None  # height of a person in px; None: as the crowd has room
     random_weights: bool = False
     device: str = 'cpu'
     threads: int = 1
@@ -55,9 +52,7 @@ class Case:
 
     def settings(self) -> dict[str, Any]:
         """Overrides of the config."""
-        options = {**_FIXED, 'runtime.device': self.device, 'loop.max_rounds': self.rounds}
-        if self.precision:
-            options['runtime.precision'] = self.precision
+        options = {**FIXED, 'runtime.device': self.device, 'loop.max_rounds': self.rounds}
         if self.random_weights:
             options |= {f'{part}.checkpoint': None for part in ('detector', 'pose', 'segmenter')}
         return options | self.options
@@ -66,36 +61,15 @@ class Case:
         """The photo and its people."""
         from .crowd import make_crowd
 
-        return make_crowd(self.width, self.height, self.people, self.rounds, tall=self.tall)
+        return make_crowd(self.width, self.height, self.people, self.rounds)
 
     def small(self) -> Case:
         """The same with few people, to warm up."""
-        return replace(self, people=min(self.people, 2 * self.rounds), tall=None)
+        return replace(self, people=min(self.people, 2 * self.rounds))
 
     def facts(self) -> dict[str, Any]:
         """The case and the machine, for a record."""
-        return {**asdict(self), **machine()}
-
-
-def machine() -> dict[str, Any]:
-    """What the figures depend on besides the case."""
-    import torch
-
-    return {
-        'processor': _processor(),
-        'cores': os.cpu_count(),
-        'torch': torch.__version__,
-        'gpu': torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-    }
-
-
-def _processor() -> str:
-    try:
-        with open('/proc/cpuinfo', encoding='utf-8') as lines:
-            names = [line.split(':', 1)[1].strip() for line in lines if 'model name' in line]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor()
+        return {**machine(), **asdict(self)}
 
 
 def build(case: Case) -> PersonPipeline:
@@ -158,23 +132,6 @@ def play(pipeline: PersonPipeline, crowd: Crowd, timer: StageTimer | None = None
     scripted = replace(pipeline, detector=detector, pose_estimator=poses)
     people = scripted(crowd.image, timer=timer)
     return Played(people, poses.answers, detector.found)
-
-
-@dataclass
-class CpuTimer(StageTimer):
-    """Adds up processor seconds of all threads beside those of the clock."""
-
-    cpu: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        """Add the time of the ``with`` block to ``stage``."""
-        start = time.process_time()
-        try:
-            with super().__call__(stage):
-                yield
-        finally:
-            self.cpu[stage] = self.cpu.get(stage, 0.0) + time.process_time() - start
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 Same models, same prompts, same decisions as our loop, so the results are equal; what differs is how
 the work is laid out. As in the reference (its description is our only source):
 
-- the photo is embedded anew in every round;
+- the photo is embedded anew in every round (a segmenter that works on a crop of each person, as
+  that of `bmp_compact`, embeds the crops one by one);
 - masks travel as dense N x H x W arrays, those of the detector included;
 - for mask conditioning the RLE of each person is decoded at image size and the whole photo is
   blended, before the crop is cut; the crops of a round form one batch, with flip test;
@@ -36,14 +37,8 @@ from pipeline.nms import greedy_nms
 from pipeline.openmmlab import scope_of
 from pipeline.scores import pose_scores
 from pipeline.segmenters.prompts import Prompts, make_prompts
-from pipeline.segmenters.sam2_forward import ImageEmbedding, embed_images
-from pipeline.segmenters.sam2_preprocess import (
-    boxes_to_square,
-    logits_to_image,
-    points_to_square,
-    preprocess_images,
-)
-from pipeline.segmenters.sam2_segmenter import Sam2Segmenter
+from pipeline.segmenters.sam2_preprocess import logits_to_image
+from pipeline.segmenters.sam2_segmenter import PhotoSegmenter, Sam2Segmenter
 from pipeline.structures import Detections, Floats, Image, Poses, size_of
 from pipeline.timing import StageTimer
 
@@ -204,40 +199,27 @@ def _oks(truth: Floats, other: Floats, use: npt.NDArray[np.bool_], area: float) 
 @torch.no_grad()
 def _segment(segmenter: Sam2Segmenter, image: Image, poses: Poses, others: Poses) -> Floats:
     """Logits (n, H, W) float32, one decoder call per person; all -1 without a prompt."""
-    model, side = segmenter.model, int(segmenter.model.image_size)
-    seen = image[..., ::-1] if segmenter.channel_order == 'bgr' else image
-    embedding = embed_images(
-        model, preprocess_images([np.ascontiguousarray(seen)], side, model.device)
-    )
+    photo = segmenter(image)
     prompts = make_prompts(poses, others, segmenter.prompt)
-    result = np.full((len(poses), *size_of(image)), -1, np.float32)
+    result = np.full((len(poses), *photo.shape), -1, np.float32)
     for i in np.flatnonzero(prompts.num_points + prompts.has_box).tolist():
-        result[i] = _decode_one(segmenter, embedding, prompts, i, size_of(image))
+        result[i] = _decode_one(photo, prompts, i)
     return result
 
 
-def _decode_one(
-    segmenter: Sam2Segmenter, embedding: ImageEmbedding, prompts: Prompts, i: int,
-    shape: tuple[int, int],
-) -> Floats:  # fmt: skip
-    model, side = segmenter.model, int(segmenter.model.image_size)
-    count = int(prompts.num_points[i])
-    points = torch.from_numpy(prompts.points[i : i + 1, :count]).to(model.device)
-    labels = torch.from_numpy(prompts.labels[i : i + 1, :count]).to(model.device)
-    points = points_to_square(points, shape, side)
-    boxes = None
-    if prompts.has_box[i]:
-        given = torch.from_numpy(prompts.boxes[i : i + 1]).to(model.device)
-        boxes = boxes_to_square(given, shape, side)
-    low_res = segmenter.answer(embedding, points, labels, boxes)[0][:, None]
-    logits: Floats = logits_to_image(low_res, shape)[0, 0].cpu().numpy()
+def _decode_one(photo: PhotoSegmenter, prompts: Prompts, i: int) -> Floats:
+    """Logits (H, W) of one person, enlarged to the whole photo or to the person's crop."""
+    low_res, _, windows = photo._decode(prompts, np.array([i]))
+    x1, y1, x2, y2 = windows[0].tolist()
+    logits = np.full(photo.shape, -1, np.float32)
+    logits[y1:y2, x1:x2] = logits_to_image(low_res[:, None], (y2 - y1, x2 - x1))[0, 0].cpu().numpy()
     # Small parts are taken away on the crop: SAM 2 itself does it before enlarging, where it is
     # cheap.
     rows, cols = np.flatnonzero((logits > 0).any(1)), np.flatnonzero((logits > 0).any(0))
     if len(rows):
         part = slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)
         crop = logits[part].astype(np.float16)
-        logits[part] = segmenter.clean(crop)
+        logits[part] = photo.segmenter.clean(crop)
     return logits
 
 

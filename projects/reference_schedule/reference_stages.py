@@ -25,13 +25,8 @@ def reference_stages(case: Case) -> ReferenceStages:
     Raises:
         ValueError: the config builds another kind of stage than the reference has.
     """
-    options = {
-        **case.options,
-        'pose.flip_test': True,
-        'segmenter.encoder': None,
-        'runtime.freed_memory': None,
-    }
-    case = replace(case, precision='fp32', options=options)
+    own = {'pose.flip_test': True, 'segmenter.encoder': None, 'runtime.precision': 'fp32'}
+    case = replace(case, options={**case.options, **own})
     pipeline = build(case)
     detector, pose, segmenter = pipeline.detector, pipeline.pose_estimator, pipeline.segmenter
     if not (

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from typing import Any, Literal
 
 import numpy as np
 
-from .case import Case, CpuTimer, Played, Seconds, build, on_stage, play, timed, warm_up
+from pipeline.benchmark import CpuTimer, markdown_table
+
+from .case import FIXED, Case, Played, Seconds, build, on_stage, play, timed, warm_up
 from .memory_peak import PeakMemory
 from .reference_loop import ReferenceResult, ReferenceStages, run_reference
 from .reference_stages import reference_stages
@@ -75,7 +77,6 @@ def compare_schedules(case: Case, repeats: int, *, own_process: bool = True) -> 
     Raises:
         RuntimeError: the two sides do not find the same people.
     """
-    case = comparable(case)
     ours, theirs = build(case), reference_stages(case)
     warm_up(ours, case)
     warm_up_reference(theirs, case)
@@ -101,11 +102,6 @@ def compare_schedules(case: Case, repeats: int, *, own_process: bool = True) -> 
         'ratio': _ratios(figures),
         'difference': {**asdict(apart), 'equal': apart.equal},
     }
-
-
-def comparable(case: Case) -> Case:
-    """The case without what the reference's schedule does not know: it sees whole photos only."""
-    return replace(case, options={**case.options, 'segmenter.zoom': None})
 
 
 def _ratios(sides: dict[Side, dict[str, Any]]) -> dict[str, float]:
@@ -163,3 +159,39 @@ def _extra_memory(case: Case, side: Side) -> float:
         with played_masks(theirs.segmenter, crowd), PeakMemory(case.device) as peak:
             run_reference(theirs, crowd)
     return peak.mib
+
+
+def to_markdown(figures: dict[str, Any]) -> str:
+    """What was measured, and a table of both sides."""
+    case, sides, ratio = figures['case'], figures['sides'], figures['ratio']
+    keys = [('wall s', 'wall_s'), ('CPU s', 'cpu_s'), ('peak extra memory, MiB', 'peak_extra_mib')]
+    rows = [
+        [name, _digits(sides['reference'][key]), _digits(sides['ours'][key]), f'{ratio[key]:.2f}']
+        for name, key in keys
+    ]
+    for name in dict.fromkeys(n for side in sides.values() for n in side['stages_cpu_s']):
+        theirs, ours = (sides[side]['stages_cpu_s'].get(name) for side in ('reference', 'ours'))
+        known = f'{theirs / ours:.2f}' if theirs is not None and ours else '–'
+        rows.append([f'{name}, CPU s', _digits(theirs), _digits(ours), known])
+    weights = ', random weights' if case['random_weights'] else ''
+    fixed = ', '.join(f'{key}={value!r}' for key, value in FIXED.items())
+    apart = figures['difference']
+    equal = 'equal' if apart['equal'] else '**not equal** (equal: IoU 0.99, 0.5 px)'
+    return f"""{case['config']}{weights}, {case['width']} x {case['height']} px, \
+{case['people']} people, {case['rounds']} rounds; {case['device']}, {case['threads']} thread(s), \
+{case['processor']}, torch {case['torch']}.
+Settings of both sides that differ from the config or may differ: {fixed}. \
+The reference's side runs in float32 with flip test.
+
+{markdown_table(['', 'reference schedule', 'ours', 'ratio'], rows)}
+
+{apart['people']} people on both sides; least mask IoU {apart['min_mask_iou']:.4f}, largest \
+keypoint difference {apart['max_keypoint_px']:.3f} px: {equal}.
+"""
+
+
+def _digits(value: float | None) -> str:
+    """Three digits that count."""
+    if value is None:
+        return '–'
+    return f'{value:.0f}' if value >= 100 else f'{value:.3g}' if value >= 0.001 else f'{value:.4f}'

@@ -1,20 +1,19 @@
-"""Parts of the benchmark that need no model: the crowd, the fits, the clocks, the tables."""
+"""Parts that need no model: the crowd, the clocks, decisions of the reference's loop."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
+from pipeline.benchmark import CpuTimer
 from pipeline.loop import LoopConfig
 from pipeline.masks import LogitMasks, Masks, exclusive_masks
 from pipeline.nms import keep_distinct_poses
 from pipeline.structures import Poses
-from projects.reference_schedule.case import Case, CpuTimer, Seconds, timed
+from projects.reference_schedule.case import Case, Seconds, timed
 from projects.reference_schedule.crowd import make_crowd
-from projects.reference_schedule.fits import fit_growth
 from projects.reference_schedule.memory_peak import PeakMemory
 from projects.reference_schedule.reference_loop import _distinct, _exclusive, _with_fallback
-from projects.reference_schedule.report import markdown_table
 
 
 @pytest.mark.parametrize(
@@ -48,42 +47,6 @@ def test_a_crowd_without_room_is_refused() -> None:
         make_crowd(64, 48, 60, tall=48)
 
 
-SIZES = np.array([1, 2, 5, 10, 20, 50, 100])
-
-
-@pytest.mark.parametrize(
-    ('costs', 'fixed', 'slope', 'exponent'),
-    [
-        (0.3 + 0.02 * SIZES, 0.3, 0.02, None),
-        (0.05 * SIZES, 0.0, 0.05, 1.0),
-        (0.01 * SIZES**2, None, None, 2.0),
-        (0 * SIZES + 7.0, 7.0, 0.0, 0.0),
-    ],
-    ids=['line with a fixed part', 'proportional', 'quadratic', 'constant'],
-)
-def test_growth_is_recognised(
-    costs: np.ndarray, fixed: float | None, slope: float | None, exponent: float | None
-) -> None:
-    fit = fit_growth(SIZES.tolist(), costs.tolist())
-    if fixed is not None:
-        assert fit.fixed == pytest.approx(fixed, abs=1e-9)
-        assert fit.slope == pytest.approx(slope, abs=1e-9)
-        assert fit.r2 == pytest.approx(1)
-    else:
-        assert fit.r2 < 0.95
-    if exponent is not None:
-        assert fit.exponent == pytest.approx(exponent, abs=1e-9)
-
-
-def test_an_exponent_needs_three_sizes_and_costs_above_zero() -> None:
-    assert fit_growth([1, 2, 3, 4], [1, 2, 3, 4]).exponent is None
-    assert fit_growth([1, 2, 3, 4, 5], [1, 2, 0, 4, 5]).exponent is None
-    with pytest.raises(ValueError, match='two different sizes'):
-        fit_growth([5, 5], [1, 2])
-    with pytest.raises(ValueError, match='a cost for each'):
-        fit_growth([5, 6], [1])
-
-
 def test_clocks_and_memory_see_what_happens() -> None:
     timer = CpuTimer()
     with timer('a'):
@@ -102,10 +65,6 @@ def test_clocks_and_memory_see_what_happens() -> None:
 def test_a_case_names_what_is_wrong(name: str) -> None:
     with pytest.raises(ValueError, match=f'{name} must be >= 1, got 0'):
         Case(**{name: 0})  # type: ignore[arg-type]
-
-
-def test_a_table_is_markdown() -> None:
-    assert markdown_table(['a', 'b'], [['x', '1']]) == '| a | b |\n| --- | --: |\n| x | 1 |'
 
 
 def poses(n: int, seed: int) -> Poses:
