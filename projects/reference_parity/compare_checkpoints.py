@@ -6,7 +6,8 @@ tensors is unpickled. Numbers are compared as float32.
 With --expect only tensors under the given prefixes may differ; anything else is an error. The
 acceptance test of SAM-pose2seg, whose image encoder and memory were not trained:
 
-    python tools/compare_checkpoints.py sam2.1_hiera_base_plus.pt SAM-pose2seg_hiera_b+.pt \
+    python -m projects.reference_parity.compare_checkpoints \
+        sam2.1_hiera_base_plus.pt SAM-pose2seg_hiera_b+.pt \
         --expect sam_prompt_encoder sam_mask_decoder no_mem_embed
 
 Exit codes: 0 equal, or different only as expected; 1 different; 2 wrong arguments or files.
@@ -21,9 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout, installed or not
-
-from tools.tables import print_table
+from pipeline.benchmark import markdown_table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,7 +63,9 @@ class Difference:
 def build_parser() -> argparse.ArgumentParser:
     """Command line of this tool."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        'python -m projects.reference_parity.compare_checkpoints',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('first', type=Path, help='file of weights')
     parser.add_argument('second', type=Path, help='file of weights')
@@ -166,10 +167,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         first, second = read_weights(args.first), read_weights(args.second)
     except (OSError, CheckpointError) as error:
-        print(f'compare_checkpoints.py: error: {error}', file=sys.stderr)
+        print(f'compare_checkpoints: error: {error}', file=sys.stderr)
         return 2
     rows = compare(first, second, args.depth)
-    print_table(COLUMNS, map(row_of, rows))
+    print(markdown_table(COLUMNS, list(map(row_of, rows))))
     if args.keys:
         print('\n'.join(line for row in rows for line in listing_of(row)))
     surprises = unexpected_keys(rows, args.expect)

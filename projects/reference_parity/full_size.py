@@ -7,9 +7,9 @@ the models which were saved. The files are removed afterwards; one case needs up
 and 8 GB of memory (ViT-H).
 
 Examples:
-    python tools/check_full_size.py --list
-    python tools/check_full_size.py bmp_v2 bmp_v2_plus
-    python tools/check_full_size.py > table.md
+    python -m projects.reference_parity.full_size --list
+    python -m projects.reference_parity.full_size bmp_v2 bmp_v2_plus
+    python -m projects.reference_parity.full_size > table.md
 
 Exit codes: 0 all cases hold, 1 one does not, 2 wrong arguments.
 """
@@ -31,9 +31,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout, installed or not
-
-from tools.tables import print_table
+from pipeline.benchmark import markdown_table
 
 if TYPE_CHECKING:
     from pipeline.api import LoadedPipeline
@@ -310,7 +308,9 @@ def downloads_in(folder: Path) -> Iterator[None]:
 def build_parser() -> argparse.ArgumentParser:
     """Command line of this tool."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        'python -m projects.reference_parity.full_size',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('cases', nargs='*', metavar='CASE', help='names of --list (default: all)')
     parser.add_argument('--list', action='store_true', help='list the cases and stop')
@@ -346,7 +346,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for case in cases:
         reports.append(in_own_process(case, args.folder))
         print(' | '.join(reports[-1].row), file=sys.stderr, flush=True)
-    print_table(COLUMNS, (report.row for report in reports))
+    print(markdown_table(COLUMNS, [report.row for report in reports]))
     return 1 if any(report.problem for report in reports) else 0
 
 

@@ -12,7 +12,7 @@ import pytest
 from pipeline.checkpoints import CheckpointError
 from pipeline.masks import Masks
 from pipeline.structures import MaskSource, People
-from projects.reference_parity import full_size as check_full_size
+from projects.reference_parity import full_size
 from projects.reference_parity.full_size import Case, Report, all_cases, check_case, main, report_of
 from tests.toy_people import people_in
 
@@ -59,7 +59,7 @@ def good_people(**changes: Any) -> People:
     ],
 )
 def test_what_is_wrong_with_a_result_is_found(changes: dict[str, Any], problem: str) -> None:
-    found = check_full_size.problem_with(good_people(**changes), good_people(), (100, 100))
+    found = full_size.problem_with(good_people(**changes), good_people(), (100, 100))
     assert problem in found if problem else found == ''
 
 
@@ -84,7 +84,7 @@ def test_a_case_that_fails_is_a_row_and_the_others_go_on(
 
 
 def test_a_case_runs_in_a_process_of_its_own() -> None:
-    report = check_full_size.in_own_process(Case('absent', 'bmp_v3'), None)
+    report = full_size.in_own_process(Case('absent', 'bmp_v3'), None)
     assert report.case == 'absent'
     assert "ConfigError: no pipeline config 'bmp_v3'" in report.problem
 
@@ -108,6 +108,6 @@ def test_files_are_looked_for_in_the_folder_only_inside(monkeypatch: pytest.Monk
     from pipeline.checkpoints import download_folder
 
     monkeypatch.setenv('BMP_CHECKPOINTS', '/before')
-    with check_full_size.downloads_in(Path('/inside')):
+    with full_size.downloads_in(Path('/inside')):
         assert download_folder() == Path('/inside')
     assert download_folder() == Path('/before')

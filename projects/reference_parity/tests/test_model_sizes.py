@@ -6,13 +6,15 @@ import pytest
 
 from pipeline.checkpoints import read_manifest
 from pipeline.config import CONFIG_FOLDER, load_config
-from projects.reference_parity.count_parameters import differing_parts, main, row_of
-from projects.reference_parity.released_models import (
+from projects.reference_parity.model_sizes import (
     RELEASED,
     Published,
     ReleasedModel,
     build_empty,
     count_parameters,
+    differing_parts,
+    main,
+    row_of,
 )
 
 # Width, depth of the backbones (reference and ViTPose paper); S has 12 heads, which adds nothing.
@@ -81,12 +83,12 @@ def test_a_difference_is_shown_and_fails(
     assert row_of(model, {'head': 4_000_000, 'total': 6_000_000}) == (
         'm', '6.000 (5.7, DIFFERS)', 'head 4.000', 'somebody',
     )  # fmt: skip
-    monkeypatch.setattr('projects.reference_parity.count_parameters.RELEASED', (model,))
+    monkeypatch.setattr('projects.reference_parity.model_sizes.RELEASED', (model,))
     monkeypatch.setattr(
-        'projects.reference_parity.count_parameters.build_empty', lambda kind, config: None
+        'projects.reference_parity.model_sizes.build_empty', lambda kind, config: None
     )
     monkeypatch.setattr(
-        'projects.reference_parity.count_parameters.count_parameters',
+        'projects.reference_parity.model_sizes.count_parameters',
         lambda *_: {'total': 6_000_000},
     )
     assert main([]) == 1

@@ -1,12 +1,23 @@
-"""The released models: which config builds each, and what was published about its size.
+"""Count the parameters of every released model and compare them with published figures.
 
-One list for the tools that count and check them; names are those of the manifest.
+No weights are needed: the models are built from their configs, OpenMMLab's without memory.
+
+Examples:
+    python -m projects.reference_parity.model_sizes
+    python -m projects.reference_parity.model_sizes PMPose-b-1.0.0 SAM-pose2seg_hiera_b+
+
+Exit codes: 0 all counts equal the published ones, 1 one differs, 2 wrong arguments.
 """
 
 from __future__ import annotations
 
+import argparse
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+from pipeline.benchmark import markdown_table
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,6 +28,8 @@ MMDET = 'MMDetection, README of RTMDet'
 SAM2 = 'README of facebookresearch/sam2'
 REFERENCE = 'counted in the code of BBoxMaskPose v2.0.0'
 VITPOSE = 'ViTPose, arXiv 2204.12484'
+
+COLUMNS = ('model', 'parameters, M (published)', 'parts, M (published)', 'source of published')
 
 # Prefixes of the parameters of each part that somebody published a figure for.
 PARTS: dict[Kind, dict[str, tuple[str, ...]]] = {
@@ -73,7 +86,7 @@ class ReleasedModel:
 
 def _vitpose(size: str) -> tuple[Published, ...]:
     # The paper quotes the sizes of Vision Transformers with class token and, for H, 14 px patches;
-    # it has no S. tests/test_model_zoo.py holds all four to the formula of a ViT instead.
+    # it has no S. tests/test_model_sizes.py holds all four to the formula of a ViT instead.
     millions = {'b': '86', 'l': '307', 'h': '632'}
     if size not in millions:
         return ()
@@ -180,3 +193,67 @@ def count_parameters(model: nn.Module, kind: Kind) -> dict[str, int]:
         counts[owners[0] if owners else 'other'] += parameter.numel()
         counts['total'] += parameter.numel()
     return {part: count for part, count in counts.items() if count}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Command line of this tool."""
+    parser = argparse.ArgumentParser(
+        'python -m projects.reference_parity.model_sizes',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    names = ', '.join(model.name for model in RELEASED)
+    parser.add_argument('models', nargs='*', metavar='MODEL', help=f'any of {names} (default: all)')
+    return parser
+
+
+def row_of(model: ReleasedModel, counts: dict[str, int]) -> tuple[str, str, str, str]:
+    """The row of a model: name, total, parts, sources."""
+    figures = {figure.part: figure for figure in model.published}
+    cells = {part: _cell(count, figures.get(part)) for part, count in counts.items()}
+    total = cells.pop('total')
+    parts = ', '.join(f'{part} {cell}' for part, cell in cells.items())
+    sources = dict.fromkeys(figure.source for figure in model.published)
+    return model.name, total, parts, '; '.join(sources)
+
+
+def _cell(count: int, figure: Published | None) -> str:
+    text = f'{count / 1e6:.3f}'
+    if figure is None:
+        return text
+    share = '' if figure.share == 1 else f' x {figure.share}'
+    remark = ', nominal' if figure.is_nominal else '' if figure.agrees(count) else ', DIFFERS'
+    return f'{text} ({figure.millions}{share}{remark})'
+
+
+def differing_parts(model: ReleasedModel, counts: dict[str, int]) -> list[str]:
+    """Parts whose count is not the published one; nominal figures are not compared."""
+    figures = [figure for figure in model.published if not figure.is_nominal]
+    return [figure.part for figure in figures if not figure.agrees(counts[figure.part])]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Count, compare, print the table."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    known = {model.name: model for model in RELEASED}
+    for name in args.models:
+        if name not in known:
+            parser.error(f'no model {name!r}; known: {", ".join(known)}')
+    models = [known[name] for name in args.models or known]
+    counts = [
+        count_parameters(build_empty(model.kind, model.config), model.kind) for model in models
+    ]
+    print(markdown_table(COLUMNS, list(map(row_of, models, counts))))
+    wrong = [
+        f'{model.name}: {part}'
+        for model, count in zip(models, counts, strict=True)
+        for part in differing_parts(model, count)
+    ]
+    if wrong:
+        print(f'other than published: {", ".join(wrong)}', file=sys.stderr)
+    return 1 if wrong else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
