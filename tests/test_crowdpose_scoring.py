@@ -13,7 +13,7 @@ from xtcocotools.cocoeval import COCOeval
 
 from pipeline.conventions import KEYPOINT_SETS, to_convention
 from pipeline.evaluation.coco import score
-from pipeline.evaluation.made_up import make_results
+from tests.synthetic_results import make_results
 
 from .toy_people import DATA, write
 

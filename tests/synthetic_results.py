@@ -1,4 +1,4 @@
-"""Made-up annotations and results of any size, to time the scorer and to hold it to others."""
+"""Synthetic annotations and results of any size, to compare the scorer with others."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..geometry import xyxy_to_xywh
-from ..io.coco import PERSON
-from ..keypoints import NUM_COCO
-from ..masks import Masks
+from pipeline.geometry import xyxy_to_xywh
+from pipeline.io.coco import PERSON
+from pipeline.keypoints import NUM_COCO
+from pipeline.masks import Masks
 
 Row = dict[str, Any]
 HEIGHT, WIDTH = 480, 640

@@ -1,10 +1,10 @@
-"""A detector that plays back given detections, for benchmarks, studies and tests."""
+"""A detector that returns given detections."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..structures import Detections, Image, size_of
+from pipeline.structures import Detections, Image, size_of
 
 
 class ScriptedDetector:
