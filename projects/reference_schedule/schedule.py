@@ -11,10 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.benchmark import CpuTimer, markdown_table
+from pipeline.benchmark import CpuTimer, MemoryTimer, markdown_table
 
 from .case import FIXED, Case, Played, Seconds, build, on_stage, play, timed, warm_up
-from .memory_peak import PeakMemory
 from .reference_loop import ReferenceResult, ReferenceStages, run_reference
 from .reference_stages import reference_stages
 from .scripted import played_masks
@@ -47,12 +46,12 @@ class _Side:
     result: Any = None
 
     def measure(self, device: str) -> None:
-        timer = CpuTimer()
-        with PeakMemory(device) as peak:
+        timer, memory = CpuTimer(), MemoryTimer(device)
+        with memory('run'):
             self.result, taken = timed(partial(self.run, timer))
         self.seconds.append(taken)
         self.timers.append(timer)
-        self.peaks.append(peak.mib)
+        self.peaks.append(memory.mib['run'])
 
     def figures(self) -> dict[str, Any]:
         middle = Seconds.median(self.seconds)
@@ -151,14 +150,16 @@ def _extra_memory(case: Case, side: Side) -> float:
     if side == 'ours':
         ours = build(case)
         warm_up(ours, case)
-        with on_stage(ours, crowd), PeakMemory(case.device) as peak:
+        memory = MemoryTimer(case.device)
+        with on_stage(ours, crowd), memory('run'):
             play(ours, crowd)
     else:
         theirs = reference_stages(case)
         warm_up_reference(theirs, case)
-        with played_masks(theirs.segmenter, crowd), PeakMemory(case.device) as peak:
+        memory = MemoryTimer(case.device)
+        with played_masks(theirs.segmenter, crowd), memory('run'):
             run_reference(theirs, crowd)
-    return peak.mib
+    return memory.mib['run']
 
 
 def to_markdown(figures: dict[str, Any]) -> str:
