@@ -150,15 +150,18 @@ def _extra_memory(case: Case, side: Side) -> float:
     if side == 'ours':
         ours = build(case)
         warm_up(ours, case)
-        memory = MemoryTimer(case.device)
-        with on_stage(ours, crowd), memory('run'):
-            play(ours, crowd)
-    else:
-        theirs = reference_stages(case)
-        warm_up_reference(theirs, case)
-        memory = MemoryTimer(case.device)
-        with played_masks(theirs.segmenter, crowd), memory('run'):
-            run_reference(theirs, crowd)
+        with on_stage(ours, crowd):
+            return _growth(case.device, lambda: play(ours, crowd))
+    theirs = reference_stages(case)
+    warm_up_reference(theirs, case)
+    with played_masks(theirs.segmenter, crowd):
+        return _growth(case.device, lambda: run_reference(theirs, crowd))
+
+
+def _growth(device: str, work: Callable[[], Any]) -> float:
+    memory = MemoryTimer(device)
+    with memory('run'):
+        work()
     return memory.mib['run']
 
 
