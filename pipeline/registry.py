@@ -29,7 +29,6 @@ MODULES = (
     'pipeline.poses.freezable_estimator',
     'pipeline.poses.load_person_mask',
     'pipeline.poses.mask_background',
-    'pipeline.poses.multi_head',
     'pipeline.poses.oks_heatmap',
     'pipeline.poses.oks_losses',
     'pipeline.poses.paste_people',
