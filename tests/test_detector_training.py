@@ -19,7 +19,6 @@ from mmengine.structures import InstanceData  # noqa: E402
 
 from pipeline.cli import train  # noqa: E402
 from pipeline.detectors.rtmdet_ins_partial import (  # noqa: E402
-    RTMDetInsPartialMaskHead,
     fill_unknown_masks,
     in_any_box,
 )
@@ -36,8 +35,7 @@ def head() -> Any:
     register_all_modules(init_default_scope=True)
     config = Config.fromfile(ROOT / 'configs/detector/rtmdet-ins_compact_practice.py')
     torch.manual_seed(0)
-    settings = {'mask_interval': 1, 'train_cfg': config.model.train_cfg}
-    head = MODELS.build({**config.model.bbox_head, **settings})
+    head = MODELS.build({**config.model.bbox_head, 'train_cfg': config.model.train_cfg})
     head.init_weights()
     return head.train()
 
@@ -131,23 +129,6 @@ def test_in_any_box() -> None:
     boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [20.0, 0.0, 30.0, 10.0]])
     assert in_any_box(points, boxes).tolist() == [True, True, False]
     assert in_any_box(points, boxes[:0]).tolist() == [False] * 3
-
-
-def test_mask_interval_skips_masks_without_changing_boxes(head: Any) -> None:
-    head.mask_interval, head._step = 3, 0
-    try:
-        losses = [losses_of(head, [False]) for _ in range(4)]
-    finally:
-        head.mask_interval = 1
-    assert ['loss_mask' in step for step in losses] == [True, False, False, True]
-    # Equal up to the centre of the person, which comes from the mask in steps with masks.
-    for name in ('loss_cls', 'loss_bbox'):
-        assert losses[1][name].item() == pytest.approx(losses[0][name].item(), rel=1e-4)
-
-
-def test_mask_interval_must_be_positive() -> None:
-    with pytest.raises(ValueError, match='mask_interval'):
-        RTMDetInsPartialMaskHead(1, 64, mask_interval=0)
 
 
 def test_train_refuses_an_unknown_scope(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

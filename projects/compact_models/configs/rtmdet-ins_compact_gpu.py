@@ -7,7 +7,7 @@ _base_ = ['rtmdet-ins_compact_train.py']
 custom_imports = dict(
     imports=[
         'projects.compact_models.detector.packed',
-        'pipeline.detectors.rtmdet_ins_partial',
+        'projects.compact_models.detector.interval_head',
         'projects.compact_models.packed.crops',
         'projects.compact_models.training.plain_weights_hook',
         'projects.compact_models.training.time_budget_hook',

@@ -9,7 +9,7 @@ custom_imports = dict(
     imports=[
         'pipeline.datasets.transforms',
         'projects.compact_models.detector.distilled',
-        'pipeline.detectors.rtmdet_ins_partial',
+        'projects.compact_models.detector.interval_head',
         'pipeline.training.bf16_optim_wrapper',
         'projects.compact_models.detector.depthwise_conv',
         'projects.compact_models.training.plain_weights_hook',
@@ -43,7 +43,7 @@ model = dict(
     teacher_feature_weight=3.0,
     backbone=dict(conv_cfg=fast_conv),
     neck=dict(conv_cfg=fast_conv),
-    bbox_head=dict(type='RTMDetInsPartialMaskHead', mask_interval=4),
+    bbox_head=dict(type='MaskIntervalHead', mask_interval=4),
     train_cfg=dict(
         assigner=dict(type='DynamicSoftLabelAssigner', topk=13),
         allowed_border=-1,
@@ -53,7 +53,7 @@ model = dict(
 )
 
 optim_wrapper = dict(
-    type='CpuBf16OptimWrapper',
+    type='Bf16OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.99), weight_decay=0.05, fused=True),
     paramwise_cfg=dict(norm_decay_mult=0, bias_decay_mult=0, bypass_duplicate=True),
     clip_grad=dict(max_norm=10.0),

@@ -8,7 +8,7 @@ custom_imports = dict(
         'pipeline.poses.conv_stem_vit',
         'pipeline.poses.mask_background',
         'pipeline.poses.pmpose_head',
-        'pipeline.poses.train_transforms',
+        'projects.compact_models.pose.cut_by_photo_edge',
         'pipeline.training.bf16_optim_wrapper',
         'projects.compact_models.training.plain_weights_hook',
         'projects.compact_models.training.time_budget_hook',
@@ -27,7 +27,7 @@ load_from = None
 resume = False
 
 optim_wrapper = dict(
-    type='CpuBf16OptimWrapper',
+    type='Bf16OptimWrapper',
     optimizer=dict(type='AdamW', lr=1.2e-3, betas=(0.9, 0.99), weight_decay=0.05, fused=True),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
     clip_grad=dict(max_norm=5.0),

@@ -20,8 +20,9 @@ from mmengine.structures import InstanceData  # noqa: E402
 
 from projects.compact_models.detector.depthwise_conv import CpuDepthwiseConv2d  # noqa: E402
 from projects.compact_models.detector.distilled import teacher_losses, unexplained_share  # noqa: E402
+from projects.compact_models.detector.interval_head import MaskIntervalHead  # noqa: E402
 from projects.compact_models.tools import find_pseudo_boxes, prepare_compact_data  # noqa: E402
-from tests.test_detector_training import SIZE, box_people, gradient_norm  # noqa: E402
+from tests.test_detector_training import SIZE, box_people, gradient_norm, losses_of  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
 
@@ -251,3 +252,22 @@ def test_teacher_detections_become_coco_results() -> None:
 )
 def test_overlap_of_smaller(boxes: tuple[list[float], list[float]], expected: float) -> None:
     assert prepare_compact_data.overlap_of_smaller(*boxes) == pytest.approx(expected)
+
+
+def test_mask_interval_skips_masks_without_changing_boxes() -> None:
+    register_all_modules(init_default_scope=True)
+    config = Config.fromfile(ROOT / 'projects/compact_models/configs/rtmdet-ins_compact_train.py')
+    torch.manual_seed(0)
+    settings = {'mask_interval': 3, 'train_cfg': config.model.train_cfg}
+    head = MODELS.build({**config.model.bbox_head, **settings})
+    head.init_weights()
+    losses = [losses_of(head.train(), [False]) for _ in range(4)]
+    assert ['loss_mask' in step for step in losses] == [True, False, False, True]
+    # Equal up to the centre of the person, which comes from the mask in steps with masks.
+    for name in ('loss_cls', 'loss_bbox'):
+        assert losses[1][name].item() == pytest.approx(losses[0][name].item(), rel=1e-4)
+
+
+def test_mask_interval_must_be_positive() -> None:
+    with pytest.raises(ValueError, match='mask_interval'):
+        MaskIntervalHead(1, 64, mask_interval=0)

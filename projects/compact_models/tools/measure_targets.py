@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -19,9 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this checkout, installed or not
-
-from projects.compact_models.tools.measure_results import run_test
+ROOT = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT))  # this checkout, installed or not
 
 MIN_SIDE = 32  # px; the root of the box area of people whose mask from keypoints counts
 RUNS: dict[str, tuple[str, ...]] = {
@@ -67,6 +68,20 @@ def build_parser() -> argparse.ArgumentParser:
     add('--work-dir', type=Path, help='keep runs here, where they resume (default: a new folder)')
     add('--markdown', type=Path, help='write the table to this file as well')
     return parser
+
+
+def run_test(arguments: Sequence[str], out: Path) -> None:
+    """Runs tools/test.py with these arguments, scored, into ``out``.
+
+    Raises:
+        RuntimeError: it failed; holds its last words.
+    """
+    command = [sys.executable, str(ROOT / 'tools' / 'test.py'), *arguments]
+    done = subprocess.run(
+        [*command, '--score', '--out-dir', str(out)], cwd=ROOT, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise RuntimeError(f'{shlex.join(command)} failed: {done.stderr.strip()[-500:]}')
 
 
 def run(args: argparse.Namespace, name: str, out: Path) -> Path:
