@@ -13,9 +13,9 @@ pose = dict(
     config='compact/vitpose_compact.py',
     checkpoint='vitpose_compact',
     batch_size=32,
-    # Boxes of a detector this small are rough; the pose model has a second look (projects/compact_models/LOG.md).
+    # The pose model refines the rough boxes of a detector this small.
     refine_boxes=True,
-    # Its masks are too rough to dim what lies around: the boxes get worse, the poses as well.
+    # The detector's masks are too rough for background dimming: boxes and poses get worse.
     mask_conditioning=False,
 )
 segmenter = dict(
