@@ -1,8 +1,8 @@
 """Run every documented command that needs no download: python tests/run_documented_commands.py.
 
-The comment <!-- run --> before a fenced block of bash or Python marks it. A copy of the repository's
-layout in a temporary folder, with drawn crowds in place of the user's images, is the working
-directory. Arguments select pages, e.g. README.md docs/quickstart.md. Exit code 1: a block failed.
+The comment <!-- run --> before a fenced block of bash or Python marks it. The working directory is a
+temporary folder with the layout of the repository, and drawn crowds in place of the user's images.
+Arguments select pages, e.g. README.md docs/quickstart.md. Exit code 1: a block failed.
 """
 
 from __future__ import annotations
@@ -55,6 +55,12 @@ def run(language: str, text: str, folder: Path) -> str:
     return done.stdout
 
 
+def say(text: str) -> None:
+    """Print one message at once, also into a log file."""
+    sys.stdout.write(f'{text}\n')
+    sys.stdout.flush()
+
+
 def scripts(page: Path) -> Iterator[Block]:
     """Marked blocks of a page; its Python blocks joined into one, after the commands."""
     marked = [block for block in blocks(page) if block.mark == 'run']
@@ -76,10 +82,10 @@ def main(names: list[str]) -> int:
             try:
                 run(block.language, block.text, Path(name))
             except RuntimeError as error:
-                print(f'{block}: FAILED\n{block.text}\n{error}')
+                say(f'{block}: FAILED\n{block.text}\n{error}')
                 return 1
-            print(f'{block}: {time.monotonic() - before:.1f} s', flush=True)
-    print(f'all documented commands ran in {time.monotonic() - start:.0f} s')
+            say(f'{block}: {time.monotonic() - before:.1f} s')
+    say(f'all documented commands ran in {time.monotonic() - start:.0f} s')
     return 0
 
 
