@@ -53,7 +53,7 @@ format: env ## fix style and format where a tool can
 types: env ## check types (mypy --strict)
 	$(PY) -m mypy --strict pipeline tools $(ARGS)
 
-doctor: ## find what is wrong with the environment and print the cure
+doctor: ## check the environment and print a hint for each problem
 	@if [ -x '$(PY)' ]; then '$(PY)' -m pipeline.doctor $(ARGS); else $(PYTHON) -m pipeline.doctor $(ARGS); fi
 
 clean: ## remove caches and demo results (not the environment, not checkpoints)

@@ -13,13 +13,13 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.structures import InstanceData
 
-from pipeline.checkpoints import load_state
 from pipeline.detectors.mmdet_detector import MMDetDetector, build_mmdet_detector
 from pipeline.masks import Masks
 from pipeline.openmmlab import build_model, scope_of
 from pipeline.poses.mmpose_estimator import MMPoseEstimator, build_mmpose_estimator
 from pipeline.poses.released_config import ERROR_BRANCH, stock_config
 from pipeline.structures import Detections, size_of
+from pipeline.weights.checkpoints import load_state
 from tests import fixtures
 from tests.parity_pose import peaks_of
 from tests.parity_rows import EXACT, FEATURES, MASKPOSE_PX, NETWORK, PMPOSE_PX, SCORES, Comparison

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from pipeline.detectors.selection import select_people
 from pipeline.loop import LoopConfig, PersonPipeline
-from pipeline.masks import LogitMasks, Masks
+from pipeline.masks import LogitMasks, Masks, exclusive_masks_as_in_bmp
 from pipeline.nms import PoseNMSConfig
 from pipeline.segmenters.prompts import PromptConfig, make_prompts
+from pipeline.stages import PoseEstimator
 from pipeline.structures import Detections, Image, MaskSource, People, Poses, Segments
 from tests import fixtures
+from tests.oracles import FunctionDetector
 from tests.parity_loop import AS_IN_BMP, CORRECT
 from tests.parity_rows import EXACT, Comparison
 
@@ -25,7 +27,7 @@ def scenes() -> dict[str, Any]:
 
 
 @dataclass
-class Recorder:
+class Recorder(PoseEstimator):
     """Detector, pose estimator and segmenter from the tables of one scene, with their calls."""
 
     table: dict[str, np.ndarray]
@@ -99,6 +101,18 @@ class Recorder:
         return mask, 0.5 + 0.4 * (float(points.sum()) % 100) / 100 if len(points) else 0.1
 
 
+class ReferenceLoop(PersonPipeline):
+    """New masks compete by score with new and old ones, and old masks keep their pixels (B15)."""
+
+    def finish_segments(self, segments: Segments, poses: Poses, others: People) -> Segments:
+        if len(segments) + len(others) == 1:
+            return segments
+        scores = np.concatenate([segments.mask_scores, others.mask_scores])
+        masks = segments.logits.binary().concat(others.masks)
+        exclusive = exclusive_masks_as_in_bmp(masks, scores).select(np.arange(len(segments)))
+        return replace(segments, logits=LogitMasks.from_masks(exclusive, 1.0))
+
+
 def run(c: Comparison, nms: PoseNMSConfig, rounds: int) -> tuple[People, Recorder]:
     """People that the loop finds in a recorded scene in so many rounds."""
     facts = fixtures.facts('loop_trace')
@@ -106,11 +120,11 @@ def run(c: Comparison, nms: PoseNMSConfig, rounds: int) -> tuple[People, Recorde
     config = LoopConfig(
         max_rounds=rounds,
         fallback=None,
-        exclusive='as_in_bmp',
+        resolve_overlaps=None,
         boxes='detector',
         pose_nms=nms,
     )
-    loop = PersonPipeline(recorder.detect, recorder, recorder.segment, config)
+    loop = ReferenceLoop(FunctionDetector(recorder.detect), recorder, recorder.segment, config)
     return loop(np.ascontiguousarray(c.arrays['image_bgr'][..., ::-1])), recorder
 
 

@@ -11,9 +11,9 @@ import pytest
 
 import check_full_size
 from check_full_size import Case, Report, all_cases, check_case, main, report_of
-from pipeline.checkpoints import CheckpointError
 from pipeline.masks import Masks
 from pipeline.structures import MaskSource, People
+from pipeline.weights.checkpoints import CheckpointError
 from tests.toy_people import people_in
 
 
@@ -104,7 +104,7 @@ def test_the_tool_lists_cases_and_refuses_unknown_ones(capsys: pytest.CaptureFix
 
 
 def test_files_are_looked_for_in_the_folder_only_inside(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.checkpoints import download_folder
+    from pipeline.weights.checkpoints import download_folder
 
     monkeypatch.setenv('BMP_CHECKPOINTS', '/before')
     with check_full_size.downloads_in(Path('/inside')):

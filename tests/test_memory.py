@@ -96,7 +96,7 @@ def test_ten_times_the_people_take_the_same_memory(pipeline: PersonPipeline) -> 
 
 KEPT = """
 import torch
-from pipeline.memory import give_back_freed, resident_bytes
+from pipeline.runtime.memory import give_back_freed, resident_bytes
 {call}
 before = resident_bytes()
 for _ in range(2):  # at the second time glibc has seen that such pieces are freed

@@ -6,8 +6,8 @@ import pytest
 
 from count_parameters import differing_parts, main, row_of
 from model_zoo import RELEASED, Published, ReleasedModel, build_empty, count_parameters
-from pipeline.checkpoints import read_manifest
 from pipeline.config import CONFIG_FOLDER, load_config
+from pipeline.weights.checkpoints import read_manifest
 
 # Width, depth of the backbones (reference and ViTPose paper); S has 12 heads, which adds nothing.
 VIT = {'s': (384, 12), 'b': (768, 12), 'l': (1024, 24), 'h': (1280, 32)}

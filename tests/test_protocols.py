@@ -21,8 +21,10 @@ from pipeline.loop import LoopConfig, PersonPipeline
 from pipeline.masks import LogitMasks, Masks
 from pipeline.nms import PoseNMSConfig
 from pipeline.segmenters.prompts import PromptConfig, make_prompts
+from pipeline.stages import PoseEstimator
 from pipeline.structures import Detections, Image, MaskSource, People, Poses, Segments
 
+from .oracles import FunctionDetector
 from .toy_people import people_in, person
 
 SHAPE = (200, 300)
@@ -41,7 +43,7 @@ LABELLED = [11, 12, 14]
 EVERYBODY = [11, 12, 13, 14]
 
 
-class Stages:
+class Stages(PoseEstimator):
     """Stages that note what they are asked; poses stand in the box, masks cover its left half."""
 
     num_keypoints = 17
@@ -86,7 +88,7 @@ def run(protocol: Protocol, annotations: Any = ANNOTATIONS) -> tuple[People, Sta
     stages = Stages()
     # Settings of the loop that protocols have to override.
     config = LoopConfig(max_rounds=3, refine=True, pose_nms=PoseNMSConfig(max_oks=0.5))
-    loop = PersonPipeline(stages.detect, stages, stages.segment, config)
+    loop = PersonPipeline(FunctionDetector(stages.detect), stages, stages.segment, config)
     arranged, boxes = protocols._arranged(loop, protocol, ground_truth(protocol, annotations))
     return arranged(PHOTO, boxes), stages
 

@@ -15,9 +15,9 @@ from urllib.parse import quote
 import pytest
 
 import download_checkpoints
-from pipeline.checkpoints import find_weights
 from pipeline.cli import run as run_bmp
 from pipeline.config import CONFIG_FOLDER, ConfigError, load_config
+from pipeline.weights.checkpoints import find_weights
 from tests.web_server import Site, serve
 
 from .commands import exit_code
@@ -138,7 +138,7 @@ def test_from_absence_over_the_download_to_people(
     monkeypatch.setenv('BMP_MIRROR', site.url)
     for file, name in STAND_INS.items():
         content = stand_in(name, **(extra if 'PMPose' in file else {}))
-        site.answers[f'/{quote(file)}'] = [serve(content, stop_after=3_000_000)]
+        site.answers[f'/{quote(file)}'] = [serve(content)]
     fetch = ['--pipeline', str(small)]
     assert download_checkpoints.main(fetch) == 0
     assert run_bmp.main(command) == 0
@@ -157,7 +157,7 @@ def test_keys_that_do_not_fit_are_an_error_unless_the_config_ignores_them(
     import torch
 
     from pipeline import load_pipeline
-    from pipeline.checkpoints import CheckpointError
+    from pipeline.weights.checkpoints import CheckpointError
 
     fill(folder, **{'head.error_layers.0.weight': torch.ones(3), 'head.new': torch.ones(1)})
     with pytest.raises(CheckpointError, match=r'does not fit the config: unexpected: head\.new$'):

@@ -179,8 +179,8 @@ def real_photos() -> list[str]:
     if not all(p.is_file() for p in paths):
         pytest.skip(f'no photos: {DATA} is absent (set BMP_TEST_DATA)')
     pytest.importorskip('mmdet', reason='MMDetection is not installed')
-    from pipeline.checkpoints import CheckpointError, find_weights
     from pipeline.config import load_config
+    from pipeline.weights.checkpoints import CheckpointError, find_weights
 
     settings = load_config('bmp_compact').settings
     try:

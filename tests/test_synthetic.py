@@ -11,11 +11,11 @@ import pytest
 from pycocotools.coco import COCO
 
 from pipeline.cli import make_synthetic_crowd
-from pipeline.datasets.synthetic import Scene, SceneConfig, demo_scene, make_scene
-from pipeline.datasets.synthetic_figure import draw_figure
-from pipeline.datasets.synthetic_layout import Layout
-from pipeline.datasets.synthetic_look import sample_look
-from pipeline.datasets.synthetic_rig import Body, Pose, build_rig
+from pipeline.synthetic.figure import draw_figure
+from pipeline.synthetic.layout import Layout
+from pipeline.synthetic.look import sample_look
+from pipeline.synthetic.rig import Body, Pose, build_rig
+from pipeline.synthetic.scene import Scene, SceneConfig, demo_scene, make_scene
 
 from .commands import exit_code
 
@@ -26,7 +26,7 @@ FIELDS = (
 )  # fmt: skip
 DIGEST = """
 import hashlib
-from pipeline.datasets.synthetic import SceneConfig, make_scene
+from pipeline.synthetic.scene import SceneConfig, make_scene
 scene = make_scene(SceneConfig(width=320, height=240, seed=11))
 digest = hashlib.sha256()
 for name in ({fields!r}):

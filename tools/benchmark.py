@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.mode == 'sweep' and args.plot and set(args.over) == {'precision'}:
         parser.error('--plot draws people, size and rounds; add one of them to --over')
-    from pipeline.manifest import CheckpointError
+    from pipeline.weights.manifest import CheckpointError
 
     try:
         figures = _measure(args)

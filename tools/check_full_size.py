@@ -157,7 +157,7 @@ def check_case(case: Case, folder: Path) -> Report:
     from pipeline.build import build_pipeline
     from pipeline.config import load_config
     from pipeline.io.images import read_image
-    from pipeline.memory import peak_bytes
+    from pipeline.runtime.memory import peak_bytes
 
     photo = read_image(Path(str(importlib.resources.files('skimage') / 'data' / 'astronaut.png')))
     options = RUN_OPTIONS | case.options
@@ -205,7 +205,7 @@ def save_as_released(built: BuiltPipeline, settings: PipelineConfig, folder: Pat
     """Save the models of a pipeline as the files that its config names."""
     import torch
 
-    from pipeline.checkpoints import path_of, read_manifest, sha256_of
+    from pipeline.weights.checkpoints import path_of, read_manifest, sha256_of
 
     hashes, options = {}, {}
     for stage, content in contents_of(built).items():

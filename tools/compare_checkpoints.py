@@ -84,8 +84,8 @@ def read_weights(path: Path) -> State:
     Raises:
         CheckpointError: it holds no weights.
     """
-    from pipeline.manifest import CheckpointError
-    from pipeline.weights_io import load_state
+    from pipeline.weights.loading import load_state
+    from pipeline.weights.manifest import CheckpointError
 
     try:
         return load_state(path)[0]
@@ -161,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.depth < 1:
         parser.error(f'--depth must be >= 1, got {args.depth}')
-    from pipeline.manifest import CheckpointError
+    from pipeline.weights.manifest import CheckpointError
 
     try:
         first, second = read_weights(args.first), read_weights(args.second)

@@ -37,9 +37,15 @@ def main() -> None:
 
     import torch
 
-    from pipeline.checkpoints import sha256_of
-    from pipeline.manifest import FOLDER, MANIFEST, WeightsEntry, manifest_json, read_manifest
     from pipeline.training.plain_weights_hook import plain
+    from pipeline.weights.checkpoints import sha256_of
+    from pipeline.weights.manifest import (
+        FOLDER,
+        MANIFEST,
+        WeightsEntry,
+        manifest_json,
+        read_manifest,
+    )
 
     entries = read_manifest()
     if args.name not in entries and not (args.kind and args.about):

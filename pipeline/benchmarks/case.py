@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ..timing import StageTimer
+from ..runtime.timing import StageTimer
 
 if TYPE_CHECKING:
     from ..loop import PersonPipeline
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 SEED = 0
 # A script leaves the loop nothing to decide, and both schedules share pixels out alike.
 _FIXED: dict[str, Any] = {
-    'loop.hidden_share': None,
+    'loop.max_covered_fraction': None,
     'loop.min_score': None,
     'loop.refine': False,
-    'loop.exclusive': 'logits',
+    'loop.resolve_overlaps': 'logits',
     'loop.pose_nms.method': 'greedy',
     'loop.pose_nms.quality': 'score',
     'loop.pose_nms.box_area': 'box',

@@ -26,8 +26,8 @@ import numpy as np
 import torch
 
 from ..detectors.mmdet_detector import MMDetDetector
-from ..loop import Detector, PoseEstimator
 from ..segmenters.sam2_forward import BOX_TOP_LEFT, POINT_POSITIVE
+from ..stages import Detector, PoseEstimator
 from ..structures import Detections, Floats, Image, Poses
 from .crowd import Crowd
 
@@ -40,7 +40,7 @@ _VISIBLE, _HIDDEN = 0.9, 0.1
 _PERSON_BIAS = 5.0
 
 
-class PlayedDetector:
+class PlayedDetector(Detector):
     """Runs a detector for its cost; what it finds comes from the script.
 
     Args:
@@ -63,7 +63,7 @@ class PlayedDetector:
         return own
 
 
-class PlayedPoses:
+class PlayedPoses(PoseEstimator):
     """Runs a pose estimator for its cost; keypoints come from the crowd, boxes stay as they are.
 
     Args:

@@ -27,13 +27,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..boxes import box_areas
 from ..detectors.mmdet_detector import MMDetDetector
-from ..found import BOX_LOGIT, DETECTOR_LOGIT
-from ..geometry import box_areas
+from ..instances import BOX_LOGIT, DETECTOR_LOGIT
 from ..keypoints import COCO_SIGMAS
 from ..loop import LoopConfig
 from ..nms import greedy_nms
 from ..openmmlab import scope_of
+from ..runtime.timing import StageTimer
 from ..scores import pose_scores
 from ..segmenters.prompts import Prompts, make_prompts
 from ..segmenters.sam2_forward import ImageEmbedding, embed_images
@@ -44,8 +45,8 @@ from ..segmenters.sam2_preprocess import (
     preprocess_images,
 )
 from ..segmenters.sam2_segmenter import Sam2Segmenter
+from ..stages import PoseEstimator
 from ..structures import Detections, Floats, Image, Poses, size_of
-from ..timing import StageTimer
 from .crowd import Crowd
 from .played import PlayedPoses, expect_people
 
@@ -127,7 +128,7 @@ def _detect(detector: MMDetDetector, image: Image, own: Detections) -> Dense:
     return np.asarray(masks, bool)
 
 
-class ReferencePose:
+class ReferencePose(PoseEstimator):
     """Top-down pose estimation with whole-photo conditioning and one batch for everybody.
 
     Args:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .options import exit_codes, make_parser
 
 if TYPE_CHECKING:
-    from ..datasets.synthetic import SceneConfig
+    from ..synthetic.scene import SceneConfig
 
 PROG = 'make_synthetic_crowd.py'
 # Far enough apart that data sets of neighbouring --seed values share no picture.
@@ -50,7 +50,7 @@ def scene_configs(args: argparse.Namespace) -> Iterator[SceneConfig]:
     Raises:
         ValueError: an argument is out of range; the message names the setting.
     """
-    from ..datasets.synthetic import SceneConfig
+    from ..synthetic.scene import SceneConfig
 
     for name, value, high in (
         ('--num-images', args.num_images, SEEDS_PER_SET),
@@ -72,7 +72,7 @@ def write_dataset(configs: Sequence[SceneConfig], out_dir: Path, jpeg_quality: i
     """Draws the scenes into ``out_dir``; returns the number of people."""
     from PIL import Image
 
-    from ..datasets.synthetic import coco_category, make_scene
+    from ..synthetic.scene import coco_category, make_scene
 
     out_dir.mkdir(parents=True, exist_ok=True)
     images: list[dict[str, Any]] = []

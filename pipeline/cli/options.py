@@ -108,9 +108,9 @@ def exit_codes(prog: str, wrong_input: int = 2, failed: int = 1) -> Iterator[Non
     Raises:
         SystemExit: with one of these codes, or 130 after Ctrl-C.
     """
-    from ..checkpoints import CheckpointError
     from ..io.run_options import OutputError
     from ..openmmlab import quiet_libraries
+    from ..weights.checkpoints import CheckpointError
 
     logging.basicConfig(format='%(message)s')
     logging.getLogger('pipeline').setLevel(logging.INFO)

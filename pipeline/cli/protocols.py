@@ -17,16 +17,16 @@ import numpy as np
 
 from ..build import build_pipeline
 from ..config import PipelineConfig, ResolvedConfig, load_config
-from ..conventions import Convention
 from ..datasets.coco_truth import people_of
 from ..io.results import PROTOCOLS, ProtocolFacts, ProtocolName
-from ..keypoints import NUM_COCO
-from ..loop import PersonPipeline, PoseToMask
+from ..keypoints import NUM_COCO, Convention
+from ..loop import PersonPipeline
 from ..masks import LogitMasks, Masks
 from ..nms import PoseNMSConfig
+from ..runtime.timing import StageTimer
 from ..segmenters.prompts import PromptConfig
+from ..stages import Detector, PoseEstimator, PoseToMask
 from ..structures import Detections, Image, MaskSource, People, Poses, Segments, size_of
-from ..timing import StageTimer
 
 
 class ProtocolError(ValueError):
@@ -172,7 +172,7 @@ class ProtocolPipeline:
         run, boxes = _arranged(self._run, self.protocol, truth)
         return run(image, boxes, timer)
 
-    def together(
+    def predict_batch(
         self, images: Sequence[Image], truth: Sequence[People], timer: StageTimer | None = None
     ) -> list[People]:
         """As one call per image."""
@@ -205,10 +205,10 @@ def _arranged(
     """The loop with the stages of the protocol, and the boxes that round one is given."""
     poses, masks = _TruthPoses(truth), _TruthMasks(truth)
     if run is None:  # oracle
-        run = PersonPipeline(_nobody, poses, masks)
+        run = PersonPipeline(_NoDetector(), poses, masks)
     if protocol.name == 'loop':
         return run, None
-    config = replace(run.config, max_rounds=1, refine=False, exclusive=None, fallback=None)
+    config = replace(run.config, max_rounds=1, refine=False, resolve_overlaps=None, fallback=None)
     if not protocol.from_truth:
         return replace(run, config=config), None
     # Every annotated person keeps his row, however alike two of them are.
@@ -232,12 +232,15 @@ def _without_idle_weights(config: ResolvedConfig, protocol: Protocol) -> Resolve
     return replace(config, settings=replace(settings, **changes))
 
 
-def _nobody(image: Image) -> Detections:
-    return Detections.from_boxes([], size_of(image))
+class _NoDetector(Detector):
+    """Detects no person."""
+
+    def __call__(self, image: Image) -> Detections:
+        return Detections.from_boxes([], size_of(image))
 
 
 @dataclass
-class _TruthPoses:
+class _TruthPoses(PoseEstimator):
     """Annotated keypoints: score and presence 1 where labelled, visibility 1 where seen (v = 2)."""
 
     truth: People

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..stages import Detector
 from ..structures import Detections, Image, size_of
 
 
-class ScriptedDetector:
+class ScriptedDetector(Detector):
     """Returns the given detections, one entry per call, then nobody.
 
     Args:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..timing import StageTimer
+from ..runtime.timing import StageTimer
 from .annotations import ImageId
 from .atomic import write_json, write_text
 from .inputs import Failure, Photo

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..runtime.timing import StageTimer
 from ..structures import Image, People
-from ..timing import StageTimer
 from .annotations import ImageId, check_boxes
 from .inputs import Failure
 from .merged import MERGED
@@ -32,7 +32,7 @@ class Pipeline(Protocol):
     precision: str
     load_seconds: float
 
-    def together(
+    def predict_batch(
         self, images: Sequence[Image], boxes: Sequence[Any], timer: StageTimer | None, /
     ) -> list[People]:
         """People of each image.

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .. import __version__
+from ..runtime.timing import StageTimer
 from ..structures import Image, People, size_of
-from ..timing import StageTimer
 from .atomic import remove, write_bytes, write_json
 from .images import decode_image, read_file
 from .inputs import Failure, Photo
@@ -249,7 +249,9 @@ def predict(jobs: Sequence[Job], pipeline: Pipeline, timer: StageTimer, reporter
         return
     start = time.perf_counter()
     try:
-        found = pipeline.together([image for _, image in todo], [j.boxes for j, _ in todo], timer)
+        found = pipeline.predict_batch(
+            [image for _, image in todo], [j.boxes for j, _ in todo], timer
+        )
     except Exception as error:  # noqa: BLE001 - one image must not stop the others
         if len(todo) == 1:
             todo[0][0].error = error

@@ -16,8 +16,8 @@ from mmdet.models.backbones import CSPNeXt
 from mmdet.models.necks import CSPNeXtPAFPN
 from torch import Tensor, nn
 
-from ..checkpoints import CheckpointError
-from ..weights_io import load_into, load_state
+from ..weights.checkpoints import CheckpointError
+from ..weights.loading import load_into, load_state
 
 PARTS = ('backbone.', 'neck.')
 FIRST_CONV = 'backbone.stem.0.conv.weight'

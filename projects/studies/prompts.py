@@ -17,9 +17,9 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.boxes import box_iou, xywh_to_xyxy
 from pipeline.evaluation.overlaps import PhotoOverlaps, to_rle
 from pipeline.evaluation.precision import match, score_part
-from pipeline.geometry import box_iou, xywh_to_xyxy
 from pipeline.keypoints import NUM_COCO
 from pipeline.loop import PersonPipeline
 from pipeline.nms import keep_distinct_poses

@@ -1,7 +1,7 @@
 """Boxes, masks and keypoints against the number of rounds, with and without refinement.
 
 One run with the largest number of rounds serves them all: no round looks ahead, so the state after
-round r is what a run with ``max_rounds=r`` returns (`PersonPipeline.rounds`).
+round r is what a run with ``max_rounds=r`` returns (`PersonPipeline.iter_rounds`).
 """
 
 from __future__ import annotations
@@ -68,16 +68,16 @@ class RoundStudy:
     ) -> list[tuple[RoundSetting, People, float]]:
         """People and seconds after each round; a round that finds nobody changes nothing."""
         snapshots = []
-        states = self.run.rounds(image)
+        states = self.run.iter_rounds([image])
         state, spent = next(states), 0.0
         for number in range(1, last + 1):
             start = time.perf_counter()
             state = next(states, state)
             spent += time.perf_counter() - start
-            snapshots.append((RoundSetting(number, False), state.people, spent))
+            snapshots.append((RoundSetting(number, False), state[0].people, spent))
             if refine:
                 start = time.perf_counter()
-                people = self.run.refine(image, state)
+                people = self.run.refine(state)[0].people
                 seconds = spent + time.perf_counter() - start
                 snapshots.append((RoundSetting(number, True), people, seconds))
         return snapshots

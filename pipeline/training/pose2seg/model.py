@@ -17,7 +17,6 @@ from mmengine.registry import MODELS
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
-from pipeline.checkpoints import find_weights
 from pipeline.segmenters.build_sam2 import build_sam2_model, load_model_config
 from pipeline.segmenters.sam2_forward import (
     MASK_PROMPT_LIMIT,
@@ -27,6 +26,7 @@ from pipeline.segmenters.sam2_forward import (
 )
 from pipeline.segmenters.sam2_preprocess import square_image
 from pipeline.segmenters.sam2_prior import prompt_prior
+from pipeline.weights.checkpoints import find_weights
 
 from .alignment import align_attention
 from .clicks import ClickSimulator, People, PoseMaskRefine

@@ -446,10 +446,10 @@ def test_a_photo_prompted_in_another_way_is_as_if_it_were_new() -> None:
 
 
 def test_a_run_is_the_last_of_its_rounds() -> None:
-    """`PersonPipeline.rounds` is what ``__call__`` goes through."""
+    """`PersonPipeline.iter_rounds` is what ``__call__`` goes through."""
     run = oracle_run(LoopConfig(max_rounds=None))
-    states = list(run.rounds(photo()))
-    assert [(s.number, len(s.people)) for s in states] == [(0, 0), (1, 2), (2, 4), (3, 5)]
+    states = [state for (state,) in run.iter_rounds([photo()])]
+    assert [(s.round, len(s.people)) for s in states] == [(0, 0), (1, 2), (2, 4), (3, 5)]
     again = oracle_run(LoopConfig(max_rounds=None))(photo())
     assert people_to_record(states[-1].people) == people_to_record(again)
 
@@ -457,7 +457,7 @@ def test_a_run_is_the_last_of_its_rounds() -> None:
 def test_own_boxes_reach_the_first_round() -> None:
     run = oracle_run(LoopConfig(max_rounds=1))
     own = Detections.from_boxes(truth().boxes[[0]], truth().image_shape)
-    _, state = run.rounds(photo(), own)
+    _, (state,) = run.iter_rounds([photo()], [own])
     assert len(state.people) == 1
 
 

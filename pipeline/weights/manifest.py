@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-FOLDER = Path(__file__).resolve().parents[1] / 'checkpoints'
+FOLDER = Path(__file__).resolve().parents[2] / 'checkpoints'
 MANIFEST = FOLDER / 'manifest.json'
 KINDS = ('detector', 'pose', 'segmenter')
 

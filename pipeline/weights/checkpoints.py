@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import manifest
+from .loading import load_into, load_state, misfit, not_weights
 from .manifest import CheckpointError, WeightsEntry, read_manifest
-from .weights_io import load_into, load_state, misfit, not_weights
 
 __all__ = [
-    'CheckpointError', 'Weights', 'download_folder', 'fetch_command', 'find_all_weights',
-    'find_weights', 'load_into', 'load_state', 'misfit', 'path_of', 'problem_with', 'read_manifest',
-    'record_sha256', 'recorded_sha256', 'sha256_of', 'size_text',
+    'CheckpointError', 'Weights', 'apparent_problem', 'download_folder', 'fetch_command',
+    'find_all_weights', 'find_weights', 'load_into', 'load_state', 'misfit', 'path_of',
+    'problem_with', 'read_manifest', 'record_sha256', 'recorded_sha256', 'sha256_of', 'size_text',
 ]  # fmt: skip
 
 
@@ -179,15 +179,20 @@ def absence(entries: Sequence[WeightsEntry], command: str, folder: Path | None =
     )
 
 
+def apparent_problem(entry: WeightsEntry, path: Path) -> str:
+    """Return what its size and its first bytes tell against a file; '' if nothing."""
+    size = path.stat().st_size
+    if entry.size is not None and size != entry.size:
+        return f'it has {size} bytes, expected {entry.size}'
+    return not_weights(path)
+
+
 def problem_with(entry: WeightsEntry, path: Path) -> tuple[str, str]:
     """Why a file is not that of an entry ('' if it is), and its sha256 ('' if not computed).
 
     Compares what is known: size, sha256 or the beginning of it, and the recorded sha256.
     """
-    size = path.stat().st_size
-    if entry.size is not None and size != entry.size:
-        return f'it has {size} bytes, expected {entry.size}', ''
-    problem = not_weights(path)
+    problem = apparent_problem(entry, path)
     if problem:
         return problem, ''
     digest = sha256_of(path)
@@ -226,7 +231,7 @@ def recorded_sha256(path: Path) -> str | None:
 
 def record_sha256(path: Path, digest: str) -> None:
     """Record the sha256 of a file beside it; ``sha256sum -c`` reads the record too."""
-    from .io.atomic import write_text
+    from ..io.atomic import write_text
 
     write_text(record_path(path), f'{digest}  {path.name}\n')
 
