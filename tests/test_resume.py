@@ -259,7 +259,7 @@ def test_a_photo_that_became_unreadable_leaves_nothing_outdated(
 # Several photos at once
 
 
-@pytest.mark.parametrize(('size', 'groups'), [(2, [2, 2]), (3, [3]), (9, [4])])
+@pytest.mark.parametrize(('size', 'groups'), [(2, [2, 2]), (3, [3, 1]), (9, [4])])
 def test_several_photos_at_once_give_the_same_files(
     size: int, groups: list[int], photos: Path, tmp_path: Path
 ) -> None:
