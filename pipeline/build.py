@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import importlib.util
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +23,6 @@ from .config import (
     load_config,
 )
 from .loop import Detector, PersonPipeline, PoseEstimator, Segmenter
-from .memory import give_back_freed
 from .openmmlab import Library, read_model_config
 from .weights.checkpoints import Weights, fetch_command, find_all_weights, find_weights
 
@@ -55,38 +51,19 @@ def build_pipeline(resolved: ResolvedConfig) -> BuiltPipeline:
     configs = [find_model_config(stage.config, resolved.path) for stage in stages]
     weights = find_pipeline_weights(resolved)
     _check_compiler(settings.runtime)
-    with _no_garbage_collection():
-        device = _checked_device(settings.runtime)
-        if settings.runtime.freed_memory and device == 'cpu':
-            give_back_freed()
-        _check_segmenter_config(configs[2])
-        loop = PersonPipeline(
-            _detector(settings, configs[0], weights[0], device),
-            _pose_estimator(settings, configs[1], weights[1], device),
-            _segmenter(settings, configs[2], weights[2], device),
-            settings.loop,
-        )
+    device = _checked_device(settings.runtime)
+    _check_segmenter_config(configs[2])
+    loop = PersonPipeline(
+        _detector(settings, configs[0], weights[0], device),
+        _pose_estimator(settings, configs[1], weights[1], device),
+        _segmenter(settings, configs[2], weights[2], device),
+        settings.loop,
+    )
     hashes = tuple(
         f'{stage.config}: sha256 {_config_hash(path)}'
         for stage, path in zip(stages, configs, strict=True)
     )
     return BuiltPipeline(loop, tuple(w for w in weights if w), hashes, device)
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Spares a tenth of the time to start.
-
-    The imports make millions of objects that stay, and the collector would look through them again
-    and again.
-    """
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def build_pose_estimator(resolved: ResolvedConfig) -> PoseEstimator:

@@ -107,8 +107,8 @@ class RuntimeConfig:
     memory_format: Literal['channels_last'] | None = 'channels_last'
     compile: Literal['default', 'max-autotune-no-cudagraphs'] | None = None  # torch.compile
     backend: Literal['openvino'] | None = None  # what runs the backbones, CPU only; None: PyTorch
-    # What the C library does with the memory of freed tensors, CPU only, for the whole process:
-    # 'give_back' to the system at once; None: keep much of it for the next ones.
+    # What run_bmp.py asks of the C library for the memory of freed tensors, on a CPU: 'give_back'
+    # it to the system at once; None: keep much of it for the next ones. `load_pipeline` ignores it.
     freed_memory: Literal['give_back'] | None = None
     note: str | None = None  # one line shown to the user
 

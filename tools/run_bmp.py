@@ -168,10 +168,12 @@ def run(args: argparse.Namespace, cfg_options: dict[str, Any], command: list[str
 def load(config: str, cfg_options: Mapping[str, Any]) -> LoadedPipeline:
     """Load the pipeline and print what its config wants users to know."""
     from pipeline import load_pipeline
-    from pipeline.lean_imports import for_inference
+    from pipeline.config import load_config
+    from pipeline.memory import give_back_freed
 
-    with for_inference():
-        pipeline = load_pipeline(config, cfg_options)
+    pipeline = load_pipeline(config, cfg_options)
+    if load_config(config, cfg_options).settings.runtime.freed_memory and pipeline.device == 'cpu':
+        give_back_freed()
     if pipeline.note:
         print(pipeline.note)
     return pipeline
