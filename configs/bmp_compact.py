@@ -13,10 +13,9 @@ pose = dict(
     config='compact/vitpose_compact.py',
     checkpoint='vitpose_compact',
     batch_size=32,
-    # Boxes of a detector this small are rough; the pose model has a second look
-    # (projects/compact_models/LOG.md).
+    # The pose model refines the rough boxes of a detector this small.
     refine_boxes=True,
-    # Its masks are too rough to dim what lies around: the boxes get worse, the poses as well.
+    # The detector's masks are too rough for background dimming: boxes and poses get worse.
     mask_conditioning=False,
 )
 segmenter = dict(
@@ -46,15 +45,15 @@ segmenter = dict(
 # lower than min_score is nobody (projects/compact_models/LOG.md).
 loop = dict(
     max_rounds=2,
-    hidden_share=0.5,
-    exclusive='scored_logits',
+    max_covered_fraction=0.5,
+    resolve_overlaps='scored_logits',
     boxes='detector',
     # The geometric mean: a product of three scores looks doubtful where nobody doubts.
     score=dict(pose=1.5, later_rounds=0.5, root=3.5),
     # Few keypoints of a small model are sure ones, and two looks at one person differ more.
     pose_nms=dict(max_oks=0.6, confidence_threshold=0.2),
-    refine_keypoints='better',
-    refine_masks='better',
+    refine_keypoints='highest_score',
+    refine_masks='highest_score',
     min_score=0.41,
 )
 runtime = dict(

@@ -17,11 +17,11 @@ from mmdet.utils import register_all_modules  # noqa: E402
 from mmengine.config import Config  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
 
+from pipeline.cli import train  # noqa: E402
 from pipeline.detectors.rtmdet_ins_partial import (  # noqa: E402
     fill_unknown_masks,
     in_any_box,
 )
-from tools import train  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
 
@@ -129,11 +129,6 @@ def test_in_any_box() -> None:
     boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [20.0, 0.0, 30.0, 10.0]])
     assert in_any_box(points, boxes).tolist() == [True, True, False]
     assert in_any_box(points, boxes[:0]).tolist() == [False] * 3
-
-
-def test_train_parses_overrides() -> None:
-    pairs = ['a.b=1', 'c=text', "d=('x', 2)"]
-    assert train.parse_overrides(pairs) == {'a.b': 1, 'c': 'text', 'd': ('x', 2)}
 
 
 def test_train_refuses_an_unknown_scope(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,11 +13,13 @@ pytest.importorskip('mmpose')
 
 import torch
 
+from pipeline.cli import train
 from pipeline.training import launch
 from pipeline.training.config_check import SettingsError
 from pipeline.training.launch import LaunchOptions, build_runner
 from tests.train_data import ROOT, detector_settings, pose_settings, write_crowd
-from tools import train
+
+from .commands import exit_code
 
 POSE = ROOT / 'configs/pose/pmpose_compact_practice.py'
 DETECTOR = ROOT / 'configs/detector/rtmdet-ins_compact_practice.py'
@@ -236,7 +238,7 @@ def test_the_tool_lists_mistakes_and_ends_with_2(
     assert '  - --cfg-options modell: no such setting; did you mean model?' in said
     assert train.main(['configs/nothing.py']) == 2
     assert 'no config at configs/nothing.py' in capsys.readouterr().err
-    assert train.main([str(POSE), '--cfg-options', 'model']) == 2
+    assert exit_code(train.main, POSE, '--cfg-options', 'model') == 2
     assert 'KEY=VALUE' in capsys.readouterr().err
     assert not list(tmp_path.iterdir()), 'nothing was written'
 

@@ -7,7 +7,10 @@
 #       --cfg-options model.freeze_backbone=True
 _base_ = '../compact/vitpose_compact.py'
 
-custom_imports = dict(imports=['pipeline'], allow_failed_imports=False)
+custom_imports = dict(
+    imports=['pipeline.registry'],
+    allow_failed_imports=False,
+)
 
 data_root = '{{$BMP_DATA:data}}/practice/'
 work_dir = 'work_dirs/pose_practice'

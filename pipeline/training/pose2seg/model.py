@@ -17,7 +17,6 @@ from mmengine.registry import MODELS
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
-from pipeline.checkpoints import find_weights
 from pipeline.segmenters.build_sam2 import build_sam2_model
 from pipeline.segmenters.sam2_forward import (
     MASK_PROMPT_LIMIT,
@@ -27,6 +26,7 @@ from pipeline.segmenters.sam2_forward import (
 )
 from pipeline.segmenters.sam2_preprocess import square_image
 from pipeline.segmenters.sam2_prior import prompt_prior
+from pipeline.weights.checkpoints import find_weights
 
 from .clicks import ClickSimulator, People, PoseMaskRefine
 from .losses import LossWeights, mask_iou, prompt_losses
@@ -168,7 +168,7 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
 
     def num_corrections(self) -> int:
         """Corrections of the next step."""
-        return self.clicks.num_corrections
+        return int(self.clicks.num_corrections)
 
     def roll_out(
         self, embedding: ImageEmbedding, people: People, image_index: Tensor

@@ -15,7 +15,7 @@ from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks
 from numpy.typing import NDArray
 
-from pipeline.geometry import box_of_mask
+from pipeline.boxes import box_of_mask
 from projects.compact_models.cutouts import CutoutFolder, Layer, check_settings, place_randomly
 
 

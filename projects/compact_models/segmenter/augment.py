@@ -14,7 +14,7 @@ import numpy as np
 from mmengine.registry import DATASETS, TRANSFORMS
 from numpy.typing import NDArray
 
-from pipeline.geometry import box_of_mask
+from pipeline.boxes import box_of_mask
 from pipeline.keypoints import COCO_FLIP
 from pipeline.training.pose2seg.transforms import PoseTransform, Sample, hide_outside
 from projects.compact_models.cutouts import Layer, check_settings

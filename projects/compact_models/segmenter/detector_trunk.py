@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from pipeline.checkpoints import CheckpointError
 from pipeline.segmenters.cspnext_trunk import CSPNeXtTrunk
-from pipeline.weights_io import load_into, load_state
+from pipeline.weights.checkpoints import CheckpointError
+from pipeline.weights.loading import load_into, load_state
 
 PARTS = ('backbone.', 'neck.')
 FIRST_CONV = 'backbone.stem.0.conv.weight'

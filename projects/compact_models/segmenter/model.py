@@ -15,12 +15,12 @@ from mmengine.registry import MODELS
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
-from pipeline.checkpoints import find_weights
 from pipeline.segmenters.build_sam2 import load_model_config
 from pipeline.segmenters.sam2_forward import ImageEmbedding, embed_images
 from pipeline.training.pose2seg.clicks import ClickSimulator, People
 from pipeline.training.pose2seg.losses import mask_iou
 from pipeline.training.pose2seg.model import Outputs, PromptedSam, best_mask, read_settings
+from pipeline.weights.checkpoints import find_weights
 
 from .alignment import align_attention
 from .clicks import PartialClickSimulator, PartialPeople

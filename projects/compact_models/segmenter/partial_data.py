@@ -14,7 +14,7 @@ from mmengine.registry import DATASETS, TRANSFORMS
 from mmengine.structures import InstanceData
 from numpy.typing import NDArray
 
-from pipeline.geometry import xywh_to_xyxy
+from pipeline.boxes import xywh_to_xyxy
 from pipeline.training.pose2seg.dataset import PoseMaskDataset
 from pipeline.training.pose2seg.transforms import LoadPosePhoto, PackPromptedPoses, Sample
 

@@ -12,10 +12,10 @@ if importlib.util.find_spec('sam2') is None:  # importing it here would initiali
     pytest.skip('the stock sam2 package is not installed', allow_module_level=True)
 pytest.importorskip('mmdet')
 
-from pipeline.checkpoints import CheckpointError  # noqa: E402
 from pipeline.openmmlab import build_model, read_model_config  # noqa: E402
 from pipeline.segmenters.build_sam2 import build_sam2_model  # noqa: E402
 from pipeline.segmenters.cspnext_trunk import CSPNeXtTrunk  # noqa: E402
+from pipeline.weights.checkpoints import CheckpointError  # noqa: E402
 from projects.compact_models.segmenter.detector_trunk import load_detector_trunk  # noqa: E402
 from projects.compact_models.segmenter.model import CompactSam  # noqa: E402
 

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from pipeline.io.demo import demo_inputs
+from pipeline.cli.demo import demo_inputs
 from pipeline.io.images import read_image
 from pipeline.masks import LogitMasks, Masks
 from pipeline.structures import Image, MaskSource, Poses, Segments

@@ -37,8 +37,14 @@ def main() -> None:
 
     import torch
 
-    from pipeline.checkpoints import sha256_of
-    from pipeline.manifest import FOLDER, MANIFEST, WeightsEntry, manifest_json, read_manifest
+    from pipeline.weights.checkpoints import sha256_of
+    from pipeline.weights.manifest import (
+        FOLDER,
+        MANIFEST,
+        WeightsEntry,
+        manifest_json,
+        read_manifest,
+    )
     from projects.compact_models.training.plain_weights_hook import plain
 
     entries = read_manifest()
