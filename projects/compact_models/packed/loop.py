@@ -48,4 +48,4 @@ class WholeBatchLoop(ResumableIterLoop):
 
     def __init__(self, runner: Any, dataloader: Any, *args: Any, **kwargs: Any) -> None:
         IterBasedTrainLoop.__init__(self, runner, dataloader, *args, **kwargs)
-        self.dataloader_iterator = WholeBatchStream(self.dataloader)
+        self.dataloader_iterator = cast(Any, WholeBatchStream(self.dataloader))
