@@ -14,6 +14,13 @@ import pytest
 
 import analyze_results
 from pipeline.evaluation.calibration import calibration
+from pipeline.evaluation.charts import (
+    chart_style,
+    draw_calibration,
+    draw_parts,
+    draw_visibility,
+    save_chart,
+)
 from pipeline.evaluation.coco import score
 from pipeline.evaluation.made_up import make_results
 from pipeline.evaluation.overlaps import photo_overlaps
@@ -22,13 +29,6 @@ from pipeline.evaluation.precision import match, score_part
 from pipeline.evaluation.scored import fit
 from pipeline.evaluation.visibility import visibility
 from pipeline.io.coco import TASKS, Task
-from pipeline.visualization.charts import (
-    chart_style,
-    draw_calibration,
-    draw_parts,
-    draw_visibility,
-    save_chart,
-)
 
 from .test_scoring import NOISE, annotations_of, labelled, results_of
 from .toy_people import person, toy_annotations, toy_results, write

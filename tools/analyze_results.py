@@ -82,10 +82,10 @@ def run(args: argparse.Namespace) -> dict[str, str]:
     from dataclasses import asdict
 
     from pipeline.datasets.eval_sets import find_annotations
+    from pipeline.evaluation.charts import save_chart
     from pipeline.evaluation.scored import load_scored
     from pipeline.io.atomic import write_json
     from pipeline.io.tables import finite, write_csv
-    from pipeline.visualization.charts import save_chart
 
     annotations = find_annotations(args.annotations, args.data_root)
     scored = load_scored(args.results, annotations, args.tasks)
@@ -113,8 +113,7 @@ def study(
     name: str, scored: Scored, args: argparse.Namespace
 ) -> tuple[Table, Callable[..., Figure]]:
     """Table of a study, and what draws it."""
-    from pipeline.evaluation import calibration, parts, visibility
-    from pipeline.visualization import charts
+    from pipeline.evaluation import calibration, charts, parts, visibility
 
     if name == 'visibility':
         return visibility.visibility(scored), charts.draw_visibility

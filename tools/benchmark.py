@@ -126,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_text(args.markdown, text)
     if args.mode == 'sweep' and args.plot:
         from pipeline.benchmarks.plots import draw_sweep
-        from pipeline.visualization.charts import save_chart
+        from pipeline.evaluation.charts import save_chart
 
         save_chart(args.plot, draw_sweep, figures)
     sys.stdout.write(text)

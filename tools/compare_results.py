@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from pipeline.evaluation.comparison import Comparison, PhotoDifference
+    from pipeline.evaluation.comparison_cards import Card
     from pipeline.evaluation.scored import Scored
     from pipeline.structures import Image
-    from pipeline.visualization.comparison_cards import Card
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, installed or not
 
@@ -89,10 +89,10 @@ def run(args: argparse.Namespace) -> tuple[Comparison, list[str]]:
     """
     from pipeline.datasets.eval_sets import find_annotations
     from pipeline.evaluation.comparison import compare
+    from pipeline.evaluation.comparison_page import comparison_page
     from pipeline.evaluation.scored import load_scored
     from pipeline.io.atomic import write_json, write_text
     from pipeline.io.tables import write_csv
-    from pipeline.visualization.comparison_page import comparison_page
 
     annotations = find_annotations(args.annotations, args.data_root)
     sides = [
@@ -157,7 +157,7 @@ class CardMaker:
 
     def __call__(self, photo: PhotoDifference) -> Card:
         """The photo with both overlays; a missing picture is named on the page."""
-        from pipeline.visualization.comparison_cards import make_card
+        from pipeline.evaluation.comparison_cards import make_card
 
         image = self.images[photo.image_id]
         a, b = ([r for r in side.results if r['image_id'] == photo.image_id] for side in self.sides)

@@ -75,12 +75,12 @@ def run(args: argparse.Namespace) -> int:
         ValueError: settings or data that do not fit.
     """
     from pipeline.config import load_config
+    from pipeline.evaluation.charts import save_chart
     from pipeline.io.atomic import write_json
     from pipeline.io.progress import make_reporter
     from pipeline.io.tables import write_csv
     from pipeline.studies.photos import compute_photos, load_study_data, made_with
     from pipeline.studies.prompts import PromptStudy, prompt_rows, settings_of
-    from pipeline.visualization.charts import save_chart
 
     if args.draw_ties is not None and args.keypoints != 'truth':
         raise ValueError('--draw-ties goes with --keypoints truth')
@@ -121,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
 
 def draw(rows: Sequence[PromptRow], facts: dict[str, Any]) -> Figure:
     """Curves of all methods: mask AP, mean IoU."""
-    from pipeline.visualization.charts import draw_lines
+    from pipeline.evaluation.charts import draw_lines
 
     panels = []
     for key, label, number in (

@@ -61,12 +61,12 @@ def run(args: argparse.Namespace) -> int:
         ValueError: settings or data that do not fit.
     """
     from pipeline.config import load_config
+    from pipeline.evaluation.charts import save_chart
     from pipeline.io.atomic import write_json
     from pipeline.io.progress import make_reporter
     from pipeline.io.tables import write_csv
     from pipeline.studies.photos import annotations_of, compute_photos, load_study_data, made_with
     from pipeline.studies.rounds import RoundStudy, results_of, round_rows, round_settings
-    from pipeline.visualization.charts import save_chart
 
     options = study_common.config_options(args)
     config = load_config(args.config, options | {'loop.max_rounds': args.rounds})
@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
 
 def draw(rows: Sequence[RoundRow], facts: dict[str, Any]) -> Figure:
     """Curves of AP and AR of each task, and of the time."""
-    from pipeline.visualization.charts import TASK_NAMES, draw_lines
+    from pipeline.evaluation.charts import TASK_NAMES, draw_lines
 
     panels = []
     for task in dict.fromkeys(r.task for r in rows):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..visualization.charts import COLOURS, MARKERS, new_figure
+from ..evaluation.charts import COLOURS, MARKERS, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -26,9 +26,9 @@ from mmpose.evaluation.functional import pose_pck_accuracy
 from mmpose.registry import MODELS
 from torch import Tensor
 
+from pipeline.keypoints import AREA_OF_BOX
 from pipeline.poses.oks_losses import OKSHeatmapLoss
 from pipeline.poses.pmpose_head import PMPoseHead
-from pipeline.poses.pmpose_losses import AREA_OF_BOX
 
 BCE = {'type': 'BCELoss', 'use_target_weight': True, 'use_sigmoid': True}
 MSE = {'type': 'MSELoss', 'use_target_weight': True}

@@ -18,11 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..boxes import box_iou, xywh_to_xyxy
-from ..evaluation.overlaps import PhotoOverlaps, to_rle
+from ..evaluation.overlaps import PhotoOverlaps
 from ..evaluation.precision import match, score_part
 from ..keypoints import NUM_COCO
 from ..loop import PersonPipeline
 from ..nms import keep_distinct_poses
+from ..rle import to_rle
 from ..scores import instance_scores
 from ..segmenters.prompts import Method, PromptConfig, make_prompts
 from ..structures import Image, People, Poses, Segments, size_of
