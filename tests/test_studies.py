@@ -23,7 +23,7 @@ from pipeline.io.progress import LogReporter
 from pipeline.io.records import people_to_record
 from pipeline.loop import LoopConfig, PersonPipeline
 from pipeline.masks import LogitMasks, Masks
-from pipeline.segmenters.prompts import PromptConfig, make_prompts
+from pipeline.segmenters.prompts import METHODS, PromptConfig, make_prompts
 from pipeline.structures import Detections, Image, MaskSource, Poses, Segments
 from pipeline.studies.photos import (
     Computed,
@@ -33,7 +33,7 @@ from pipeline.studies.photos import (
     compute_photos,
     load_study_data,
 )
-from pipeline.studies.prompts import METHODS, PromptStudy, prompt_rows, settings_of
+from pipeline.studies.prompts import PromptStudy, prompt_rows, settings_of
 from pipeline.studies.rounds import (
     RoundStudy,
     results_of,

@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, installed or not
 
 import study_common
-
-METHODS = ('k_most_visible', 'distance+confidence', 'distance', 'closest')
+from pipeline.segmenters.prompts import METHODS
 
 
 def build_parser() -> argparse.ArgumentParser:

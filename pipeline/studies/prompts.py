@@ -25,12 +25,11 @@ from ..loop import PersonPipeline
 from ..nms import keep_distinct_poses
 from ..rle import to_rle
 from ..scores import instance_scores
-from ..segmenters.prompts import Method, PromptConfig, make_prompts
+from ..segmenters.prompts import METHODS, Method, PromptConfig, make_prompts
 from ..structures import Image, People, Poses, Segments, size_of
 from .photos import Parts, StudyPhoto
 
 Source = Literal['truth', 'detected']
-METHODS: tuple[Method, ...] = ('k_most_visible', 'distance+confidence', 'distance', 'closest')
 _OWN_BOX = 0.5  # box IoU from which a detected person is an annotated one
 
 

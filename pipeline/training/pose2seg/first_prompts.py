@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.segmenters.prompts import Method, select_keypoints
+from pipeline.segmenters.prompts import METHODS, Method, select_keypoints
 from pipeline.segmenters.sam2_forward import (
     BOX_BOTTOM_RIGHT,
     BOX_TOP_LEFT,
@@ -23,7 +23,7 @@ from pipeline.segmenters.sam2_forward import (
 )
 from pipeline.segmenters.sam2_preprocess import boxes_of
 
-from .clicks import METHODS, ClickSimulator
+from .clicks import ClickSimulator
 
 RANDOM = 'random'
 # Whether a kind of prompt has keypoints, and whether it has a box; as `FirstPrompts.kinds`.
