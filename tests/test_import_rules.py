@@ -1,4 +1,4 @@
-"""Which part of the package may import which: only those on a lower floor, and never in a circle."""
+"""Which part of the package may import which: lower floors only, and never in a circle."""
 
 from __future__ import annotations
 
