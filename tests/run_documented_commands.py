@@ -1,7 +1,7 @@
 """Run every documented command that needs no download: python tests/run_documented_commands.py.
 
-The comment <!-- run --> before a fenced block of bash or Python marks it. The working directory is a
-temporary folder with the layout of the repository, and drawn crowds in place of the user's images.
+The comment <!-- run --> before a fenced block of bash or Python marks it. The working directory is
+a temporary folder with the layout of the repository, and drawn crowds replace user images.
 Arguments select pages, e.g. README.md docs/quickstart.md. Exit code 1: a block failed.
 """
 

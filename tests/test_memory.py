@@ -15,12 +15,13 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import run_bmp
-from pipeline import load_pipeline, memory
+from pipeline import load_pipeline
 from pipeline.build import build_pipeline
+from pipeline.cli import run as run_bmp
 from pipeline.config import load_config
 from pipeline.loop import PersonPipeline
 from pipeline.masks import Masks
+from pipeline.runtime import memory
 from pipeline.structures import Detections, People
 from tests.scripted_detector import ScriptedDetector
 

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ..evaluation.comparison import Comparison, PhotoDifference
+    from ..evaluation.comparison_cards import Card
     from ..evaluation.scored import Scored
     from ..structures import Image
-    from ..visualization.comparison_cards import Card
 
 PROG = 'compare_results.py'
 _SHOWN = 5  # warnings
@@ -84,10 +84,10 @@ def run(args: argparse.Namespace) -> tuple[Comparison, list[str]]:
     """
     from ..datasets.eval_sets import find_annotations
     from ..evaluation.comparison import compare
+    from ..evaluation.comparison_page import comparison_page
     from ..evaluation.scored import load_scored
     from ..io.atomic import write_json, write_text
     from ..io.tables import write_csv
-    from ..visualization.comparison_page import comparison_page
 
     annotations = find_annotations(args.annotations, args.data_root)
     sides = [
@@ -152,7 +152,7 @@ class CardMaker:
 
     def __call__(self, photo: PhotoDifference) -> Card:
         """The photo with both overlays; a missing picture is named on the page."""
-        from ..visualization.comparison_cards import make_card
+        from ..evaluation.comparison_cards import make_card
 
         image = self.images[photo.image_id]
         a, b = ([r for r in side.results if r['image_id'] == photo.image_id] for side in self.sides)

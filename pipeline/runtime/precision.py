@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .options import Compile, RuntimeOptions
+from .wrapper import Wrapper
 
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 logger = logging.getLogger(__name__)
@@ -37,20 +38,6 @@ def warn_of_emulation(runtime: RuntimeOptions) -> None:
             'runtime.precision=%s: this processor only emulates it, many times slower than fp32',
             runtime.precision,
         )
-
-
-class Wrapper(nn.Module):
-    """A module that stands for another one."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__('module'), name)
 
 
 class HalfPrecision(Wrapper):
