@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from .build import BuiltPipeline, build_pipeline
 from .config import ResolvedConfig, load_config
+from .runtime.timing import StageTimer
 from .structures import Detections, Image, People, size_of
-from .timing import StageTimer
 
 
 class LoadedPipeline:

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from .loop import LoopConfig
+from .runtime.options import RuntimeOptions
 from .segmenters.prompts import PromptConfig
 from .segmenters.zoom import ZoomConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG_FOLDER = ROOT / 'configs'
 
-Precision = Literal['fp32', 'bf16', 'fp16']
 T = TypeVar('T')
 _TEXTS = tuple[str, ...]
 
@@ -98,36 +98,6 @@ class SegmenterConfig:
 
 
 @dataclass(frozen=True)
-class RuntimeConfig:
-    """Where and how the three models run."""
-
-    device: str = 'auto'  # auto: cuda when there is one, else cpu
-    precision: Precision = 'fp32'
-    # Layout of the backbones' weights; None: PyTorch's own, for a model that cannot do with it.
-    memory_format: Literal['channels_last'] | None = 'channels_last'
-    compile: Literal['default', 'max-autotune-no-cudagraphs'] | None = None  # torch.compile
-    backend: Literal['openvino'] | None = None  # what runs the backbones, CPU only; None: PyTorch
-    # What run_bmp.py asks of the C library for the memory of freed tensors, on a CPU: 'give_back'
-    # it to the system at once; None: keep much of it for the next ones. `load_pipeline` ignores it.
-    freed_memory: Literal['give_back'] | None = None
-    note: str | None = None  # one line shown to the user
-
-    def __post_init__(self) -> None:
-        if self.backend is None:
-            return
-        if self.compile is not None:
-            raise ValueError(
-                f'runtime.compile={self.compile!r} is of PyTorch, and '
-                f'runtime.backend={self.backend!r} replaces it; set one of them to None'
-            )
-        if self.precision == 'fp16':
-            raise ValueError(
-                f"runtime.precision='fp16' does not go with runtime.backend={self.backend!r}; "
-                'use fp32 or bf16'
-            )
-
-
-@dataclass(frozen=True)
 class PipelineConfig:
     """A whole pipeline."""
 
@@ -135,7 +105,7 @@ class PipelineConfig:
     pose: PoseConfig
     segmenter: SegmenterConfig
     loop: LoopConfig = field(default_factory=LoopConfig)
-    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    runtime: RuntimeOptions = field(default_factory=RuntimeOptions)
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,9 @@ from .found import (
 )
 from .lockstep import Answer, PoseRequest, PosesTogether, Steps, answered, results_of
 from .nms import PoseNMSConfig, keep_distinct_poses
+from .runtime.timing import StageTimer
 from .scores import ScoreConfig
 from .structures import Detections, Image, People, Poses, Segments, size_of
-from .timing import StageTimer
 
 PoseToMask = Callable[[Poses, Poses], Segments]
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from .geometry import box_areas, xywh_to_xyxy
+from .boxes import box_areas, xywh_to_xyxy
 from .keypoints import COCO_SIGMAS, NUM_COCO
 from .masks import Masks
 from .scores import pose_scores

@@ -17,16 +17,15 @@ import numpy as np
 
 from .build import build_pipeline
 from .config import PipelineConfig, ResolvedConfig, load_config
-from .conventions import Convention
 from .datasets.coco_truth import people_of
 from .io.results import PROTOCOLS, ProtocolFacts, ProtocolName
-from .keypoints import NUM_COCO
+from .keypoints import NUM_COCO, Convention
 from .loop import PersonPipeline, PoseToMask
 from .masks import LogitMasks, Masks
 from .nms import PoseNMSConfig
+from .runtime.timing import StageTimer
 from .segmenters.prompts import PromptConfig
 from .structures import Detections, Image, MaskSource, People, Poses, Segments, size_of
-from .timing import StageTimer
 
 
 class ProtocolError(ValueError):

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.boxes import max_neighbour_iou, xywh_to_xyxy
 from pipeline.found import paint_out
-from pipeline.geometry import max_neighbour_iou, xywh_to_xyxy
 from pipeline.masks import LogitMasks, Masks, exclusive_masks, exclusive_masks_as_in_bmp
 from pipeline.nms import PoseNMSConfig, keep_distinct_poses, oks_matrix
 from pipeline.segmenters.prompts import PromptConfig, make_prompts, select_keypoints

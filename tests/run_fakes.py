@@ -15,8 +15,8 @@ from pipeline.io.inputs import find_photos
 from pipeline.io.run import run_photos
 from pipeline.io.run_options import OUTPUTS, RunOptions, RunReport
 from pipeline.masks import Masks
+from pipeline.runtime.timing import StageTimer
 from pipeline.structures import People
-from pipeline.timing import StageTimer
 
 PHOTOS = {'1.jpg': 50, '1.png': 60, 'a/1.jpg': 70, 'b/1.jpg': 80}
 

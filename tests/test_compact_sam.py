@@ -21,8 +21,8 @@ from mmengine.dataset import pseudo_collate  # noqa: E402
 from mmengine.registry import DATASETS  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
 
+from pipeline.boxes import box_of_mask  # noqa: E402
 from pipeline.datasets.cutouts import Layer  # noqa: E402
-from pipeline.geometry import box_of_mask  # noqa: E402
 from pipeline.segmenters.build_sam2 import build_sam2_model  # noqa: E402
 from pipeline.segmenters.sam2_forward import (  # noqa: E402
     BOX_BOTTOM_RIGHT,

@@ -49,13 +49,12 @@ def test_output_code_knows_only_the_structures() -> None:
         'structures',
         'masks',
         'keypoints',
-        'geometry',
+        'boxes',
         'scores',
         'io',
-        'timing',
+        'runtime',
         'visualization',
         'evaluation',
-        'conventions',
         'datasets',
     }
     for part in ('visualization', 'evaluation'):

@@ -16,12 +16,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import run_bmp
-from pipeline import load_pipeline, memory
+from pipeline import load_pipeline
 from pipeline.build import build_pipeline
 from pipeline.config import load_config
 from pipeline.detectors.scripted import ScriptedDetector
 from pipeline.loop import PersonPipeline
 from pipeline.masks import Masks
+from pipeline.runtime import memory as runtime_memory
 from pipeline.structures import Detections, People
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -97,7 +98,7 @@ def test_ten_times_the_people_take_the_same_memory(pipeline: PersonPipeline) -> 
 
 KEPT = """
 import torch
-from pipeline.memory import give_back_freed, resident_bytes
+from pipeline.runtime.memory import give_back_freed, resident_bytes
 {call}
 before = resident_bytes()
 for _ in range(2):  # at the second time glibc has seen that such pieces are freed
@@ -125,7 +126,7 @@ def test_only_the_command_changes_the_allocator(
     value: str | None, calls: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    monkeypatch.setattr(memory, 'give_back_freed', lambda: seen.append(1))
+    monkeypatch.setattr(runtime_memory, 'give_back_freed', lambda: seen.append(1))
     options = {'runtime.freed_memory': value, 'runtime.device': 'cpu'}
     load_pipeline('bmp_compact', options)
     assert not seen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,13 +13,14 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline import precision
 from pipeline.build import _batch_size, build_pipeline, build_pose_estimator
-from pipeline.chunks import Chunks
 from pipeline.config import CONFIG_FOLDER, ConfigError, load_config
 from pipeline.masks import Masks
 from pipeline.poses.mmpose_estimator import MMPoseEstimator, build_mmpose_estimator
-from pipeline.precision import Compiled, tune, warn_of_emulation
+from pipeline.runtime import precision
+from pipeline.runtime.batches import Chunks
+from pipeline.runtime.options import ON_CPU, Precision, RuntimeOptions
+from pipeline.runtime.precision import Compiled, tune, warn_of_emulation
 from pipeline.segmenters.prompts import PromptConfig
 from pipeline.segmenters.sam2_segmenter import build_sam2_segmenter
 from pipeline.structures import Detections, Poses
@@ -133,7 +135,7 @@ def test_stages_go_on_when_memory_runs_out(
 def test_the_device_sets_how_many_people_run_at_once(
     size: int | Literal['auto'], device: str, people_at_once: int
 ) -> None:
-    assert _batch_size(size, device, on_gpu=32, on_cpu=8) == people_at_once
+    assert _batch_size(size, RuntimeOptions(device), on_gpu=32, on_cpu=8) == people_at_once
 
 
 class Tiny(nn.Module):
@@ -155,7 +157,7 @@ def test_a_compiled_backbone_sees_few_shapes_and_gives_the_same() -> None:
     plain, compiled = Tiny(), nn.Module()
     compiled.backbone = plain
     compiled.neck = nn.Conv2d(4, 4, 1)
-    tune(compiled, ('backbone', 'neck', 'absent'))
+    tune(compiled, ('backbone', 'neck', 'absent'), RuntimeOptions())
     assert compiled.backbone is plain  # nothing asked, nothing changed
     compiled.backbone = Compiled(plain, 'default', backend='eager')
     assert compiled.backbone.kind == 'tiny'  # attributes of the module are still there
@@ -171,7 +173,7 @@ def test_a_compiled_backbone_sees_few_shapes_and_gives_the_same() -> None:
 
 
 def test_the_layout_changes_no_result(image: np.ndarray) -> None:
-    plain, other = estimator(memory_format=None), estimator(memory_format='channels_last')
+    plain, other = estimator(runtime=replace(ON_CPU, memory_format=None)), estimator()
     strides = [
         next(p for p in stage.model.backbone.parameters() if p.ndim == 4 and p.shape[1] > 3)
         for stage in (plain, other)
@@ -245,7 +247,7 @@ def test_compiling_without_a_compiler_fails_before_anything_loads(
 
 @pytest.mark.slow
 def test_a_compiled_pipeline_gives_the_same_people() -> None:
-    from pipeline.datasets.synthetic import SceneConfig, make_scene
+    from pipeline.synthetic.scene import SceneConfig, make_scene
 
     scene = make_scene(SceneConfig(width=320, height=240, min_people=3, max_people=3, seed=1))
     boxes = Detections(
@@ -295,7 +297,7 @@ def test_photos_together_give_the_same_people_as_one_by_one(
     ],
 )
 def test_emulated_precision_is_told(
-    kind: str,
+    kind: Precision,
     device: str,
     has_bf16: bool,
     warns: bool,
@@ -303,5 +305,5 @@ def test_emulated_precision_is_told(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(precision, 'cpu_computes_in_bf16', lambda: has_bf16)
-    warn_of_emulation(kind, device)
+    warn_of_emulation(RuntimeOptions(device, kind))
     assert [f'runtime.precision={kind}' in message for message in caplog.messages] == [True] * warns

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.datasets.synthetic import SceneConfig, coco_category, make_scene
+from pipeline.synthetic.scene import SceneConfig, coco_category, make_scene
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = 160

@@ -157,7 +157,7 @@ def check_case(case: Case, folder: Path) -> Report:
     from pipeline.build import build_pipeline
     from pipeline.config import load_config
     from pipeline.io.images import read_image
-    from pipeline.memory import peak_bytes
+    from pipeline.runtime.memory import peak_bytes
 
     photo = read_image(Path(str(importlib.resources.files('skimage') / 'data' / 'astronaut.png')))
     options = RUN_OPTIONS | case.options

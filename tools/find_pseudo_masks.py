@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, installed or not
 
-from pipeline.geometry import box_iou, box_of_mask, xywh_to_xyxy
+from pipeline.boxes import box_iou, box_of_mask, xywh_to_xyxy
 from pipeline.io.annotations import load_coco
 from pipeline.io.atomic import write_json
 from pipeline.io.images import ImageReadError, read_image

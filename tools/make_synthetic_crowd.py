@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.datasets.synthetic import SceneConfig
+    from pipeline.synthetic.scene import SceneConfig
 
 # Far enough apart that data sets of neighbouring --seed values share no picture.
 SEEDS_PER_SET = 1_000_000
@@ -50,7 +50,7 @@ def scene_configs(args: argparse.Namespace) -> Iterator[SceneConfig]:
     Raises:
         ValueError: an argument is out of range; the message names the setting.
     """
-    from pipeline.datasets.synthetic import SceneConfig
+    from pipeline.synthetic.scene import SceneConfig
 
     for name, value, high in (
         ('--num-images', args.num_images, SEEDS_PER_SET),
@@ -72,7 +72,7 @@ def write_dataset(configs: Sequence[SceneConfig], out_dir: Path, jpeg_quality: i
     """Draws the scenes into ``out_dir``; returns the number of people."""
     from PIL import Image
 
-    from pipeline.datasets.synthetic import coco_category, make_scene
+    from pipeline.synthetic.scene import coco_category, make_scene
 
     out_dir.mkdir(parents=True, exist_ok=True)
     images: list[dict[str, Any]] = []

@@ -24,7 +24,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, installed or not
 
-from pipeline.geometry import box_areas, box_iou, box_nms, xywh_to_xyxy
+from pipeline.boxes import box_areas, box_iou, box_nms, xywh_to_xyxy
 from pipeline.io.annotations import load_coco, load_json
 from pipeline.io.inputs import InputError
 from pipeline.structures import Floats

@@ -169,7 +169,7 @@ def load(config: str, cfg_options: Mapping[str, Any]) -> LoadedPipeline:
     """Load the pipeline and print what its config wants users to know."""
     from pipeline import load_pipeline
     from pipeline.config import load_config
-    from pipeline.memory import give_back_freed
+    from pipeline.runtime.memory import give_back_freed
 
     pipeline = load_pipeline(config, cfg_options)
     if load_config(config, cfg_options).settings.runtime.freed_memory and pipeline.device == 'cpu':

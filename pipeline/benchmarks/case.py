@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ..timing import StageTimer
+from ..runtime.timing import StageTimer
 
 if TYPE_CHECKING:
     from ..loop import PersonPipeline

@@ -1,6 +1,6 @@
 """A made-up crowd of any size, with everything that is true about it.
 
-A handful of figures of `pipeline.datasets.synthetic` is drawn once and pasted again and again in
+A handful of figures of `pipeline.synthetic.scene` is drawn once and pasted again and again in
 rows, from far to near, so that a crowd of 300 on 12 megapixels takes about a second.
 
 Legend: N people, picture of H x W px.
@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..datasets.synthetic import SceneConfig, make_scene
 from ..masks import Masks
 from ..structures import Detections, Floats, Image
+from ..synthetic.scene import SceneConfig, make_scene
 
 _NUM_FIGURES = 6
 _FIGURE_SIDE = 512  # px of the picture that a figure is cut from

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..timing import StageTimer
+from ..runtime.timing import StageTimer
 from .case import Case, build, on_stage, play, timed, warm_up
 from .stages import measure_case
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..masks import Masks
+from ..runtime.timing import StageTimer
 from ..structures import Detections, size_of
-from ..timing import StageTimer
 from .memory_peak import PeakMemory
 
 
@@ -27,9 +27,9 @@ def measure_memory(
     """
     from ..build import build_pipeline
     from ..config import load_config
-    from ..datasets.synthetic import SceneConfig, make_scene
     from ..detectors.scripted import ScriptedDetector
-    from ..memory import resident_bytes
+    from ..runtime.memory import resident_bytes
+    from ..synthetic.scene import SceneConfig, make_scene
 
     width, height = size
     scene = make_scene(

@@ -8,7 +8,7 @@ from types import TracebackType
 
 from typing_extensions import Self
 
-from ..memory import peak_bytes, reset_peak, resident_bytes
+from ..runtime.memory import peak_bytes, reset_peak, resident_bytes
 
 
 class PeakMemory:

@@ -27,13 +27,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..boxes import box_areas
 from ..detectors.mmdet_detector import MMDetDetector
 from ..found import BOX_LOGIT, DETECTOR_LOGIT
-from ..geometry import box_areas
 from ..keypoints import COCO_SIGMAS
 from ..loop import LoopConfig
 from ..nms import greedy_nms
 from ..openmmlab import scope_of
+from ..runtime.timing import StageTimer
 from ..scores import pose_scores
 from ..segmenters.prompts import Prompts, make_prompts
 from ..segmenters.sam2_forward import ImageEmbedding, embed_images
@@ -45,7 +46,6 @@ from ..segmenters.sam2_preprocess import (
 )
 from ..segmenters.sam2_segmenter import Sam2Segmenter
 from ..structures import Detections, Floats, Image, Poses, size_of
-from ..timing import StageTimer
 from .crowd import Crowd
 from .played import PlayedPoses, expect_people
 

@@ -15,8 +15,8 @@ from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks
 from numpy.typing import NDArray
 
+from pipeline.boxes import box_of_mask
 from pipeline.datasets.cutouts import CutoutFolder, Layer, check_settings, place_randomly
-from pipeline.geometry import box_of_mask
 
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]

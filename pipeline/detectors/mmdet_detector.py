@@ -11,7 +11,8 @@ import torch
 
 from ..masks import Masks
 from ..openmmlab import build_model, building_from, read_model_config, scope_of
-from ..precision import Backend, Compile, tune
+from ..runtime.options import ON_CPU, RuntimeOptions
+from ..runtime.precision import tune
 from ..structures import Detections, Image, size_of
 from ..weights.manifest import CheckpointError
 from .class_count import class_names, fit_class_count
@@ -84,12 +85,8 @@ def _masks(found: Any, keep: Any, shape: tuple[int, int]) -> Masks:
 def build_mmdet_detector(
     config: str,
     checkpoint: Path | None,
+    runtime: RuntimeOptions = ON_CPU,
     *,
-    device: str = 'cpu',
-    precision: str = 'fp32',
-    memory_format: str | None = 'channels_last',
-    compile_mode: Compile | None = None,
-    backend: Backend | None = None,
     score_threshold: float = 0.3,
     max_iou: float | None = 0.3,
     max_people: int | None = None,
@@ -107,13 +104,9 @@ def build_mmdet_detector(
     _raise_limits(loaded.model.get('test_cfg'), score_threshold, max_people)
     model, meta = build_model(loaded, checkpoint, 'mmdet', ignorable)
     _check_person_first(meta, config)
-    tune(
-        model, ('backbone', 'neck'),
-        precision=precision, memory_format=memory_format, compile_mode=compile_mode,
-        backend=backend,
-    )  # fmt: skip
+    tune(model, ('backbone', 'neck'), runtime)
     return MMDetDetector(
-        model.to(device),
+        model.to(runtime.device),
         _transforms(loaded),
         score_threshold=score_threshold,
         max_iou=max_iou,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..geometry import xyxy_to_xywh
+from ..boxes import xyxy_to_xywh
 from ..io.coco import PERSON
 from ..keypoints import NUM_COCO
 from ..masks import Masks

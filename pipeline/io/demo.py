@@ -44,7 +44,7 @@ def _bundled(package: str, photo: str) -> Path | None:
 
 def _synthetic(path: Path) -> Path | None:
     try:
-        from ..datasets.synthetic import demo_scene
+        from ..synthetic.scene import demo_scene
     except ModuleNotFoundError as error:
         logger.warning('demo without the drawn crowd: %s', error)
         return None

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from ..runtime.timing import StageTimer
 from ..structures import Image, People
-from ..timing import StageTimer
 from .annotations import ImageId, check_boxes
 from .inputs import Failure
 from .merged import MERGED

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..runtime.timing import StageTimer
 from ..structures import Image, People, size_of
-from ..timing import StageTimer
 from .ahead import ahead
 from .atomic import remove, write_bytes, write_json
 from .images import ImageReadError, decode_image, read_file

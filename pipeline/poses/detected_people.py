@@ -8,7 +8,7 @@ import numpy as np
 from mmpose.datasets.datasets import CocoDataset
 from mmpose.registry import DATASETS
 
-from pipeline.geometry import xywh_to_xyxy
+from pipeline.boxes import xywh_to_xyxy
 
 
 @DATASETS.register_module()  # type: ignore[untyped-decorator,unused-ignore]

@@ -13,12 +13,13 @@ import cv2
 import numpy as np
 import torch
 
-from ..chunks import Chunks
 from ..keypoints import COCO_NAMES, NUM_COCO
 from ..openmmlab import build_model, building_from, read_model_config, scope_of
-from ..precision import Backend, Compile, tune
+from ..runtime.batches import Chunks
+from ..runtime.options import ON_CPU, RuntimeOptions
+from ..runtime.precision import tune
 from ..structures import Detections, Image, Poses, size_of
-from .released_config import ERROR_BRANCH, PARTS, stock_config
+from .released_config import ERROR_BRANCH, stock_config
 
 Window = tuple[slice, slice]  # rows, columns
 
@@ -158,12 +159,8 @@ def _with_refined_boxes(poses: Poses, shape: tuple[int, int], found: list[Any]) 
 def build_mmpose_estimator(
     config: str,
     checkpoint: Path | None,
+    runtime: RuntimeOptions = ON_CPU,
     *,
-    device: str = 'cpu',
-    precision: str = 'fp32',
-    memory_format: str | None = 'channels_last',
-    compile_mode: Compile | None = None,
-    backend: Backend | None = None,
     batch_size: int = 32,
     flip_test: bool | None = None,
     mask_conditioning: bool = True,
@@ -175,7 +172,9 @@ def build_mmpose_estimator(
     Configs of the reference's fork of MMPose work as well; see `stock_config`.
     """
     loaded = stock_config(read_model_config(config, 'mmpose'))
-    import_module(PARTS)
+    for part in loaded.custom_imports['imports']:
+        if part.startswith('pipeline.'):
+            import_module(part)
     if flip_test is not None:
         loaded.model.test_cfg['flip_test'] = flip_test
     ignorable = (*ignorable, ERROR_BRANCH)
@@ -187,14 +186,10 @@ def build_mmpose_estimator(
             f'pose.refine_boxes = True, but {config} has no second look at boxes: use a model with '
             'a PMPoseBoxHead, or refine_boxes=False'
         )
-    tune(
-        model, ('backbone', 'neck'),
-        precision=precision, memory_format=memory_format, compile_mode=compile_mode,
-        backend=backend,
-    )  # fmt: skip
+    tune(model, ('backbone', 'neck'), runtime)
     dimmer, transforms = _transforms(loaded)
     return MMPoseEstimator(
-        model.to(device),
+        model.to(runtime.device),
         transforms,
         meta,
         batch_size=batch_size,

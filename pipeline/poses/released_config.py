@@ -1,7 +1,7 @@
 """Configs written for the reference's MMPose fork, made fit for stock MMPose.
 
-Stock MMPose with `custom_imports` of `pipeline` builds the head, codec, losses and transforms of
-such a config under their released names. Two settings of stock classes exist only in the fork.
+Stock MMPose with the modules of `PARTS` builds the head, codec, losses and transforms of such a
+config under their released names. Two settings of stock classes exist only in the fork.
 """
 
 from __future__ import annotations
@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-PARTS = 'pipeline'
+# What the test side of a released config names, without the parts that only train.
+PARTS = (
+    'pipeline.poses.freezable_estimator',
+    'pipeline.poses.load_person_mask',
+    'pipeline.poses.mask_background',
+    'pipeline.poses.multi_head',
+    'pipeline.poses.oks_heatmap',
+    'pipeline.poses.oks_losses',
+    'pipeline.poses.pmpose_head',
+    'pipeline.poses.pmpose_losses',
+)
 # Never trained, frozen in every released config; `PMPoseHead` has no such branch.
 ERROR_BRANCH = 'head.error_layers.'
 PIPELINES = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -24,7 +34,8 @@ def stock_config(released: Config) -> Config:
     Removed are ``freeze_backbone`` of the estimator (it acts in training only; the stock way is
     ``backbone.frozen_stages``) and ``input_padding`` of ``TopdownAffine`` (at 1.25, the only value
     used, the crop is the one that ``GetBBoxCenterScale`` gives). ``MaskBackground`` lets people
-    without a mask pass instead of giving up the image. Our parts are added to ``custom_imports``.
+    without a mask pass instead of giving up the image. ``custom_imports`` gets `PARTS`, unless the
+    config itself names modules of ours.
 
     Raises:
         ValueError: an ``input_padding`` other than 1.25, which would change the crop.
@@ -36,11 +47,10 @@ def stock_config(released: Config) -> Config:
             _strip_padding(step)
             if step['type'] == 'MaskBackground':
                 step['continue_on_failure'] = True
-    known = config.get('custom_imports') or {}
-    config.custom_imports = {
-        'imports': [*dict.fromkeys([*known.get('imports', []), PARTS])],
-        'allow_failed_imports': False,
-    }
+    imports = list((config.get('custom_imports') or {}).get('imports', []))
+    if not any(name.startswith('pipeline.') for name in imports):
+        imports += PARTS
+    config.custom_imports = {'imports': imports, 'allow_failed_imports': False}
     return config
 
 

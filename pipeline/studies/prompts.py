@@ -17,9 +17,9 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from ..boxes import box_iou, xywh_to_xyxy
 from ..evaluation.overlaps import PhotoOverlaps, to_rle
 from ..evaluation.precision import match, score_part
-from ..geometry import box_iou, xywh_to_xyxy
 from ..keypoints import NUM_COCO
 from ..loop import PersonPipeline
 from ..nms import keep_distinct_poses

@@ -11,7 +11,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
-from ..precision import cpu_computes_in_bf16
+from ..runtime.precision import cpu_computes_in_bf16
 
 
 @OPTIM_WRAPPERS.register_module(  # type: ignore[untyped-decorator,unused-ignore]

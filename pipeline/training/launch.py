@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from .train_runner import TrainRunner
 
 SCOPES = ('mmdet', 'mmpose', 'mmengine')
-# Registers the loops, hooks and constructors that any training config may name.
-PARTS = ('bf16_optim_wrapper', 'layer_decay', 'plain_weights_hook', 'resumable_loops',
-         'time_budget_hook', 'train_runner')  # fmt: skip
 LOOPS = {'EpochBasedTrainLoop': 'ResumableEpochLoop', 'IterBasedTrainLoop': 'ResumableIterLoop'}
 BF16_ANYWHERE = 'Bf16OptimWrapper'
 PLAIN_WRAPPERS = ('OptimWrapper', AMP_ON_GPU, BF16_ANYWHERE, 'CpuBf16OptimWrapper')
@@ -119,8 +116,7 @@ def read_config(path: Path, overrides: Mapping[str, object]) -> tuple[Any, str]:
         problems.append(f'default_scope = {scope!r}; allowed: {", ".join(SCOPES)}')
     if problems:
         raise SettingsError(problems)
-    for part in PARTS:
-        import_module(f'{__package__}.{part}')
+    import_module('pipeline.registry')  # any of our names may stand in a training config
     if scope != 'mmengine':
         # The OneDL packages print a line about data sets that nobody here asked for.
         with redirect_stdout(io.StringIO()):

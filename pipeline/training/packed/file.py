@@ -22,9 +22,9 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 from typing_extensions import Self
 
+from pipeline.boxes import xywh_to_xyxy
 from pipeline.datasets.annotation_rules import polygons
 from pipeline.datasets.segmentation import rle_of
-from pipeline.geometry import xywh_to_xyxy
 from pipeline.io.atomic import atomic_file
 from pipeline.io.images import read_image
 

@@ -14,8 +14,8 @@ import numpy as np
 from mmengine.registry import DATASETS, TRANSFORMS
 from numpy.typing import NDArray
 
+from pipeline.boxes import box_of_mask
 from pipeline.datasets.cutouts import Layer, check_settings
-from pipeline.geometry import box_of_mask
 from pipeline.keypoints import COCO_FLIP
 
 from .transforms import LoadPosePhoto, PoseTransform, Sample, cut_window, hide_outside

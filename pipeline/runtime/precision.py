@@ -8,15 +8,15 @@ worth it.
 from __future__ import annotations
 
 import logging
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from .options import Compile, RuntimeOptions
+
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 logger = logging.getLogger(__name__)
-Compile = Literal['default', 'max-autotune-no-cudagraphs']
-Backend = Literal['openvino']
 
 
 def cpu_computes_in_bf16() -> bool:
@@ -28,19 +28,14 @@ def cpu_computes_in_bf16() -> bool:
     return bool(mkldnn.is_available() and operators._is_mkldnn_bf16_supported())
 
 
-def warn_of_emulation(precision: str, device: str) -> None:
-    """Logs a warning where half precision makes a model slower, not faster.
-
-    Args:
-        precision: of `DTYPES`.
-        device: torch device name.
-    """
-    if not device.startswith('cpu') or precision == 'fp32':
+def warn_of_emulation(runtime: RuntimeOptions) -> None:
+    """Log a warning where half precision makes a model slower, not faster."""
+    if not runtime.on_cpu or runtime.precision == 'fp32':
         return
-    if precision == 'fp16' or not cpu_computes_in_bf16():
+    if runtime.precision == 'fp16' or not cpu_computes_in_bf16():
         logger.warning(
             'runtime.precision=%s: this processor only emulates it, many times slower than fp32',
-            precision,
+            runtime.precision,
         )
 
 
@@ -99,45 +94,34 @@ class Compiled(Wrapper):
         return _map(self.run[0](filled), lambda tensor: tensor[:count])
 
 
-def tune(
-    model: nn.Module,
-    names: tuple[str, ...],
-    *,
-    precision: str = 'fp32',
-    memory_format: str | None = None,
-    compile_mode: Compile | None = None,
-    backend: Backend | None = None,
-) -> None:
+def tune(model: nn.Module, names: tuple[str, ...], runtime: RuntimeOptions) -> None:
     """Change how the named children of ``model`` run, in place; children it lacks are passed over.
 
     Args:
         model: in evaluation mode.
         names: children to change; the first one is the one that is compiled.
-        precision: of `DTYPES`; fp32 changes nothing.
-        memory_format: 'channels_last', or None for PyTorch's own.
-        compile_mode: of `torch.compile`; None is off.
-        backend: what runs them in place of PyTorch, in its own layout and not compiled by PyTorch;
-            None is off.
+        runtime: precision, memory format, compiler and backend. A backend uses its own layout, and
+            PyTorch does not compile what it runs.
     """
     for name in names:
         child = getattr(model, name, None)
         if not isinstance(child, nn.Module):
             continue
-        if backend is not None:
-            setattr(model, name, _in_openvino(child, precision))
+        if runtime.backend is not None:
+            setattr(model, name, _in_openvino(child, runtime.precision))
             continue
-        if memory_format == 'channels_last':
+        if runtime.memory_format == 'channels_last':
             child.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if compile_mode is not None and name == names[0]:
-            child = Compiled(child, compile_mode)
-        if precision != 'fp32':
-            child = HalfPrecision(child, DTYPES[precision])
+        if runtime.compile is not None and name == names[0]:
+            child = Compiled(child, runtime.compile)
+        if runtime.precision != 'fp32':
+            child = HalfPrecision(child, DTYPES[runtime.precision])
         setattr(model, name, child)
 
 
 def _in_openvino(module: nn.Module, precision: str) -> nn.Module:
     """A module run by OpenVINO; one without weights is left as it is."""
-    from .openvino_backend import OpenVino
+    from ..openvino_backend import OpenVino
 
     return OpenVino(module, precision) if any(True for _ in module.parameters()) else module
 

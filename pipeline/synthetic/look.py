@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from .synthetic_canvas import Color, Material, Pattern
+from .canvas import Color, Material, Pattern
 
 Hair = Literal['short', 'long', 'bun', 'afro', 'bald']
 Hat = Literal['none', 'cap', 'beanie', 'sunhat']

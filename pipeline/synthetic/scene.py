@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from ..keypoints import COCO_NAMES, COCO_SKELETON
 from ..masks import Masks
-from .synthetic_background import draw_background
-from .synthetic_canvas import Layer
-from .synthetic_figure import Figure
-from .synthetic_layout import STREAM_BACKGROUND, STREAM_CAMERA, Layout, SceneConfig
+from .background import draw_background
+from .canvas import Layer
+from .figure import Figure
+from .layout import STREAM_BACKGROUND, STREAM_CAMERA, Layout, SceneConfig
 
 __all__ = ['Scene', 'SceneConfig', 'coco_category', 'demo_scene', 'make_scene']
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from .synthetic_canvas import Canvas, Layer, Material
-from .synthetic_head import HeadPainter
-from .synthetic_look import Look
-from .synthetic_parts import OWN_PARTS, TRUNK, Part
-from .synthetic_rig import Rig, Vectors, drop
+from .canvas import Canvas, Layer, Material
+from .head import HeadPainter
+from .look import Look
+from .parts import OWN_PARTS, TRUNK, Part
+from .rig import Rig, Vectors, drop
 
 # Half widths of the trunk from neck to crotch, as seen from the front (times the shoulders) and
 # from the side (times the height).

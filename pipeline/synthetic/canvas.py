@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .synthetic_parts import Part
+from .parts import Part
 
 Color = tuple[float, float, float]
 Point = npt.NDArray[np.float64] | Sequence[float]

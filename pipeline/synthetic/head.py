@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .synthetic_canvas import Canvas, Material, Plane
-from .synthetic_look import Look
-from .synthetic_parts import Part
-from .synthetic_rig import Vectors, drop
+from .canvas import Canvas, Material, Plane
+from .look import Look
+from .parts import Part
+from .rig import Vectors, drop
 
 # Places on the unit head (left, down, front): COCO keypoints 0 to 4, then the mouth.
 NOSE, EYE, EAR = (0, 0.2, 1.04), (0.36, -0.06, 0.93), (1.06, 0.08, -0.14)

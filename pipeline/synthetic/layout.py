@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .synthetic_background import draw_blocker
-from .synthetic_canvas import Layer
-from .synthetic_figure import Figure, draw_figure, extent
-from .synthetic_look import sample_look
-from .synthetic_rig import Vectors, build_rig, sample_body, sample_pose
+from .background import draw_blocker
+from .canvas import Layer
+from .figure import Figure, draw_figure, extent
+from .look import sample_look
+from .rig import Vectors, build_rig, sample_body, sample_pose
 
 MIN_SIDE, MAX_SIDE = 32, 8192
 MAX_PEOPLE = 200

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .synthetic_canvas import Canvas, Color, Layer, Material
-from .synthetic_parts import Part
+from .canvas import Canvas, Color, Layer, Material
+from .parts import Part
 
 Picture = npt.NDArray[np.uint8]
 Rng = np.random.Generator
