@@ -21,9 +21,10 @@ from .config import (
     find_model_config,
     load_config,
 )
-from .loop import Detector, PersonPipeline, PoseEstimator, Segmenter
+from .loop import PersonPipeline
 from .openmmlab import Library, read_model_config
 from .runtime.options import RuntimeOptions
+from .stages import Detector, PoseEstimator, Segmenter
 from .weights.checkpoints import Weights, fetch_command, find_all_weights, find_weights
 
 
@@ -147,6 +148,7 @@ def _detector(
         score_threshold=part.score_threshold,
         max_iou=part.max_iou,
         max_people=part.max_people,
+        batch_size=_batch_size(part.batch_size, runtime, 8, 1),
         ignorable=_ignorable(part, weights),
     )
 
@@ -172,7 +174,7 @@ def _pose_estimator(
 def _batch_size(
     size: int | Literal['auto'], runtime: RuntimeOptions, on_gpu: int, on_cpu: int
 ) -> int:
-    """People at once; larger groups keep a GPU busy, on a CPU they only take memory."""
+    """People or images per forward pass; larger batches keep a GPU busy."""
     if size != 'auto':
         return size
     return on_cpu if runtime.on_cpu else on_gpu

@@ -25,6 +25,11 @@ CONFIG_FOLDER = ROOT / 'configs'
 
 T = TypeVar('T')
 _TEXTS = tuple[str, ...]
+# Settings of version 0.1 -> their names now, for the message about an unknown setting.
+RENAMED = {
+    'loop.exclusive': 'loop.resolve_overlaps',
+    'loop.hidden_share': 'loop.max_covered_fraction',
+}
 
 
 class ConfigError(ValueError):
@@ -41,6 +46,8 @@ class DetectorConfig:
     eval_score_threshold: float | None = None  # for average precision; None: score_threshold
     max_iou: float | None = 0.3  # box NMS between people; None: off
     max_people: int | None = None  # best boxes kept per round; None: what the model's config says
+    # Images per forward pass; auto: GPU 8, CPU 1. On a CPU batches change the last bits of results.
+    batch_size: int | Literal['auto'] = 'auto'
     ignorable: tuple[str, ...] = ()  # prefixes of keys of the checkpoint that need not fit
 
     def __post_init__(self) -> None:
@@ -48,6 +55,8 @@ class DetectorConfig:
         _in_unit('detector.eval_score_threshold', self.eval_score_threshold)
         _in_unit('detector.max_iou', self.max_iou)
         _positive('detector.max_people', self.max_people)
+        if self.batch_size != 'auto':
+            _positive('detector.batch_size', self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -181,8 +190,9 @@ def parse(kind: type[T], values: Any, place: str) -> T:
     for key in values:
         if key not in known:
             full = f'{place}.{key}' if place else key
+            renamed = f' (renamed to {RENAMED[full]!r})' if full in RENAMED else ''
             raise ConfigError(
-                f'unknown setting {full!r}{_nearest(key, list(known))}; '
+                f'unknown setting {full!r}{renamed or _nearest(key, list(known))}; '
                 f'known: {", ".join(sorted(known))}'
             )
     for name, f in known.items():

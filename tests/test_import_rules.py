@@ -7,7 +7,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / 'pipeline'
 STAGES = {'detectors', 'poses', 'segmenters'}
-HIGH = {'api', 'build', 'config', 'loop', 'found'}
+HIGH = {'api', 'build', 'config', 'instances', 'loop'}
 
 
 def imports_of(path: Path) -> set[str]:

@@ -15,15 +15,15 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import run_bmp
 from pipeline import load_pipeline
 from pipeline.build import build_pipeline
+from pipeline.cli.run import load
 from pipeline.config import load_config
-from pipeline.detectors.scripted import ScriptedDetector
 from pipeline.loop import PersonPipeline
 from pipeline.masks import Masks
 from pipeline.runtime import memory as runtime_memory
 from pipeline.structures import Detections, People
+from tests.scripted_detector import ScriptedDetector
 
 ROOT = Path(__file__).resolve().parents[1]
 HEIGHT, WIDTH = 1500, 2000
@@ -130,5 +130,5 @@ def test_only_the_command_changes_the_allocator(
     options = {'runtime.freed_memory': value, 'runtime.device': 'cpu'}
     load_pipeline('bmp_compact', options)
     assert not seen
-    run_bmp.load('bmp_compact', options)
+    load('bmp_compact', options)
     assert len(seen) == calls

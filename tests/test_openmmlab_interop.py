@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-import make_synthetic_crowd
+from pipeline.cli import make_synthetic_crowd
 
 pytest.importorskip('mmpose', reason='these are tests of MMPose and MMDetection with our parts')
 

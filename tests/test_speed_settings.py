@@ -14,6 +14,7 @@ from torch import nn
 
 from pipeline.build import _batch_size, build_pipeline
 from pipeline.config import CONFIG_FOLDER, ConfigError, load_config
+from pipeline.io.records import people_to_record
 from pipeline.masks import Masks
 from pipeline.poses.mmpose_estimator import MMPoseEstimator, build_mmpose_estimator
 from pipeline.runtime import precision
@@ -182,19 +183,27 @@ def test_the_layout_changes_no_result(image: np.ndarray) -> None:
     np.testing.assert_allclose(*points, atol=0.01)
 
 
-def test_people_of_several_photos_share_batches(image: np.ndarray) -> None:
+@pytest.mark.parametrize('shares', [False, True])
+def test_people_of_several_images_share_batches_on_a_gpu(
+    shares: bool, image: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stage = estimator(batch_size=4)
-    photos = [(image, people(3)), (image, people(0)), (image[:, ::-1].copy(), people(2))]
+    assert not stage.shares_batches  # on a CPU
+    monkeypatch.setattr(MMPoseEstimator, 'shares_batches', shares)
+    images = [image, image, image[:, ::-1].copy()]
+    detections = [people(3), people(0), people(2)]
     sizes = []
     forward = stage._forward
     stage._forward = lambda rows: sizes.append(len(rows)) or forward(rows)  # type: ignore[func-returns-value,method-assign]
-    together = stage.together(photos)
-    assert sizes == [4, 1]
-    for found, (photo, detections) in zip(together, photos, strict=True):
-        alone = stage(photo, detections)
-        assert len(found) == len(alone) == len(detections)
-        np.testing.assert_allclose(found.keypoints, alone.keypoints, atol=1e-3)
-        np.testing.assert_allclose(found.visibility, alone.visibility, atol=1e-5)
+    batch = stage.predict_batch(images, detections)
+    assert sizes == ([4, 1] if shares else [3, 2])
+    monkeypatch.setattr(MMPoseEstimator, 'shares_batches', False)
+    for found, *pair in zip(batch, images, detections, strict=True):
+        alone = stage(*pair)
+        assert len(found) == len(alone) == len(pair[1])
+        tolerance = 1e-3 if shares else 0
+        np.testing.assert_allclose(found.keypoints, alone.keypoints, atol=tolerance, rtol=0)
+        np.testing.assert_allclose(found.visibility, alone.visibility, atol=tolerance, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -241,23 +250,31 @@ def test_a_compiled_pipeline_gives_the_same_people() -> None:
 
 
 @pytest.mark.parametrize('refine', [False, True])
-def test_photos_together_give_the_same_people_as_one_by_one(
-    refine: bool, image: np.ndarray
-) -> None:
+def test_a_batch_gives_the_same_people_as_single_images(refine: bool, image: np.ndarray) -> None:
     options = {'loop.refine': refine, 'loop.refine_min_side': 30, 'pose.batch_size': 4}
     pipeline = build_pipeline(load_config('bmp_compact', options)).run
     images = [image, image[:, ::-1].copy(), np.zeros((90, 60, 3), np.uint8), image[:100].copy()]
-    given = [people(3), people(2), None, Detections.from_boxes([], (100, 210))]
-    alone = [pipeline(*photo) for photo in zip(images, given, strict=True)]
-    together = pipeline.together(images, given)
-    assert [len(found) for found in together] == [len(found) for found in alone]
+    boxes = [people(3), people(2), None, Detections.from_boxes([], (100, 210))]
+    alone = [pipeline(*pair) for pair in zip(images, boxes, strict=True)]
     assert sum(map(len, alone)) >= 3
-    for one, other in zip(alone, together, strict=True):
-        np.testing.assert_allclose(other.keypoints, one.keypoints, atol=1e-3)
-        np.testing.assert_allclose(other.scores, one.scores, atol=1e-5)
-        for i in range(len(one)):
-            same = one.masks.dense(i) == other.masks.dense(i)
-            assert same.mean() > 0.9999
+    batch = pipeline.predict_batch(images, boxes)
+    assert [people_to_record(found) for found in batch] == [people_to_record(p) for p in alone]
+
+
+def test_a_detector_takes_images_of_one_input_size_together(image: np.ndarray) -> None:
+    """Batches of 3 against single images: RTMDet-Ins pads every image to the same square."""
+    settings = {'detector.score_threshold': 0.01}
+    single = build_pipeline(load_config('bmp_compact', settings)).run.detector
+    batched = build_pipeline(load_config('bmp_compact', {**settings, 'detector.batch_size': 3}))
+    images = [image, image[:, ::-1].copy(), image[:100].copy(), image]
+    together = batched.run.detector.predict_batch(images)
+    assert batched.run.detector.predict_batch([]) == []
+    assert sum(map(len, together)) > 0
+    for found, one in zip(together, images, strict=True):
+        alone = single(one)
+        assert len(found) == len(alone)
+        np.testing.assert_allclose(found.boxes, alone.boxes, atol=1e-2)
+        np.testing.assert_allclose(found.box_scores, alone.box_scores, atol=1e-4)
 
 
 @pytest.mark.parametrize(

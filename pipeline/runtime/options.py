@@ -19,7 +19,7 @@ class RuntimeOptions:
     memory_format: Literal['channels_last'] | None = 'channels_last'
     compile: Compile | None = None  # mode of torch.compile; None: off
     # What run_bmp.py asks of the C library for the memory of freed tensors, on a CPU: 'give_back'
-    # it to the system at once; None: keep much of it for the next ones. `load_pipeline` ignores it.
+    # to the system at once; None: keep much of it for later tensors. `load_pipeline` ignores it.
     freed_memory: Literal['give_back'] | None = None
     note: str | None = None  # one line shown to the user
 
