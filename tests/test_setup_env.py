@@ -67,7 +67,7 @@ def test_what_cannot_work_is_refused(
         ('The detected CUDA version (12.4) mismatches the version', 'CUDA_VISIBLE_DEVICES='),
         ('Failed to establish a new connection: name resolution', 'HTTPS_PROXY'),
         ('ERROR: No matching distribution found for torch==9', 'package index'),
-        ('something else', 'docs/install.md'),
+        ('something else', 'docs/installation.md'),
     ],
 )
 def test_a_failed_step_shows_the_log_and_a_hint(log: str, hint: str, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ HINTS = {
         'pip cannot reach its package index. Check the network, HTTPS_PROXY and `pip config list`.'
     ),
     'No matching distribution found': 'Your package index lacks a pinned version.',
-    '': 'Read the lines above; docs/install.md lists the known traps. Then run it again.',
+    '': 'Read the lines above; docs/installation.md lists the known traps. Then run it again.',
 }
 
 
@@ -269,7 +269,7 @@ def build_variables(installer: Installer) -> dict[str, str]:
         variables['FORCE_CUDA'] = '1'
     elif gpu == 'True':
         versions = f'torch uses CUDA {torch_cuda or "none"}, nvcc is {nvcc or "absent"}'
-        print(f'      CPU operators only: {versions} (docs/install.md, GPU)', flush=True)
+        print(f'      CPU operators only: {versions} (docs/installation.md, GPU)', flush=True)
         variables |= {'CUDA_VISIBLE_DEVICES': '', 'FORCE_CUDA': '0'}
     return variables
 
