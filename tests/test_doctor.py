@@ -99,9 +99,8 @@ CASES = {
     ),
     'no source tree': (doctor.check_pins({}, {}), 'WARN', 'clone'),
     'no driver': (gpu(None, '13.0', False), 'OK', ''),
-    'CUDA 13, old driver': (gpu('550.54.15', '13.0', False), 'FAIL', 'update the driver'),
-    'CUDA 13, fitting driver, no GPU': (gpu('580.65.06', '13.0', False), 'WARN', '--gpus all'),
-    'CPU build of torch': (gpu('580.65.06', None, False), 'WARN', 'CUDA builds'),
+    'CUDA 13, old driver': (gpu('550.54.15', '13.0', False), 'WARN', 'R580'),
+    'CPU build of torch': (gpu('580.65.06', None, False), 'WARN', '--gpus all'),
     'mmcv for the CPU': (gpu('580.65', '13.0', True, 'not available'), 'WARN', 'FORCE_CUDA=1'),
     'GPU works': (gpu('580.65.06', '13.0', True), 'OK', ''),
 }

@@ -17,11 +17,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline import load_pipeline
 from pipeline.build import build_pipeline
-from pipeline.cli import run as run_bmp
+from pipeline.cli.run import load
 from pipeline.config import load_config
 from pipeline.loop import PersonPipeline
 from pipeline.masks import Masks
-from pipeline.runtime import memory
+from pipeline.runtime import memory as runtime_memory
 from pipeline.structures import Detections, People
 from tests.scripted_detector import ScriptedDetector
 
@@ -126,9 +126,9 @@ def test_only_the_command_changes_the_allocator(
     value: str | None, calls: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    monkeypatch.setattr(memory, 'give_back_freed', lambda: seen.append(1))
+    monkeypatch.setattr(runtime_memory, 'give_back_freed', lambda: seen.append(1))
     options = {'runtime.freed_memory': value, 'runtime.device': 'cpu'}
     load_pipeline('bmp_compact', options)
     assert not seen
-    run_bmp.load('bmp_compact', options)
+    load('bmp_compact', options)
     assert len(seen) == calls

@@ -9,14 +9,16 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 MAX_LINES = 10_000  # of this package, imported by a run with the default outputs
 STATE = """
-import gc, os, signal, sys, torch
+import gc, signal, sys, torch
 from pipeline import load_pipeline
 def state():
-    return (gc.isenabled(), gc.get_threshold(), list(sys.meta_path), sys.path, dict(os.environ),
-            signal.getsignal(signal.SIGINT), torch.get_num_threads(), torch.is_grad_enabled())
+    return (gc.isenabled(), gc.get_threshold(), signal.getsignal(signal.SIGINT),
+            torch.get_num_threads(), torch.is_grad_enabled(), sys.excepthook, sys.stdout,
+            [finder for finder in sys.meta_path if 'pipeline' in type(finder).__module__])
 before = state()
 load_pipeline('bmp_compact', {'runtime.device': 'cpu'})
 assert state() == before, (state(), before)
+assert not before[-1]
 """
 
 

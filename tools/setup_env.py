@@ -34,7 +34,6 @@ SUPPORTED = ((3, 10), (3, 11), (3, 12))
 SETUP_REVISION = 1
 STAMP = 'bmp-stamp.json'
 DISK_GB = 12
-HEARTBEAT_S = 30.0
 OPENCV_BUILDS = {'opencv-python', 'opencv-contrib-python', 'opencv-contrib-python-headless'}
 VERIFY = (
     'import torch, torchvision, cv2, mmcv.ops, xtcocotools.coco, mmdet.apis, mmpose.apis, '
@@ -49,22 +48,6 @@ text = subprocess.run([nvcc, '--version'], capture_output=True, text=True).stdou
 nvcc = ''.join(re.findall(r'release (\d+)', text))
 print(torch.cuda.is_available(), (torch.version.cuda or '').split('.')[0], nvcc, sep=';')
 """
-# Pattern in the log of a failed step -> probable hint; the first match counts.
-HINTS = {
-    'No space left on device': f'Free {DISK_GB} GB of disk, some of it under $TMPDIR.',
-    'Killed signal|internal compiler error|Cannot allocate memory': (
-        'The compiler ran out of memory. Use one job at a time: MAX_JOBS=1 make env'
-    ),
-    'detected CUDA version .* mismatches|CUDA_HOME environment variable is not set': (
-        'The CUDA toolkit does not fit this torch. Build for the CPU: '
-        'CUDA_VISIBLE_DEVICES= FORCE_CUDA=0 make env'
-    ),
-    'name resolution|NewConnectionError|ProxyError|CERTIFICATE_VERIFY|timed out': (
-        'pip cannot reach its package index. Check the network, HTTPS_PROXY and `pip config list`.'
-    ),
-    'No matching distribution found': 'Your package index lacks a pinned version.',
-    '': 'Read the lines above; docs/install.md lists the known traps. Then run it again.',
-}
 
 
 class SetupError(Exception):
@@ -141,12 +124,11 @@ def locked(venv: Path) -> Iterator[None]:
 
 
 class Installer:
-    """Runs the steps in one environment; the output of the commands goes into a log."""
+    """Runs the steps in one environment."""
 
     def __init__(self, venv: Path) -> None:
         self.venv = venv
         self.python = str(venv / 'bin' / 'python')
-        self.log = venv / 'bmp-setup.log'
         self.torch_pins = REQUIREMENTS / 'torch.txt'
 
     def pip(self, *arguments: str) -> list[str]:
@@ -160,50 +142,29 @@ class Installer:
         return self.pip('install', '--progress-bar', 'off', *arguments, *pins)
 
     def run(self, title: str, command: list[str], **env: str) -> None:
-        """Run one step.
+        """Run one step; the command prints its own progress.
 
         Raises:
-            SetupError: The step failed; the message holds the end of the log and a hint.
+            SetupError: The step failed.
         """
         print(title, flush=True)
         # PYTHONPATH would show pip the checkout as installed; the others would install elsewhere.
         dropped = ('PYTHONPATH', 'PIP_USER', 'PIP_TARGET')
         variables = {k: v for k, v in os.environ.items() if k not in dropped} | env
-        with self.log.open('ab') as log:
-            start = log.tell()
-            log.write(f'\n$ {" ".join(command)}\n'.encode())
-            log.flush()
-            # A session of its own, so that compilers started by pip can be stopped with it.
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=variables,
-                start_new_session=True,
-            )  # fmt: skip
-            failed = self._wait(process, start)
-        if failed:
-            text = self._log_from(start)
-            tail = '\n'.join('    ' + line[:300] for line in text.splitlines()[-30:])
-            hint = next(hint for pattern, hint in HINTS.items() if re.search(pattern, text))
-            raise SetupError(f'This step failed. The end of {self.log}:\n{tail}', hint)
-
-    def _wait(self, process: subprocess.Popen[bytes], start: int) -> int:
-        """Wait for a command and print the last line of its log now and then."""
-        begin = time.monotonic()
+        # A session of its own, so that compilers started by pip can be stopped with it.
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, env=variables, start_new_session=True
+        )
         try:
-            while True:
-                try:
-                    return process.wait(timeout=HEARTBEAT_S)
-                except subprocess.TimeoutExpired:
-                    minutes, seconds = divmod(int(time.monotonic() - begin), 60)
-                    line = self._log_from(start).rstrip().rpartition('\n')[2].strip()[:70]
-                    print(f'      {minutes}:{seconds:02d} {line}', flush=True)
+            failed = process.wait()
         except BaseException:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
             process.wait()
             raise
-
-    def _log_from(self, start: int) -> str:
-        return self.log.read_bytes()[start:].decode('utf-8', 'replace')
+        if failed:
+            hint = 'Read the lines above and the table in docs/installation.md. Then run it again.'
+            raise SetupError(f'The step failed: {title.strip()}', hint)
 
     def output(self, code: str) -> str:
         """Return what Python code prints in the environment; '' if it fails."""
@@ -230,11 +191,9 @@ def ensure_venv(installer: Installer) -> None:
     if version:
         print(f'[1/7] Use the environment {venv}', flush=True)
         return
-    if foreign and not installer.log.exists():  # not the rest of an interrupted set-up
+    if foreign:
         problem = f'{venv} exists and is not a Python environment with pip.'
-        raise SetupError(problem, 'Name another folder: BMP_VENV=/path')
-    for name in ('bin', 'include', 'lib'):  # `venv --clear` would delete the lock too
-        shutil.rmtree(venv / name, ignore_errors=True)
+        raise SetupError(problem, f'Delete it (rm -r {venv}), or name another: BMP_VENV=/path')
     installer.run(
         '[1/7] Create the environment (seconds)', [sys.executable, '-m', 'venv', str(venv)]
     )
@@ -269,7 +228,7 @@ def build_variables(installer: Installer) -> dict[str, str]:
         variables['FORCE_CUDA'] = '1'
     elif gpu == 'True':
         versions = f'torch uses CUDA {torch_cuda or "none"}, nvcc is {nvcc or "absent"}'
-        print(f'      CPU operators only: {versions} (docs/install.md, GPU)', flush=True)
+        print(f'      CPU operators only: {versions} (docs/installation.md, GPU)', flush=True)
         variables |= {'CUDA_VISIBLE_DEVICES': '', 'FORCE_CUDA': '0'}
     return variables
 
@@ -284,7 +243,7 @@ def install_pins(installer: Installer) -> None:
     )
     env = build_variables(installer)
     # xtcocotools' wheels are built for NumPy 1; mmcv must be compiled against the torch of step 2.
-    flags = ('-v', '--no-build-isolation', '--no-binary', 'xtcocotools')
+    flags = ('--no-build-isolation', '--no-binary', 'xtcocotools')
     openmmlab = REQUIREMENTS / 'openmmlab.txt'
     installer.run(
         '[3/7] Compile onedl-mmcv, install the OpenMMLab packages and SAM 2\n'
@@ -300,7 +259,7 @@ def install_pins(installer: Installer) -> None:
     if not installer.output('import mmcv.ops; print("ok")'):
         # pip caches the compiled wheel by version only: it may be of another torch.
         pin = re.findall(r'(?m)^onedl-mmcv==\S+', openmmlab.read_text('utf-8'))[0]
-        again = ('-v', '--no-cache-dir', '--force-reinstall', '--no-deps', '--no-build-isolation')
+        again = ('--no-cache-dir', '--force-reinstall', '--no-deps', '--no-build-isolation')
         title = '      the cached onedl-mmcv does not fit this torch: compile again (10 minutes)'
         installer.run(title, installer.install(*again, pin), **env)
     installer.run('[6/7] Import the libraries (seconds)', [installer.python, '-c', VERIFY])

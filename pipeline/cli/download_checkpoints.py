@@ -1,7 +1,7 @@
 """Download the weights that pipelines use, or list which of them exist.
 
 An interrupted download continues where it stopped. Every file is checked. Folders, mirrors,
-machines without a network and licences: docs/weights.md.
+machines without a network and licences: docs/user_guide/weights.md.
 
 Examples:
     python tools/download_checkpoints.py --list

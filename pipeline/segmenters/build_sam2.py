@@ -152,7 +152,7 @@ def load_weights(model: torch.nn.Module, checkpoint: Path, ignorable: tuple[str,
         CheckpointError: Not readable; missing, unexpected or differently shaped weights, all named.
     """
     if not checkpoint.is_file():
-        raise FileNotFoundError(f'no SAM 2 weights at {checkpoint}; see docs/weights.md')
+        raise FileNotFoundError(f'no SAM 2 weights at {checkpoint}; see docs/user_guide/weights.md')
     weights, _ = load_state(checkpoint, key='model')
     load_into(model, weights, checkpoint, ignorable)
 

@@ -174,7 +174,7 @@ def absence(entries: Sequence[WeightsEntry], command: str, folder: Path | None =
             *lines,
             '',
             f'Download: {command}',
-            'Without a network, copy the files there from another machine (docs/weights.md).',
+            'Without a network, copy the files there: docs/user_guide/weights.md',
         ]
     )
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -82,10 +80,17 @@ def fetch(entry: WeightsEntry, folder: Path, *, force: bool = False, offline: bo
         raise DownloadError(absence([entry], ''))
     if offline or is_offline():
         raise DownloadError(f'offline: {absence([entry], fetch_command(entry.name), folder)}')
-    with _locked(path):
-        if not force and _is_in_place(entry, path):  # another process was faster
-            return False
-        _download(entry, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f'.{path.name}.lock')):
+            if not force and _is_in_place(entry, path):  # another process was faster
+                return False
+            _download(entry, path)
+    except OSError as error:
+        raise DownloadError(
+            f'cannot write to {path.parent}: {error}; choose another folder with --dir or '
+            'BMP_CHECKPOINTS'
+        ) from error
     return True
 
 
@@ -118,24 +123,6 @@ def _is_in_place(entry: WeightsEntry, path: Path) -> bool:
     return True
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Let one process at a time download this file."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path.with_name(f'.{path.name}.lock'))
-        lock.acquire()
-    except OSError as error:
-        raise DownloadError(
-            f'cannot write to {path.parent}: {error}; choose another folder with --dir or '
-            'BMP_CHECKPOINTS'
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def _download(entry: WeightsEntry, path: Path) -> None:
     """Try one address after the other.
 
@@ -160,7 +147,7 @@ def _download(entry: WeightsEntry, path: Path) -> None:
     raise DownloadError(
         '\n'.join([f'{entry.name} could not be downloaded:', *failures])
         + '\nRun the same command again to continue. Or copy the file from elsewhere to\n'
-        f'  {path.absolute()}\nor set BMP_MIRROR to another address (docs/weights.md).'
+        f'  {path.absolute()}\nor set BMP_MIRROR to another address (docs/user_guide/weights.md).'
     )
 
 
