@@ -16,15 +16,20 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from .loop import LoopConfig
+from .runtime.options import RuntimeOptions
 from .segmenters.prompts import PromptConfig
 from .segmenters.zoom import ZoomConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG_FOLDER = ROOT / 'configs'
 
-Precision = Literal['fp32', 'bf16', 'fp16']
 T = TypeVar('T')
 _TEXTS = tuple[str, ...]
+# Settings of version 0.1 -> their names now, for the message about an unknown setting.
+RENAMED = {
+    'loop.exclusive': 'loop.resolve_overlaps',
+    'loop.hidden_share': 'loop.max_covered_fraction',
+}
 
 
 class ConfigError(ValueError):
@@ -41,6 +46,8 @@ class DetectorConfig:
     eval_score_threshold: float | None = None  # for average precision; None: score_threshold
     max_iou: float | None = 0.3  # box NMS between people; None: off
     max_people: int | None = None  # best boxes kept per round; None: what the model's config says
+    # Images per forward pass; auto: GPU 8, CPU 1. On a CPU batches change the last bits of results.
+    batch_size: int | Literal['auto'] = 'auto'
     ignorable: tuple[str, ...] = ()  # prefixes of keys of the checkpoint that need not fit
 
     def __post_init__(self) -> None:
@@ -48,6 +55,8 @@ class DetectorConfig:
         _in_unit('detector.eval_score_threshold', self.eval_score_threshold)
         _in_unit('detector.max_iou', self.max_iou)
         _positive('detector.max_people', self.max_people)
+        if self.batch_size != 'auto':
+            _positive('detector.batch_size', self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -98,36 +107,6 @@ class SegmenterConfig:
 
 
 @dataclass(frozen=True)
-class RuntimeConfig:
-    """Where and how the three models run."""
-
-    device: str = 'auto'  # auto: cuda when there is one, else cpu
-    precision: Precision = 'fp32'
-    # Layout of the backbones' weights; None: PyTorch's own, for a model that cannot do with it.
-    memory_format: Literal['channels_last'] | None = 'channels_last'
-    compile: Literal['default', 'max-autotune-no-cudagraphs'] | None = None  # torch.compile
-    backend: Literal['openvino'] | None = None  # what runs the backbones, CPU only; None: PyTorch
-    # What the C library does with the memory of freed tensors, CPU only, for the whole process:
-    # 'give_back' to the system at once; None: keep much of it for the next ones.
-    freed_memory: Literal['give_back'] | None = None
-    note: str | None = None  # one line shown to the user
-
-    def __post_init__(self) -> None:
-        if self.backend is None:
-            return
-        if self.compile is not None:
-            raise ValueError(
-                f'runtime.compile={self.compile!r} is of PyTorch, and '
-                f'runtime.backend={self.backend!r} replaces it; set one of them to None'
-            )
-        if self.precision == 'fp16':
-            raise ValueError(
-                f"runtime.precision='fp16' does not go with runtime.backend={self.backend!r}; "
-                'use fp32 or bf16'
-            )
-
-
-@dataclass(frozen=True)
 class PipelineConfig:
     """A whole pipeline."""
 
@@ -135,7 +114,7 @@ class PipelineConfig:
     pose: PoseConfig
     segmenter: SegmenterConfig
     loop: LoopConfig = field(default_factory=LoopConfig)
-    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    runtime: RuntimeOptions = field(default_factory=RuntimeOptions)
 
 
 @dataclass(frozen=True)
@@ -211,8 +190,9 @@ def parse(kind: type[T], values: Any, place: str) -> T:
     for key in values:
         if key not in known:
             full = f'{place}.{key}' if place else key
+            renamed = f' (renamed to {RENAMED[full]!r})' if full in RENAMED else ''
             raise ConfigError(
-                f'unknown setting {full!r}{_nearest(key, list(known))}; '
+                f'unknown setting {full!r}{renamed or _nearest(key, list(known))}; '
                 f'known: {", ".join(sorted(known))}'
             )
     for name, f in known.items():

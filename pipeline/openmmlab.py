@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from .weights_io import load_into, load_state
+from .weights.loading import load_into, load_state
 
 if TYPE_CHECKING:
     from mmengine.config import Config

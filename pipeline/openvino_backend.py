@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from .openvino_store import Converted, Store, cache_folder, writable_cache_folder
-from .precision import Wrapper
+from .runtime.precision import Wrapper
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ detector: score of the box; pose: mean score of the keypoints scored above 0.2 (
 MMPose's ``CocoMetric``), 0 when there is none; mask: mask quality predicted by SAM. A fallback
 mask has no such prediction, its person is ranked by detector and pose alone. The factor
 `later_rounds` for people found after round one comes on top, then `root`
-(`pipeline.found.assemble`).
+(`pipeline.instances.build_result`).
 """
 
 from __future__ import annotations

@@ -14,13 +14,13 @@ torch = pytest.importorskip('torch')
 if importlib.util.find_spec('sam2') is None:  # importing it here would initialise Hydra
     pytest.skip('the stock sam2 package is not installed', allow_module_level=True)
 
-from pipeline.manifest import CheckpointError  # noqa: E402
 from pipeline.segmenters.build_sam2 import (  # noqa: E402
     DynamicMultimask,
     build_sam2_model,
     packaged_config_names,
 )
 from pipeline.segmenters.sam2_package import import_sam2  # noqa: E402
+from pipeline.weights.manifest import CheckpointError  # noqa: E402
 
 COMPACT = Path(__file__).parents[1] / 'configs' / 'compact' / 'sam2.1_hiera_compact.yaml'
 MIB = 2**20

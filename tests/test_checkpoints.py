@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from pipeline import manifest
-from pipeline.checkpoints import (
+from pipeline.weights import manifest
+from pipeline.weights.checkpoints import (
     CheckpointError,
     find_all_weights,
     find_weights,
@@ -17,7 +17,7 @@ from pipeline.checkpoints import (
     record_sha256,
     sha256_of,
 )
-from pipeline.manifest import ManifestError, manifest_json, parse_manifest
+from pipeline.weights.manifest import ManifestError, manifest_json, parse_manifest
 from tests.web_server import fake_weights
 
 ENTRY = {

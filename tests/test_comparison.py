@@ -15,13 +15,14 @@ import numpy as np
 import PIL.Image
 import pytest
 
-import compare_results
+from pipeline.cli import compare_results
 from pipeline.evaluation.comparison import Comparison, compare
 from pipeline.evaluation.scored import fit
 from pipeline.io.coco_people import people_from_coco
 from pipeline.io.results import PROTOCOLS, ResultsInfo
 from pipeline.structures import People
 
+from .commands import exit_code
 from .toy_people import people_in, person, toy_annotations, toy_results, write
 
 Rows = list[dict[str, Any]]
@@ -315,7 +316,7 @@ def test_the_tool_says_what_is_wrong(
     given = {'a': a, 'b': b, 'annotations': annotations, 'images': str(tmp_path)}
     given |= {k: v if v == 'coco_val' else str(tmp_path / v) for k, v in changes.items()}
     args = [given['a'], given['b'], given['annotations'], '--images', given['images']]
-    assert compare_results.main([*args, '--out', str(tmp_path / 'out')]) == 1
+    assert exit_code(compare_results.main, *args, '--out', tmp_path / 'out') == 1
     error = capsys.readouterr().err
     assert error.startswith('compare_results.py: ') and reason in error
     assert not (tmp_path / 'out').exists()

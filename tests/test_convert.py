@@ -9,20 +9,21 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-import convert_dataset
+from pipeline.cli import convert_dataset
 from pipeline.datasets.annotations import load_annotations
 from pipeline.datasets.convert import ConversionError, numbered
 from pipeline.datasets.convert_ochuman import OCHUMAN_NAMES, convert_ochuman
-from pipeline.io.progress import LogReporter
+from pipeline.io.progress import Reporter
 from pipeline.keypoints import COCO_NAMES
 
+from .commands import exit_code
 from .toy_people import DATA, toy_annotations, write
 
 
 def convert(tmp_path: Path, *args: Any) -> tuple[int, dict[str, Any]]:
     """Exit code and file of the tool; FORMAT and SOURCE first."""
     out = tmp_path / 'out.json'
-    code = convert_dataset.main([str(args[0]), str(args[1]), str(out), *map(str, args[2:])])
+    code = exit_code(convert_dataset.main, args[0], args[1], out, *args[2:])
     return code, json.loads(out.read_text()) if out.exists() else {}
 
 
@@ -145,7 +146,7 @@ def test_only_the_photos_of_a_split(tmp_path: Path, kind: str) -> None:
     assert (code, [image['id'] for image in content['images']]) == (0, [2])
     with split.open('w') as stream:
         stream.write('9.jpg' if kind == 'list' else '{"images": [{"file_name": "9.jpg"}]}')
-    result = convert_ochuman(source, None, LogReporter(), only=split)
+    result = convert_ochuman(source, None, Reporter(), only=split)
     assert [problem.name for problem in result.problems] == ['9.jpg']
 
 
@@ -361,4 +362,4 @@ def test_ids_do_not_depend_on_what_is_broken() -> None:
 def test_unusable_split_files(tmp_path: Path) -> None:
     source = write(tmp_path / 'a.json', native(_1=[native_person()]))
     with pytest.raises(ConversionError, match=r'val\.json: no COCO file'):
-        convert_ochuman(source, None, LogReporter(), only=write(tmp_path / 'val.json', {}))
+        convert_ochuman(source, None, Reporter(), only=write(tmp_path / 'val.json', {}))

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.dataset_run import DatasetReport, DatasetRequest, Shard, run_dataset
+from pipeline.cli.dataset_run import DatasetReport, DatasetRequest, Shard, run_dataset
+from pipeline.cli.protocols import Protocol, load_protocol
 from pipeline.evaluation.coco import score_files
-from pipeline.io.progress import LogReporter
+from pipeline.io.progress import Reporter
 from pipeline.io.results import info_path, read_results
-from pipeline.protocols import Protocol, load_protocol
 
 from .run_fakes import done_records, save_photo, wait_for
 from .toy_people import DATA, person, toy_annotations, write
@@ -42,7 +42,7 @@ def toy_set(folder: Path, photos: int = 3) -> Path:
 
 def run(annotations: Path, out: Path, **options: Any) -> DatasetReport:
     request = DatasetRequest('bmp_compact', str(annotations), out, **{'protocol': ORACLE} | options)
-    return run_dataset(request, load=load_protocol, reporter=LogReporter())
+    return run_dataset(request, load=load_protocol, reporter=Reporter())
 
 
 def files(out: Path) -> tuple[bytes, bytes]:
@@ -120,9 +120,9 @@ def test_newer_records_of_shards_win(tmp_path: Path) -> None:
 SLOW_RUN = """
 import sys, time
 from pathlib import Path
-from pipeline import protocols
-from pipeline.dataset_run import DatasetRequest, Shard, run_dataset
-from pipeline.io.progress import LogReporter
+from pipeline.cli import protocols
+from pipeline.cli.dataset_run import DatasetRequest, Shard, run_dataset
+from pipeline.io.progress import Reporter
 
 class Slow(protocols.ProtocolPipeline):
     def __call__(self, *args):
@@ -133,7 +133,7 @@ protocols.ProtocolPipeline = Slow
 shard = Shard.parse(sys.argv[4]) if len(sys.argv) > 4 else None
 request = DatasetRequest(
     'bmp_compact', sys.argv[1], Path(sys.argv[2]), protocols.Protocol('oracle'), shard=shard)
-report = run_dataset(request, load=protocols.load_protocol, reporter=LogReporter())
+report = run_dataset(request, load=protocols.load_protocol, reporter=Reporter())
 print(report.run.computed, report.run.resumed)
 """
 
@@ -263,7 +263,7 @@ def test_what_does_not_fit_is_told_before_models_load(
     write(annotations, content)
     request = DatasetRequest('bmp_compact', str(annotations), tmp_path / 'out', protocol)
     with pytest.raises(ValueError, match=message):
-        run_dataset(request, load=None, reporter=LogReporter())  # type: ignore[arg-type]
+        run_dataset(request, load=None, reporter=Reporter())  # type: ignore[arg-type]
     assert not (tmp_path / 'out').exists()
 
 

@@ -18,8 +18,8 @@ pytest.importorskip('mmpose', reason='the page is about MMPose and MMDetection')
 
 from mmengine.config import Config
 
-from pipeline.datasets.synthetic import demo_scene
 from pipeline.openmmlab import scope_of
+from pipeline.synthetic.scene import demo_scene
 from tests.toy_people import ROOT
 
 PAGE = ROOT / 'docs' / 'user_guide' / 'openmmlab.md'

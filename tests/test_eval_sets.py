@@ -103,7 +103,7 @@ def test_every_data_set_has_its_section_with_source_layout_and_commands() -> Non
 
 
 def test_the_commands_of_the_page_are_those_of_the_tool() -> None:
-    import convert_dataset
+    from pipeline.cli import convert_dataset
 
     text = (ROOT / 'docs' / 'datasets.md').read_text().replace('\\\n', ' ')
     commands = re.findall(r'python tools/convert_dataset\.py ([^\n`]+)', text)

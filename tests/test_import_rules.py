@@ -7,7 +7,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / 'pipeline'
 STAGES = {'detectors', 'poses', 'segmenters'}
-HIGH = {'api', 'build', 'config', 'loop', 'found'}
+HIGH = {'api', 'build', 'config', 'instances', 'loop'}
 
 
 def imports_of(path: Path) -> set[str]:
@@ -49,13 +49,12 @@ def test_output_code_knows_only_the_structures() -> None:
         'structures',
         'masks',
         'keypoints',
-        'geometry',
+        'boxes',
         'scores',
         'io',
-        'timing',
+        'runtime',
         'visualization',
         'evaluation',
-        'conventions',
         'datasets',
     }
     for part in ('visualization', 'evaluation'):

@@ -11,10 +11,15 @@ pytest.importorskip('mmpose', reason='conventions are MMPose metainfo')
 
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
 
-from pipeline.keypoints import COCO_FLIP, COCO_NAMES, COCO_SIGMAS
+from pipeline.keypoints import (
+    COCO_FLIP,
+    COCO_NAMES,
+    COCO_SIGMAS,
+    MODEL_SETS,
+    KeypointSet,
+    sigmas_of,
+)
 from pipeline.openmmlab import scope_of
-from pipeline.poses.conventions import CONVENTIONS, Convention, sigmas_of
-from tests import fixtures
 
 FILES = Path(__file__).parents[1] / 'configs' / 'keypoints'
 pytestmark = pytest.mark.filterwarnings('ignore')
@@ -25,12 +30,12 @@ def parsed(metainfo: dict) -> dict:
         return parse_pose_metainfo(metainfo)
 
 
-@pytest.fixture(params=CONVENTIONS)
-def convention(request: pytest.FixtureRequest) -> Convention:
-    return CONVENTIONS[request.param]
+@pytest.fixture(params=MODEL_SETS)
+def convention(request: pytest.FixtureRequest) -> KeypointSet:
+    return MODEL_SETS[request.param]
 
 
-def test_swaps_are_involutions_between_left_and_right(convention: Convention) -> None:
+def test_swaps_are_involutions_between_left_and_right(convention: KeypointSet) -> None:
     flip = convention.flip_indices
     assert [flip[i] for i in flip] == list(range(len(convention.names)))
     for name, mirrored in zip(convention.names, flip, strict=True):
@@ -41,14 +46,14 @@ def test_swaps_are_involutions_between_left_and_right(convention: Convention) ->
         assert (left == right) == (not left.startswith(('left_', 'right_')))
 
 
-def test_the_first_17_are_those_of_coco(convention: Convention) -> None:
+def test_the_first_17_are_those_of_coco(convention: KeypointSet) -> None:
     assert convention.names[:17] == COCO_NAMES
     assert convention.flip_indices[:17] == COCO_FLIP
     np.testing.assert_array_equal(convention.sigmas[:17], COCO_SIGMAS)
     assert convention.coco == tuple((i, i) for i in range(17))
 
 
-def test_the_file_of_a_convention_is_mmpose_metainfo(convention: Convention) -> None:
+def test_the_file_of_a_convention_is_mmpose_metainfo(convention: KeypointSet) -> None:
     meta = parsed({'from_file': str(FILES / f'{convention.name}.py')})
     k = len(convention.names)
     assert meta['num_keypoints'] == k
@@ -74,7 +79,7 @@ def test_the_coco_convention_is_that_of_mmpose() -> None:
 @pytest.mark.parametrize('source', ['mpii', 'aic'])
 @pytest.mark.parametrize('k', [21, 23])
 def test_mappings_join_points_of_the_same_name(source: str, k: int) -> None:
-    convention = CONVENTIONS[k]
+    convention = MODEL_SETS[k]
     mapping = getattr(convention, source)
     names = parsed({'from_file': f'configs/_base_/datasets/{source}.py'})['keypoint_id2name']
     assert sorted(a for a, _ in mapping) == sorted(names)  # every point of the source is used
@@ -85,18 +90,6 @@ def test_mappings_join_points_of_the_same_name(source: str, k: int) -> None:
             assert k == 21  # one point there
         else:
             assert ours in (names[a], names[a].removeprefix('upper_')), (names[a], ours)
-
-
-def test_23_points_are_those_of_the_reference() -> None:
-    meta = fixtures.facts('pmpose_full')['dataset_meta']
-    ours = CONVENTIONS[23]
-    assert [meta['keypoint_id2name'][str(i)] for i in range(23)] == list(ours.names)
-    assert meta['flip_indices'] == list(ours.flip_indices)
-    np.testing.assert_allclose(meta['sigmas'], ours.sigmas, atol=1e-7)
-    assert meta['lower_body_ids'] == parsed(ours.dataset_info())['lower_body_ids']
-    np.testing.assert_allclose(
-        meta['dataset_keypoint_weights'], ours.dataset_info()['joint_weights'], rtol=1e-6
-    )
 
 
 def test_unknown_numbers_of_keypoints_are_refused() -> None:

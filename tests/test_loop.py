@@ -8,9 +8,10 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from pipeline.loop import LoopConfig, PersonPipeline, PoseToMask
+from pipeline.loop import LoopConfig, PersonPipeline
 from pipeline.masks import LogitMasks, Masks
 from pipeline.scores import ScoreConfig
+from pipeline.stages import PoseToMask
 from pipeline.structures import Detections, Image, MaskSource, People, Poses, Segments
 from tests.oracles import OracleDetector, OraclePoses, OracleSegmenter
 
@@ -179,7 +180,7 @@ class Doubting(OraclePoses):
         return dataclasses.replace(poses, keypoints=keypoints, keypoint_scores=scores)
 
 
-@pytest.mark.parametrize(('which', 'off'), [('second', 2.0), ('better', 0.0)])
+@pytest.mark.parametrize(('which', 'off'), [('latest', 2.0), ('highest_score', 0.0)])
 def test_refining_may_keep_what_was_surer_before(which: str, off: float) -> None:
     config = LoopConfig(max_rounds=1, refine=True, refine_min_side=1, refine_keypoints=which)  # type: ignore[arg-type]
     detector = OracleDetector(truth(), HIDDEN_BY, with_masks=False)
@@ -210,7 +211,7 @@ class Wavering(OracleSegmenter):
         return masks_of
 
 
-@pytest.mark.parametrize(('which', 'lost'), [('second', [1, 1]), ('better', [1, 0])])
+@pytest.mark.parametrize(('which', 'lost'), [('latest', [1, 1]), ('highest_score', [1, 0])])
 def test_refining_may_keep_masks_that_were_surer_before(which: str, lost: list[int]) -> None:
     config = LoopConfig(max_rounds=1, refine=True, refine_min_side=1, refine_masks=which)  # type: ignore[arg-type]
     detector = OracleDetector(truth(), HIDDEN_BY, with_masks=False)
@@ -243,8 +244,10 @@ def test_people_of_later_rounds_count_less_if_wanted() -> None:
 def test_the_root_of_the_score_changes_the_numbers_alone(
     exclusive: Literal['logits', 'scored_logits'],
 ) -> None:
-    plain, _, _ = run(LoopConfig(max_rounds=3, exclusive=exclusive))
-    root, _, _ = run(LoopConfig(max_rounds=3, exclusive=exclusive, score=ScoreConfig(root=3)))
+    plain, _, _ = run(LoopConfig(max_rounds=3, resolve_overlaps=exclusive))
+    root, _, _ = run(
+        LoopConfig(max_rounds=3, resolve_overlaps=exclusive, score=ScoreConfig(root=3))
+    )
     np.testing.assert_allclose(root.scores, plain.scores ** (1 / 3), rtol=1e-6)
     for i in range(len(plain)):
         assert (root.masks.dense(i) == plain.masks.dense(i)).all()
@@ -292,13 +295,13 @@ def test_who_is_not_reported_takes_no_pixel_from_who_is(refine: bool) -> None:
         pipeline = PersonPipeline(
             OracleDetector(truth(), HIDDEN_BY), OraclePoses(truth()), Overlapping(truth()), config
         )
-        return [float(area) for area in pipeline(photo(), given=detections).masks.areas]
+        return [float(area) for area in pipeline(photo(), detections).masks.areas]
 
     disputed = 20 * 75
     assert areas() == [50 * 80 - disputed, 50 * 85]
     assert areas(min_score=0.5) == [50 * 80]
     # 0.9 times 4 against 0.3 times 9.
-    assert areas(exclusive='scored_logits') == [50 * 80, 50 * 85 - disputed]
+    assert areas(resolve_overlaps='scored_logits') == [50 * 80, 50 * 85 - disputed]
 
 
 @pytest.mark.parametrize(('share', 'found'), [(None, 3), (0.9, 3), (0.5, 2)])
@@ -322,7 +325,7 @@ def test_detections_on_painted_people_can_be_dropped(share: float | None, found:
 
     loop = PersonPipeline(
         Ghosts(truth(), HIDDEN_BY), Poses5(truth()), OracleSegmenter(truth()),
-        LoopConfig(max_rounds=2, hidden_share=share),
+        LoopConfig(max_rounds=2, max_covered_fraction=share),
     )  # fmt: skip
     assert len(loop(photo())) == found
 
@@ -332,7 +335,7 @@ def test_detections_on_painted_people_can_be_dropped(share: float | None, found:
     [
         ({'max_rounds': 0}, 'loop.max_rounds must be >= 1, got 0'),
         ({'round_cap': 0}, 'loop.round_cap'),
-        ({'hidden_share': 0.0}, 'loop.hidden_share'),
+        ({'max_covered_fraction': 0.0}, 'loop.max_covered_fraction'),
         ({'refine_min_side': -1}, 'loop.refine_min_side'),
         ({'min_score': 1.5}, 'loop.min_score must be in'),
     ],

@@ -15,13 +15,14 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pipeline import build
+import run_bmp
+from pipeline import load_pipeline, memory
 from pipeline.build import build_pipeline
 from pipeline.config import load_config
-from pipeline.detectors.scripted import ScriptedDetector
 from pipeline.loop import PersonPipeline
 from pipeline.masks import Masks
 from pipeline.structures import Detections, People
+from tests.scripted_detector import ScriptedDetector
 
 ROOT = Path(__file__).resolve().parents[1]
 HEIGHT, WIDTH = 1500, 2000
@@ -96,7 +97,7 @@ def test_ten_times_the_people_take_the_same_memory(pipeline: PersonPipeline) -> 
 
 KEPT = """
 import torch
-from pipeline.memory import give_back_freed, resident_bytes
+from pipeline.runtime.memory import give_back_freed, resident_bytes
 {call}
 before = resident_bytes()
 for _ in range(2):  # at the second time glibc has seen that such pieces are freed
@@ -120,12 +121,13 @@ def test_freed_tensors_go_back_to_the_system(call: str, low: int, high: int) -> 
 
 
 @pytest.mark.parametrize(('value', 'calls'), [('give_back', 1), (None, 0)])
-def test_what_is_freed_is_a_setting(
+def test_only_the_command_changes_the_allocator(
     value: str | None, calls: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    monkeypatch.setattr(build, 'give_back_freed', lambda: seen.append(1))
-    build_pipeline(
-        load_config('bmp_compact', {'runtime.freed_memory': value, 'runtime.device': 'cpu'})
-    )
+    monkeypatch.setattr(memory, 'give_back_freed', lambda: seen.append(1))
+    options = {'runtime.freed_memory': value, 'runtime.device': 'cpu'}
+    load_pipeline('bmp_compact', options)
+    assert not seen
+    run_bmp.load('bmp_compact', options)
     assert len(seen) == calls

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-import make_synthetic_crowd
+from pipeline.cli import make_synthetic_crowd
 
 pytest.importorskip('mmpose', reason='these are tests of MMPose and MMDetection with our parts')
 
@@ -21,11 +21,9 @@ from mmengine.runner import Runner
 from mmpose.apis import MMPoseInferencer, inference_topdown, init_model
 from mmpose.registry import METRICS, VISUALIZERS
 
-from pipeline.checkpoints import load_state
 from pipeline.config import CONFIG_FOLDER
 from pipeline.detectors.mmdet_detector import build_mmdet_detector
 from pipeline.evaluation.coco import score
-from pipeline.manifest import FOLDER
 from pipeline.masks import Masks
 from pipeline.openmmlab import scope_of
 from pipeline.poses.inference import inference_topdown_with_masks
@@ -34,6 +32,8 @@ from pipeline.poses.mask_background import decode_segmentation
 from pipeline.poses.mmpose_estimator import build_mmpose_estimator
 from pipeline.scores import pose_scores
 from pipeline.structures import Detections
+from pipeline.weights.checkpoints import load_state
+from pipeline.weights.manifest import FOLDER
 from tests.toy_people import DATA, dev_file, toy_annotations, write
 
 pytestmark = pytest.mark.usefixtures('mmpose_scope')

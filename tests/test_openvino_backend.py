@@ -17,16 +17,17 @@ from torch import nn
 
 from pipeline import load_pipeline, openvino_backend
 from pipeline.config import CONFIG_FOLDER
-from pipeline.datasets.synthetic import Scene, SceneConfig, make_scene
 from pipeline.detectors.mmdet_detector import build_mmdet_detector
 from pipeline.openvino_backend import MAX_MODELS, OpenVino
 from pipeline.openvino_store import cache_folder, fingerprint
 from pipeline.poses.mmpose_estimator import build_mmpose_estimator
-from pipeline.precision import tune
+from pipeline.runtime.options import RuntimeOptions
+from pipeline.runtime.precision import tune
 from pipeline.segmenters.build_sam2 import build_sam2_model
 from pipeline.segmenters.prompts import PromptConfig, make_prompts
 from pipeline.segmenters.sam2_segmenter import build_sam2_segmenter
 from pipeline.structures import Detections, Poses
+from pipeline.synthetic.scene import Scene, SceneConfig, make_scene
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec('openvino') is None, reason='openvino is not installed'
@@ -83,7 +84,8 @@ def people(n: int) -> Detections:
 
 def both(build: Any, *args: Any, **options: Any) -> tuple[Any, Any]:
     """The same stage with PyTorch and with OpenVINO."""
-    return build(*args, **options), build(*args, **options, backend='openvino')
+    runtime = RuntimeOptions(device='cpu', backend='openvino')
+    return build(*args, **options), build(*args, runtime, **options)
 
 
 @pytest.mark.usefixtures('no_warning')
@@ -219,7 +221,7 @@ def test_nested_tensors_and_attributes(caplog: pytest.LogCaptureFixture, empty_c
 def test_only_children_with_weights_change() -> None:
     model = nn.Module()
     model.backbone, model.neck = Toy(), nn.Identity()
-    tune(model, ('backbone', 'neck', 'absent'), backend='openvino')
+    tune(model, ('backbone', 'neck', 'absent'), RuntimeOptions(backend='openvino'))
     assert isinstance(model.backbone, OpenVino) and isinstance(model.neck, nn.Identity)
 
 

@@ -10,12 +10,12 @@ import torch
 
 from pipeline import load_pipeline
 from pipeline.build import build_pipeline
-from pipeline.checkpoints import CheckpointError, read_manifest
 from pipeline.config import CONFIG_FOLDER, ConfigError, PipelineConfig, load_config
 from pipeline.loop import LoopConfig
 from pipeline.nms import PoseNMSConfig
 from pipeline.segmenters.prompts import PromptConfig
 from pipeline.structures import Detections, MaskSource
+from pipeline.weights.checkpoints import CheckpointError, read_manifest
 
 STAGES = ('detector', 'pose', 'segmenter')
 RANDOM_CPU = {f'{stage}.checkpoint': None for stage in STAGES} | {'runtime.device': 'cpu'}

@@ -20,11 +20,11 @@ from mmengine.evaluator import Evaluator
 from mmpose.apis import inference_topdown, init_model
 from mmpose.registry import DATASETS, KEYPOINT_CODECS, MODELS, TRANSFORMS
 
+from pipeline.keypoints import MODEL_SETS
 from pipeline.openmmlab import read_model_config
-from pipeline.poses.conventions import CONVENTIONS
 from pipeline.poses.mmpose_estimator import build_mmpose_estimator
 from pipeline.poses.released_config import ERROR_BRANCH, stock_config
-from pipeline.registration import PARTS
+from pipeline.registry import MODULES
 from pipeline.structures import Detections
 
 pytestmark = [pytest.mark.filterwarnings('ignore'), pytest.mark.usefixtures('mmpose_scope')]
@@ -82,15 +82,14 @@ def test_settings_are_the_published_ones(name: str) -> None:
     steps = {step['type']: step for step in config.test_dataloader.dataset.pipeline}
     assert steps.get('MaskBackground', {}).get('alpha') == ALPHAS.get(name, 0.25)
     info = config.test_dataloader.dataset.metainfo.keypoint_info
-    assert [info[i].name for i in range(k)] == list(CONVENTIONS[k].names)
+    assert [info[i].name for i in range(k)] == list(MODEL_SETS[k].names)
     assert config.model.test_cfg.flip_test
     assert config.train_cfg.max_epochs == 210
 
 
 def test_our_parts_add_names_and_replace_none() -> None:
-    registries = (MODELS, TRANSFORMS, KEYPOINT_CODECS)
-    homes = ('mmpose.models', 'mmpose.datasets.transforms', 'mmpose.codecs')
-    ours = {part for home in homes for part in PARTS[home]}
+    registries = (MODELS, TRANSFORMS, KEYPOINT_CODECS, DATASETS)
+    ours = {name for name in MODULES if name.startswith('pipeline.poses.')}
     found = {c.__module__ for r in registries for c in r.module_dict.values()}
     assert ours == {module for module in found if module.startswith('pipeline.')}
     assert TRANSFORMS.get('TopdownAffine').__module__.startswith('mmpose.')
@@ -228,11 +227,12 @@ def test_a_released_config_is_cleaned_and_otherwise_kept() -> None:
         )
     )
     config = stock_config(released)
-    assert config.model == dict(type='TopdownPoseEstimator', head=dict(type='MultiHead'))
+    head = dict(type='PMPoseHead', keypoint_score='oks')
+    assert config.model == dict(type='TopdownPoseEstimator', head=head)
     dim, cut = config.test_dataloader.dataset.pipeline
     assert dim == dict(type='MaskBackground', alpha=0.25, continue_on_failure=True)
     assert cut == dict(type='TopdownAffine', input_size=(192, 256), use_udp=True)
-    assert 'pipeline' in config.custom_imports['imports']
+    assert 'pipeline.poses.pmpose_head' in config.custom_imports['imports']
     assert released.model.freeze_backbone  # the given one is left alone
     pipeline[1]['input_padding'] = 1.5
     with pytest.raises(ValueError, match=r'GetBBoxCenterScale\.padding'):

@@ -8,21 +8,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import protocols
+from pipeline.cli import protocols
+from pipeline.cli.protocols import (
+    Protocol,
+    ProtocolError,
+    ground_truth_of,
+    load_protocol,
+    read_ground_truth,
+)
 from pipeline.config import load_config
 from pipeline.loop import LoopConfig, PersonPipeline
 from pipeline.masks import LogitMasks, Masks
 from pipeline.nms import PoseNMSConfig
-from pipeline.protocols import (
-    Protocol,
-    ProtocolError,
-    check_given,
-    given_of,
-    load_protocol,
-)
 from pipeline.segmenters.prompts import PromptConfig, make_prompts
+from pipeline.stages import PoseEstimator
 from pipeline.structures import Detections, Image, MaskSource, People, Poses, Segments
 
+from .oracles import FunctionDetector
 from .toy_people import people_in, person
 
 SHAPE = (200, 300)
@@ -41,7 +43,7 @@ LABELLED = [11, 12, 14]
 EVERYBODY = [11, 12, 13, 14]
 
 
-class Stages:
+class Stages(PoseEstimator):
     """Stages that note what they are asked; poses stand in the box, masks cover its left half."""
 
     num_keypoints = 17
@@ -78,18 +80,21 @@ class Stages:
         return to_masks
 
 
+def ground_truth(protocol: Protocol, annotations: Any = ANNOTATIONS) -> People:
+    return read_ground_truth(ground_truth_of(protocol, IMAGE, annotations, 'coco17'), SHAPE)
+
+
 def run(protocol: Protocol, annotations: Any = ANNOTATIONS) -> tuple[People, Stages]:
     stages = Stages()
     # Settings of the loop that protocols have to override.
     config = LoopConfig(max_rounds=3, refine=True, pose_nms=PoseNMSConfig(max_oks=0.5))
-    loop = PersonPipeline(stages.detect, stages, stages.segment, config)
-    given = check_given(given_of(protocol, IMAGE, annotations, 'coco17'), SHAPE)
-    arranged, boxes = protocols._arranged(loop, protocol, given.truth)
+    loop = PersonPipeline(FunctionDetector(stages.detect), stages, stages.segment, config)
+    arranged, boxes = protocols._arranged(loop, protocol, ground_truth(protocol, annotations))
     return arranged(PHOTO, boxes), stages
 
 
 def ids(protocol: Protocol) -> list[int]:
-    return [p['id'] for p in given_of(protocol, IMAGE, ANNOTATIONS, 'coco17')['people']]
+    return [p['id'] for p in ground_truth_of(protocol, IMAGE, ANNOTATIONS, 'coco17')['people']]
 
 
 @pytest.mark.parametrize(
@@ -171,9 +176,9 @@ def test_oracle() -> None:
 
 
 def test_a_photo_of_another_size_is_refused() -> None:
-    given = given_of(Protocol('oracle'), IMAGE, ANNOTATIONS, 'coco17')
+    given = ground_truth_of(Protocol('oracle'), IMAGE, ANNOTATIONS, 'coco17')
     with pytest.raises(ValueError, match='photo is 200 x 300 px, the annotations say 300 x 200'):
-        check_given(given, (300, 200))
+        read_ground_truth(given, (300, 200))
 
 
 @pytest.mark.parametrize(
@@ -213,10 +218,12 @@ def test_idle_stages_need_no_weights() -> None:
     }
     pipeline = load_protocol('bmp_compact', options, Protocol('gt_keypoints'))
     assert list(pipeline.weights) == ['sam2.1_cspnext_compact']
-    given = check_given(given_of(pipeline.protocol, IMAGE, ANNOTATIONS, 'coco17'), SHAPE)
-    people = pipeline(PHOTO, given)
+    truth = read_ground_truth(
+        ground_truth_of(pipeline.protocol, IMAGE, ANNOTATIONS, 'coco17'), SHAPE
+    )
+    people = pipeline(PHOTO, truth)
     assert len(people) == 3
-    np.testing.assert_array_equal(people.keypoints, given.truth.keypoints)
+    np.testing.assert_array_equal(people.keypoints, truth.keypoints)
     assert people.prompts[0][:4].tolist() == [0, 2, 3, -1]
     assert (people.mask_sources == MaskSource.SAM).all()
 
@@ -253,8 +260,10 @@ def test_evaluation_may_have_a_threshold_of_its_own(
 def test_gt_boxes_with_real_models() -> None:
     pipeline = load_protocol('bmp_compact', {}, Protocol('gt_boxes'))
     assert list(pipeline.weights) == ['vitpose_compact']
-    given = check_given(given_of(pipeline.protocol, IMAGE, ANNOTATIONS, 'coco17'), SHAPE)
-    people = pipeline(PHOTO, given)
+    truth = read_ground_truth(
+        ground_truth_of(pipeline.protocol, IMAGE, ANNOTATIONS, 'coco17'), SHAPE
+    )
+    people = pipeline(PHOTO, truth)
     assert people.masks.areas.tolist() == [60 * 150] * 3
     # Two people in one box get the same pose, and both keep their row.
     np.testing.assert_allclose(people.keypoints[0], people.keypoints[1], atol=1e-3)

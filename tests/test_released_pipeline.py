@@ -15,10 +15,12 @@ from urllib.parse import quote
 import pytest
 
 import download_checkpoints
-import run_bmp
-from pipeline.checkpoints import find_weights
+from pipeline.cli import run as run_bmp
 from pipeline.config import CONFIG_FOLDER, ConfigError, load_config
+from pipeline.weights.checkpoints import find_weights
 from tests.web_server import Site, serve
+
+from .commands import exit_code
 
 ROOT = Path(__file__).resolve().parents[1]
 # What the pipeline asks for, and the embedded weights that are served in its place.
@@ -83,7 +85,7 @@ def fill(folder: Path, **more: Any) -> None:
 def test_absent_weights_are_all_told_before_anything_heavy_is_imported(folder: Path) -> None:
     code = (
         f'import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tools")!r}]\n'
-        'import run_bmp\n'
+        'from pipeline.cli import run as run_bmp\n'
         f'code = run_bmp.main([sys.argv[1], "--config", "bmp_v2", "--out-dir", sys.argv[2]])\n'
         'assert not {"torch", "mmdet", "mmpose", "sam2"} & set(sys.modules)\n'
         'sys.exit(code)'
@@ -122,12 +124,12 @@ def test_from_absence_over_the_download_to_people(
 
     out = tmp_path / 'out'
     command = [photo, '--config', str(small), '--out-dir', str(out), '--save', 'json']
-    assert run_bmp.main(command) == 1
+    assert exit_code(run_bmp.main, *command) == 1
     told = capsys.readouterr().err
     assert f'download_checkpoints.py --pipeline {small}' in told
     # Other weights by an override: the config itself would not fetch them.
     options = ['--cfg-options', 'detector.checkpoint=rtmdet-ins_l_coco']
-    assert run_bmp.main([*command, *options]) == 1
+    assert exit_code(run_bmp.main, *command, *options) == 1
     told = capsys.readouterr().err
     assert 'download_checkpoints.py rtmdet-ins_l_coco PMPose-b-1.0.0' in told
 
@@ -136,7 +138,7 @@ def test_from_absence_over_the_download_to_people(
     monkeypatch.setenv('BMP_MIRROR', site.url)
     for file, name in STAND_INS.items():
         content = stand_in(name, **(extra if 'PMPose' in file else {}))
-        site.answers[f'/{quote(file)}'] = [serve(content, stop_after=3_000_000)]
+        site.answers[f'/{quote(file)}'] = [serve(content)]
     fetch = ['--pipeline', str(small)]
     assert download_checkpoints.main(fetch) == 0
     assert run_bmp.main(command) == 0
@@ -145,7 +147,7 @@ def test_from_absence_over_the_download_to_people(
 
     target = folder / 'PMPose-b-1.0.0.pth'
     target.write_bytes(target.read_bytes()[:-1000])
-    assert run_bmp.main(command) == 1
+    assert exit_code(run_bmp.main, *command) == 1
     assert 'download_checkpoints.py PMPose-b-1.0.0 --force' in capsys.readouterr().err
 
 
@@ -155,7 +157,7 @@ def test_keys_that_do_not_fit_are_an_error_unless_the_config_ignores_them(
     import torch
 
     from pipeline import load_pipeline
-    from pipeline.checkpoints import CheckpointError
+    from pipeline.weights.checkpoints import CheckpointError
 
     fill(folder, **{'head.error_layers.0.weight': torch.ones(3), 'head.new': torch.ones(1)})
     with pytest.raises(CheckpointError, match=r'does not fit the config: unexpected: head\.new$'):

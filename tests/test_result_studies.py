@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import analyze_results
+from pipeline.cli import analyze_results
 from pipeline.evaluation.calibration import calibration
 from pipeline.evaluation.coco import score
-from pipeline.evaluation.made_up import make_results
 from pipeline.evaluation.overlaps import photo_overlaps
 from pipeline.evaluation.parts import PartTable, crowding, sizes
 from pipeline.evaluation.precision import match, score_part
@@ -29,7 +28,9 @@ from pipeline.visualization.charts import (
     draw_visibility,
     save_chart,
 )
+from tests.synthetic_results import make_results
 
+from .commands import exit_code
 from .test_scoring import NOISE, annotations_of, labelled, results_of
 from .toy_people import person, toy_annotations, toy_results, write
 
@@ -311,7 +312,7 @@ def test_the_tool_says_what_is_wrong(
     write(tmp_path / 'boxes.json', [r | {'segmentation': None, 'keypoints': None} for r in rows])
     write(tmp_path / 'truth.json', toy_annotations())
     files = [str(tmp_path / a) if a.endswith('.json') else a for a in args]
-    assert analyze_results.main([*files, '--out', str(tmp_path / 'out')]) == 1
+    assert exit_code(analyze_results.main, *files, '--out', tmp_path / 'out') == 1
     error = capsys.readouterr().err
     assert error.startswith('analyze_results.py: ') and reason in error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,24 +10,18 @@ from typing import Any
 
 import pytest
 
-import score as score_tool
+from pipeline.cli import score as score_tool
 from pipeline.evaluation.coco import score_files
-from pipeline.io.results import PROTOCOLS, info_path, read_results
+from pipeline.io.results import info_path, read_results
 
+from .commands import exit_code
 from .test_dataset_run import toy_set
 from .toy_people import write
-
-TOOL = Path(__file__).parents[1] / 'tools' / 'test.py'
 
 
 @pytest.fixture(scope='module')
 def tool() -> Any:
-    """tools/test.py; by its path, as Python has a package called test."""
-    spec = importlib.util.spec_from_file_location('test_tool', TOOL)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module('pipeline.cli.test')
 
 
 @pytest.fixture
@@ -66,7 +60,7 @@ def test_scoring_again_needs_the_results_alone(
 
 def test_results_without_side_file(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     info_path(results).unlink()
-    assert score_tool.main([str(results)]) == 1
+    assert exit_code(score_tool.main, results) == 1
     assert 'say which ANNOTATIONS' in capsys.readouterr().err
     annotations = results.parents[1] / 'data' / 'annotations.json'
     assert score_tool.main([str(results), str(annotations)]) == 0
@@ -150,20 +144,13 @@ def test_wrong_files_are_named(results: Path, harm: Callable[[Path], None], mess
 def test_wrong_arguments(
     arguments: list[str], message: str, tool: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as exit_info:
-        tool.main(['bmp_compact', '--data', 'x', *arguments])
-    assert exit_info.value.code == 2
+    assert exit_code(tool.main, 'bmp_compact', '--data', 'x', *arguments) == 2
     assert message in capsys.readouterr().err
 
 
 def test_unknown_data_and_config(tool: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    assert tool.main(['bmp_compact', '--data', 'coco_val17']) == 2
+    assert exit_code(tool.main, 'bmp_compact', '--data', 'coco_val17') == 2
     assert "did you mean 'coco_val2017'" in capsys.readouterr().err
-
-
-def test_choices_of_the_tool(tool: Any) -> None:
-    """The tool names them itself, so that --help is quick."""
-    assert tuple(PROTOCOLS) == tool.PROTOCOLS
 
 
 def test_loading_results(results: Path) -> None:

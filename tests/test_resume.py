@@ -259,32 +259,18 @@ def test_a_photo_that_became_unreadable_leaves_nothing_outdated(
 # Several photos at once
 
 
-class Together(FakePipeline):
-    """Takes several photos; remembers how many."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.groups: list[int] = []
-
-    def together(
-        self, images: list[np.ndarray], boxes: list[Any], timer: Any = None
-    ) -> list[People]:
-        self.groups.append(len(images))
-        return [self(*photo, timer) for photo in zip(images, boxes, strict=True)]
-
-
-@pytest.mark.parametrize(('size', 'groups'), [(2, [2, 2]), (3, [3]), (9, [4])])
+@pytest.mark.parametrize(('size', 'groups'), [(2, [2, 2]), (3, [3, 1]), (9, [4])])
 def test_several_photos_at_once_give_the_same_files(
     size: int, groups: list[int], photos: Path, tmp_path: Path
 ) -> None:
-    given = {'1.png': [[1, 2, 30, 20]], 'a/1.jpg': []}
-    run(photos, tmp_path / 'one', given=given)
-    pipeline = Together()
-    report, _ = run(photos, tmp_path / 'many', pipeline, given=given, batch_images=size)
-    assert pipeline.groups == groups
+    boxes = {'1.png': [[1, 2, 30, 20]], 'a/1.jpg': []}
+    run(photos, tmp_path / 'one', boxes=boxes)
+    pipeline = FakePipeline()
+    report, _ = run(photos, tmp_path / 'many', pipeline, boxes=boxes, batch_images=size)
+    assert pipeline.batches == groups
     assert contents(tmp_path / 'many') == contents(tmp_path / 'one')
     assert report.computed == 4
-    again, _ = run(photos, tmp_path / 'many', given=given, batch_images=1)
+    again, _ = run(photos, tmp_path / 'many', boxes=boxes, batch_images=1)
     assert again.resumed == 4  # how many run at once is no part of what a record was made with
 
 
@@ -293,9 +279,9 @@ def test_one_bad_photo_does_not_cost_its_group(photos: Path, tmp_path: Path) -> 
     (photos / 'a' / '2.png').write_bytes(b'')
     save_photo(photos / 'done.png', 40)
     run(photos / 'done.png', tmp_path / 'out')
-    pipeline = Together()
+    pipeline = FakePipeline()
     report, _ = run(photos, tmp_path / 'out', pipeline, batch_images=10)
-    assert pipeline.groups == [5]  # not the empty file, not what is done
+    assert pipeline.batches[0] == 5  # not the empty file, not what is done
     assert report.failures[0].message == 'no luck'
     assert [f.error for f in report.failures] == ['RuntimeError', 'ImageReadError']
     assert (report.computed, report.resumed) == (4, 1)

@@ -14,7 +14,7 @@ import pytest
 from pipeline.io import runner as runner_module
 from pipeline.io.images import read_image
 from pipeline.io.inputs import find_photos
-from pipeline.io.progress import LogReporter, TerminalReporter, clock
+from pipeline.io.progress import Reporter, TerminalReporter, clock
 from pipeline.io.run import OutputError, run_photos
 from pipeline.io.run_options import RunOptions
 from pipeline.structures import People
@@ -102,14 +102,14 @@ def test_given_image_ids(photos: Path, tmp_path: Path) -> None:
 
 def test_own_boxes(photos: Path, tmp_path: Path) -> None:
     boxes = {'a/1.jpg': [[1, 2, 30, 20]], '1.png': [], 'b/1.jpg': [[9, 9, 5, 5]]}
-    report, pipeline = run(photos, tmp_path / 'out', given=boxes)
+    report, pipeline = run(photos, tmp_path / 'out', boxes=boxes)
     (failure,) = report.failures
     assert failure.input.endswith('b/1.jpg') and failure.error == 'BoxesError'
     no_boxes, none, one = pipeline.boxes  # 1.jpg, 1.png, a/1.jpg
     assert no_boxes is None
     assert none is not None and none.shape == (0, 4)
     assert one is not None and one.tolist() == [[1, 2, 30, 20]]
-    report, pipeline = run(photos, tmp_path / 'out', given={**boxes, 'a/1.jpg': [[1, 2, 31, 20]]})
+    report, pipeline = run(photos, tmp_path / 'out', boxes={**boxes, 'a/1.jpg': [[1, 2, 31, 20]]})
     assert (report.computed, report.resumed) == (1, 2)
 
 
@@ -219,13 +219,13 @@ def test_two_runs_do_not_share_a_folder(photos: Path, tmp_path: Path) -> None:
 
 def test_log_lines(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level('INFO')
-    reporter = LogReporter(interval_s=1000)
+    reporter = Reporter(interval_s=1000)
     reporter.start(3)
     reporter.photo('a', '1 people')
     reporter.photo('b', '2 people')
     reporter.photo('c', '3 people')
     reporter.stop()
-    assert caplog.messages[0] == '3 photos'
+    assert caplog.messages[0] == '3 images'
     assert caplog.messages[-1] == '[3/3] ETA 0:00:00 c: 3 people'
     assert len(caplog.messages) <= 3
     assert clock(3725.2) == '1:02:05'

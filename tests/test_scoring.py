@@ -11,13 +11,14 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-import score as score_tool
+from pipeline.cli import score as score_tool
 from pipeline.datasets.coco_truth import load_truth
 from pipeline.evaluation.coco import score, score_files
-from pipeline.evaluation.made_up import make_results
 from pipeline.evaluation.metrics import TaskMetrics
 from pipeline.io.coco import TASKS, Task, for_task
+from tests.synthetic_results import make_results
 
+from .commands import exit_code
 from .toy_people import DATA, as_results, toy_annotations, toy_results, write
 
 Results = list[dict[str, Any]]
@@ -292,7 +293,7 @@ def test_the_tool_prints_a_table_and_writes_json(
 
 def test_the_tool_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     truth = write(tmp_path / 'truth.json', toy_annotations())
-    assert score_tool.main([str(tmp_path / 'absent.json'), str(truth)]) == 1
+    assert exit_code(score_tool.main, tmp_path / 'absent.json', truth) == 1
     assert 'absent.json' in capsys.readouterr().err
     with pytest.raises(SystemExit):
         score_tool.main([str(truth), str(truth), '--json-ids'])

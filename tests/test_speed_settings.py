@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,13 +13,15 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline import precision
 from pipeline.build import _batch_size, build_pipeline, build_pose_estimator
-from pipeline.chunks import Chunks
 from pipeline.config import CONFIG_FOLDER, ConfigError, load_config
+from pipeline.io.records import people_to_record
 from pipeline.masks import Masks
 from pipeline.poses.mmpose_estimator import MMPoseEstimator, build_mmpose_estimator
-from pipeline.precision import Compiled, tune, warn_of_emulation
+from pipeline.runtime import precision
+from pipeline.runtime.batches import Chunks
+from pipeline.runtime.options import ON_CPU, Precision, RuntimeOptions
+from pipeline.runtime.precision import Compiled, tune, warn_of_emulation
 from pipeline.segmenters.prompts import PromptConfig
 from pipeline.segmenters.sam2_segmenter import build_sam2_segmenter
 from pipeline.structures import Detections, Poses
@@ -133,7 +136,7 @@ def test_stages_go_on_when_memory_runs_out(
 def test_the_device_sets_how_many_people_run_at_once(
     size: int | Literal['auto'], device: str, people_at_once: int
 ) -> None:
-    assert _batch_size(size, device, on_gpu=32, on_cpu=8) == people_at_once
+    assert _batch_size(size, RuntimeOptions(device), on_gpu=32, on_cpu=8) == people_at_once
 
 
 class Tiny(nn.Module):
@@ -155,7 +158,7 @@ def test_a_compiled_backbone_sees_few_shapes_and_gives_the_same() -> None:
     plain, compiled = Tiny(), nn.Module()
     compiled.backbone = plain
     compiled.neck = nn.Conv2d(4, 4, 1)
-    tune(compiled, ('backbone', 'neck', 'absent'))
+    tune(compiled, ('backbone', 'neck', 'absent'), RuntimeOptions())
     assert compiled.backbone is plain  # nothing asked, nothing changed
     compiled.backbone = Compiled(plain, 'default', backend='eager')
     assert compiled.backbone.kind == 'tiny'  # attributes of the module are still there
@@ -171,7 +174,7 @@ def test_a_compiled_backbone_sees_few_shapes_and_gives_the_same() -> None:
 
 
 def test_the_layout_changes_no_result(image: np.ndarray) -> None:
-    plain, other = estimator(memory_format=None), estimator(memory_format='channels_last')
+    plain, other = estimator(runtime=replace(ON_CPU, memory_format=None)), estimator()
     strides = [
         next(p for p in stage.model.backbone.parameters() if p.ndim == 4 and p.shape[1] > 3)
         for stage in (plain, other)
@@ -181,19 +184,27 @@ def test_the_layout_changes_no_result(image: np.ndarray) -> None:
     np.testing.assert_allclose(*points, atol=0.01)
 
 
-def test_people_of_several_photos_share_batches(image: np.ndarray) -> None:
+@pytest.mark.parametrize('shares', [False, True])
+def test_people_of_several_images_share_batches_on_a_gpu(
+    shares: bool, image: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stage = estimator(batch_size=4)
-    photos = [(image, people(3)), (image, people(0)), (image[:, ::-1].copy(), people(2))]
+    assert not stage.shares_batches  # on a CPU
+    monkeypatch.setattr(MMPoseEstimator, 'shares_batches', shares)
+    images = [image, image, image[:, ::-1].copy()]
+    detections = [people(3), people(0), people(2)]
     sizes = []
     forward = stage._forward
     stage._forward = lambda rows: sizes.append(len(rows)) or forward(rows)  # type: ignore[func-returns-value,method-assign]
-    together = stage.together(photos)
-    assert sizes == [4, 1]
-    for found, (photo, detections) in zip(together, photos, strict=True):
-        alone = stage(photo, detections)
-        assert len(found) == len(alone) == len(detections)
-        np.testing.assert_allclose(found.keypoints, alone.keypoints, atol=1e-3)
-        np.testing.assert_allclose(found.visibility, alone.visibility, atol=1e-5)
+    batch = stage.predict_batch(images, detections)
+    assert sizes == ([4, 1] if shares else [3, 2])
+    monkeypatch.setattr(MMPoseEstimator, 'shares_batches', False)
+    for found, *pair in zip(batch, images, detections, strict=True):
+        alone = stage(*pair)
+        assert len(found) == len(alone) == len(pair[1])
+        tolerance = 1e-3 if shares else 0
+        np.testing.assert_allclose(found.keypoints, alone.keypoints, atol=tolerance, rtol=0)
+        np.testing.assert_allclose(found.visibility, alone.visibility, atol=tolerance, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -245,7 +256,7 @@ def test_compiling_without_a_compiler_fails_before_anything_loads(
 
 @pytest.mark.slow
 def test_a_compiled_pipeline_gives_the_same_people() -> None:
-    from pipeline.datasets.synthetic import SceneConfig, make_scene
+    from pipeline.synthetic.scene import SceneConfig, make_scene
 
     scene = make_scene(SceneConfig(width=320, height=240, min_people=3, max_people=3, seed=1))
     boxes = Detections(
@@ -265,23 +276,31 @@ def test_a_compiled_pipeline_gives_the_same_people() -> None:
 
 
 @pytest.mark.parametrize('refine', [False, True])
-def test_photos_together_give_the_same_people_as_one_by_one(
-    refine: bool, image: np.ndarray
-) -> None:
+def test_a_batch_gives_the_same_people_as_single_images(refine: bool, image: np.ndarray) -> None:
     options = {'loop.refine': refine, 'loop.refine_min_side': 30, 'pose.batch_size': 4}
     pipeline = build_pipeline(load_config('bmp_compact', options)).run
     images = [image, image[:, ::-1].copy(), np.zeros((90, 60, 3), np.uint8), image[:100].copy()]
-    given = [people(3), people(2), None, Detections.from_boxes([], (100, 210))]
-    alone = [pipeline(*photo) for photo in zip(images, given, strict=True)]
-    together = pipeline.together(images, given)
-    assert [len(found) for found in together] == [len(found) for found in alone]
+    boxes = [people(3), people(2), None, Detections.from_boxes([], (100, 210))]
+    alone = [pipeline(*pair) for pair in zip(images, boxes, strict=True)]
     assert sum(map(len, alone)) >= 3
-    for one, other in zip(alone, together, strict=True):
-        np.testing.assert_allclose(other.keypoints, one.keypoints, atol=1e-3)
-        np.testing.assert_allclose(other.scores, one.scores, atol=1e-5)
-        for i in range(len(one)):
-            same = one.masks.dense(i) == other.masks.dense(i)
-            assert same.mean() > 0.9999
+    batch = pipeline.predict_batch(images, boxes)
+    assert [people_to_record(found) for found in batch] == [people_to_record(p) for p in alone]
+
+
+def test_a_detector_takes_images_of_one_input_size_together(image: np.ndarray) -> None:
+    """Batches of 3 against single images: RTMDet-Ins pads every image to the same square."""
+    settings = {'detector.score_threshold': 0.01}
+    single = build_pipeline(load_config('bmp_compact', settings)).run.detector
+    batched = build_pipeline(load_config('bmp_compact', {**settings, 'detector.batch_size': 3}))
+    images = [image, image[:, ::-1].copy(), image[:100].copy(), image]
+    together = batched.run.detector.predict_batch(images)
+    assert batched.run.detector.predict_batch([]) == []
+    assert sum(map(len, together)) > 0
+    for found, one in zip(together, images, strict=True):
+        alone = single(one)
+        assert len(found) == len(alone)
+        np.testing.assert_allclose(found.boxes, alone.boxes, atol=1e-2)
+        np.testing.assert_allclose(found.box_scores, alone.box_scores, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -295,7 +314,7 @@ def test_photos_together_give_the_same_people_as_one_by_one(
     ],
 )
 def test_emulated_precision_is_told(
-    kind: str,
+    kind: Precision,
     device: str,
     has_bf16: bool,
     warns: bool,
@@ -303,5 +322,5 @@ def test_emulated_precision_is_told(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(precision, 'cpu_computes_in_bf16', lambda: has_bf16)
-    warn_of_emulation(kind, device)
+    warn_of_emulation(RuntimeOptions(device, kind))
     assert [f'runtime.precision={kind}' in message for message in caplog.messages] == [True] * warns

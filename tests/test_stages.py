@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from pipeline.build import build_pipeline
-from pipeline.checkpoints import CheckpointError, load_state
 from pipeline.config import CONFIG_FOLDER, load_config
 from pipeline.detectors.mmdet_detector import build_mmdet_detector
 from pipeline.logit_crops import logit_crop
@@ -17,11 +16,13 @@ from pipeline.masks import Masks
 from pipeline.openmmlab import scope_of
 from pipeline.poses import mmpose_estimator
 from pipeline.poses.mmpose_estimator import build_mmpose_estimator
+from pipeline.runtime.options import Precision, RuntimeOptions
 from pipeline.segmenters import sam2_segmenter
 from pipeline.segmenters.prompts import PromptConfig
 from pipeline.segmenters.sam2_forward import ImageEmbedding
 from pipeline.segmenters.sam2_segmenter import build_sam2_segmenter
 from pipeline.structures import Detections, MaskSource, Poses
+from pipeline.weights.checkpoints import CheckpointError, load_state
 
 COMPACT = CONFIG_FOLDER / 'compact'
 SAM = str(COMPACT / 'sam2.1_hiera_compact.yaml')
@@ -48,12 +49,14 @@ def poses(n: int, visible: int = 17) -> Poses:
 
 
 @pytest.mark.parametrize('precision', ['fp32', 'bf16', 'fp16'])
-def test_an_instance_detector_gives_boxes_and_masks(image: np.ndarray, precision: str) -> None:
+def test_an_instance_detector_gives_boxes_and_masks(
+    image: np.ndarray, precision: Precision
+) -> None:
     torch.manual_seed(0)
     detector = build_mmdet_detector(
         str(COMPACT / 'rtmdet-ins_compact.py'),
         None,
-        precision=precision,
+        runtime=RuntimeOptions('cpu', precision),
         score_threshold=0.001,
         max_people=7,
     )
@@ -128,11 +131,11 @@ def test_a_detector_gets_rgb_as_bgr(image: np.ndarray) -> None:
     ],
 )
 def test_any_top_down_model_gives_17_keypoints(
-    image: np.ndarray, config: str, precision: str
+    image: np.ndarray, config: str, precision: Precision
 ) -> None:
     torch.manual_seed(0)
     path = config if '::' in config else str(CONFIG_FOLDER / config)
-    estimator = build_mmpose_estimator(path, None, precision=precision, batch_size=2)
+    estimator = build_mmpose_estimator(path, None, RuntimeOptions('cpu', precision), batch_size=2)
     detections = Detections.from_boxes(boxes(5), image.shape[:2])
     found = estimator(image, detections)
     assert found.keypoints.shape == (5, 17, 2)
@@ -202,9 +205,11 @@ def test_the_mask_reaches_the_pose_model_only_when_wanted(image: np.ndarray) -> 
 
 
 @pytest.mark.parametrize('precision', ['fp32', 'bf16', 'fp16'])
-def test_sam_gives_one_mask_per_pose_in_batches(image: np.ndarray, precision: str) -> None:
+def test_sam_gives_one_mask_per_pose_in_batches(image: np.ndarray, precision: Precision) -> None:
     torch.manual_seed(0)
-    segmenter = build_sam2_segmenter(SAM, None, PromptConfig(), precision=precision, batch_size=2)
+    segmenter = build_sam2_segmenter(
+        SAM, None, PromptConfig(), RuntimeOptions('cpu', precision), batch_size=2
+    )
     mixed = poses(3).concat(poses(2, visible=1)).concat(poses(1, visible=0))
     segments = segmenter(image)(mixed, poses(0))
     assert len(segments) == 6

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-import make_synthetic_crowd
-from pipeline.datasets.synthetic import Scene, SceneConfig, demo_scene, make_scene
-from pipeline.datasets.synthetic_figure import draw_figure
-from pipeline.datasets.synthetic_layout import Layout
-from pipeline.datasets.synthetic_look import sample_look
-from pipeline.datasets.synthetic_rig import Body, Pose, build_rig
+from pipeline.cli import make_synthetic_crowd
+from pipeline.synthetic.figure import draw_figure
+from pipeline.synthetic.layout import Layout
+from pipeline.synthetic.look import sample_look
+from pipeline.synthetic.rig import Body, Pose, build_rig
+from pipeline.synthetic.scene import Scene, SceneConfig, demo_scene, make_scene
+
+from .commands import exit_code
 
 ROOT = Path(__file__).resolve().parent.parent
 BODY = Body(head=0.073, shoulders=0.1, hips=0.055, legs=0.5, bulk=1.0, child=False)
@@ -24,7 +26,7 @@ FIELDS = (
 )  # fmt: skip
 DIGEST = """
 import hashlib
-from pipeline.datasets.synthetic import SceneConfig, make_scene
+from pipeline.synthetic.scene import SceneConfig, make_scene
 scene = make_scene(SceneConfig(width=320, height=240, seed=11))
 digest = hashlib.sha256()
 for name in ({fields!r}):
@@ -301,6 +303,6 @@ def test_tool_writes_what_pycocotools_reads(
 def test_tool_refuses_bad_arguments(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert make_synthetic_crowd.main([str(tmp_path / 'new'), *arguments]) == 1
+    assert exit_code(make_synthetic_crowd.main, tmp_path / 'new', *arguments) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / 'new').exists()

@@ -13,14 +13,16 @@ pytest.importorskip('mmpose')
 
 import torch
 
+from pipeline.cli import train
 from pipeline.training import launch
 from pipeline.training.config_check import SettingsError
 from pipeline.training.launch import LaunchOptions, build_runner
 from tests.train_data import ROOT, detector_settings, pose_settings, write_crowd
-from tools import train
 
-POSE = ROOT / 'configs/compact/vitpose_compact_train.py'
-DETECTOR = ROOT / 'configs/compact/rtmdet-ins_compact_train.py'
+from .commands import exit_code
+
+POSE = ROOT / 'configs/pose/pmpose_compact_practice.py'
+DETECTOR = ROOT / 'configs/detector/rtmdet-ins_compact_practice.py'
 
 
 @pytest.fixture(scope='module')
@@ -236,7 +238,7 @@ def test_the_tool_lists_mistakes_and_ends_with_2(
     assert '  - --cfg-options modell: no such setting; did you mean model?' in said
     assert train.main(['configs/nothing.py']) == 2
     assert 'no config at configs/nothing.py' in capsys.readouterr().err
-    assert train.main([str(POSE), '--cfg-options', 'model']) == 2
+    assert exit_code(train.main, POSE, '--cfg-options', 'model') == 2
     assert 'KEY=VALUE' in capsys.readouterr().err
     assert not list(tmp_path.iterdir()), 'nothing was written'
 
@@ -248,8 +250,8 @@ def test_check_says_what_would_be_trained(
     arguments = [str(POSE), '--check', '--work-dir', str(tmp_path), '--cfg-options', *pairs]
     assert train.main(arguments) == 0
     said = capsys.readouterr().out
-    assert said.startswith('model       TopdownPoseEstimator: 0.')
-    assert '100000 iterations, 2 samples a step and process, 1 processes, seed 0' in said
+    assert said.startswith('model       FreezableTopdownPoseEstimator: 0.')
+    assert '8 iterations, 2 samples a step and process, 1 processes, seed 0' in said
     assert not list(tmp_path.glob('*.pth'))
 
 

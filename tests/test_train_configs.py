@@ -17,7 +17,7 @@ pytest.importorskip('mmpose')
 from mmengine.dataset import Compose, pseudo_collate  # noqa: E402
 from mmengine.registry import DATASETS, MODELS, DefaultScope  # noqa: E402
 
-from pipeline.poses.conventions import COCO_MPII_AIC_23  # noqa: E402
+from pipeline.keypoints import COCO_MPII_AIC_23  # noqa: E402
 from pipeline.training.config_check import check_custom_keys  # noqa: E402
 from pipeline.training.launch import LaunchOptions, all_problems, apply_options, read_config  # noqa: E402
 from tests.train_data import ROOT, as_other_convention, write_crowd  # noqa: E402
@@ -28,10 +28,6 @@ SMALL = [
     ROOT / 'configs/detector/rtmdet-ins_compact_practice.py',
     ROOT / 'configs/pose/pmpose_compact_practice.py',
     ROOT / 'configs/pose2seg/sam2.1_cspnext_compact_practice.py',
-    ROOT / 'configs/compact/rtmdet-ins_compact_train.py',
-    ROOT / 'configs/compact/rtmdet-ins_compact_gpu.py',
-    *(ROOT / f'configs/compact/vitpose_compact_{stage}.py' for stage in ('train', 'boxes', 'gpu')),
-    *sorted((ROOT / 'configs/compact').glob('sam2.1_cspnext_compact_*.py')),
 ]
 
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.checkpoints import CheckpointError
-from pipeline.weights_io import load_into, load_state
+from pipeline.weights.checkpoints import CheckpointError
+from pipeline.weights.loading import load_into, load_state
 
 
 class Evil:

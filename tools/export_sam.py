@@ -30,8 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     if args.out.exists() and not args.overwrite:
         return _fail(f'{args.out} exists; give --overwrite to replace it')
-    from pipeline.checkpoints import CheckpointError, load_state
     from pipeline.training.pose2seg.export import write_sam_weights
+    from pipeline.weights.checkpoints import CheckpointError, load_state
 
     try:
         state, _ = load_state(args.checkpoint)

@@ -16,8 +16,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ..conventions import KEYPOINT_SETS, Convention
 from ..io.coco import Task
+from ..keypoints import KEYPOINT_SETS, Convention
 
 Annotation = dict[str, Any]
 Severity = Literal['fatal', 'warning'] | Task

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..conventions import KEYPOINT_SETS, Convention, convention_of_names
 from ..io.coco import PERSON, TASKS, Task
+from ..keypoints import KEYPOINT_SETS, Convention, convention_of_names
 from .annotation_rules import PERSON_RULES, Annotation, Person, Severity, repaired
 
 ImageId = int | str

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ..conventions import Convention
 from ..io.coco import TASKS, Task
+from ..keypoints import Convention
 
 Rule = Literal['coco', 'crowdpose']
 

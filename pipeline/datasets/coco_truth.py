@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..conventions import COCO_TO_CROWDPOSE, Convention
-from ..geometry import xywh_to_xyxy
-from ..keypoints import NUM_COCO
+from ..boxes import xywh_to_xyxy
+from ..keypoints import COCO_TO_CROWDPOSE, NUM_COCO, Convention
 from ..masks import Bitmap, Masks
 from ..structures import MaskSource, People
 from .annotation_rules import Annotation

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ..geometry import box_iou, xywh_to_xyxy
+from ..boxes import box_iou, xywh_to_xyxy
 from ..io.coco import PERSON
 from ..io.progress import Reporter
 from ..keypoints import COCO_NAMES

@@ -10,8 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ..conventions import Convention
 from ..io.coco import Task
+from ..keypoints import Convention
 from .catalog import CATALOG, CatalogEntry, Rule
 
 DOCS = 'docs/datasets.md'

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..geometry import xywh_to_xyxy
+from ..boxes import xywh_to_xyxy
 from ..io.images import ImageReadError, read_image
 from ..io.progress import Reporter
 from ..keypoints import NUM_COCO

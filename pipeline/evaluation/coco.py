@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..conventions import KEYPOINT_SETS, KeypointSet, to_convention
 from ..datasets.annotation_rules import AREA_OF_BOX, count_labelled
 from ..datasets.annotations import Annotations, check_annotations
 from ..io.coco import PAYLOADS, PERSON, TASKS, Task, for_task
 from ..io.results import PROTOCOLS, ResultsInfo, file_sha256, read_json, read_results
-from ..keypoints import NUM_COCO
+from ..keypoints import KEYPOINT_SETS, NUM_COCO, KeypointSet, to_convention
 from .mask_iou import mean_mask_iou
 from .metrics import CocoMetrics, CrowdLevels, MaskIoU, TaskMetrics
 from .results_check import check_rows, rows_of_task

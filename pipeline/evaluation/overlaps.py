@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..conventions import KEYPOINT_SETS, KeypointSet
 from ..io.coco import PAYLOADS, Task
+from ..keypoints import KEYPOINT_SETS, KeypointSet
 from .scored import Scored
 
 Numbers = npt.NDArray[np.float64]

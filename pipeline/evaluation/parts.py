@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..geometry import max_neighbour_iou, xywh_to_xyxy
+from ..boxes import max_neighbour_iou, xywh_to_xyxy
 from ..io.coco import Task
 from .overlaps import Flags, Numbers, PhotoOverlaps, Row, photo_overlaps, to_rle
 from .precision import PartScore, score_part

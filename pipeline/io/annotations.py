@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..geometry import xywh_to_xyxy
+from ..boxes import xywh_to_xyxy
 from ..structures import Floats
 from .inputs import InputError, Photo
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..geometry import xyxy_to_xywh
+from ..boxes import xyxy_to_xywh
 from ..keypoints import COCO_NAMES, NUM_COCO
 from ..scores import pose_scores
 from ..structures import Floats, MaskSource, People

@@ -12,7 +12,7 @@ import torch
 
 from pipeline.segmenters.image_size import check_image_size
 from pipeline.segmenters.sam2_package import import_sam2
-from pipeline.weights_io import load_into, load_state
+from pipeline.weights.loading import load_into, load_state
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

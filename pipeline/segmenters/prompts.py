@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ..geometry import box_iou, max_neighbour_iou
+from ..boxes import box_iou, max_neighbour_iou
 from ..keypoints import FACE, NUM_COCO
 from ..structures import Floats, Ints, Poses
 

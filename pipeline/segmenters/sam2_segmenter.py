@@ -12,10 +12,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..chunks import Chunks
 from ..logit_crops import logit_crop
 from ..masks import LogitMasks
-from ..precision import Backend, Compile, tune
+from ..runtime.batches import Chunks
+from ..runtime.options import ON_CPU, RuntimeOptions
+from ..runtime.precision import tune
 from ..structures import Image, Ints, MaskSource, Poses, Segments, size_of
 from .build_sam2 import at_image_size, build_sam2_model
 from .cleanup import clean_logits
@@ -256,12 +257,8 @@ def build_sam2_segmenter(
     config: str,
     checkpoint: Path | None,
     prompt: PromptConfig,
+    runtime: RuntimeOptions = ON_CPU,
     *,
-    device: str = 'cpu',
-    precision: str = 'fp32',
-    memory_format: str | None = 'channels_last',
-    compile_mode: Compile | None = None,
-    backend: Backend | None = None,
     ignorable: tuple[str, ...] = (),
     lean: bool = True,
     zoom: ZoomConfig | None = None,
@@ -271,16 +268,13 @@ def build_sam2_segmenter(
 
     ``lean``: the image encoder is changed by `lean_encoder`.
     """
-    model = build_sam2_model(config, checkpoint, device, ignorable=ignorable)
+    model = build_sam2_model(config, checkpoint, runtime.device, ignorable=ignorable)
     if lean:
-        plain = compile_mode is None and backend is None  # else the graph would have many pieces
-        lean_encoder(model, grouped=plain and device.startswith('cpu'))
+        # Compiled or converted, a grouped encoder would be many pieces.
+        plain = runtime.compile is None and runtime.backend is None
+        lean_encoder(model, grouped=plain and runtime.on_cpu)
     close_model = None if zoom is None else at_image_size(model, zoom.image_size)
     for part in (model, close_model):
         if part is not None:
-            tune(
-                part, ('image_encoder',),
-                precision=precision, memory_format=memory_format, compile_mode=compile_mode,
-                backend=backend,
-            )  # fmt: skip
+            tune(part, ('image_encoder',), runtime)
     return Sam2Segmenter(model, prompt, close_model=close_model, zoom=zoom, **options)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..geometry import box_of_mask
+from ..boxes import box_of_mask
 from ..structures import Floats, Ints
 from .image_size import check_image_size
 

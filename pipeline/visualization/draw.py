@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..geometry import box_areas
+from ..boxes import box_areas
 from ..keypoints import COCO_SKELETON
 from ..structures import Floats, Image, People
 from .labels import draw_labels

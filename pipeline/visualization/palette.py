@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..geometry import box_areas
+from ..boxes import box_areas
 from ..structures import Floats
 
 Colours = npt.NDArray[np.uint8]

@@ -4,7 +4,7 @@ from importlib import import_module
 
 _base_ = '../../keypoints/coco_mpii_aic_21.py'
 
-_points = import_module('pipeline.poses.conventions').COCO_MPII_AIC_21
+_points = import_module('pipeline.keypoints').COCO_MPII_AIC_21
 _converters = [
     dict(type='KeypointConverter', num_keypoints=21, mapping=list(mapping))
     for mapping in (_points.coco, _points.mpii, _points.aic)

@@ -15,7 +15,7 @@ from mmengine.structures import BaseDataElement
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
-from pipeline.geometry import xywh_to_xyxy
+from pipeline.boxes import xywh_to_xyxy
 from pipeline.segmenters.prompts import select_keypoints
 from pipeline.segmenters.sam2_forward import POINT_POSITIVE, ImageEmbedding, decode_prompts
 from pipeline.segmenters.sam2_preprocess import boxes_to_square, logits_to_image
