@@ -35,7 +35,7 @@ def prepare(folder: Path) -> None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(first.read_bytes())
     (folder / 'images' / 'c.jpg').write_bytes(second.read_bytes())
-    (folder / 'list').write_text('# one image per line\nimg.jpg\n')
+    (folder / 'list.txt').write_text('# one image per line\nimg.jpg\n')
 
 
 def run(language: str, text: str, folder: Path) -> str:
@@ -46,7 +46,7 @@ def run(language: str, text: str, folder: Path) -> str:
     """
     python = f'python() {{ {sys.executable} -W ignore "$@"; }}\nset -e\n'
     commands = {'bash': ['bash', '-c', python + text], 'python': [sys.executable, '-c', text]}
-    variables = {**os.environ, 'PYTHONPATH': str(ROOT), 'MPLBACKEND': 'Agg'}
+    variables = {**os.environ, 'PYTHONPATH': str(ROOT), 'MPLBACKEND': 'Agg', 'OMP_NUM_THREADS': '1'}
     done = subprocess.run(
         commands[language], cwd=folder, env=variables, capture_output=True, text=True, check=False
     )
