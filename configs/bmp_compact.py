@@ -13,9 +13,9 @@ pose = dict(
     config='compact/vitpose_compact.py',
     checkpoint='vitpose_compact',
     batch_size=32,
-    # Boxes of a detector this small are rough; the pose model has a second look (docs/compact.md).
+    # The pose model refines the rough boxes of a detector this small.
     refine_boxes=True,
-    # Its masks are too rough to dim what lies around: the boxes get worse, the poses as well.
+    # The detector's masks are too rough for background dimming: boxes and poses get worse.
     mask_conditioning=False,
 )
 segmenter = dict(
@@ -24,14 +24,14 @@ segmenter = dict(
     batch_size=16,
     draw_prompts=True,
     own_box=True,
-    # It sees people best when all are equally large (docs/compact.md).
+    # It sees people best when all are equally large (projects/compact_models/LOG.md).
     zoom=dict(image_size=192, margin=1.25),
     min_island=500,
     min_island_share=0.05,
     min_hole=500,
     # Keypoints far from each other and the box steady a segmenter this small: held-out people, mean
     # IoU 0.50 with the three most visible keypoints, 0.58 with spread ones, 0.67 with the box as
-    # well (docs/compact.md).
+    # well (projects/compact_models/LOG.md).
     prompt=dict(
         num_keypoints=3,
         method='distance+confidence',
@@ -42,7 +42,7 @@ segmenter = dict(
 )
 # Disputed pixels go by score as well, else doubtful people take them from others. Boxes of the
 # detector, moved by the pose model: those around masks this rough are worse. Most of what scores
-# lower than min_score is nobody (docs/compact.md).
+# lower than min_score is nobody (projects/compact_models/LOG.md).
 loop = dict(
     max_rounds=2,
     max_covered_fraction=0.5,

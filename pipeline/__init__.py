@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .masks import Masks
     from .structures import Detections, People, Poses
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'
 
 _HOMES = {
     'load_pipeline': '.api',

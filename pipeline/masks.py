@@ -226,22 +226,6 @@ def exclusive_masks(
     return Masks.from_places(logits.height, logits.width, places)
 
 
-def exclusive_masks_as_in_bmp(masks: Masks, scores: npt.NDArray[np.floating[Any]]) -> Masks:
-    """Winner-takes-all by one score per mask, as the reference does it (its bug B15 included).
-
-    A pixel goes to the covering mask with the highest score (ties: earlier row); a pixel
-    covered only by masks of score 0 goes to row 0. Cost and memory are those of one image.
-    """
-    best = np.zeros((masks.height, masks.width), np.float64)
-    owner = np.where(masks.union(), 0, -1).astype(np.int32)
-    for i, crop in enumerate(masks.crops):
-        window = masks.window(i)
-        wins = crop & (scores[i] > best[window])
-        best[window][wins] = scores[i]
-        owner[window][wins] = i
-    return Masks.from_dense((owner == i for i in range(len(masks))), best.shape)
-
-
 def _trim(x: int, y: int, crop: Crop) -> tuple[int, int, Bitmap]:
     on = crop.astype(bool)
     rows, cols = np.flatnonzero(on.any(1)), np.flatnonzero(on.any(0))

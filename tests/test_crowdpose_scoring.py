@@ -12,8 +12,8 @@ from xtcocotools.coco import COCO
 from xtcocotools.cocoeval import COCOeval
 
 from pipeline.evaluation.coco import score
-from pipeline.evaluation.made_up import make_results
 from pipeline.keypoints import KEYPOINT_SETS, to_convention
+from tests.synthetic_results import make_results
 
 from .toy_people import DATA, write
 

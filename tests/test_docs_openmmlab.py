@@ -1,4 +1,4 @@
-"""The page docs/openmmlab.md does what it says: every block is run, in its order."""
+"""The page docs/user_guide/openmmlab.md does what it says: every block is run, in its order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pipeline.openmmlab import scope_of
 from pipeline.synthetic.scene import demo_scene
 from tests.toy_people import ROOT
 
-PAGE = ROOT / 'docs' / 'openmmlab.md'
+PAGE = ROOT / 'docs' / 'user_guide' / 'openmmlab.md'
 BLOCK = re.compile(r'^```(\w+)\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 
 

@@ -20,7 +20,6 @@ from pipeline.keypoints import (
     sigmas_of,
 )
 from pipeline.openmmlab import scope_of
-from tests import fixtures
 
 FILES = Path(__file__).parents[1] / 'configs' / 'keypoints'
 pytestmark = pytest.mark.filterwarnings('ignore')
@@ -91,18 +90,6 @@ def test_mappings_join_points_of_the_same_name(source: str, k: int) -> None:
             assert k == 21  # one point there
         else:
             assert ours in (names[a], names[a].removeprefix('upper_')), (names[a], ours)
-
-
-def test_23_points_are_those_of_the_reference() -> None:
-    meta = fixtures.facts('pmpose_full')['dataset_meta']
-    ours = MODEL_SETS[23]
-    assert [meta['keypoint_id2name'][str(i)] for i in range(23)] == list(ours.names)
-    assert meta['flip_indices'] == list(ours.flip_indices)
-    np.testing.assert_allclose(meta['sigmas'], ours.sigmas, atol=1e-7)
-    assert meta['lower_body_ids'] == parsed(ours.dataset_info())['lower_body_ids']
-    np.testing.assert_allclose(
-        meta['dataset_keypoint_weights'], ours.dataset_info()['joint_weights'], rtol=1e-6
-    )
 
 
 def test_unknown_numbers_of_keypoints_are_refused() -> None:

@@ -10,7 +10,6 @@ pytest.importorskip('mmpose', reason='MaskBackground is an MMPose transform')
 from pipeline.poses.mask_background import (
     MaskBackground,
     decode_segmentation,
-    outline_as_in_bmp,
 )
 from pipeline.poses.mask_corruption import (
     MaskCorruption,
@@ -77,27 +76,6 @@ def test_polygons_and_rle_give_the_same_mask(image: np.ndarray) -> None:
     from_mask = MaskBackground()({'img': image.copy(), 'mask': mask})['img']
     np.testing.assert_array_equal(from_rle, from_mask)
     assert (from_rle[0] <= np.rint(0.75 * image[0])).all()
-
-
-def test_an_unknown_outline_is_refused() -> None:
-    with pytest.raises(ValueError, match='exact, as_in_bmp'):
-        MaskBackground(outline='round')
-
-
-def test_a_mask_that_the_outline_swallows_leaves_the_image_unchanged(image: np.ndarray) -> None:
-    mask = np.zeros((20, 30), bool)
-    mask[5, 5:20] = True  # a line has no area between its px centres
-    results = MaskBackground(outline='as_in_bmp')({'img': image.copy(), 'mask': mask})
-    np.testing.assert_array_equal(results['img'], image)
-
-
-def test_the_outline_of_the_reference_closes_holes_and_loses_an_edge() -> None:
-    mask = np.zeros((20, 30), bool)
-    mask[2:12, 4:16] = True
-    mask[5:8, 7:10] = False
-    expected = np.zeros((20, 30), bool)
-    expected[2:11, 4:15] = True
-    np.testing.assert_array_equal(outline_as_in_bmp(mask), expected)
 
 
 @pytest.fixture

@@ -18,10 +18,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pipeline import build
 from pipeline.build import build_pipeline
 from pipeline.config import load_config
-from pipeline.detectors.scripted import ScriptedDetector
 from pipeline.loop import PersonPipeline
 from pipeline.masks import Masks
 from pipeline.structures import Detections, People
+from tests.scripted_detector import ScriptedDetector
 
 ROOT = Path(__file__).resolve().parents[1]
 HEIGHT, WIDTH = 1500, 2000

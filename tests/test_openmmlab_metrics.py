@@ -12,10 +12,10 @@ import torch
 from mmengine.evaluator import Evaluator
 
 from pipeline.boxes import xywh_to_xyxy
-from pipeline.evaluation.made_up import HEIGHT, WIDTH, make_results
 from pipeline.keypoints import COCO_SIGMAS, KEYPOINT_SETS, NUM_COCO
 from pipeline.masks import Masks
 from pipeline.openmmlab import scope_of
+from tests.synthetic_results import HEIGHT, WIDTH, make_results
 
 from .toy_people import write
 

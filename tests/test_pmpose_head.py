@@ -1,4 +1,4 @@
-"""PMPoseHead and MultiHead: settings and training; the recorded numbers are in parity_pose.py."""
+"""PMPoseHead: settings and training; projects/reference_parity has the recorded numbers."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from mmengine.structures import InstanceData, PixelData
 from mmpose.structures import PoseDataSample
 
 from pipeline.keypoints import COCO_FLIP
-from pipeline.poses.multi_head import MultiHead, balanced_weights, heatmap_oks
-from pipeline.poses.oks_heatmap import OKSArgMaxHeatmap
 from pipeline.poses.pmpose_head import PMPoseHead
 from pipeline.poses.pmpose_losses import (
     SpatialCrossEntropyLoss,
@@ -24,24 +22,12 @@ from pipeline.poses.pmpose_losses import (
     point_oks,
     sparsemax,
 )
-from tests import fixtures
+from tests.pose_samples import oks_samples, sample_of
 
 BRANCHES = ('presence', 'visibility', 'oks')
 
 
 pytestmark = pytest.mark.usefixtures('mmpose_scope')
-
-
-def test_released_weights_load_strictly_without_the_error_branch() -> None:
-    cfg = fixtures.facts('pmpose_head')['head_cfg']
-    names = ('in_channels', 'out_channels', 'deconv_out_channels')
-    head = PMPoseHead(**{name: cfg[name] for name in names})
-    state = torch.load(fixtures.FOLDER / 'pmpose_head.pth', weights_only=True)
-    assert any(k.startswith('error_layers.') for k in state)
-    head.load_state_dict(state, strict=True)
-    assert not any(k.startswith('error_layers') for k in head.state_dict())
-    with pytest.raises(RuntimeError, match='wrong_layers'):
-        head.load_state_dict({**state, 'wrong_layers.0.weight': torch.zeros(1)}, strict=True)
 
 
 def test_sparsemax_is_the_projection_onto_the_simplex() -> None:
@@ -117,6 +103,17 @@ def sample_at(points: np.ndarray, levels: np.ndarray, *, flip: bool = False) -> 
     weights = torch.from_numpy((levels > 0).astype(np.float32))[None]
     sample.gt_instance_labels = InstanceData(keypoint_weights=weights)
     return sample
+
+
+def test_released_weights_load_strictly_without_the_error_branch() -> None:
+    head = compact_head()
+    state = head.state_dict()
+    branch = {k: v for k, v in state.items() if k.startswith('oks_layers.')}
+    released = {**state, **{k.replace('oks', 'error', 1): v for k, v in branch.items()}}
+    head.load_state_dict(released, strict=True)
+    assert not any(k.startswith('error_layers') for k in head.state_dict())
+    with pytest.raises(RuntimeError, match='wrong_layers'):
+        head.load_state_dict({**released, 'wrong_layers.0.weight': torch.zeros(1)}, strict=True)
 
 
 @pytest.fixture
@@ -223,48 +220,9 @@ def test_confidence_can_be_the_keypoint_score() -> None:
     assert prediction.keypoints.shape == (1, 17, 2)
 
 
-SIZES = {'input_size': (144, 192), 'heatmap_size': (36, 48)}
-
-
-def released_head(**kwargs: Any) -> MultiHead:
-    """A small `MultiHead` for feature maps of 12 x 9."""
-    torch.manual_seed(0)
-    settings = {'out_channels': 23, 'init_cfg': [], **kwargs}
-    decoder = {'type': 'OKSArgMaxHeatmap', **SIZES}
-    head = MultiHead(in_channels=8, deconv_out_channels=(8, 8), decoder=decoder, **settings)
-    for name in ('probability_layers', 'visibility_layers', 'oks_layers'):
-        head.get_submodule(name)[2] = torch.nn.MaxPool2d((3, 2))  # for a map of 12 x 9
-    return head
-
-
-def sample_of(points: np.ndarray, levels: np.ndarray) -> PoseDataSample:
-    """A sample with the targets of `OKSArgMaxHeatmap`; points in input px."""
-    encoded = OKSArgMaxHeatmap(**SIZES).encode(points[None], levels[None])
-    sample = PoseDataSample(
-        metainfo={'input_size': SIZES['input_size'], 'input_scale': np.array([72.0, 96.0])}
-    )
-    sample.gt_fields = PixelData(heatmaps=torch.from_numpy(encoded.pop('heatmaps')))
-    sample.gt_instance_labels = InstanceData(**{k: torch.from_numpy(v) for k, v in encoded.items()})
-    sample.gt_instances = InstanceData(
-        transformed_keypoints=points[None].astype(np.float32),
-        bboxes=np.array([[10, 10, 50, 90]], np.float32),
-    )
-    return sample
-
-
-def oks_samples(k: int) -> list[PoseDataSample]:
-    rng = np.random.default_rng(k)
-    points = rng.uniform(-10, 150, (2, k, 2))
-    return [sample_of(p, rng.integers(0, 3, k).astype(float)) for p in points]
-
-
 @pytest.mark.parametrize('k', [17, 21, 23])
-@pytest.mark.parametrize('kind', ['released', 'ours'])
-def test_every_convention_can_be_trained(k: int, kind: str) -> None:
-    if kind == 'released':
-        head: PMPoseHead = released_head(out_channels=k)
-    else:
-        head = compact_head(out_channels=k, activation='sparsemax', loss={'type': 'OKSHeatmapLoss'})
+def test_every_convention_can_be_trained(k: int) -> None:
+    head = compact_head(out_channels=k, activation='sparsemax', loss={'type': 'OKSHeatmapLoss'})
     found = head.loss((torch.randn(2, 8, 12, 9),), oks_samples(k))
     losses = {name: value for name, value in found.items() if name.startswith('loss_')}
     assert len(losses) == 4
@@ -280,60 +238,3 @@ def test_visibility_travels_through_the_codec() -> None:
     targets = collect_targets([sample], torch.device('cpu'))
     assert targets.visible[0, :4].tolist() == [1, 0, 0, 1]
     assert targets.annotated[0, :4].tolist() == [1, 1, 0, 1]
-
-
-@pytest.mark.parametrize(
-    ('kwargs', 'reached'),
-    [
-        ({}, ()),
-        ({'detach_probability': False}, ('loss_probability',)),
-        ({'detach_visibility': False}, ('loss_visibility',)),
-    ],
-)
-def test_detached_branches_do_not_shape_the_features(kwargs: Any, reached: tuple) -> None:
-    feature = torch.randn(2, 8, 12, 9, requires_grad=True)
-    losses = released_head(**kwargs).loss((feature,), oks_samples(23))
-    for name in ('loss_probability', 'loss_visibility', 'loss_oks'):
-        (gradient,) = torch.autograd.grad(
-            losses[name], feature, retain_graph=True, allow_unused=True
-        )
-        assert (gradient is not None) == (name in reached), name
-
-
-def test_a_frozen_oks_branch_is_neither_trained_nor_used() -> None:
-    head = released_head(freeze_oks=True)
-    assert 'loss_oks' not in head.loss((torch.randn(2, 8, 12, 9),), oks_samples(23))
-    (found,) = head.eval().predict((torch.randn(1, 8, 12, 9),), [PoseDataSample()], {})
-    np.testing.assert_array_equal(found.keypoint_scores, found.keypoints_conf)
-
-
-@pytest.mark.parametrize(
-    'kwargs', [{'freeze_error': False}, {'deconv_kernel_sizes': (4, 3)}, {'out_channels': 5}]
-)
-def test_released_settings_that_cannot_be_met_are_refused(kwargs: Any) -> None:
-    with pytest.raises(ValueError, match=r'freeze_error|deconv_kernel_sizes|no sigmas'):
-        released_head(**kwargs)
-
-
-@pytest.mark.parametrize(
-    ('target', 'annotated', 'expected'),
-    [
-        pytest.param([1, 1, 1, 0], [1, 1, 1, 1], [1, 1, 1, 3], id='three to one'),
-        pytest.param([1, 1, 0, 0], [1, 0, 1, 1], [2, 0, 1, 1], id='one is not labelled'),
-        pytest.param([1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 0, 0], id='one class'),
-        pytest.param([1, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0], id='nothing labelled'),
-    ],
-)
-def test_weights_even_out_the_classes(target: list, annotated: list, expected: list) -> None:
-    rows = (torch.tensor([row], dtype=torch.float32) for row in (target, annotated))
-    assert balanced_weights(*rows).tolist() == [expected]
-
-
-def test_released_oks_is_stricter_than_that_of_coco() -> None:
-    points = torch.tensor([[[10.0, 0.0]]])
-    sigma = torch.tensor([0.1])
-    released = heatmap_oks(points, torch.zeros(1, 1, 2), sigma, 64 * 48)
-    assert released.item() == pytest.approx(np.exp(-100 / (2 * 0.04 * 0.53 * 64 * 48)))
-    # The person fills the crop: COCO's area is 16 times that of the heat map.
-    coco = np.exp(-100 / (2 * 0.04 * 0.53 * 256 * 192))
-    assert np.log(released.item()) == pytest.approx(16 * np.log(coco))

@@ -227,7 +227,8 @@ def test_a_released_config_is_cleaned_and_otherwise_kept() -> None:
         )
     )
     config = stock_config(released)
-    assert config.model == dict(type='TopdownPoseEstimator', head=dict(type='MultiHead'))
+    head = dict(type='PMPoseHead', keypoint_score='oks')
+    assert config.model == dict(type='TopdownPoseEstimator', head=head)
     dim, cut = config.test_dataloader.dataset.pipeline
     assert dim == dict(type='MaskBackground', alpha=0.25, continue_on_failure=True)
     assert cut == dict(type='TopdownAffine', input_size=(192, 256), use_udp=True)

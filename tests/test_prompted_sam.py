@@ -19,17 +19,11 @@ pytest.importorskip('mmengine')
 cv2 = pytest.importorskip('cv2')
 
 from mmengine.config import Config  # noqa: E402
-from mmengine.registry import DATASETS  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
 from pipeline.segmenters.build_sam2 import build_sam2_model  # noqa: E402
 from pipeline.segmenters.sam2_forward import decode_prompts, embed_images  # noqa: E402
 from pipeline.training.pose2seg import parts  # noqa: E402
-from pipeline.training.pose2seg.embedding_cache import (  # noqa: E402
-    EmbeddingCacheHook,
-    encoder_key,
-    inner_datasets,
-)
 from pipeline.training.pose2seg.losses import (  # noqa: E402
     LossWeights,
     dice_loss,
@@ -364,69 +358,6 @@ def test_what_is_no_checkpoint_is_not_exported(tmp_path, capsys):
     assert '--overwrite' in capsys.readouterr().err
 
 
-def test_the_cache_gives_the_same_step_and_notices_another_encoder(data, tmp_path):
-    folder = tmp_path / 'cache'
-    hook = {'type': 'EmbeddingCacheHook', 'folder': str(folder), 'max_gb': 0.1}
-    model = {
-        'type': 'PromptedSam', 'config': COMPACT, 'image_size': SIDE, 'cache_embeddings': True,
-        'clicks': {'num_corrections': 1},
-    }  # fmt: skip
-    runs = []
-    for name in ('fills', 'reads'):
-        runner = Runner.from_cfg(config(data, tmp_path / name, model=model, custom_hooks=[hook]))
-        calls = []
-        runner.model.sam.image_encoder.register_forward_hook(lambda *a, c=calls: c.append(1))
-        frozen = runner.model.sam.sam_mask_decoder.conv_s0.weight.clone()
-        runner.register_hook(SeedEpochs())
-        runner.train()
-        assert torch.equal(frozen, runner.model.sam.sam_mask_decoder.conv_s0.weight)
-        runs.append((runner.model, len(calls)))
-    (first, filling), (second, reading) = runs
-    assert filling > reading == 1  # one pass tells the size
-    assert all(map(torch.equal, first.state_dict().values(), second.state_dict().values()))
-    (key,) = [path.name for path in folder.iterdir()]
-    assert len(list((folder / key).glob('*.pt'))) == 4
-    sam, text = second.sam, second.encoder_config
-    assert encoder_key(sam, SIDE, text) == key
-    assert encoder_key(sam, 2 * SIDE, text) != key and encoder_key(sam, SIDE, text + ' ') != key
-    with torch.no_grad():
-        sam.sam_mask_decoder.mask_tokens.weight += 1
-        assert encoder_key(sam, SIDE, text) == key
-        sam.image_encoder.trunk.pos_embed += 1e-3
-    assert encoder_key(sam, SIDE, text) != key
-
-
-def test_data_sets_inside_wrappers_count_once(data):
-    one = loader(data)['dataset']
-    joined = {'type': 'ConcatDataset', 'datasets': [one, one]}
-    wrapped = DATASETS.build({'type': 'RepeatDataset', 'times': 3, 'dataset': joined})
-    found = inner_datasets(wrapped)
-    assert len(wrapped) == 24 and [len(dataset) for dataset in found] == [4, 4]
-
-
-@pytest.mark.parametrize(
-    ('changes', 'message'),
-    [
-        ({'hook': {'max_gb': 1e-6}}, r'4 photos of 0\.0. MB.*more than max_gb'),
-        ({'augment': [{'type': 'FlipPose'}]}, 'the pipeline has FlipPose'),
-        ({'model': {'cache_embeddings': False}}, 'set cache_embeddings=True'),
-    ],
-)
-def test_a_cache_that_would_be_wrong_or_too_large_is_refused(data, tmp_path, changes, message):
-    hook = {'type': 'EmbeddingCacheHook', 'folder': str(tmp_path / 'cache'),
-            **changes.get('hook', {})}  # fmt: skip
-    model = {'type': 'PromptedSam', 'config': COMPACT, 'image_size': SIDE,
-             'cache_embeddings': True, **changes.get('model', {})}  # fmt: skip
-    settings = config(
-        data, tmp_path / 'run', model=model, custom_hooks=[hook],
-        train_dataloader=loader(data, augment=changes.get('augment', [])),
-    )  # fmt: skip
-    with pytest.raises(ValueError, match=message):
-        Runner.from_cfg(settings).train()
-    assert not (tmp_path / 'cache').exists()
-    assert isinstance(EmbeddingCacheHook('x'), EmbeddingCacheHook)
-
-
 STEP = """
 import json, sys
 import numpy as np, torch
@@ -497,7 +428,6 @@ def test_two_processes_take_the_step_of_one_with_both_batches(data, tmp_path):
         ({'eval_counts': (0,)}, 'eval_counts must be'),
         ({'multimask_max_points': -1}, 'multimask_max_points must be'),
         ({'train_prompt_encoder': False, 'train_mask_decoder': False}, 'nothing is trained'),
-        ({'cache_embeddings': True, 'freeze_image_encoder': False}, 'cache_embeddings needs'),
     ],
 )
 def test_wrong_settings_are_named(settings, message):
@@ -505,10 +435,7 @@ def test_wrong_settings_are_named(settings, message):
         PromptedSam(COMPACT, image_size=SIDE, **settings)
 
 
-def test_masks_of_another_size_and_an_absent_cache_are_told(data):
+def test_masks_of_another_size_are_refused(data):
     model = PromptedSam(COMPACT, image_size=2 * SIDE).train()
     with pytest.raises(ValueError, match='masks have 64 px, the model takes 128'):
-        model(**batch(data, model), mode='loss')
-    model = tiny(cache_embeddings=True).train()
-    with pytest.raises(RuntimeError, match='EmbeddingCacheHook'):
         model(**batch(data, model), mode='loss')

@@ -28,7 +28,7 @@ def people(masks, keypoints=None, visibility=None, seeds=None):
     if visibility is None:
         visibility = torch.zeros(count, K)
     seeds = range(count) if seeds is None else seeds
-    return People(masks, keypoints, visibility, seeds, torch.zeros_like(masks))
+    return People(masks, keypoints, visibility, seeds)
 
 
 def half():

@@ -15,7 +15,6 @@ import pytest
 from pipeline.cli import analyze_results
 from pipeline.evaluation.calibration import calibration
 from pipeline.evaluation.coco import score
-from pipeline.evaluation.made_up import make_results
 from pipeline.evaluation.overlaps import photo_overlaps
 from pipeline.evaluation.parts import PartTable, crowding, sizes
 from pipeline.evaluation.precision import match, score_part
@@ -29,6 +28,7 @@ from pipeline.visualization.charts import (
     draw_visibility,
     save_chart,
 )
+from tests.synthetic_results import make_results
 
 from .commands import exit_code
 from .test_scoring import NOISE, annotations_of, labelled, results_of

@@ -14,9 +14,9 @@ from pycocotools.cocoeval import COCOeval
 from pipeline.cli import score as score_tool
 from pipeline.datasets.coco_truth import load_truth
 from pipeline.evaluation.coco import score, score_files
-from pipeline.evaluation.made_up import make_results
 from pipeline.evaluation.metrics import TaskMetrics
 from pipeline.io.coco import TASKS, Task, for_task
+from tests.synthetic_results import make_results
 
 from .commands import exit_code
 from .toy_people import DATA, as_results, toy_annotations, toy_results, write

@@ -21,8 +21,8 @@ from tests.train_data import ROOT, detector_settings, pose_settings, write_crowd
 
 from .commands import exit_code
 
-POSE = ROOT / 'configs/compact/vitpose_compact_train.py'
-DETECTOR = ROOT / 'configs/compact/rtmdet-ins_compact_train.py'
+POSE = ROOT / 'configs/pose/pmpose_compact_practice.py'
+DETECTOR = ROOT / 'configs/detector/rtmdet-ins_compact_practice.py'
 
 
 @pytest.fixture(scope='module')
@@ -250,8 +250,8 @@ def test_check_says_what_would_be_trained(
     arguments = [str(POSE), '--check', '--work-dir', str(tmp_path), '--cfg-options', *pairs]
     assert train.main(arguments) == 0
     said = capsys.readouterr().out
-    assert said.startswith('model       TopdownPoseEstimator: 0.')
-    assert '100000 iterations, 2 samples a step and process, 1 processes, seed 0' in said
+    assert said.startswith('model       FreezableTopdownPoseEstimator: 0.')
+    assert '8 iterations, 2 samples a step and process, 1 processes, seed 0' in said
     assert not list(tmp_path.glob('*.pth'))
 
 

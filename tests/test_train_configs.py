@@ -28,10 +28,6 @@ SMALL = [
     ROOT / 'configs/detector/rtmdet-ins_compact_practice.py',
     ROOT / 'configs/pose/pmpose_compact_practice.py',
     ROOT / 'configs/pose2seg/sam2.1_cspnext_compact_practice.py',
-    ROOT / 'configs/compact/rtmdet-ins_compact_train.py',
-    ROOT / 'configs/compact/rtmdet-ins_compact_gpu.py',
-    *(ROOT / f'configs/compact/vitpose_compact_{stage}.py' for stage in ('train', 'boxes', 'gpu')),
-    *sorted((ROOT / 'configs/compact').glob('sam2.1_cspnext_compact_*.py')),
 ]
 
 

@@ -17,6 +17,8 @@ from tests.train_data import ROOT, detector_settings, write_crowd  # noqa: E402
 # No batch norm (its statistics are those of one process) and no dropout (drawn per process).
 CONFIG = """
 _base_ = '{base}'
+codec = dict(heatmap_size=(9, 12))
+small = dict(_base_.codec, heatmap_size=(9, 12))
 model = dict(
     backbone=dict(
         _delete_=True,
@@ -34,22 +36,35 @@ model = dict(
         out_channels=17,
         deconv_out_channels=None,
         loss=dict(type='KeypointMSELoss', use_target_weight=True),
-        decoder=_base_.codec,
+        decoder=small,
     ),
 )
-codec = dict(heatmap_size=(9, 12))
-train_pipeline = [dict(s, encoder=dict(_base_.codec, heatmap_size=(9, 12)))
-                  if s['type'] == 'GenerateTarget' else s for s in _base_.train_pipeline]
 train_dataloader = dict(
-    sampler=dict(_delete_=True, type='{sampler}', shuffle=True),
-    dataset=dict(data_root='{data}', pipeline=train_pipeline),
+    batch_size=4,
+    num_workers=0,
+    sampler=dict(type='{sampler}', shuffle=True),
+    dataset=dict(
+        type='CocoDataset',
+        data_root='{data}',
+        data_mode='topdown',
+        ann_file='train.json',
+        data_prefix=dict(img=''),
+        pipeline=[
+            dict(type='LoadImage'),
+            dict(type='GetBBoxCenterScale'),
+            dict(type='RandomFlip', direction='horizontal'),
+            dict(type='RandomBBoxTransform'),
+            dict(type='TopdownAffine', input_size=(144, 192), use_udp=True),
+            dict(type='GenerateTarget', encoder=small),
+            dict(type='PackPoseInputs', pack_transformed=True),
+        ],
+    ),
 )
-optim_wrapper = dict(_delete_=True, type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1),
-                     clip_grad=dict(max_norm=1.0))
-train_cfg = dict(max_iters=3)
-val_dataloader, val_evaluator, val_cfg = None, None, None
-custom_hooks = []
-default_hooks = dict(checkpoint=dict(interval=3, save_best=None))
+optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1), clip_grad=dict(max_norm=1.0))
+train_cfg = dict(by_epoch=False, max_iters=3)
+test_dataloader, test_evaluator, test_cfg = None, None, None
+default_hooks = dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=3))
+log_processor = dict(by_epoch=False)
 """
 
 
@@ -77,7 +92,7 @@ def run(command: list[str], processes: int) -> None:
 def test_two_processes_are_one_with_the_double_batch(tmp_path: Path, sampler: str) -> None:
     write_crowd(tmp_path / 'data', photos=4)
     config = tmp_path / 'small_train.py'
-    base = ROOT / 'configs/compact/vitpose_compact_train.py'
+    base = ROOT / 'configs/compact/vitpose_compact.py'
     config.write_text(CONFIG.format(base=base, data=tmp_path / 'data', sampler=sampler))
     one = train(config, tmp_path / 'one', batch_size=4, processes=1)
     two = train(config, tmp_path / 'two', batch_size=2, processes=2)
@@ -96,7 +111,7 @@ def test_the_detector_trains_in_two_processes_without_a_gpu(tmp_path: Path) -> N
     from mmengine.config import Config
 
     write_crowd(tmp_path / 'data', photos=4)
-    settings = Config.fromfile(ROOT / 'configs/compact/rtmdet-ins_compact_train.py')
+    settings = Config.fromfile(ROOT / 'configs/detector/rtmdet-ins_compact_practice.py')
     settings.merge_from_dict(detector_settings(tmp_path / 'data'))
     settings.merge_from_dict({'work_dir': str(tmp_path), 'launcher': 'none', 'resume': False})
     config = tmp_path / 'detector.py'

@@ -19,8 +19,8 @@ from pipeline.training.train_runner import latest_checkpoint  # noqa: E402
 from tests.train_data import ROOT, detector_settings, pose_settings, write_crowd  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures('one_thread')
-DETECTOR = ROOT / 'configs/compact/rtmdet-ins_compact_train.py'
-POSE = ROOT / 'configs/compact/vitpose_compact_train.py'
+DETECTOR = ROOT / 'configs/detector/rtmdet-ins_compact_practice.py'
+POSE = ROOT / 'configs/pose/pmpose_compact_practice.py'
 
 
 class Crash(RuntimeError):

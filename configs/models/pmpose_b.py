@@ -37,7 +37,8 @@ model = dict(
 )
 
 # Training as published, but with targets that work for 23 keypoints (the released ones do not) and
-# mean COCO's OKS; type='MultiHead' has the released losses. Start from MaskPose-b (load_from).
+# mean COCO's OKS (projects/reference_parity has the released losses). Start from
+# MaskPose-b (load_from).
 train_pipeline = [
     dict(type='LoadImage'),
     dict(type='GetBBoxCenterScale'),

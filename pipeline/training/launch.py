@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SCOPES = ('mmdet', 'mmpose', 'mmengine')
 LOOPS = {'EpochBasedTrainLoop': 'ResumableEpochLoop', 'IterBasedTrainLoop': 'ResumableIterLoop'}
 BF16_ANYWHERE = 'Bf16OptimWrapper'
-PLAIN_WRAPPERS = ('OptimWrapper', AMP_ON_GPU, BF16_ANYWHERE, 'CpuBf16OptimWrapper')
+PLAIN_WRAPPERS = ('OptimWrapper', AMP_ON_GPU, BF16_ANYWHERE)
 TENSORBOARD = 'TensorboardVisBackend'
 PIPELINES = ('pipeline', 'switch_pipeline')
 # What a config that is run as Python, and MMEngine's merging of it, raise.

@@ -24,7 +24,8 @@ ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT))  # this checkout, installed or not
 
 BASE, UNIFORM, REFINE = (
-    f'configs/pose2seg/sam2.1_cspnext_compact_{name}.py' for name in ('base', 'uniform', 'refine')
+    f'projects/compact_models/configs/pose_mask_refine_{name}.py'
+    for name in ('base', 'uniform', 'refine')
 )
 Clicks = dict[str, Any]
 # Name -> config, and what differs from its clicks.
