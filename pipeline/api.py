@@ -20,6 +20,7 @@ class LoadedPipeline:
     """A pipeline with its models in memory.
 
     Attributes:
+        settings: the checked settings.
         config_text: the resolved config as Python; comments at its end carry a hash of each
             model's own config.
         weights: checkpoint name -> sha256 of the file that was loaded.
@@ -31,6 +32,7 @@ class LoadedPipeline:
 
     def __init__(self, config: ResolvedConfig, built: BuiltPipeline, load_seconds: float) -> None:
         self._run = built.run
+        self.settings = config.settings
         self.config_text = config.text + ''.join(f'# {line}\n' for line in built.model_configs)
         self.weights = {w.name: w.sha256 for w in built.weights}
         self.device = built.device

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import importlib.util
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -27,7 +24,6 @@ from .config import (
 )
 from .loop import PersonPipeline
 from .openmmlab import Library, read_model_config
-from .runtime.memory import give_back_freed
 from .runtime.options import RuntimeOptions
 from .stages import Detector, PoseEstimator, Segmenter
 from .weights.checkpoints import Weights, fetch_command, find_all_weights, find_weights
@@ -61,34 +57,15 @@ def build_pipeline(resolved: ResolvedConfig) -> BuiltPipeline:
         for stage, path in zip(stages, configs, strict=True)
     )
     _check_compiler(settings.runtime)
-    with _no_garbage_collection():
-        runtime = _resolve_device(settings.runtime)
-        if runtime.freed_memory and runtime.device == 'cpu':
-            give_back_freed()
-        _check_segmenter_config(configs[2])
-        loop = PersonPipeline(
-            _detector(settings, configs[0], weights[0], runtime),
-            _pose_estimator(settings, configs[1], weights[1], runtime),
-            _segmenter(settings, configs[2], weights[2], runtime),
-            settings.loop,
-        )
+    runtime = _resolve_device(settings.runtime)
+    _check_segmenter_config(configs[2])
+    loop = PersonPipeline(
+        _detector(settings, configs[0], weights[0], runtime),
+        _pose_estimator(settings, configs[1], weights[1], runtime),
+        _segmenter(settings, configs[2], weights[2], runtime),
+        settings.loop,
+    )
     return BuiltPipeline(loop, tuple(w for w in weights if w), hashes, runtime.device)
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Spares a tenth of the time to start.
-
-    The imports make millions of objects that stay, and the collector would look through them again
-    and again.
-    """
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def build_pose_estimator(resolved: ResolvedConfig) -> PoseEstimator:

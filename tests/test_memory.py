@@ -15,7 +15,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pipeline import build
+import run_bmp
+from pipeline import load_pipeline, memory
 from pipeline.build import build_pipeline
 from pipeline.config import load_config
 from pipeline.loop import PersonPipeline
@@ -120,12 +121,13 @@ def test_freed_tensors_go_back_to_the_system(call: str, low: int, high: int) -> 
 
 
 @pytest.mark.parametrize(('value', 'calls'), [('give_back', 1), (None, 0)])
-def test_what_is_freed_is_a_setting(
+def test_only_the_command_changes_the_allocator(
     value: str | None, calls: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    monkeypatch.setattr(build, 'give_back_freed', lambda: seen.append(1))
-    build_pipeline(
-        load_config('bmp_compact', {'runtime.freed_memory': value, 'runtime.device': 'cpu'})
-    )
+    monkeypatch.setattr(memory, 'give_back_freed', lambda: seen.append(1))
+    options = {'runtime.freed_memory': value, 'runtime.device': 'cpu'}
+    load_pipeline('bmp_compact', options)
+    assert not seen
+    run_bmp.load('bmp_compact', options)
     assert len(seen) == calls

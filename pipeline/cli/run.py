@@ -116,10 +116,11 @@ def run_options(
 def load(config: str, cfg_options: Mapping[str, Any]) -> LoadedPipeline:
     """Load the pipeline and print what its config wants users to know."""
     from ..api import load_pipeline
-    from ..lean_imports import for_inference
+    from ..runtime.memory import give_back_freed
 
-    with for_inference():
-        pipeline = load_pipeline(config, cfg_options)
+    pipeline = load_pipeline(config, cfg_options)
+    if pipeline.settings.runtime.freed_memory and pipeline.device == 'cpu':
+        give_back_freed()
     if pipeline.note:
         print(pipeline.note)
     return pipeline

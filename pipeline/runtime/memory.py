@@ -16,10 +16,10 @@ _TRIM, _MMAP = 64 * 2**20, 2 * 2**20
 
 
 def give_back_freed() -> bool:
-    """From now on freed tensors of 2 MB and more go back to the system at once.
+    """Return freed tensors of 2 MB and more to the system at once.
 
-    By default glibc raises that limit to up to 32 MB by itself and keeps what is freed below it for
-    the next tensor. It holds for the whole process and cannot be undone.
+    By default glibc raises that limit to up to 32 MB and keeps smaller pieces for the next tensor.
+    The setting holds for the whole process and cannot be undone, so only a command may call this.
 
     Returns:
         False where the C library has no such setting (it is one of glibc).

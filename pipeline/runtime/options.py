@@ -20,8 +20,8 @@ class RuntimeOptions:
     memory_format: Literal['channels_last'] | None = 'channels_last'
     compile: Compile | None = None  # mode of torch.compile; None: off
     backend: Backend | None = None  # what runs the backbones, CPU only; None: PyTorch
-    # What the C library does with the memory of freed tensors, CPU only, for the whole process:
-    # 'give_back' to the system at once; None: keep much of it for the next ones.
+    # What run_bmp.py asks of the C library for the memory of freed tensors, on a CPU: 'give_back'
+    # to the system at once; None: keep much of it for later tensors. `load_pipeline` ignores it.
     freed_memory: Literal['give_back'] | None = None
     note: str | None = None  # one line shown to the user
 

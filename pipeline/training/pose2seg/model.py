@@ -168,7 +168,7 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
 
     def num_corrections(self) -> int:
         """Corrections of the next step."""
-        return self.clicks.num_corrections
+        return int(self.clicks.num_corrections)
 
     def roll_out(
         self, embedding: ImageEmbedding, people: People, image_index: Tensor
