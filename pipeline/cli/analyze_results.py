@@ -16,7 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import TASKS, add_data_root, exit_codes, make_parser
+from ..io.coco import TASKS
+from .options import add_data_root, exit_codes, make_parser
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

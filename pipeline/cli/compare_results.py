@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .options import TASKS, add_data_root, exit_codes, make_parser
+from ..io.coco import TASKS
+from .options import add_data_root, exit_codes, make_parser
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -129,26 +130,21 @@ def photo_folders(args: argparse.Namespace, annotations: Path) -> list[Path]:
 
 
 class CardMaker:
-    """Draws the photos of the page.
+    """Draws the images of the page.
 
     Args:
         args: ``task`` and ``max_side`` of the command line.
         sides: A and B.
-        folders: where photos are looked for.
+        folders: where images are looked for.
     """
 
     def __init__(
-        self,
-        args: argparse.Namespace,
-        sides: Sequence[Scored],
-        folders: Sequence[Path],
+        self, args: argparse.Namespace, sides: Sequence[Scored], folders: Sequence[Path]
     ) -> None:
-        self.args = args
-        self.sides = sides
+        self.args, self.sides, self.folders = args, sides, folders
         truth = sides[0].annotations_of(args.task)
         self.images = {image['id']: image for image in truth['images']}
         self.people = truth['annotations']
-        self.folders = folders
 
     def __call__(self, photo: PhotoDifference) -> Card:
         """The photo with both overlays; a missing picture is named on the page."""
