@@ -69,7 +69,7 @@ def data(tmp_path):
 
 def loader(data, batch_size=2, augment=(), **changes):
     pipeline = [
-        {'type': 'LoadPosePhoto'},
+        {'type': 'LoadPoseImage'},
         *augment,
         {'type': 'PackPromptedPoses', 'image_size': SIDE},
     ]
