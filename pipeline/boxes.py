@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .structures import Floats
+from .arrays import Floats
 
 
 def xywh_to_xyxy(boxes_xywh: npt.ArrayLike) -> Floats:

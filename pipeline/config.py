@@ -2,6 +2,11 @@
 
 A pipeline config is a Python file with five names: ``detector``, ``pose``, ``segmenter``, ``loop``
 and ``runtime``, each a dict of the fields below. Unknown keys and wrong types fail here.
+
+Some settings make up for the weaknesses of small models. Of the shipped configs only `bmp_compact`
+sets them; their defaults switch them off. Below they stand last in each class, under "For the
+compact models". In `LoopConfig` they are ``hidden_share``, ``boxes``, ``refine_keypoints``,
+``refine_masks``, ``min_score``, ``exclusive='scored_logits'`` and all of ``score``.
 """
 
 from __future__ import annotations
@@ -43,12 +48,14 @@ class DetectorConfig:
     config: str  # file (relative to configs/), or mmdet::name
     checkpoint: str | None  # name in the manifest or file; None: random weights
     score_threshold: float = 0.3
-    eval_score_threshold: float | None = None  # for average precision; None: score_threshold
     max_iou: float | None = 0.3  # box NMS between people; None: off
     max_people: int | None = None  # best boxes kept per round; None: what the model's config says
     # Images per forward pass; auto: GPU 8, CPU 1. On a CPU batches change the last bits of results.
     batch_size: int | Literal['auto'] = 'auto'
     ignorable: tuple[str, ...] = ()  # prefixes of keys of the checkpoint that need not fit
+
+    # For the compact models.
+    eval_score_threshold: float | None = None  # for average precision; None: score_threshold
 
     def __post_init__(self) -> None:
         _in_unit('detector.score_threshold', self.score_threshold)
@@ -68,8 +75,10 @@ class PoseConfig:
     batch_size: int | Literal['auto'] = 'auto'  # people per forward pass; auto: GPU 32, CPU 8
     flip_test: bool | None = None  # None: what the model's config says
     mask_conditioning: bool = True  # give the detector's mask to the transforms that ask for one
-    refine_boxes: bool = False  # take the boxes of a model with a second look at them (bmp_compact)
     ignorable: tuple[str, ...] = ()  # as in the detector
+
+    # For the compact models.
+    refine_boxes: bool = False  # replace the detector's boxes by those of a PMPoseBoxHead
 
     def __post_init__(self) -> None:
         if self.batch_size != 'auto':
@@ -84,15 +93,17 @@ class SegmenterConfig:
     checkpoint: str | None
     batch_size: int | Literal['auto'] = 'auto'  # people per decoder call; auto: GPU 16, CPU 4
     channel_order: Literal['rgb', 'bgr'] = 'rgb'  # bgr: as the reference feeds it (its B2)
-    min_island: int = 0  # px; smaller parts of a mask are removed; 0: off
-    min_island_share: float = 0.0  # so are parts smaller than this share of the mask; 0: off
-    min_hole: int = 0  # px; smaller holes are filled; 0: off
-    draw_prompts: bool = False  # also draw the prompts as SAM's mask prompt (bmp_compact)
-    own_box: bool = False  # prompted without a box: again with the box of the mask (bmp_compact)
-    zoom: ZoomConfig | None = None  # people cut out, embedded one by one (bmp_compact); None: off
     encoder: Literal['lean'] | None = 'lean'  # the same in less memory; None: as sam2 runs it
     prompt: PromptConfig = field(default_factory=PromptConfig)
     ignorable: tuple[str, ...] = ()  # as in the detector
+
+    # For the compact models. The first three clean masks; the others need a model trained for them.
+    min_island: int = 0  # px; smaller parts of a mask are removed; 0: off
+    min_island_share: float = 0.0  # so are parts smaller than this share of the mask; 0: off
+    min_hole: int = 0  # px; smaller holes are filled; 0: off
+    draw_prompts: bool = False  # also draw the keypoint prompts as SAM's mask prompt
+    own_box: bool = False  # without a box prompt: a second run with the box of the first mask
+    zoom: ZoomConfig | None = None  # crop each person and embed the crops one by one; None: off
 
     def __post_init__(self) -> None:
         if self.batch_size != 'auto':

@@ -22,7 +22,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
+from .arrays import Floats
+
 Convention = Literal['coco17', 'crowdpose14']  # what people are annotated and scored in
 
 COCO_NAMES = (
@@ -31,6 +32,7 @@ COCO_NAMES = (
     'left_hip', 'right_hip', 'left_knee', 'right_knee', 'left_ankle', 'right_ankle',
 )  # fmt: skip
 NUM_COCO = len(COCO_NAMES)
+PERSON = 1  # category id of a person in COCO
 
 # Index of the mirrored keypoint.
 COCO_FLIP = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
@@ -41,6 +43,10 @@ COCO_SIGMAS = (
          0.62, 0.62, 1.07, 1.07, 0.87, 0.87, 0.89, 0.89], np.float64,
     ) / 10
 )  # fmt: skip
+
+# Area of a person without a mask, in areas of the box, as in MMPose and in the evaluation code of
+# CrowdPose.
+AREA_OF_BOX = 0.53
 
 # Bones as pairs of keypoint indices, from 0.
 COCO_SKELETON = (

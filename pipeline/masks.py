@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,14 @@ from typing_extensions import Self
 Bitmap = npt.NDArray[np.bool_]
 Crop = npt.NDArray[Any]
 Runs = npt.NDArray[np.int64]
+
+
+class MaskSource(IntEnum):
+    """Where the mask of a person comes from; anything but SAM is a fallback."""
+
+    SAM = 0
+    DETECTOR = 1
+    BOX = 2
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from .structures import Floats, Ints, MaskSource
+from .arrays import Floats, Ints
+from .masks import MaskSource
 
 CONFIDENT_KEYPOINT = 0.2
 

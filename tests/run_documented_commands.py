@@ -1,7 +1,7 @@
 """Run every documented command that needs no download: python tests/run_documented_commands.py.
 
-The comment <!-- run --> before a fenced block of bash or Python marks it. The working directory is a
-temporary folder with the layout of the repository, and drawn crowds in place of the user's images.
+The comment <!-- run --> before a fenced block of bash or Python marks it. The working directory is
+a temporary folder with the layout of the repository, and drawn crowds replace user images.
 Arguments select pages, e.g. README.md docs/quickstart.md. Exit code 1: a block failed.
 """
 
@@ -35,7 +35,7 @@ def prepare(folder: Path) -> None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(first.read_bytes())
     (folder / 'images' / 'c.jpg').write_bytes(second.read_bytes())
-    (folder / 'list').write_text('# one image per line\nimg.jpg\n')
+    (folder / 'list.txt').write_text('# one image per line\nimg.jpg\n')
 
 
 def run(language: str, text: str, folder: Path) -> str:
@@ -46,7 +46,7 @@ def run(language: str, text: str, folder: Path) -> str:
     """
     python = f'python() {{ {sys.executable} -W ignore "$@"; }}\nset -e\n'
     commands = {'bash': ['bash', '-c', python + text], 'python': [sys.executable, '-c', text]}
-    variables = {**os.environ, 'PYTHONPATH': str(ROOT), 'MPLBACKEND': 'Agg'}
+    variables = {**os.environ, 'PYTHONPATH': str(ROOT), 'MPLBACKEND': 'Agg', 'OMP_NUM_THREADS': '1'}
     done = subprocess.run(
         commands[language], cwd=folder, env=variables, capture_output=True, text=True, check=False
     )

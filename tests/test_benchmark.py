@@ -8,18 +8,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline import benchmark
 from pipeline.benchmark import CpuTimer, MemoryTimer, draw_crowd, markdown_table
+from pipeline.build import build_pipeline
 from pipeline.cli.benchmark import main
+from pipeline.config import load_config
 
 STAGES = {'detect', 'pose', 'segment', 'merge', 'whole'}
 
 
 def test_a_table_of_every_stage_for_each_number_of_people(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    built = []
+    monkeypatch.setattr(benchmark, 'build_pipeline', lambda c: built.append(c) or build_pipeline(c))
     file = tmp_path / 'a.json'
     options = ['--people', '2', '4', '--size', '320', '240', '--repeats', '1', '--json', str(file)]
     assert main(options) == 0
+    shipped = load_config('bmp_compact', {'runtime.device': 'cpu'})
+    assert [config.settings for config in built] == [shipped.settings]
     figures = json.loads(file.read_text())
     assert figures['config'] == 'bmp_compact' and figures['size'] == [320, 240]
     assert [row['people'] for row in figures['rows']] == [2, 4]
@@ -32,18 +39,6 @@ def test_a_table_of_every_stage_for_each_number_of_people(
     table = [line for line in capsys.readouterr().out.splitlines() if line.startswith('|')]
     assert len(table) == 2 + 2 * len(STAGES)
     assert len({line.count('|') for line in table}) == 1
-
-
-def test_the_benchmark_measures_the_shipped_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline import benchmark
-    from pipeline.build import build_pipeline
-    from pipeline.config import load_config
-
-    built = []
-    monkeypatch.setattr(benchmark, 'build_pipeline', lambda c: built.append(c) or build_pipeline(c))
-    benchmark.measure('bmp_compact', [1], size=(160, 120), repeats=1)
-    shipped = load_config('bmp_compact', {'runtime.device': 'cpu'})
-    assert built[0].settings == shipped.settings
 
 
 @pytest.mark.parametrize('people', [1, 7, 40])

@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from pipeline.datasets.coco_truth import load_truth
-from pipeline.io.coco import TASKS, Task, for_task, people_to_coco
+from pipeline.io.coco import TASKS, Task, for_task
 from pipeline.structures import MaskSource, People
 
 from .toy_people import dev_file, people_in, person, toy_annotations, toy_results, write
@@ -22,7 +22,7 @@ PAIR = [(10, 20, 60, 180), (40, 15, 100.126, 190)]
 
 
 def test_one_json_dict_per_person_with_every_documented_key() -> None:
-    results = people_to_coco(people_in(PAIR, (200, 300)), 12)
+    results = people_in(PAIR, (200, 300)).to_coco(12)
     assert json.loads(json.dumps(results, allow_nan=False)) == results
     assert set(results[0]) == {
         'image_id', 'category_id', 'bbox', 'score', 'segmentation', 'area', 'keypoints',
@@ -39,7 +39,7 @@ def test_one_json_dict_per_person_with_every_documented_key() -> None:
 
 def test_masks_survive_as_rle() -> None:
     people = people_in(PAIR, (200, 300))
-    for i, result in enumerate(people_to_coco(people, 0)):
+    for i, result in enumerate(people.to_coco(0)):
         rle = result['segmentation']
         assert isinstance(rle['counts'], str)
         np.testing.assert_array_equal(coco_mask.decode(rle).astype(bool), people.masks.dense(i))
@@ -53,7 +53,7 @@ def test_fallbacks_rounds_and_prompts_are_named() -> None:
         rounds=np.array([1, 2], np.int32),
         prompts=np.array([[0, 5, 18] + [-1] * 20, [-1] * 23], np.int32),
     )
-    first, second = people_to_coco(people, 'beach.jpg')
+    first, second = people.to_coco('beach.jpg')
     assert (first['mask_source'], second['mask_source']) == ('detector', 'box')
     assert (first['round'], second['round']) == (1, 2)
     assert first['prompt_keypoints'] == ['nose', 'left_shoulder', 'keypoint_18']
@@ -62,18 +62,18 @@ def test_fallbacks_rounds_and_prompts_are_named() -> None:
 
 
 def test_of_more_keypoints_the_17_of_coco_are_written() -> None:
-    results = people_to_coco(people_in(PAIR, (200, 300), points=23), 0)
+    results = people_in(PAIR, (200, 300), points=23).to_coco(0)
     lengths = [len(results[0][k]) for k in ('keypoints', 'keypoint_scores', 'keypoint_presence')]
     assert lengths == [51, 17, 17]
 
 
 def test_fewer_keypoints_are_refused() -> None:
     with pytest.raises(ValueError, match='17 keypoints per person, got 14'):
-        people_to_coco(people_in(PAIR, (200, 300), points=14), 0)
+        people_in(PAIR, (200, 300), points=14).to_coco(0)
 
 
 def test_nobody_is_an_empty_list() -> None:
-    assert people_to_coco(People.empty(200, 300), 0) == []
+    assert People.empty(200, 300).to_coco(0) == []
 
 
 @pytest.mark.parametrize('task', TASKS)
@@ -99,7 +99,7 @@ def annotations_from_one() -> dict[str, Any]:
 
 def test_for_task_keeps_the_size_of_the_mask_and_the_given_dicts(tmp_path: Path) -> None:
     truth = COCO(write(tmp_path / 'truth.json', toy_annotations()))
-    results = people_to_coco(people_in([(10, 10, 110, 110)], (200, 300)), 7)
+    results = people_in([(10, 10, 110, 110)], (200, 300)).to_coco(7)
     before = copy.deepcopy(results)
     narrow = truth.loadRes(for_task(results, 'segm'))
     assert results == before

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import pytest
 
@@ -19,16 +16,9 @@ SHAPE = (200, 300)
 PAIR = [(10, 20, 60, 180), (40, 15, 100, 190)]
 
 
-@pytest.fixture
-def convert() -> Callable[..., Any]:
-    from pipeline.io.data_sample import people_to_data_sample
-
-    return people_to_data_sample
-
-
-def test_fields_of_a_top_down_prediction_and_ours(convert: Callable[..., Any]) -> None:
+def test_fields_of_a_top_down_prediction_and_ours() -> None:
     people = people_in(PAIR, SHAPE)
-    sample = convert(people)
+    sample = people.to_data_sample()
     assert sample.ori_shape == sample.img_shape == SHAPE
     found = sample.pred_instances
     assert len(found) == 2
@@ -53,28 +43,28 @@ def test_fields_of_a_top_down_prediction_and_ours(convert: Callable[..., Any]) -
     assert 'masks' not in found
 
 
-def test_dense_masks_on_request(convert: Callable[..., Any]) -> None:
+def test_dense_masks_on_request() -> None:
     people = people_in(PAIR, SHAPE)
-    masks = convert(people, with_masks=True).pred_instances.masks
+    masks = people.to_data_sample(with_masks=True).pred_instances.masks
     assert masks.shape == (2, *SHAPE) and masks.dtype == bool
     for i in range(2):
         np.testing.assert_array_equal(masks[i], people.masks.dense(i))
 
 
-def test_instances_are_indexed_and_joined_as_usual(convert: Callable[..., Any]) -> None:
+def test_instances_are_indexed_and_joined_as_usual() -> None:
     from mmengine.structures import InstanceData
 
-    found = convert(people_in(PAIR, SHAPE)).pred_instances
+    found = people_in(PAIR, SHAPE).to_data_sample().pred_instances
     best = found[found.scores > 0.6]
     assert len(best) == len(best.mask_rles) == 1
     assert len(InstanceData.cat([found, best])) == 3
 
 
 @pytest.mark.parametrize('number', [0, 2])
-def test_tools_of_mmpose_take_it(convert: Callable[..., Any], number: int) -> None:
+def test_tools_of_mmpose_take_it(number: int) -> None:
     from mmpose.structures import merge_data_samples, split_instances
 
-    sample = convert(people_in(PAIR[:number], SHAPE))
+    sample = people_in(PAIR[:number], SHAPE).to_data_sample()
     rows = split_instances(sample.pred_instances)
     assert len(rows) == number
     assert all(len(row['keypoints']) == 17 for row in rows)
@@ -82,7 +72,7 @@ def test_tools_of_mmpose_take_it(convert: Callable[..., Any], number: int) -> No
 
 
 @pytest.mark.parametrize('number', [0, 2])
-def test_the_visualizer_of_mmpose_draws_it(convert: Callable[..., Any], number: int) -> None:
+def test_the_visualizer_of_mmpose_draws_it(number: int) -> None:
     from mmpose.datasets.datasets.utils import parse_pose_metainfo
     from mmpose.visualization import PoseLocalVisualizer
 
@@ -90,15 +80,14 @@ def test_the_visualizer_of_mmpose_draws_it(convert: Callable[..., Any], number: 
     meta = parse_pose_metainfo({'from_file': 'configs/_base_/datasets/coco.py'})
     visualizer.set_dataset_meta(meta)
     image = np.full((*SHAPE, 3), 90, np.uint8)
-    drawn = visualizer.add_datasample(
-        'photo', image, convert(people_in(PAIR[:number], SHAPE)), draw_gt=False, draw_bbox=True
-    )
+    sample = people_in(PAIR[:number], SHAPE).to_data_sample()
+    drawn = visualizer.add_datasample('photo', image, sample, draw_gt=False, draw_bbox=True)
     assert drawn.shape == image.shape
     assert (drawn != image).any() == (number > 0)
 
 
-def test_nobody(convert: Callable[..., Any]) -> None:
-    found = convert(People.empty(*SHAPE, 23), with_masks=True).pred_instances
+def test_nobody() -> None:
+    found = People.empty(*SHAPE, 23).to_data_sample(with_masks=True).pred_instances
     assert len(found) == 0
     assert found.keypoints.shape == (0, 23, 2)
     assert found.masks.shape == (0, *SHAPE)

@@ -146,24 +146,6 @@ def process(annotations: Path, out: Path, seconds: float, *shard: str) -> subpro
     )
 
 
-def test_killed_and_resumed(tmp_path: Path) -> None:
-    """SIGKILL half-way, twice; the files in the end are those of a run without trouble."""
-    annotations, out = toy_set(tmp_path / 'data', 12), tmp_path / 'out'
-    for done in (3, 6):
-        running = process(annotations, out, 0.2)
-        wait_for(lambda: done_records(out) >= done, running, 60)  # noqa: B023 - called at once
-        running.send_signal(signal.SIGKILL)
-        running.communicate()
-        assert running.returncode == -signal.SIGKILL
-        assert done <= done_records(out) < 12
-        assert not (out / 'results.json').exists()
-    before = done_records(out)
-    running = process(annotations, out, 0)
-    assert running.communicate()[0].split() == [str(12 - before), str(before)]
-    run(annotations, tmp_path / 'single')
-    assert files(out) == files(tmp_path / 'single')
-
-
 def test_shards_side_by_side_one_of_them_killed(tmp_path: Path) -> None:
     annotations, out = toy_set(tmp_path / 'data', 12), tmp_path / 'out'
     shards = [process(annotations, out, 0.2, f'{i}/2') for i in (1, 2)]

@@ -378,7 +378,7 @@ class TestMMDetection:
 
     def test_a_config_that_names_the_package_can_use_our_parts(self, crowd: Path) -> None:
         text = f"""
-custom_imports = dict(imports=['pipeline'], allow_failed_imports=False)
+custom_imports = dict(imports=['pipeline.registry'], allow_failed_imports=False)
 dataset = dict(
     type='CocoDataset', data_root='{crowd}/', ann_file='annotations.json', data_prefix=dict(img=''),
     metainfo=dict(classes=('person',)),

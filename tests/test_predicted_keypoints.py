@@ -8,9 +8,11 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from pipeline.cli import predict_keypoints
 from pipeline.datasets.predicted_keypoints import add_keypoints, detections_of, keypoint_fields
 from pipeline.structures import Poses
-from tools import predict_keypoints
+
+from .commands import exit_code
 
 K = 17
 
@@ -102,17 +104,17 @@ def test_tool_refuses_what_it_cannot_do_and_resumes(content, tmp_path, monkeypat
     source, out = tmp_path / 'people.json', tmp_path / 'out.json'
     source.write_text(json.dumps(content))
     words = [str(source), str(out), '--images', str(tmp_path), '--config', 'bmp_compact']
-    assert predict_keypoints.main([*words[:2], '--images', str(tmp_path / 'no')]) == 2
+    assert exit_code(predict_keypoints.main, *words[:2], '--images', tmp_path / 'no') == 2
     assert 'does not exist' in capsys.readouterr().err
     monkeypatch.setattr('pipeline.build.build_pose_estimator', lambda resolved: estimate)
     assert predict_keypoints.main(words) == 1
     assert '2 of 5 people' in capsys.readouterr().out
-    assert predict_keypoints.main(words) == 2
+    assert exit_code(predict_keypoints.main, *words) == 2
     assert '--resume' in capsys.readouterr().err
     PIL.Image.new('RGB', (40, 30)).save(tmp_path / 'gone.png')
     assert predict_keypoints.main([*words, '--resume']) == 0
     rows = json.loads(out.read_text())['annotations']
     assert rows[3]['num_keypoints'] == 2
     source.write_text('{}')
-    assert predict_keypoints.main([*words, '--overwrite']) == 2
+    assert exit_code(predict_keypoints.main, *words, '--overwrite') == 2
     assert 'no images and no annotations' in capsys.readouterr().err

@@ -21,6 +21,7 @@ cv2 = pytest.importorskip('cv2')
 from mmengine.config import Config  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
+from pipeline.cli import export_sam  # noqa: E402
 from pipeline.segmenters.build_sam2 import build_sam2_model  # noqa: E402
 from pipeline.segmenters.sam2_forward import decode_prompts, embed_images  # noqa: E402
 from pipeline.training.pose2seg import parts  # noqa: E402
@@ -34,7 +35,8 @@ from pipeline.training.pose2seg.losses import (  # noqa: E402
 from pipeline.training.pose2seg.metric import PromptMetric  # noqa: E402
 from pipeline.training.pose2seg.model import PromptedSam  # noqa: E402
 from pipeline.training.pose2seg.optimizer import TrainedPartsConstructor  # noqa: E402
-from tools import export_sam  # noqa: E402
+
+from .commands import exit_code  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures('mmengine_scope')
 
@@ -351,10 +353,10 @@ def test_four_steps_are_two_and_a_resumed_run_of_two(data, tmp_path):
 def test_what_is_no_checkpoint_is_not_exported(tmp_path, capsys):
     torch.save({'state_dict': {'backbone.weight': torch.zeros(1)}}, tmp_path / 'other.pth')
     for name, message in [('other.pth', 'no weights of a PromptedSam'), ('gone.pth', 'gone.pth')]:
-        assert export_sam.main([str(tmp_path / name), str(tmp_path / 'out.pt')]) == 2
+        assert exit_code(export_sam.main, tmp_path / name, tmp_path / 'out.pt') == 2
         assert message in capsys.readouterr().err
     (tmp_path / 'out.pt').touch()
-    assert export_sam.main([str(tmp_path / 'other.pth'), str(tmp_path / 'out.pt')]) == 2
+    assert exit_code(export_sam.main, tmp_path / 'other.pth', tmp_path / 'out.pt') == 2
     assert '--overwrite' in capsys.readouterr().err
 
 

@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip('torch')
 
-from pipeline.segmenters.prompts import select_keypoints  # noqa: E402
+from pipeline.segmenters.prompts import METHODS, select_keypoints  # noqa: E402
 from pipeline.training.pose2seg.clicks import (  # noqa: E402
     ClickSimulator,
     People,
@@ -180,7 +180,7 @@ def test_ranks_are_those_of_inference():
     rng = np.random.default_rng(3)
     keypoints = torch.from_numpy(rng.uniform(0, SIDE, (20, K, 2)).astype(np.float32))
     visibility = torch.from_numpy(rng.random((20, K)).astype(np.float32))
-    for method in ('k_most_visible', 'distance+confidence', 'distance', 'closest'):
+    for method in METHODS:
         config = PoseMaskRefine(method=method)
         ranks = keypoint_ranks(keypoints, visibility, config)
         for row in range(20):

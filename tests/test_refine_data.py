@@ -38,7 +38,10 @@ def disc_sample(rng):
         'visibility': np.ones((2, K), np.float32),
         'img_id': 7,
         'img_path': 'photo.png',
-        'people': [{'ann_id': 1, 'rle': None}, {'ann_id': 2, 'rle': None}],
+        'people': [
+            {'ann_id': number, 'rle': coco_mask.encode(np.asfortranarray(mask))}
+            for number, mask in enumerate(masks, start=1)
+        ],
     }
 
 

@@ -14,6 +14,13 @@ import pytest
 
 from pipeline.cli import analyze_results
 from pipeline.evaluation.calibration import calibration
+from pipeline.evaluation.charts import (
+    chart_style,
+    draw_calibration,
+    draw_parts,
+    draw_visibility,
+    save_chart,
+)
 from pipeline.evaluation.coco import score
 from pipeline.evaluation.overlaps import photo_overlaps
 from pipeline.evaluation.parts import PartTable, crowding, sizes
@@ -21,13 +28,6 @@ from pipeline.evaluation.precision import match, score_part
 from pipeline.evaluation.scored import fit
 from pipeline.evaluation.visibility import visibility
 from pipeline.io.coco import TASKS, Task
-from pipeline.visualization.charts import (
-    chart_style,
-    draw_calibration,
-    draw_parts,
-    draw_visibility,
-    save_chart,
-)
 from tests.synthetic_results import make_results
 
 from .commands import exit_code

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +16,7 @@ from pipeline.cli import run as run_bmp
 from pipeline.io.run_options import OUTPUTS
 
 from .commands import exit_code
-from .run_fakes import FakePipeline, contents, done_records, wait_for
+from .run_fakes import FakePipeline
 
 pytestmark = pytest.mark.usefixtures('plain_drawing')
 
@@ -167,65 +166,17 @@ def test_help_is_fast() -> None:
     assert '--save' in run.stdout
 
 
-# The real thing
-
-DATA = Path(os.environ.get('BMP_TEST_DATA', ROOT.parent / 'shared' / 'data')) / 'dev' / 'images'
-NAMES = ('000000000257.jpg', '000000000459.jpg')
-
-
-@pytest.fixture(scope='module')
-def real_photos() -> list[str]:
-    paths = [DATA / name for name in NAMES]
-    if not all(p.is_file() for p in paths):
-        pytest.skip(f'no photos: {DATA} is absent (set BMP_TEST_DATA)')
+def test_the_embedded_models_run_on_the_demo_images(tmp_path: Path) -> None:
     pytest.importorskip('mmdet', reason='MMDetection is not installed')
-    from pipeline.config import load_config
-    from pipeline.weights.checkpoints import CheckpointError, find_weights
-
-    settings = load_config('bmp_compact').settings
-    try:
-        for part in (settings.detector, settings.pose, settings.segmenter):
-            find_weights(str(part.checkpoint))
-    except (CheckpointError, FileNotFoundError) as error:
-        pytest.skip(f'no embedded checkpoints: {error}')
-    return [str(p) for p in paths]
-
-
-def real_process(arguments: list[str]) -> subprocess.Popen[str]:
-    command = [sys.executable, str(TOOL), *arguments, '--device', 'cpu', '--save', *OUTPUTS]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-@pytest.fixture(scope='module')
-def real_run(real_photos: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp('real') / 'out'
-    process = real_process([*real_photos, '--out-dir', str(out)])
-    _, errors = process.communicate(timeout=600)
-    assert process.returncode == 0, errors
-    return out
-
-
-def test_real_run(real_run: Path) -> None:
-    info = json.loads((real_run / 'run.json').read_text())
-    assert (info['photos'], info['computed'], info['failed']) == (2, 2, 0)
+    out = tmp_path / 'out'
+    options = ['--demo', '--out-dir', str(out), '--device', 'cpu', '--save', *OUTPUTS]
+    command = [sys.executable, str(TOOL), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    info = json.loads((out / 'run.json').read_text())
+    assert (info['photos'], info['computed'], info['failed']) == (3, 3, 0)
     assert info['people'] > 0 and len(info['weights_sha256']) == 3
     assert {'read', 'detect', 'pose', 'segment', 'write'} <= set(info['seconds'])
-    for name in NAMES:
-        with PIL.Image.open(real_run / 'visualizations' / f'{name}.jpg') as drawn:
-            assert drawn.size == PIL.Image.open(DATA / name).size
-
-
-def test_real_run_killed_and_resumed(
-    real_photos: list[str], real_run: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / 'out'
-    process = real_process([*real_photos, '--out-dir', str(out)])
-    wait_for(lambda: done_records(out) >= 1, process, 600)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert done_records(out) == 1
-    process = real_process([*real_photos, '--out-dir', str(out)])
-    _, errors = process.communicate(timeout=600)
-    assert process.returncode == 0, errors
-    assert json.loads((out / 'run.json').read_text())['resumed'] == 1
-    assert contents(out) == contents(real_run)
+    record = json.loads((out / 'predictions' / 'astronaut.png.json').read_text())
+    with PIL.Image.open(out / 'visualizations' / 'astronaut.png.jpg') as drawn:
+        assert drawn.size == (record['image']['width'], record['image']['height'])

@@ -31,7 +31,6 @@ QUIET = {
     'default_hooks.checkpoint': {
         '_delete_': True, 'type': 'CheckpointHook', 'interval': 10000, 'save_last': False,
     },
-    'default_hooks.param_scheduler': {'_delete_': True, 'type': 'ParamSchedulerHook'},
     'log_processor.by_epoch': False,
     'train_dataloader.dataset.ann_file': 'train.json',
     'train_dataloader.sampler': {'_delete_': True, 'type': 'InfiniteSampler'},
@@ -116,7 +115,7 @@ def test_pose_model_learns_one_batch(tmp_path: Path) -> None:
 
 
 def assert_pose_is_learned(
-    config: str, tmp_path: Path, steps: list[dict[str, Any]], codec: dict[str, Any]
+    config: str, tmp_path: Path, steps: list[dict[str, Any]], codec: dict[str, Any], **changes: Any
 ) -> None:
     """The embedded model, trained with a config on 4 people, poses them well."""
     write_crowd(tmp_path / 'data', photos=2)
@@ -141,7 +140,7 @@ def assert_pose_is_learned(
         ],
         'model.test_cfg.flip_test': False,
     }
-    runner = trained(config, tmp_path, overrides)
+    runner = trained(config, tmp_path, overrides | changes)
     oks, presence, visible, predicted = [], [], [], []
     for sample in predictions(runner, 'mmpose'):
         found, raw = sample.pred_instances, sample.metainfo['raw_ann_info']

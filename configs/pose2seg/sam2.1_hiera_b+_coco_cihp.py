@@ -1,4 +1,4 @@
-# SAM 2.1 B+ fine-tuned by PoseMaskRefine with the published recipe (docs/pose2seg.md):
+# SAM 2.1 B+ fine-tuned by PoseMaskRefine, published recipe (docs/user_guide/training_pose2seg.md):
 # torchrun --nproc_per_node 8 tools/train.py configs/pose2seg/sam2.1_hiera_b+_coco_cihp.py
 # One GPU: add --accumulate 8. Without a GPU it runs as well; two steps are shown in the document.
 custom_imports = dict(

@@ -16,7 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import TASKS, add_data_root, exit_codes, make_parser
+from ..io.coco import TASKS
+from .options import add_data_root, exit_codes, make_parser
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,10 +70,10 @@ def run(args: argparse.Namespace) -> dict[str, str]:
     from dataclasses import asdict
 
     from ..datasets.eval_sets import find_annotations
+    from ..evaluation.charts import save_chart
     from ..evaluation.scored import load_scored
     from ..io.atomic import write_json
     from ..io.tables import finite, write_csv
-    from ..visualization.charts import save_chart
 
     annotations = find_annotations(args.annotations, args.data_root)
     scored = load_scored(args.results, annotations, args.tasks)
@@ -100,8 +101,7 @@ def study(
     name: str, scored: Scored, args: argparse.Namespace
 ) -> tuple[Table, Callable[..., Figure]]:
     """Table of a study, and what draws it."""
-    from ..evaluation import calibration, parts, visibility
-    from ..visualization import charts
+    from ..evaluation import calibration, charts, parts, visibility
 
     if name == 'visibility':
         return visibility.visibility(scored), charts.draw_visibility

@@ -16,15 +16,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .options import TASKS, add_data_root, exit_codes, make_parser
+from ..io.coco import TASKS
+from .options import add_data_root, exit_codes, make_parser
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from ..evaluation.comparison import Comparison, PhotoDifference
+    from ..evaluation.comparison_cards import Card
     from ..evaluation.scored import Scored
     from ..structures import Image
-    from ..visualization.comparison_cards import Card
 
 PROG = 'compare_results.py'
 _SHOWN = 5  # warnings
@@ -84,10 +85,10 @@ def run(args: argparse.Namespace) -> tuple[Comparison, list[str]]:
     """
     from ..datasets.eval_sets import find_annotations
     from ..evaluation.comparison import compare
+    from ..evaluation.comparison_page import comparison_page
     from ..evaluation.scored import load_scored
     from ..io.atomic import write_json, write_text
     from ..io.tables import write_csv
-    from ..visualization.comparison_page import comparison_page
 
     annotations = find_annotations(args.annotations, args.data_root)
     sides = [
@@ -129,30 +130,25 @@ def photo_folders(args: argparse.Namespace, annotations: Path) -> list[Path]:
 
 
 class CardMaker:
-    """Draws the photos of the page.
+    """Draws the images of the page.
 
     Args:
         args: ``task`` and ``max_side`` of the command line.
         sides: A and B.
-        folders: where photos are looked for.
+        folders: where images are looked for.
     """
 
     def __init__(
-        self,
-        args: argparse.Namespace,
-        sides: Sequence[Scored],
-        folders: Sequence[Path],
+        self, args: argparse.Namespace, sides: Sequence[Scored], folders: Sequence[Path]
     ) -> None:
-        self.args = args
-        self.sides = sides
+        self.args, self.sides, self.folders = args, sides, folders
         truth = sides[0].annotations_of(args.task)
         self.images = {image['id']: image for image in truth['images']}
         self.people = truth['annotations']
-        self.folders = folders
 
     def __call__(self, photo: PhotoDifference) -> Card:
         """The photo with both overlays; a missing picture is named on the page."""
-        from ..visualization.comparison_cards import make_card
+        from ..evaluation.comparison_cards import make_card
 
         image = self.images[photo.image_id]
         a, b = ([r for r in side.results if r['image_id'] == photo.image_id] for side in self.sides)

@@ -18,7 +18,6 @@ from .. import __version__
 from ..datasets.annotations import Annotations, load_annotations
 from ..datasets.eval_sets import DatasetError, EvalDataset, resolve_dataset
 from ..io.atomic import atomic_file, write_bytes
-from ..io.coco import people_to_coco
 from ..io.inputs import Photo
 from ..io.merged import JsonRows, MergeEntry
 from ..io.progress import Reporter
@@ -223,7 +222,7 @@ def _rows(
     protocol: Protocol, entry: MergeEntry, people: Sequence[Mapping[str, Any]]
 ) -> Iterator[dict[str, Any]]:
     """Rows of one photo: COCO results, with what evaluation adds."""
-    for i, row in enumerate(people_to_coco(entry.people, entry.image_id)):
+    for i, row in enumerate(entry.people.to_coco(entry.image_id)):
         if entry.people.num_keypoints > NUM_COCO:
             row['extra_keypoints'] = _extra_keypoints(entry, i)
         if protocol.from_truth:

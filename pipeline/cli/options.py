@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-TASKS = ('bbox', 'segm', 'keypoints')
 # Option -> the setting of the pipeline config that it changes.
 SETTINGS = {
     'max_rounds': 'loop.max_rounds',

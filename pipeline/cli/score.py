@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .options import TASKS, add_data_root, exit_codes, make_parser
+from ..io.coco import TASKS, Task
+from .options import add_data_root, exit_codes, make_parser
 
 if TYPE_CHECKING:
     from ..evaluation.metrics import CocoMetrics
-    from ..io.coco import Task
 
 PROG = 'score.py'
 

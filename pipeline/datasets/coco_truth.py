@@ -17,10 +17,10 @@ import numpy.typing as npt
 from ..boxes import xywh_to_xyxy
 from ..keypoints import COCO_TO_CROWDPOSE, NUM_COCO, Convention
 from ..masks import Bitmap, Masks
+from ..rle import rle_of
 from ..structures import MaskSource, People
 from .annotation_rules import Annotation
 from .annotations import load_annotations
-from .segmentation import rle_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from ..io.coco import PAYLOADS, Task
 from ..keypoints import KEYPOINT_SETS, KeypointSet
+from ..rle import to_rle
 from .scored import Scored
 
 Numbers = npt.NDArray[np.float64]
@@ -105,19 +106,6 @@ def _iou(rows: list[Row], people: list[Row], crowds: Flags, task: Task) -> Numbe
             [to_rle(r['segmentation'], height, width) for r in both] for both in (rows, people)
         ]
     return np.asarray(coco_mask.iou(*shapes, crowds.astype(np.uint8).tolist()), np.float64)
-
-
-def to_rle(segmentation: Any, height: int, width: int) -> Row:
-    """Compressed COCO RLE of polygons or of any RLE, in a photo of (height, width) px."""
-    from pycocotools import mask as coco_mask
-
-    if isinstance(segmentation, list):
-        rle: Row = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-        return rle
-    if isinstance(segmentation['counts'], list):
-        rle = coco_mask.frPyObjects(segmentation, height, width)
-        return rle
-    return dict(segmentation)
 
 
 def flags_of(row: Row) -> npt.NDArray[np.int64]:

@@ -10,7 +10,8 @@ import numpy as np
 
 from ..boxes import max_neighbour_iou, xywh_to_xyxy
 from ..io.coco import Task
-from .overlaps import Flags, Numbers, PhotoOverlaps, Row, photo_overlaps, to_rle
+from ..rle import to_rle
+from .overlaps import Flags, Numbers, PhotoOverlaps, Row, photo_overlaps
 from .precision import PartScore, score_part
 from .scored import Scored
 

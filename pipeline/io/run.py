@@ -25,7 +25,7 @@ from .progress import Reporter
 from .records import people_from_record, read_record, record_path
 from .run_info import describe_run
 from .run_options import OutputError, Pipeline, RunOptions, RunReport
-from .runner import HOPELESS, JobReader, JobWriter, predict
+from .runner import HOPELESS, JobReader, JobWriter
 
 
 def run_photos(
@@ -59,10 +59,13 @@ def run_photos(
         reporter.start(len(photos))
         try:
             with closing(JobReader(pipeline, options, timer).batches(photos)) as batches:
-                for jobs in batches:
-                    writer.begin(jobs)
-                    predict(jobs, pipeline, timer, reporter)
-                    writer.write(jobs)
+                for batch in batches:
+                    writer.begin(batch.jobs)
+                    for todo in batch.attempts(reporter):
+                        with todo.computing():
+                            people = pipeline.predict_batch(todo.images, todo.boxes, timer)
+                            todo.set_people(people)
+                    writer.write(batch.jobs)
         except KeyboardInterrupt:
             report.interrupted = True
         finally:

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from errno import EDQUOT, ENOSPC, EROFS
 from functools import cache
@@ -62,6 +62,52 @@ class Job:
         return DonePhoto(people, self.pixels)
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Jobs that run at the same time."""
+
+    jobs: list[Job]
+
+    @property
+    def images(self) -> list[Image]:
+        """The images to compute."""
+        return [job.image for job in self.jobs if job.image is not None]
+
+    @property
+    def boxes(self) -> list[Any]:
+        """What the pipeline gets with each of `images`."""
+        return [job.boxes for job in self.jobs if job.image is not None]
+
+    def attempts(self, reporter: Reporter) -> Iterator[Batch]:
+        """The jobs that have an image; when they fail as one batch, each on its own."""
+        todo = [job for job in self.jobs if job.image is not None]
+        if todo:
+            yield Batch(todo)
+        error = todo[0].error if len(todo) > 1 else None
+        if error is not None:
+            reporter.message(f'{len(todo)} images failed in one batch ({error}): one by one')
+            for job in todo:
+                job.error = None
+                yield Batch([job])
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Time the block and keep its error, for each of the jobs."""
+        start = time.perf_counter()
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - one image must not stop the others
+            for job in self.jobs:
+                job.error = error
+        for job in self.jobs:
+            job.seconds += (time.perf_counter() - start) / len(self.jobs)
+
+    def set_people(self, people: Sequence[People]) -> None:
+        """Keep the people of each of `images`."""
+        for job, found in zip(self.jobs, people, strict=True):
+            job.people = found
+
+
 class JobReader:
     """Reads the next images while the present ones are computed."""
 
@@ -74,7 +120,7 @@ class JobReader:
             'version': __version__,
         }
 
-    def batches(self, photos: Iterable[Photo]) -> Generator[list[Job], None, None]:
+    def batches(self, photos: Iterable[Photo]) -> Generator[Batch, None, None]:
         """Jobs with what their files hold, ``batch_images`` at a time."""
         size = self._options.batch_images
         with (
@@ -82,7 +128,7 @@ class JobReader:
             closing(prefetch(pool, self._read, photos, size)) as jobs,
         ):
             while batch := list(islice(jobs, size)):
-                yield batch
+                yield Batch(batch)
 
     def _read(self, photo: Photo) -> Job:
         """Read an image, and decode it if it is not done yet; in the reading thread."""
@@ -240,30 +286,6 @@ class JobWriter:
 
     def _path(self, writer: PhotoWriter, job: Job) -> Path:
         return output_path(self._options.out_dir, writer, job.photo.name)
-
-
-def predict(jobs: Sequence[Job], pipeline: Pipeline, timer: StageTimer, reporter: Reporter) -> None:
-    """Find the people of the jobs that have an image; when that fails, one image at a time."""
-    todo = [(job, job.image) for job in jobs if job.image is not None]
-    if not todo:
-        return
-    start = time.perf_counter()
-    try:
-        found = pipeline.predict_batch(
-            [image for _, image in todo], [j.boxes for j, _ in todo], timer
-        )
-    except Exception as error:  # noqa: BLE001 - one image must not stop the others
-        if len(todo) == 1:
-            todo[0][0].error = error
-            return
-        reporter.message(f'{len(todo)} images failed in one batch ({error}): one by one')
-        for job, _ in todo:
-            predict([job], pipeline, timer, reporter)
-        return
-    seconds = (time.perf_counter() - start) / len(todo)
-    for (job, _), people in zip(todo, found, strict=True):
-        job.people = people
-        job.seconds += seconds
 
 
 def prefetch(

@@ -72,7 +72,7 @@ class MMPoseWriter:
 
     As there, ``bbox`` is a list that holds one box (x1, y1, x2, y2) and ``bbox_score`` the score of
     the detector. Additions: ``score`` of the whole person, ``keypoints_visible`` and
-    ``keypoints_probs`` (presence), named as in `pipeline.io.data_sample`.
+    ``keypoints_probs`` (presence), named as in `People.to_data_sample`.
     """
 
     folder = 'mmpose'

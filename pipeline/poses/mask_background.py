@@ -15,8 +15,8 @@ from mmcv.transforms.utils import cache_randomness
 from mmpose.registry import TRANSFORMS
 from numpy.typing import NDArray
 
-from pipeline.datasets.segmentation import rle_of
 from pipeline.poses.mask_corruption import MaskCorruption
+from pipeline.rle import rle_of
 
 
 def dim_background(

@@ -15,7 +15,7 @@ from pipeline.structures import Poses
 
 from . import as_in_bmp
 from .as_in_bmp import PoseNMSAsInBMP
-from .rows import EXACT, OKS, Comparison
+from .rows import EXACT, OKS, Array, Comparison
 
 AS_IN_BMP = PoseNMSAsInBMP()
 CORRECT = PoseNMSConfig(quality='num_confident')
@@ -33,9 +33,7 @@ METHODS = {
 }
 
 
-def poses_of(
-    boxes: np.ndarray, keypoints: np.ndarray, visibility: np.ndarray | None = None
-) -> Poses:
+def poses_of(boxes: Array, keypoints: Array, visibility: Array | None = None) -> Poses:
     n, k = keypoints.shape[:2]
     scores = keypoints[..., 2].astype(np.float32)
     visibility = np.ones((n, k), np.float32) if visibility is None else visibility
@@ -67,7 +65,7 @@ def pose_nms() -> Comparison:
     return c
 
 
-def kept_by(poses: Poses, split: int, config: PoseNMSConfig) -> np.ndarray:
+def kept_by(poses: Poses, split: int, config: PoseNMSConfig) -> Array:
     """Rows that survive, the first ``split`` of them being old."""
     old, new = np.split(np.arange(len(poses)), [split])
     kept = keep_distinct_poses(poses.select(old), poses.select(new), config)
@@ -180,7 +178,7 @@ def mask_ops() -> Comparison:
     return c
 
 
-def dense(masks: Masks) -> np.ndarray:
+def dense(masks: Masks) -> Array:
     return np.stack([masks.dense(i) for i in range(len(masks))])
 
 
@@ -224,7 +222,7 @@ def rows_of(c: Comparison, prefix: str, masks: str) -> Poses:
     )  # fmt: skip
 
 
-def ordered(boxes: np.ndarray) -> np.ndarray:
+def ordered(boxes: Array) -> Array:
     """Boxes (N, 4) whose second corner lies below and right: the recorded ones are random."""
     corners = np.sort(boxes.reshape(-1, 2, 2), axis=1)
     return corners.reshape(-1, 4)

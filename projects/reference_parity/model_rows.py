@@ -25,7 +25,7 @@ from pipeline.weights.loading import load_state
 from . import recordings
 from .as_in_bmp import MaskBackgroundAsInBMP
 from .pose_rows import peaks_of
-from .rows import EXACT, FEATURES, MASKPOSE_PX, NETWORK, PMPOSE_PX, SCORES, Comparison
+from .rows import EXACT, FEATURES, MASKPOSE_PX, NETWORK, PMPOSE_PX, SCORES, Array, Comparison
 
 BOX_PX, BOX_SCORES, MASK_SHARE = 1e-2, 2e-4, 1e-4  # a random detector amplifies rounding
 
@@ -106,7 +106,7 @@ def compare_stock_mmpose(
 
 
 def compare_people(
-    c: Comparison, found: list[InstanceData], maps: np.ndarray, prefix: str, px: float
+    c: Comparison, found: list[InstanceData], maps: Array, prefix: str, px: float
 ) -> None:
     c.add(f'{prefix}: heat maps', maps, f'{prefix}_heatmaps', NETWORK)
     c.add(f'{prefix}: arg max', peaks_of(maps), c.arrays[f'{prefix}_argmax'], EXACT)
@@ -151,7 +151,7 @@ def compare_our_stage(c: Comparison, config: Config, checkpoint: Path, px: float
             c.add(f'our stage, {prefix}: {name}', ours, recorded, SCORES)
 
 
-def crops_of(stage: MMPoseEstimator, image: np.ndarray, people: Detections) -> np.ndarray:
+def crops_of(stage: MMPoseEstimator, image: Array, people: Detections) -> Array:
     """Network inputs (N, H, W, 3), BGR, of our stage for an RGB image."""
     canvas = np.zeros_like(image)
     with scope_of('mmpose'):
@@ -189,7 +189,7 @@ class RecordedDetector:
         return [SimpleNamespace(pred_instances=self.found)]
 
 
-def raw_masks(c: Comparison) -> np.ndarray:
+def raw_masks(c: Comparison) -> Array:
     packed, width = c.arrays['raw_masks_packed'], c.facts['image_shape'][1]
     return np.unpackbits(packed, axis=-1, count=width).astype(bool)
 
@@ -209,9 +209,7 @@ def recorded_detector(c: Comparison) -> MMDetDetector:
         return build_mmdet_detector(str(path), checkpoint, score_threshold=0.0, max_iou=None)
 
 
-def compare_people_found(
-    c: Comparison, raw: Any, image_bgr: np.ndarray, raw_boxes: np.ndarray
-) -> None:
+def compare_people_found(c: Comparison, raw: Any, image_bgr: Array, raw_boxes: Array) -> None:
     """Our detector stage at the recorded score thresholds."""
     height, width = size_of(image_bgr)
     corner = [width, height, width, height]  # our boxes end at the picture's edge
@@ -237,7 +235,7 @@ def with_tuples(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def compare_raw_detections(c: Comparison, stage: MMDetDetector) -> np.ndarray:
+def compare_raw_detections(c: Comparison, stage: MMDetDetector) -> Array:
     """MMDetection's own output before people are selected, and features on the way.
 
     Returns the boxes.
@@ -264,4 +262,4 @@ def compare_raw_detections(c: Comparison, stage: MMDetDetector) -> np.ndarray:
     ours = np.array([found.masks.dense(i) for i in range(len(found.masks))])
     wrong = (ours != raw_masks(c)).mean()
     c.add('raw: share of wrong mask px', wrong, np.zeros(()), MASK_SHARE)
-    return found.bboxes.numpy()
+    return np.asarray(found.bboxes)

@@ -27,9 +27,9 @@ from mmpose.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.keypoints import AREA_OF_BOX
 from pipeline.poses.oks_losses import OKSHeatmapLoss, sobel_energy
 from pipeline.poses.pmpose_head import PMPoseHead
-from pipeline.poses.pmpose_losses import AREA_OF_BOX
 
 BCE = {'type': 'BCELoss', 'use_target_weight': True, 'use_sigmoid': True}
 MSE = {'type': 'MSELoss', 'use_target_weight': True}

@@ -25,6 +25,7 @@ from .rows import (
     NETWORK,
     PMPOSE_PX,
     SCORES,
+    Array,
     Comparison,
 )
 
@@ -32,7 +33,7 @@ BRANCHES = {'prob': 'presence', 'vis': 'visibility', 'oks': 'oks'}
 SCALARS = ('conf', 'probs', 'visible', 'oks')
 
 
-def tensor(array: np.ndarray) -> torch.Tensor:
+def tensor(array: Array) -> torch.Tensor:
     return torch.from_numpy(array.copy())
 
 
@@ -100,7 +101,7 @@ def compare_predictions(c: Comparison, head: Any, prefix: str) -> None:
         c.add(f'{prefix}: {name}', scores, c.arrays[f'{prefix}_{name}'], SCORES)
 
 
-def peaks_of(maps: np.ndarray) -> np.ndarray:
+def peaks_of(maps: Array) -> Array:
     """Arg max of every map (N, K, H, W), as x, y."""
     return np.stack([get_heatmap_maximum(rows)[0] for rows in maps])
 
@@ -188,7 +189,7 @@ def compare_oks_loss(c: Comparison, smoothing: float, tag: str) -> None:
 
 
 def compare_loss(
-    c: Comparison, name: str, loss: Any, arrays: list[np.ndarray], value: str, gradient: str
+    c: Comparison, name: str, loss: Any, arrays: list[Array], value: str, gradient: str
 ) -> None:
     first, *rest = map(tensor, arrays)
     first.requires_grad_()

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from . import recordings
+
+Array = npt.NDArray[Any]
 
 # Suggested by the README of the fixtures: ten times the largest effect of rounding seen there.
 NETWORK, FEATURES, SCORES, EXACT = 1e-5, 5e-5, 1e-5, 0.0
@@ -30,14 +33,14 @@ class Row:
         return self.difference <= self.tolerance  # False for NaN
 
 
-class Recorded(dict[str, np.ndarray]):
+class Recorded(dict[str, Array]):
     """The arrays of a fixture; remembers which were read."""
 
-    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
+    def __init__(self, arrays: dict[str, Array]) -> None:
         super().__init__(arrays)
         self.read: set[str] = set()
 
-    def __getitem__(self, key: str) -> np.ndarray:
+    def __getitem__(self, key: str) -> Array:
         self.read.add(key)
         return super().__getitem__(key)
 
@@ -85,7 +88,7 @@ class Comparison:
         return (name for name in self.arrays if name not in self.arrays.read)
 
 
-def max_difference(ours: np.ndarray, recorded: np.ndarray) -> float:
+def max_difference(ours: Array, recorded: Array) -> float:
     """Largest absolute difference; infinite for other shapes or NaN in other places."""
     if ours.shape != recorded.shape:
         return float('inf')

@@ -14,13 +14,13 @@ from pipeline.masks import LogitMasks, Masks
 from pipeline.nms import PoseNMSConfig
 from pipeline.segmenters.prompts import PromptConfig, make_prompts
 from pipeline.stages import PoseEstimator
-from pipeline.structures import Detections, Image, MaskSource, People, Poses, Segments
+from pipeline.structures import Detections, Image, MaskSource, People, Poses, Segments, size_of
 from tests.oracles import FunctionDetector
 
 from . import recordings
 from .as_in_bmp import as_in_bmp
 from .loop_rows import AS_IN_BMP, CORRECT
-from .rows import EXACT, Comparison
+from .rows import EXACT, Array, Comparison
 
 
 def scenes() -> dict[str, Any]:
@@ -32,7 +32,7 @@ def scenes() -> dict[str, Any]:
 class Recorder(PoseEstimator):
     """Detector, pose estimator and segmenter from the tables of one scene, with their calls."""
 
-    table: dict[str, np.ndarray]
+    table: dict[str, Array]
     limit: float
     num_keypoints: int = 17
     calls: list[dict[str, Any]] = field(default_factory=list)
@@ -57,7 +57,7 @@ class Recorder(PoseEstimator):
         )
         self.calls.append({'call': 'detector', 'sha256': digest, 'returned': rows.tolist()})
         self.calls.append({'call': 'filter', 'kept': rows[keep].tolist()})
-        masks = Masks.from_dense(self.table['entry_masks'][rows[keep]], image.shape[:2])
+        masks = Masks.from_dense(self.table['entry_masks'][rows[keep]], size_of(image))
         return Detections(boxes[keep], scores[keep], masks)
 
     def __call__(self, image: Image, detections: Detections) -> Poses:
@@ -82,19 +82,19 @@ class Recorder(PoseEstimator):
             masks, scores = [], []
             for i, count in enumerate(prompts.num_points.tolist()):
                 points = prompts.points[i, :count]
-                mask, score = self.discs(points, image.shape[:2])
+                mask, score = self.discs(points, size_of(image))
                 masks.append(mask)
                 scores.append(score)
                 self.calls.append(
                     {'call': 'sam', 'points': points.tolist(), 'pixels': int(mask.sum())}
                 )
-            logits = LogitMasks.from_masks(Masks.from_dense(masks, image.shape[:2]), 1.0)
+            logits = LogitMasks.from_masks(Masks.from_dense(masks, size_of(image)), 1.0)
             sources = np.full(len(poses), MaskSource.SAM, np.int32)
             return Segments(logits, np.array(scores, np.float32), sources, prompts.keypoints)
 
         return masks_of
 
-    def discs(self, points: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, float]:
+    def discs(self, points: Array, shape: tuple[int, int]) -> tuple[Array, float]:
         ys, xs = np.mgrid[: shape[0], : shape[1]]
         mask = np.zeros(shape, bool)
         radius = float(self.table['sam_radius'][0])
@@ -147,7 +147,7 @@ def compare_round(c: Comparison, new: People, prefix: str, kind: str) -> None:
         c.add(f'{kind}: each round | {name}', values, c.arrays[f'{prefix}_{name}'], tolerance)
 
 
-def clicks_of(people: People, most: int) -> np.ndarray:
+def clicks_of(people: People, most: int) -> Array:
     """x, y, visibility of the keypoints that were clicked, (N, most, 3), zeros behind them."""
     clicks = np.zeros((len(people), most, 3), np.float32)
     for i, prompt in enumerate(people.prompts):
@@ -187,10 +187,10 @@ def compare_calls(
     # The reference repeats a search that found nobody; our loop has ended by then.
     stopped_early = len(got) != len(want) and bool(kept[len(got) - 1])
     c.count(f'{kind}: calls | rounds', stopped_early)
-    ours = [call['kept'] for call in recorder.calls if call['call'] == 'filter']
-    c.count(f'{kind}: calls | people looked at', ours != kept[: len(got)])
+    looked_at = [call['kept'] for call in recorder.calls if call['call'] == 'filter']
+    c.count(f'{kind}: calls | people looked at', looked_at != kept[: len(got)])
     clicks = [
         (call['points'], call['out_pixels']) for call in trace if call['call'] == 'sam.predict'
     ]
-    ours = [(call['points'], call['pixels']) for call in recorder.calls if call['call'] == 'sam']
-    c.count(f'{kind}: calls | clicks and mask sizes', ours != clicks)
+    made = [(call['points'], call['pixels']) for call in recorder.calls if call['call'] == 'sam']
+    c.count(f'{kind}: calls | clicks and mask sizes', made != clicks)

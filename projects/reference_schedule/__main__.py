@@ -53,9 +53,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         case = Case(
-            args.config, *args.size, args.people, args.rounds,
-            random_weights=args.random_weights, device=args.device, threads=args.threads,
-        )  # fmt: skip
+            config=args.config,
+            width=args.size[0],
+            height=args.size[1],
+            people=args.people,
+            rounds=args.rounds,
+            random_weights=args.random_weights,
+            device=args.device,
+            threads=args.threads,
+        )
         figures = compare_schedules(case, args.repeats, own_process=not args.same_process)
     except (ValueError, CheckpointError) as error:
         sys.stderr.write(f'reference_schedule: error: {error}\n')

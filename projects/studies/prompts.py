@@ -18,18 +18,18 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.boxes import box_iou, xywh_to_xyxy
-from pipeline.evaluation.overlaps import PhotoOverlaps, to_rle
+from pipeline.evaluation.overlaps import PhotoOverlaps
 from pipeline.evaluation.precision import match, score_part
 from pipeline.keypoints import NUM_COCO
 from pipeline.loop import PersonPipeline
 from pipeline.nms import keep_distinct_poses
+from pipeline.rle import to_rle
 from pipeline.scores import instance_scores
-from pipeline.segmenters.prompts import Method, PromptConfig, make_prompts
+from pipeline.segmenters.prompts import METHODS, Method, PromptConfig, make_prompts
 from pipeline.structures import Image, People, Poses, Segments, size_of
 from projects.studies.photos import Parts, StudyPhoto
 
 Source = Literal['truth', 'detected']
-METHODS: tuple[Method, ...] = ('k_most_visible', 'distance+confidence', 'distance', 'closest')
 _OWN_BOX = 0.5  # box IoU from which a detected person is an annotated one
 
 

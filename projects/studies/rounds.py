@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.evaluation.coco import score
-from pipeline.io.coco import Task, people_to_coco
+from pipeline.io.coco import Task
 from pipeline.loop import PersonPipeline
 from pipeline.structures import Image, People
 from projects.studies.photos import Parts, StudyPhoto
@@ -59,7 +59,7 @@ class RoundStudy:
         last, refine = max(s.rounds for s in settings), any(s.refine for s in settings)
         parts = {}
         for setting, people, seconds in self._snapshots(image, last, refine):
-            rows = people_to_coco(people, photo.image_id)
+            rows = people.to_coco(photo.image_id)
             parts[setting.name] = {'rows': rows, 'seconds': round(seconds, 4)}
         return parts
 

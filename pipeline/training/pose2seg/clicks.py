@@ -20,12 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.segmenters.prompts import Method, select_keypoints
+from pipeline.segmenters.prompts import METHODS, Method, select_keypoints
 from pipeline.segmenters.sam2_forward import POINT_NEGATIVE, POINT_POSITIVE
 
 FIRST_CLICKS = ('most_visible', 'sampled', 'uniform')
 CHOICES = ('random', 'most_visible')
-METHODS = ('k_most_visible', 'distance+confidence', 'distance', 'closest')
 
 # What the random numbers of one click decide.
 _REGION, _KIND, _WHICH, _PIXEL, _NUM_DRAWS = 0, 1, 2, 3, 4

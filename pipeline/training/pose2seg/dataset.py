@@ -18,8 +18,8 @@ from mmengine.registry import DATASETS
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from pipeline.datasets.segmentation import rle_of
 from pipeline.keypoints import NUM_COCO
+from pipeline.rle import rle_of
 
 VISIBILITY_SOURCES = ('auto', 'flags', 'model')
 _HIDDEN, _VISIBLE = 1, 2  # COCO's keypoint flags; 0 is "not labelled"

@@ -1,4 +1,4 @@
-# Common part of the small study of PoseMaskRefine (docs/pose2seg.md): the compact SAM 2.1, frozen
+# Common part of the small study of PoseMaskRefine (projects/studies): the compact SAM 2.1, frozen
 # image encoder, stored embeddings. Evaluated as it is, it is the base line of the study.
 custom_imports = dict(
     imports=[

@@ -1,4 +1,4 @@
-# PoseMaskRefine on the compact SAM 2.1 (see docs/pose2seg.md):
+# PoseMaskRefine on the compact SAM 2.1 (docs/user_guide/training_pose2seg.md):
 # python tools/train.py projects/compact_models/configs/pose_mask_refine_refine.py --threads 1
 _base_ = ['pose_mask_refine_base.py']
 

@@ -9,6 +9,7 @@ custom_imports = dict(
         'projects.compact_models.detector.packed',
         'projects.compact_models.detector.interval_head',
         'projects.compact_models.packed.crops',
+        'projects.compact_models.packed.loop',
         'projects.compact_models.training.plain_weights_hook',
         'projects.compact_models.training.time_budget_hook',
     ],
@@ -43,7 +44,7 @@ train_dataloader = dict(
         device='cuda',
     ),
 )
-train_cfg = dict(val_interval=2000)
+train_cfg = dict(type='WholeBatchLoop', val_interval=2000)
 # There is no sampler.
 default_hooks = dict(sampler_seed=None)
 custom_hooks = [dict(_base_.custom_hooks[0], minutes=25), *_base_.custom_hooks[1:]]

@@ -23,10 +23,9 @@ from torch import Tensor
 from typing_extensions import Self
 
 from pipeline.boxes import xywh_to_xyxy
-from pipeline.datasets.annotation_rules import polygons
-from pipeline.datasets.segmentation import rle_of
 from pipeline.io.atomic import atomic_file
 from pipeline.io.images import read_image
+from pipeline.rle import polygons, rle_of
 
 # Masks are kept as averages of cells of so many px, see `photos.py`.
 CELL = 4

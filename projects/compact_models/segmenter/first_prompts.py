@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.segmenters.prompts import Method, select_keypoints
+from pipeline.segmenters.prompts import METHODS, Method, select_keypoints
 from pipeline.segmenters.sam2_forward import (
     BOX_BOTTOM_RIGHT,
     BOX_TOP_LEFT,
@@ -22,7 +22,6 @@ from pipeline.segmenters.sam2_forward import (
     POINT_POSITIVE,
 )
 from pipeline.segmenters.sam2_preprocess import boxes_of
-from pipeline.training.pose2seg.clicks import METHODS
 
 from .clicks import PartialClickSimulator
 

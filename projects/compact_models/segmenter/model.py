@@ -125,6 +125,7 @@ class CompactSam(PromptedSam):
 
     def first_prompts(self, people: People) -> tuple[ClickSimulator, Tensor, Tensor]:
         """A simulator of clicks, and its first points (N, P, 2) and labels (N, P)."""
+        assert isinstance(people, PartialPeople)
         simulator = PartialClickSimulator(people, self.clicks)
         if self.prompts is None:
             return simulator, *simulator.first()

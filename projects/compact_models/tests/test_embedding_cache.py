@@ -20,15 +20,15 @@ from projects.compact_models.segmenter.embedding_cache import (  # noqa: E402
     inner_datasets,
 )
 from projects.compact_models.segmenter.model import CompactSam  # noqa: E402
-from tests import test_prompted_sam as base  # noqa: E402
 from tests.test_prompted_sam import COMPACT, SIDE, SeedEpochs, config, data  # noqa: E402, F401
+from tests.test_prompted_sam import loader as stock_loader  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures('mmengine_scope')
 
 
 def loader(data, **settings):  # noqa: F811
     """That of `PromptedSam` with masks that may be known in part."""
-    values = base.loader(data, **settings)
+    values = stock_loader(data, **settings)
     load, *augment, pack = values['dataset']['pipeline']
     values['dataset']['type'] = 'PartialPoseDataset'
     values['dataset']['pipeline'] = [

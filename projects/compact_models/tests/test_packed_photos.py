@@ -17,11 +17,11 @@ from mmengine.registry import DATASETS  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 from torch.utils.data import DataLoader, default_convert  # noqa: E402
 
-from pipeline.training.resumable_loops import WholeBatchStream  # noqa: E402
 from projects.compact_models.packed import file as packed_file  # noqa: E402
 from projects.compact_models.packed.colour import ColourJitter  # noqa: E402
 from projects.compact_models.packed.crops import PackedCrops, choose_removed  # noqa: E402
 from projects.compact_models.packed.file import Packed, pack_photos  # noqa: E402
+from projects.compact_models.packed.loop import WholeBatchStream  # noqa: E402
 from projects.compact_models.packed.photos import PhotosOnDevice  # noqa: E402
 from projects.compact_models.tools import pack_photos as tool  # noqa: E402
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,6 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 
-from pipeline.config import CONFIG_FOLDER
 from pipeline.openmmlab import building_from
 from projects.compact_models.detector.packed import (
     Assignment,
@@ -27,10 +27,12 @@ from projects.compact_models.packed.crops import PackedTargets
 
 SIDE, M = 128, 5
 
+CONFIG = Path(__file__).parents[1] / 'configs/rtmdet-ins_compact_gpu.py'
+
 
 @pytest.fixture(scope='module')
 def detector() -> Any:
-    config = Config.fromfile(CONFIG_FOLDER / 'compact/rtmdet-ins_compact_gpu.py')
+    config = Config.fromfile(CONFIG)
     torch.manual_seed(0)
     with building_from('mmdet'):
         model = MODELS.build(config.model)
@@ -184,7 +186,7 @@ def test_a_step_trains_every_part(detector: Any) -> None:
     ],
 )
 def test_wrong_settings_are_named(change: dict[str, Any], message: str) -> None:
-    config = Config.fromfile(CONFIG_FOLDER / 'compact/rtmdet-ins_compact_gpu.py')
+    config = Config.fromfile(CONFIG)
     config.merge_from_dict({'model': change})
     with pytest.raises(ValueError, match=message), building_from('mmdet'):
         MODELS.build(config.model)

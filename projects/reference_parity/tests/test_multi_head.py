@@ -71,7 +71,7 @@ def test_the_stock_head_of_a_released_config_predicts_the_same(freeze_oks: bool)
         ({'detach_visibility': False}, ('loss_visibility',)),
     ],
 )
-def test_detached_branches_do_not_shape_the_features(kwargs: Any, reached: tuple) -> None:
+def test_detached_branches_do_not_shape_the_features(kwargs: Any, reached: tuple[str, ...]) -> None:
     feature = torch.randn(2, 8, 12, 9, requires_grad=True)
     losses = released_head(**kwargs).loss((feature,), oks_samples(23))
     for name in ('loss_probability', 'loss_visibility', 'loss_oks'):
@@ -105,7 +105,9 @@ def test_released_settings_that_cannot_be_met_are_refused(kwargs: Any) -> None:
         pytest.param([1, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0], id='nothing labelled'),
     ],
 )
-def test_weights_even_out_the_classes(target: list, annotated: list, expected: list) -> None:
+def test_weights_even_out_the_classes(
+    target: list[int], annotated: list[int], expected: list[int]
+) -> None:
     rows = (torch.tensor([row], dtype=torch.float32) for row in (target, annotated))
     assert balanced_weights(*rows).tolist() == [expected]
 

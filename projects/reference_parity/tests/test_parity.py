@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 pytest.importorskip('mmpose', reason='the recorded models are MMPose models')
@@ -38,7 +40,7 @@ def test_numbers_of_the_reference(name: str) -> None:
         pytest.param([], [], 0.0, id='nothing'),
     ],
 )
-def test_differences_are_found(ours: list, recorded: list, expected: float) -> None:
+def test_differences_are_found(ours: list[Any], recorded: list[Any], expected: float) -> None:
     assert max_difference(np.array(ours), np.array(recorded)) == expected
 
 

@@ -16,14 +16,13 @@ import PIL.Image
 import pytest
 
 from pipeline.datasets.eval_sets import resolve_dataset
-from pipeline.io.coco import people_to_coco
+from pipeline.evaluation.charts import chart_style
 from pipeline.io.progress import Reporter
 from pipeline.io.records import people_to_record
 from pipeline.loop import LoopConfig, PersonPipeline
 from pipeline.masks import LogitMasks, Masks
-from pipeline.segmenters.prompts import PromptConfig, make_prompts
+from pipeline.segmenters.prompts import METHODS, PromptConfig, make_prompts
 from pipeline.structures import Detections, Image, MaskSource, Poses, Segments
-from pipeline.visualization.charts import chart_style
 from projects.studies.photos import (
     Computed,
     Parts,
@@ -32,7 +31,7 @@ from projects.studies.photos import (
     compute_photos,
     load_study_data,
 )
-from projects.studies.prompts import METHODS, PromptStudy, prompt_rows, settings_of
+from projects.studies.prompts import PromptStudy, prompt_rows, settings_of
 from projects.studies.rounds import RoundStudy, results_of, round_rows, round_settings
 from projects.studies.tools import study_prompts, study_rounds
 from tests.commands import exit_code
@@ -62,7 +61,7 @@ def test_a_round_of_the_study_is_a_run_with_so_many_rounds(refine: bool) -> None
     for setting in settings:
         config = LoopConfig(max_rounds=setting.rounds, refine=refine, refine_min_side=60)
         people = oracle_run(config)(photo())
-        assert parts[setting.name]['rows'] == people_to_coco(people, 5)
+        assert parts[setting.name]['rows'] == people.to_coco(5)
         found.append(len(people))
     assert found == [2, 4, 5, 5, 5]
 
@@ -91,7 +90,7 @@ def test_round_rows_by_hand() -> None:
 
 def annotations_of_truth() -> dict[str, Any]:
     people = truth()
-    rows = [{**row, 'id': i + 1, 'iscrowd': 0} for i, row in enumerate(people_to_coco(people, 5))]
+    rows = [{**row, 'id': i + 1, 'iscrowd': 0} for i, row in enumerate(people.to_coco(5))]
     for row in rows:
         del row['score'], row['keypoints']
     height, width = people.image_shape
@@ -374,7 +373,7 @@ def test_real_rounds_are_real_runs(tmp_path: Path) -> None:
         ours = json.loads((out / f'results_{name}.json').read_text())
         for image in content['images'][:4]:
             people = find(read_image(dev_file().parent / 'images' / image['file_name']))
-            theirs = people_to_coco(people, image['id'])
+            theirs = people.to_coco(image['id'])
             assert [r for r in ours if r['image_id'] == image['id']] == theirs
     before = {p.name: p.read_bytes() for p in out.rglob('*') if p.is_file()}
     for rounds in ('1', '2'):  # fewer rounds need nothing new

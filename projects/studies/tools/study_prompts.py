@@ -30,9 +30,8 @@ if TYPE_CHECKING:
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this checkout, installed or not
 
 from pipeline.cli.options import config_options, exit_codes, make_parser
+from pipeline.segmenters.prompts import METHODS
 from projects.studies import common
-
-METHODS = ('k_most_visible', 'distance+confidence', 'distance', 'closest')
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -73,10 +72,10 @@ def run(args: argparse.Namespace) -> int:
     """
     from pipeline.build import build_pipeline
     from pipeline.config import load_config
+    from pipeline.evaluation.charts import save_chart
     from pipeline.io.atomic import write_json
     from pipeline.io.progress import make_reporter
     from pipeline.io.tables import write_csv
-    from pipeline.visualization.charts import save_chart
     from projects.studies.photos import compute_photos, load_study_data, made_with
     from projects.studies.prompts import PromptStudy, prompt_rows, settings_of
 
@@ -119,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
 
 def draw(rows: Sequence[PromptRow], facts: dict[str, Any]) -> Figure:
     """Curves of all methods: mask AP, mean IoU."""
-    from pipeline.visualization.charts import draw_lines
+    from pipeline.evaluation.charts import draw_lines
 
     panels = []
     for key, label, number in (

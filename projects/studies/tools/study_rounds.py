@@ -59,10 +59,10 @@ def run(args: argparse.Namespace) -> int:
     """
     from pipeline.build import build_pipeline
     from pipeline.config import load_config
+    from pipeline.evaluation.charts import save_chart
     from pipeline.io.atomic import write_json
     from pipeline.io.progress import make_reporter
     from pipeline.io.tables import write_csv
-    from pipeline.visualization.charts import save_chart
     from projects.studies.photos import annotations_of, compute_photos, load_study_data, made_with
     from projects.studies.rounds import RoundStudy, results_of, round_rows, round_settings
 
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
 
 def draw(rows: Sequence[RoundRow], facts: dict[str, Any]) -> Figure:
     """Curves of AP and AR of each task, and of the time."""
-    from pipeline.visualization.charts import TASK_NAMES, draw_lines
+    from pipeline.evaluation.charts import TASK_NAMES, draw_lines
 
     panels = []
     for task in dict.fromkeys(r.task for r in rows):

@@ -15,13 +15,14 @@ import cv2
 import numpy as np
 import PIL.Image
 
-from ..evaluation.comparison import PhotoDifference, PhotoQuality
-from ..evaluation.overlaps import Row, to_rle
 from ..io.coco import Task
 from ..io.coco_people import people_from_coco
 from ..keypoints import COCO_SKELETON, NUM_COCO
+from ..rle import to_rle
 from ..structures import Image
-from .draw import DrawStyle, draw_people
+from ..visualization.draw import DrawStyle, draw_people
+from .comparison import PhotoDifference, PhotoQuality
+from .overlaps import Row
 
 _GREY = 96  # where the picture itself is missing
 _QUALITY = 82  # of the JPEG

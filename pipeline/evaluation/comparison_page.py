@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from ..evaluation.comparison import SAME, Comparison, PhotoDifference, PhotoQuality
 from ..io.coco import Task
+from .comparison import SAME, Comparison, PhotoDifference, PhotoQuality
 from .comparison_cards import Card, marks
 from .comparison_style import SCRIPT, STYLE
 

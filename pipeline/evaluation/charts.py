@@ -11,10 +11,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..evaluation.calibration import CalibrationTable
-from ..evaluation.parts import PartTable
-from ..evaluation.visibility import VisibilityTable
 from ..io.atomic import write_bytes
+from .calibration import CalibrationTable
+from .parts import PartTable
+from .visibility import VisibilityTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
