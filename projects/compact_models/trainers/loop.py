@@ -277,20 +277,22 @@ def train(
     evaluate: Callable[[nn.Module], dict[str, float]],
     pack_weights: Callable[[dict[str, Tensor]], dict[str, Any]],
     parameters: Callable[[nn.Module], list[nn.Parameter]] = lambda model: list(model.parameters()),
+    weights_name: str = 'weights.pth',
     restart: bool = False,
 ) -> nn.Module:
     """Train a model, or resume its run.
 
-    The work directory gets `checkpoint.pth` (resumes the run), `weights.pth` (averaged weights in
-    the format of the product) and `log.jsonl` (losses, rates, evaluations).
+    The work directory gets `checkpoint.pth` (resumes the run), averaged weights in the format of
+    the product, and `log.jsonl` (losses, rates, evaluations).
 
     Args:
         model: with its first weights.
         task: batches and losses.
         settings: of the run.
         evaluate: figures of the averaged weights.
-        pack_weights: content of `weights.pth` from a state dict.
+        pack_weights: content of the file of weights from a state dict.
         parameters: which of a model's parameters are trained.
+        weights_name: file of the averaged weights.
         restart: ignore a checkpoint.
 
     Returns:
@@ -305,7 +307,7 @@ def train(
 
     def save() -> None:
         save_atomically(trainer.state_dict(), checkpoint)
-        save_atomically(pack_weights(trainer.ema.state_dict()), settings.work_dir / 'weights.pth')
+        save_atomically(pack_weights(trainer.ema.state_dict()), settings.work_dir / weights_name)
 
     started = saved = time.monotonic()
     log.write(event='start', samples=trainer.samples, workers=settings.workers)

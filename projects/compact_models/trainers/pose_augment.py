@@ -256,7 +256,7 @@ class PoseSampler:
         cutout = cutouts[rng.integers(len(cutouts))]
         corners = transform_points(layout.boxes[i].reshape(1, 2, 2), matrices[i : i + 1])[0]
         low, high = corners.min(0), corners.max(0)
-        pasted = warp(cutout, _place_cutout(cutout, low, high, rng))
+        pasted = warp(cutout, place_cutout(cutout, low, high, rng))
         shape: Bools = pasted[..., 3] > 127
         region = np.zeros_like(nothing)
         x1, y1, x2, y2 = np.clip([*low, *high], 0, [W, H, W, H]).astype(int)
@@ -365,7 +365,7 @@ def _cut_by_edge(
     return True
 
 
-def _place_cutout(cutout: Pixels, low: Array, high: Array, rng: Rng) -> Array:
+def place_cutout(cutout: Pixels, low: Array, high: Array, rng: Rng) -> Array:
     """Map (2, 3) that puts a cut-out beside or over a person whose box is low to high."""
     height, width = cutout.shape[:2]
     side = float((high - low).max())

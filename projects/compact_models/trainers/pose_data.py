@@ -121,6 +121,7 @@ def load_people(
     min_keypoints: int = MIN_KEYPOINTS,
     kinds: Sequence[Kind] = KINDS,
     max_photos: int | None = None,
+    with_masks: bool = False,
 ) -> People:
     """Read people with keypoints, and what a detector finds in the photos.
 
@@ -131,6 +132,7 @@ def load_people(
         min_keypoints: people with fewer labelled keypoints are left out.
         kinds: rows of other kinds are left out.
         max_photos: read only so many photos.
+        with_masks: read people with masks too, whatever their keypoints.
     """
     content = json.loads(annotations.read_text())
     images = [i for i in content['images'] if subset is None or i.get('subset') == subset]
@@ -143,7 +145,7 @@ def load_people(
         size = (image['height'], image['width'])
         here = annotated[image['id']]
         detected = _detected_rows(found[image['id']], here, image, min_keypoints)
-        made = [*_annotated_rows(here, detected, size, min_keypoints), *detected]
+        made = [*_annotated_rows(here, detected, size, min_keypoints, with_masks), *detected]
         made = [row for row in made if KINDS[row['kind']] in kinds]
         pasted = _cutout_masks(here, size)
         if made or pasted:
@@ -187,13 +189,15 @@ def _annotated_rows(
     detected: Sequence[Mapping[str, Any]],
     size: tuple[int, int],
     min_keypoints: int,
+    with_masks: bool = False,
 ) -> list[dict[str, Any]]:
     """A row for each annotated person with keypoints, with the mask of its best detection."""
     found_masks = {id(row['person']): row['found_mask'] for row in reversed(detected)}
     rows = []
     for annotation in annotations:
         points = keypoints_of(annotation)
-        if annotation.get('iscrowd') or (points[:, 2] > 0).sum() < max(1, min_keypoints):
+        is_posed = (points[:, 2] > 0).sum() >= max(1, min_keypoints)
+        if annotation.get('iscrowd') or not (is_posed or (with_masks and has_mask(annotation))):
             continue
         if min(annotation['bbox'][2:]) < 4:
             continue
