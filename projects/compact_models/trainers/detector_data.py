@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .pose_augment import Array, Bools, Rng, change_colours
-from .pose_data import Pixels, PlacedMask, box_of, find_photo, mask_of, read_photos
+from .crops import Array, Bools, Pixels, Rng, change_colours, normalize, warp
+from .pose_data import PlacedMask, box_of, find_photo, mask_of, read_photos
 
 FILL = 114  # grey beside the photo
 MEAN, STD = (103.53, 116.28, 123.675), (57.375, 57.12, 58.395)  # BGR
@@ -140,15 +140,15 @@ class DetectorSampler:
         for i, row in enumerate(rows):
             photo = self.photos.pixels[row]
             matrix, extents[i] = self._draw_matrix(photo, rng)
-            cv2.warpAffine(photo, matrix, (side, side), dst=crops[i])
+            warp(photo, matrix, (side, side), out=crops[i])
             layers.append(_warp_masks(self.photos.masks[row], matrix, side))
         change_colours(crops, self.settings.colour, rng)
         for crop, (width, height) in zip(crops, extents, strict=True):
             crop[height:], crop[:, width:] = FILL, FILL
         crops = crops[..., ::-1]  # BGR again
-        clean = normalize(crops)
+        clean = normalize(crops, MEAN, STD)
         kept, painted = self._paint(crops, layers, rng)
-        images = normalize(crops) if painted.any() else clean
+        images = normalize(crops, MEAN, STD) if painted.any() else clean
         return DetectorBatch(images, clean, painted, *_stack_people(kept, side))
 
     def _draw_matrix(self, photo: Pixels, rng: Rng) -> tuple[Array, Any]:
@@ -192,13 +192,6 @@ class DetectorSampler:
         return kept, _pad_boxes(boxes)[0]
 
 
-def normalize(crops: Pixels) -> Tensor:
-    """BGR crops (B, H, W, 3) as normalized (B, 3, H, W), channels last."""
-    scale = 1 / torch.tensor(STD)
-    pixels = torch.from_numpy(np.ascontiguousarray(crops)).float()
-    return torch.addcmul(-torch.tensor(MEAN) * scale, pixels, scale).permute(0, 3, 1, 2)
-
-
 def _warp_masks(
     masks: Sequence[PlacedMask | None], matrix: NDArray[np.float32], side: int
 ) -> list[Pixels]:
@@ -207,9 +200,7 @@ def _warp_masks(
     for placed in masks:
         if placed is None:
             continue
-        moved = matrix.copy()
-        moved[:, 2] += matrix[:, :2] @ np.array([placed.x, placed.y], np.float32)
-        mask = np.asarray(cv2.warpAffine(placed.pixels, moved, (side, side)), np.uint8)
+        mask = warp(placed.pixels, matrix, (side, side), origin=(placed.x, placed.y))
         if (mask > 127).sum() >= CELL**2:
             found.append(mask)
     return found

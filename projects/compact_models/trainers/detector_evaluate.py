@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from typing import Any
 
 import cv2
@@ -15,9 +13,10 @@ from pipeline.detectors.rtmdet_distilled import flatten_levels
 from pipeline.detectors.rtmdet_packed import mask_logits
 from pipeline.geometry import box_iou, box_nms
 
-from .detector_data import FILL, Photos, normalize
+from .coco_ap import measure_coco
+from .crops import Array, normalize
+from .detector_data import FILL, MEAN, STD, Photos
 from .detector_losses import run_network
-from .pose_augment import Array
 from .pose_data import PlacedMask
 
 SIZE = 448  # px, the shipped input
@@ -38,7 +37,7 @@ def detect(model: nn.Module, photo: Any) -> tuple[Array, Array, Tensor, float]:
     frame = np.full((SIZE, SIZE, 3), FILL, np.uint8)
     size = (round(width * scale), round(height * scale))
     frame[: size[1], : size[0]] = cv2.resize(photo, size, interpolation=cv2.INTER_LINEAR)
-    outputs, logits, boxes, points = run_network(model, normalize(frame[None]))
+    outputs, logits, boxes, points = run_network(model, normalize(frame[None], MEAN, STD))
     scores = logits[0].sigmoid()
     rows = (scores > MIN_SCORE).nonzero()[:, 0]
     found = boxes[0, rows].clamp(0, SIZE).numpy()
@@ -64,7 +63,7 @@ def evaluate_detector(model: nn.Module, photos: Photos, name: str) -> dict[str, 
     for index, photo in enumerate(photos.pixels):
         boxes, scores, masks, scale = detect(model, photo)
         for box, score in zip(boxes.tolist(), scores.tolist(), strict=True):
-            row = {'image_id': index, 'category_id': 1, 'score': score}
+            row = {'image_id': index, 'score': score}
             results.append({**row, 'bbox': [*box[:2], box[2] - box[0], box[3] - box[1]]})
         overlaps += _mask_overlaps(photos.boxes[index], photos.masks[index], boxes, masks, scale)
     figures = _box_ap(photos, results)
@@ -99,33 +98,18 @@ def _shrink(placed: PlacedMask, scale: float, cells: int) -> Any:
 
 
 def _box_ap(photos: Photos, results: list[dict[str, Any]]) -> dict[str, float]:
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
     complete = np.flatnonzero(photos.are_complete).tolist()
     annotations = [
         {
-            'image_id': i, 'category_id': 1, 'iscrowd': is_crowd,
-            'bbox': [x1, y1, x2 - x1, y2 - y1], 'area': (x2 - x1) * (y2 - y1),
+            'image_id': i, 'iscrowd': is_crowd, 'area': (x2 - x1) * (y2 - y1),
+            'bbox': [x1, y1, x2 - x1, y2 - y1],
         }
         for i in complete
         for is_crowd, boxes in enumerate((photos.boxes[i], photos.crowds[i]))
         for x1, y1, x2, y2 in boxes.tolist()
     ]  # fmt: skip
-    coco = COCO()
-    coco.dataset = {
-        'images': [{'id': i} for i in complete],
-        'categories': [{'id': 1}],
-        'annotations': [{**a, 'id': n + 1} for n, a in enumerate(annotations)],
-    }
     results = [row for row in results if row['image_id'] in set(complete)]
     if not results or not annotations:
         return {}
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco.createIndex()
-        evaluation = COCOeval(coco, coco.loadRes(results), 'bbox')
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    figures = dict(zip(NAMES, map(float, evaluation.stats[:6]), strict=True))
+    figures = dict(zip(NAMES, measure_coco(annotations, results, 'bbox'), strict=False))
     return {'people': sum(not a['iscrowd'] for a in annotations), **figures}

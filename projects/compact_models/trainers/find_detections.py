@@ -23,7 +23,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this checkout, installed or not
 
 from pipeline.structures import Detections
-from projects.compact_models.trainers.loop import has_bfloat16, prepare_process
+from projects.compact_models.trainers.command import prepare_process
+from projects.compact_models.trainers.loop import has_bfloat16
 from projects.compact_models.trainers.pose_data import find_photo
 
 ROOT = Path(__file__).resolve().parents[3]

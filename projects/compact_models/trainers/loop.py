@@ -8,7 +8,6 @@ number of the step alone: a resumed run sees the data that the uninterrupted run
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import math
@@ -20,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -77,44 +75,10 @@ class Settings:
     seed: int = 0
 
 
-def add_settings(parser: argparse.ArgumentParser, **defaults: Any) -> None:
-    """Add the options of `Settings` to a command line; `defaults` replace those of the class."""
-    add = parser.add_argument_group('training').add_argument
-    values = {**{f: getattr(Settings, f) for f in Settings.__annotations__ if f != 'work_dir'},
-              **defaults}  # fmt: skip
-    add('--work-dir', type=Path, help='checkpoint, weights and log')
-    add('--samples', type=int, default=values['samples'], help='length of the run (%(default)s)')
-    add('--minutes', type=float, help='length of the run in minutes instead')
-    add('--batch-size', type=int, default=values['batch_size'], help='(default: %(default)s)')
-    add('--workers', type=int, default=os.cpu_count() or 1, help='threads (%(default)s)')
-    add('--lr', type=float, default=values['lr'], help='highest rate (default: %(default)s)')
-    add('--float32', dest='bfloat16', action='store_false', default=has_bfloat16(),
-        help='do not use bfloat16 (the default if the processor lacks it)')  # fmt: skip
-    add('--evaluate-samples', type=int, default=values['evaluate_samples'],
-        help='evaluate each time after so many samples (default: %(default)s)')  # fmt: skip
-    add('--stop-minutes', type=float, help='stop after this time; the same command resumes')
-    add('--restart', action='store_true', help='do not resume from the checkpoint')
-    add('--seed', type=int, default=0)
-
-
-def read_settings(args: argparse.Namespace) -> Settings:
-    """Settings from a command line with the options of `add_settings`."""
-    names = Settings.__annotations__.keys() & vars(args).keys()
-    return Settings(**{name: getattr(args, name) for name in names})
-
-
 def has_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 natively."""
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get('avx512_bf16') or capabilities.get('amx_bf16'))
-
-
-def prepare_process(nice: int = 0) -> None:
-    """One thread per library call: `train` runs calls in parallel instead."""
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    if nice:
-        os.nice(nice)
 
 
 @dataclass

@@ -18,20 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .pose_data import KINDS, Kind, People, Pixels, PlacedMask
-
-Array = NDArray[np.float32]
-Bools = NDArray[np.bool_]
-Rng = np.random.Generator
+from .crops import FLIP, Array, Bools, Pixels, Rng, change_colours, normalize, place_cutout, warp
+from .pose_data import KINDS, Kind, People, PlacedMask
 
 W, H = 144, 192
 PADDING = 1.25  # of the box, as MMPose's GetBBoxCenterScale
-FLIP = np.array([0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15])
 PARTS = np.zeros((3, 17), np.bool_)  # half bodies: upper, head and arms, lower
 PARTS[0, :11], PARTS[1, :7], PARTS[2, 11:] = True, True, True
-MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # RGB
-LUMA = (0.114, 0.587, 0.299)  # of blue, green, red
-GREY = 115  # mean brightness of photos
 MIN_LABELLED = 3  # keypoints that half bodies and image edges leave
 
 
@@ -146,16 +139,6 @@ def transform_points(points: Array, matrices: Array) -> Array:
     return np.asarray(moved, np.float32)
 
 
-def warp(
-    source: Pixels, matrix: Array, out: Pixels | None = None, origin: tuple[int, int] = (0, 0),
-    size: tuple[int, int] = (W, H),
-) -> Pixels:  # fmt: skip
-    """Bilinear crop of an image whose first px lies at `origin`; black beside it."""
-    moved = matrix.copy()
-    moved[:, 2] += matrix[:, :2] @ np.array(origin, np.float32)
-    return np.asarray(cv2.warpAffine(source, moved, size, dst=out, flags=cv2.INTER_LINEAR))
-
-
 class PoseSampler:
     """Draws batches of `PoseBatch` from `People`.
 
@@ -240,10 +223,10 @@ class PoseSampler:
         if rng.random() < self.settings.low_resolution:
             factor = rng.uniform(0.3, 0.8)
             size = (int(W * factor), int(H * factor))
-            small = warp(photo, matrices[i] * np.float32(factor), None, (x1, y1), size)
+            small = warp(photo, matrices[i] * np.float32(factor), size, origin=(x1, y1))
             cv2.resize(small, (W, H), dst=crops[i], interpolation=cv2.INTER_LINEAR)
         else:
-            warp(photo, matrices[i], crops[i], (x1, y1))
+            warp(photo, matrices[i], (W, H), origin=(x1, y1), out=crops[i])
         if rng.random() < self.settings.blur:
             crops[i] = cv2.GaussianBlur(crops[i], (0, 0), rng.uniform(0.5, 1.6))
 
@@ -256,7 +239,7 @@ class PoseSampler:
         cutout = cutouts[rng.integers(len(cutouts))]
         corners = transform_points(layout.boxes[i].reshape(1, 2, 2), matrices[i : i + 1])[0]
         low, high = corners.min(0), corners.max(0)
-        pasted = warp(cutout, place_cutout(cutout, low, high, rng))
+        pasted = warp(cutout, place_cutout(cutout, low, high, rng), (W, H))
         shape: Bools = pasted[..., 3] > 127
         region = np.zeros_like(nothing)
         x1, y1, x2, y2 = np.clip([*low, *high], 0, [W, H, W, H]).astype(int)
@@ -365,18 +348,6 @@ def _cut_by_edge(
     return True
 
 
-def place_cutout(cutout: Pixels, low: Array, high: Array, rng: Rng) -> Array:
-    """Map (2, 3) that puts a cut-out beside or over a person whose box is low to high."""
-    height, width = cutout.shape[:2]
-    side = float((high - low).max())
-    scale = side * rng.uniform(0.5, 1.3) / max(height, width)
-    center = (low + high) / 2 + (high - low) * [rng.uniform(-0.9, 0.9), rng.normal(0, 0.25)]
-    sign = rng.choice([-1, 1])
-    linear = np.diag([sign * scale, scale])
-    offset = center - linear @ [width / 2, height / 2]
-    return np.concatenate([linear, offset[:, None]], 1).astype(np.float32)
-
-
 def _warp_mask(placed: PlacedMask, matrix: Array, layout: _Layout, i: int) -> Bools:
     """A mask of the photo as (H, W) of a crop, empty beyond the edge of the image."""
     x1, y1, x2, y2 = layout.limits[i].tolist()
@@ -386,7 +357,7 @@ def _warp_mask(placed: PlacedMask, matrix: Array, layout: _Layout, i: int) -> Bo
         pixels = pixels.copy()
         pixels[max(0, y2 - y) :], pixels[: max(0, y1 - y)] = 0, 0
         pixels[:, max(0, x2 - x) :], pixels[:, : max(0, x1 - x)] = 0, 0
-    return np.asarray(warp(pixels, matrix, None, (placed.x, placed.y)) > 127)
+    return np.asarray(warp(pixels, matrix, (W, H), origin=(placed.x, placed.y)) > 127)
 
 
 def _box_of_mask(mask: Bools) -> Array:
@@ -414,32 +385,6 @@ def spoil_mask(mask: Bools, chance: float, rng: Rng) -> Bools:
         cells = cv2.resize(pixels * np.uint8(255), (W // 10, H // 10), interpolation=cv2.INTER_AREA)
         pixels = cv2.resize(cells, (W, H), interpolation=cv2.INTER_LINEAR) > rng.uniform(90, 160)
     return np.asarray(pixels, np.bool_)
-
-
-def change_colours(crops: Pixels, ranges: tuple[float, float, float, float], rng: Rng) -> None:
-    """Change brightness, contrast, saturation, and tint of crops (B, H, W, 3), in place.
-
-    BGR becomes RGB.
-    """
-    count = len(crops)
-    draws = rng.uniform(-1, 1, (4, count)).astype(np.float32)
-    bright, contrast, saturation = (1 + c * d for c, d in zip(ranges[:3], draws[:3], strict=True))
-    saturation = np.where(draws[3] < 2 * ranges[3] - 1, 0, saturation)[:, None, None]
-    luma = np.broadcast_to(np.array(LUMA, np.float32), (3, 3))
-    tint = 1 + 0.06 * rng.uniform(-1, 1, (count, 3, 1))
-    matrices = np.zeros((count, 3, 4), np.float32)
-    matrices[..., :3] = saturation * (np.eye(3, dtype=np.float32) - luma) + luma
-    matrices[..., :3] *= (bright * contrast)[:, None, None] * tint
-    matrices[..., 3] = ((1 - contrast) * bright * GREY)[:, None]
-    for crop, matrix in zip(crops, matrices[:, ::-1], strict=True):
-        cv2.transform(crop, matrix, dst=crop)
-
-
-def normalize(crops: Pixels) -> Tensor:
-    """RGB crops (B, H, W, 3) as normalized (B, 3, H, W), channels last."""
-    scale = 1 / torch.tensor(STD)
-    normalized = torch.addcmul(-torch.tensor(MEAN) * scale, torch.from_numpy(crops).float(), scale)
-    return normalized.permute(0, 3, 1, 2)
 
 
 def dim(crop: Pixels, mask: Bools, alpha: float) -> None:

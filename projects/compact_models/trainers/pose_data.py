@@ -20,8 +20,8 @@ from pycocotools import mask as coco_mask
 
 from pipeline.geometry import box_areas, box_iou, box_nms, xywh_to_xyxy
 
-Array = NDArray[np.float32]
-Pixels = NDArray[np.uint8]
+from .crops import Array, Pixels
+
 Kind = Literal['person', 'detected_pose', 'detected_person', 'background']
 KINDS: tuple[Kind, ...] = ('person', 'detected_pose', 'detected_person', 'background')
 

@@ -25,11 +25,10 @@ from pipeline.segmenters.sam2_forward import (
     POINT_PADDING,
     POINT_POSITIVE,
 )
-from pipeline.segmenters.sam2_preprocess import IMAGENET_MEAN, IMAGENET_STD
 from pipeline.training.pose2seg.skeletons import draw_skeleton
 
-from .pose_augment import FLIP, Array, Bools, Rng, change_colours, place_cutout, warp
-from .pose_data import KINDS, People, Pixels, PlacedMask
+from .crops import FLIP, Array, Bools, Pixels, Rng, change_colours, normalize, place_cutout, warp
+from .pose_data import KINDS, People, PlacedMask
 
 S = 192
 STRIDE = 2  # of the targets
@@ -129,7 +128,7 @@ def _window_mask(
     if placed is not None:
         shift = (np.array([placed.x, placed.y]) - origin + 0.5) * scale - 0.5
         matrix = np.concatenate([np.diag(scale), shift[:, None]], 1).astype(np.float32)
-        return warp(placed.pixels, matrix, None, (0, 0), (S, S)) > 127, np.ones((S, S), np.bool_)
+        return warp(placed.pixels, matrix, (S, S)) > 127, np.ones((S, S), np.bool_)
     side = float(np.sqrt((box[2:] - box[:2]).prod()))
     mask = draw_skeleton(keypoints, visibility == 1, side, (S, S)) > 0
     known = np.ones((S, S), np.bool_)
@@ -200,7 +199,7 @@ class SegmenterSampler:
             return window
         cutout = cutouts[rng.integers(len(cutouts))]
         matrix = place_cutout(cutout, window.box[:2], window.box[2:], rng)
-        pasted = warp(cutout, matrix, None, (0, 0), (S, S))
+        pasted = warp(cutout, matrix, (S, S))
         shape = pasted[..., 3] > 127
         if (shape & window.mask).sum() > self.settings.max_covered * window.mask.sum():
             return window
@@ -270,13 +269,6 @@ def shrink(masks: Bools) -> Tensor:
     """Masks (B, S, S) as fractions (B, 1, S / 2, S / 2)."""
     values = torch.from_numpy(masks).float()[:, None]
     return torch.nn.functional.avg_pool2d(values, STRIDE)
-
-
-def normalize(images: Pixels) -> Tensor:
-    """RGB images (B, S, S, 3) as normalized (B, 3, S, S), channels last."""
-    mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
-    values = torch.addcmul(-mean / std, torch.from_numpy(images).float(), 1 / (255 * std))
-    return values.permute(0, 3, 1, 2)
 
 
 def _mirror(window: Window) -> Window:

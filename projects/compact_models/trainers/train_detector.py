@@ -11,10 +11,7 @@ Example:
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this checkout, installed or not
 
 from pipeline.detectors.rtmdet_distilled import build_teacher
+from projects.compact_models.trainers.command import make_parser, prepare_process, run
 from projects.compact_models.trainers.detector_data import (
     DetectorAugmentation,
     DetectorSampler,
@@ -32,13 +30,7 @@ from projects.compact_models.trainers.detector_data import (
 )
 from projects.compact_models.trainers.detector_evaluate import evaluate_detector
 from projects.compact_models.trainers.detector_losses import TeacherLosses
-from projects.compact_models.trainers.loop import (
-    add_settings,
-    has_bfloat16,
-    prepare_process,
-    read_settings,
-    train,
-)
+from projects.compact_models.trainers.loop import has_bfloat16
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = ROOT / 'configs/compact/rtmdet-ins_compact.py'
@@ -77,59 +69,31 @@ def pack_weights(state: dict[str, Tensor]) -> dict[str, Any]:
     return {'state_dict': state, 'meta': {'dataset_meta': META}}
 
 
-def evaluate(model: nn.Module, sets: dict[str, Photos]) -> dict[str, float]:
-    """Figures of a model on several sets of photos."""
-    figures: dict[str, float] = {}
-    for name, photos in sets.items():
-        figures.update(evaluate_detector(model, photos, name))
-    return figures
-
-
-def parse_args() -> argparse.Namespace:
-    """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add('--data', type=Path, required=True, help='folder with annotations.json and its photos')
-    add('--teacher', type=Path, nargs=2, metavar=('CONFIG', 'WEIGHTS'))
-    add('--dev', type=Path, help='COCO file for more figures, beside its images/')
-    add('--init', type=Path, help='first weights (default: random)')
-    add('--config', type=Path, default=CONFIG)
-    add('--crop', type=int, default=320, help='side of the crops in px (default: %(default)s)')
-    add('--evaluate', type=Path, help='print the figures of these weights, train nothing')
-    add('--max-photos', type=int, help='read only so many photos; for tests')
-    add('--nice', type=int, default=0, help='lower the priority by this')
-    add_settings(parser, samples=400_000, batch_size=24, lr=1e-3, evaluate_samples=20_000)
-    args = parser.parse_args()
-    if not args.evaluate and not (args.work_dir and args.teacher):
-        parser.error('give --work-dir and --teacher, or --evaluate WEIGHTS')
-    return args
-
-
 def main() -> None:
     """Train or evaluate."""
-    args = parse_args()
+    parser = make_parser(
+        __doc__, CONFIG, samples=400_000, batch_size=24, lr=1e-3, evaluate_samples=20_000
+    )
+    parser.add_argument('--teacher', type=Path, nargs=2, metavar=('CONFIG', 'WEIGHTS'))
+    parser.add_argument('--crop', type=int, default=320, help='side in px (default: %(default)s)')
+    args = parser.parse_args()
+    if not args.evaluate and not args.teacher:
+        parser.error('give --teacher CONFIG WEIGHTS')
     prepare_process(args.nice)
-    annotations = args.data / 'annotations.json'
+    annotations, backgrounds = (args.data / f'{n}.json' for n in ('annotations', 'backgrounds'))
     sets = {'val': load_photos(annotations, 'val', args.max_photos)}
     if args.dev:
         sets['dev'] = load_photos(args.dev)
-    if args.evaluate:
-        figures = evaluate(build_model(args.config, args.evaluate), sets)
-        print(json.dumps(figures, indent=1))  # noqa: T201
-        return
-    backgrounds = args.data / 'backgrounds.json'
-    photos = load_photos(
-        annotations, 'train', args.max_photos, backgrounds if backgrounds.exists() else None
-    )
-    model = build_model(args.config, args.init)
-    teacher = build_teacher(str(args.teacher[0]), str(args.teacher[1]))
-    task = DetectorTask(photos, teacher.to(memory_format=torch.channels_last), args.crop)
-    torch.manual_seed(args.seed)
-    train(
-        model, task, read_settings(args),
-        evaluate=partial(evaluate, sets=sets), pack_weights=pack_weights, restart=args.restart,
+
+    def make_task() -> DetectorTask:
+        more = backgrounds if backgrounds.exists() else None
+        photos = load_photos(annotations, 'train', args.max_photos, more)
+        teacher = build_teacher(*map(str, args.teacher))
+        return DetectorTask(photos, teacher.to(memory_format=torch.channels_last), args.crop)
+
+    run(
+        args, sets=sets, build_model=build_model, evaluate=evaluate_detector,
+        make_task=make_task, pack_weights=pack_weights,
     )  # fmt: skip
 
 

@@ -10,24 +10,16 @@ Example:
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this checkout, installed or not
 
-from projects.compact_models.trainers.loop import (
-    add_settings,
-    prepare_process,
-    read_settings,
-    train,
-)
+from projects.compact_models.trainers.command import make_parser, prepare_process, run
 from projects.compact_models.trainers.pose_augment import PoseSampler
 from projects.compact_models.trainers.pose_data import People, load_people
 from projects.compact_models.trainers.pose_evaluate import evaluate_pose
@@ -70,53 +62,24 @@ def pack_weights(state: dict[str, Tensor]) -> dict[str, Any]:
     return {'state_dict': state, 'meta': {'dataset_meta': plain(meta)}}
 
 
-def evaluate(model: nn.Module, sets: dict[str, People]) -> dict[str, float]:
-    """Figures of a model on several sets of people."""
-    figures: dict[str, float] = {}
-    for name, people in sets.items():
-        figures.update(evaluate_pose(model, people, name))
-    return figures
-
-
-def parse_args() -> argparse.Namespace:
-    """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add('--data', type=Path, required=True, help='folder with annotations.json and its photos')
-    add('--detections', type=Path, help='of find_detections.py; without it no boxes are refined')
-    add('--dev', type=Path, help='COCO keypoint file for more figures, beside its images/')
-    add('--init', type=Path, help='first weights (default: random)')
-    add('--config', type=Path, default=CONFIG)
-    add('--evaluate', type=Path, help='print the figures of these weights, train nothing')
-    add('--max-photos', type=int, help='read only so many photos; for tests')
-    add('--nice', type=int, default=0, help='lower the priority by this')
-    add_settings(parser)
-    args = parser.parse_args()
-    if not args.evaluate and not args.work_dir:
-        parser.error('give --work-dir, or --evaluate WEIGHTS')
-    return args
-
-
 def main() -> None:
     """Train or evaluate."""
-    args = parse_args()
+    parser = make_parser(__doc__, CONFIG)
+    parser.add_argument(
+        '--detections', type=Path, help='of find_detections.py; without it boxes are not trained'
+    )
+    args = parser.parse_args()
     prepare_process(args.nice)
-    read = partial(load_people, detections=args.detections, max_photos=args.max_photos)
-    annotations = args.data / 'annotations.json'
-    sets = {'val': read(annotations, subset='val')}
+    read = partial(
+        load_people, args.data / 'annotations.json',
+        detections=args.detections, max_photos=args.max_photos,
+    )  # fmt: skip
+    sets = {'val': read(subset='val')}
     if args.dev:
         sets['dev'] = load_people(args.dev, min_keypoints=1)
-    if args.evaluate:
-        figures = evaluate(build_model(args.config, args.evaluate), sets)
-        print(json.dumps(figures, indent=1))  # noqa: T201
-        return
-    task = PoseTask(read(annotations, subset='train'))
-    torch.manual_seed(args.seed)
-    train(
-        build_model(args.config, args.init), task, read_settings(args),
-        evaluate=partial(evaluate, sets=sets), pack_weights=pack_weights, restart=args.restart,
+    run(
+        args, sets=sets, build_model=build_model, evaluate=evaluate_pose,
+        make_task=lambda: PoseTask(read(subset='train')), pack_weights=pack_weights,
     )  # fmt: skip
 
 

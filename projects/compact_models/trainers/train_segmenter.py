@@ -9,8 +9,6 @@ Example:
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from functools import partial
 from pathlib import Path
@@ -29,13 +27,9 @@ from pipeline.segmenters.sam2_forward import decode_prompts, embed_images
 from pipeline.segmenters.sam2_prior import prompt_prior
 from pipeline.training.depthwise_conv import CpuDepthwiseConv2d
 from pipeline.training.pose2seg.losses import LossWeights, mask_iou, prompt_losses
-from projects.compact_models.trainers.loop import (
-    add_settings,
-    has_bfloat16,
-    prepare_process,
-    read_settings,
-    train,
-)
+from projects.compact_models.trainers.command import make_parser, prepare_process, run
+from projects.compact_models.trainers.crops import normalize
+from projects.compact_models.trainers.loop import has_bfloat16
 from projects.compact_models.trainers.pose_data import KINDS, People, load_people
 from projects.compact_models.trainers.segmenter_data import (
     STRIDE,
@@ -45,7 +39,6 @@ from projects.compact_models.trainers.segmenter_data import (
     choose_keypoints,
     cut_window,
     make_prompt,
-    normalize,
     pad_prompts,
 )
 
@@ -143,53 +136,22 @@ def evaluate_segmenter(model: nn.Module, people: People, name: str) -> dict[str,
     return {f'{name}_people': len(overlaps['box']), **figures}
 
 
-def evaluate(model: nn.Module, sets: dict[str, People]) -> dict[str, float]:
-    """Figures of a model on several sets of people."""
-    figures: dict[str, float] = {}
-    for name, people in sets.items():
-        figures.update(evaluate_segmenter(model, people, name))
-    return figures
-
-
-def parse_args() -> argparse.Namespace:
-    """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add('--data', type=Path, required=True, help='folder with annotations.json and its photos')
-    add('--dev', type=Path, help='COCO file for more figures, beside its images/')
-    add('--init', type=Path, help='first weights (default: random)')
-    add('--config', type=Path, default=CONFIG)
-    add('--evaluate', type=Path, help='print the figures of these weights, train nothing')
-    add('--max-photos', type=int, help='read only so many photos; for tests')
-    add('--nice', type=int, default=0, help='lower the priority by this')
-    add_settings(parser, samples=500_000, batch_size=64, lr=6e-4, evaluate_samples=25_000)
-    args = parser.parse_args()
-    if not args.evaluate and not args.work_dir:
-        parser.error('give --work-dir, or --evaluate WEIGHTS')
-    return args
-
-
 def main() -> None:
     """Train or evaluate; a sample is a prompt."""
-    args = parse_args()
+    parser = make_parser(__doc__, CONFIG, samples=500_000, lr=6e-4, evaluate_samples=25_000)
+    args = parser.parse_args()
     prepare_process(args.nice)
-    read = partial(load_people, max_photos=args.max_photos, kinds=('person',), with_masks=True)
-    annotations = args.data / 'annotations.json'
-    sets = {'val': read(annotations, subset='val', min_keypoints=1)}
+    read = partial(
+        load_people, args.data / 'annotations.json',
+        max_photos=args.max_photos, kinds=('person',), with_masks=True,
+    )  # fmt: skip
+    sets = {'val': read(subset='val', min_keypoints=1)}
     if args.dev:
         sets['dev'] = load_people(args.dev, min_keypoints=1, with_masks=True)
-    if args.evaluate:
-        figures = evaluate(build_model(args.config, args.evaluate), sets)
-        print(json.dumps(figures, indent=1))  # noqa: T201
-        return
-    task = SegmenterTask(read(annotations, subset='train', min_keypoints=4))
-    torch.manual_seed(args.seed)
-    train(
-        build_model(args.config, args.init), task, read_settings(args),
-        evaluate=partial(evaluate, sets=sets), pack_weights=pack_weights,
-        parameters=trained_parameters, weights_name='weights.pt', restart=args.restart,
+    run(
+        args, sets=sets, build_model=build_model, evaluate=evaluate_segmenter,
+        make_task=lambda: SegmenterTask(read(subset='train', min_keypoints=4)),
+        pack_weights=pack_weights, parameters=trained_parameters, weights_name='weights.pt',
     )  # fmt: skip
 
 

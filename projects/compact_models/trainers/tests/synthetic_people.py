@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from projects.compact_models.trainers.pose_data import Pixels
+from projects.compact_models.trainers.crops import Pixels
 
 # x, y of COCO's keypoints as fractions of the box.
 FIGURE = np.array([

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from projects.compact_models.trainers import train_pose
+from projects.compact_models.trainers.crops import FLIP
 from projects.compact_models.trainers.loop import Settings, train
 from projects.compact_models.trainers.pose_augment import (
-    FLIP,
     Augmentation,
     H,
     PoseSampler,
@@ -58,13 +58,12 @@ def test_rows_of_all_kinds_are_read(people: People) -> None:
 
 
 def test_crops_agree_with_mmpose(people: People) -> None:
-    from mmpose.structures.bbox import bbox_xyxy2cs, get_udp_warp_matrix
+    from mmpose.structures.bbox import get_udp_warp_matrix
 
     box = people.boxes[:1]
-    ours = crop_matrices((box[:, :2] + box[:, 2:]) / 2, window_sides(box))[0]
-    center, scale = bbox_xyxy2cs(box[0], padding=1.25)
-    scale = window_sides(box)[0]
-    np.testing.assert_allclose(ours, get_udp_warp_matrix(center, scale, 0, (W, H)), atol=1e-4)
+    center, sides = (box[:, :2] + box[:, 2:]) / 2, window_sides(box)
+    expected = get_udp_warp_matrix(center[0], sides[0], 0, (W, H))
+    np.testing.assert_allclose(crop_matrices(center, sides)[0], expected, atol=1e-4)
 
 
 def test_keypoints_follow_the_crop(people: People) -> None:
