@@ -21,7 +21,7 @@ FLOORS = (
     ('instances', 'io', 'nms', 'stages'),
     ('datasets', 'weights'),
     ('doctor', 'openmmlab'),
-    ('evaluation',),
+    ('evaluation', 'runtime.openvino_backend'),
     ('runtime.precision',),
     ('detectors', 'poses', 'segmenters'),
     ('loop', 'training'),
