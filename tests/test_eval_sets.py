@@ -71,7 +71,7 @@ def test_what_is_missing_is_named_with_layout_and_page(tmp_path: Path, name: str
         str(tmp_path / entry.annotations[0]),
         str(tmp_path / entry.images),
         entry.homepage,
-        f'docs/datasets.md#{entry.anchor}',
+        f'docs/user_guide/datasets.md#{entry.anchor}',
         entry.convert or '',
     ):
         assert part in told

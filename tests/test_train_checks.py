@@ -205,9 +205,9 @@ def test_absent_data_names_folder_and_guide(tmp_path: Path) -> None:
     said = problems(POSE, pose_settings(tmp_path / 'nowhere' / 'coco'), tmp_path / 'work')
     assert said == (
         f'train_dataloader.dataset: no file {tmp_path}/nowhere/coco/train.json '
-        f'({tmp_path}/nowhere is absent); docs/datasets.md says where it comes from'
+        f'({tmp_path}/nowhere is absent); docs/user_guide/datasets.md says where it comes from'
     )
-    assert (ROOT / 'docs/datasets.md').is_file()
+    assert (ROOT / 'docs/user_guide/datasets.md').is_file()
 
 
 def test_absent_photos_of_one_set_of_several(tmp_path: Path) -> None:
@@ -222,9 +222,9 @@ def test_absent_photos_of_one_set_of_several(tmp_path: Path) -> None:
     said = missing_data(Config(dict(train_dataloader=loader, val_evaluator=evaluators)))
     assert said == [
         f'train_dataloader.dataset.datasets.0.dataset: no folder {tmp_path}/photos (absent); '
-        'docs/datasets.md says where it comes from',
+        'docs/user_guide/datasets.md says where it comes from',
         f'val_evaluator: no file {tmp_path}/val.json (absent); '
-        'docs/datasets.md says where it comes from',
+        'docs/user_guide/datasets.md says where it comes from',
     ]
 
 
@@ -246,10 +246,13 @@ def test_the_tool_lists_mistakes_and_ends_with_2(
 def test_check_says_what_would_be_trained(
     crowd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = pose_settings(crowd).items()
-    pairs = [f'{key}={value!r}' for key, value in settings if not isinstance(value, (dict, list))]
-    arguments = [str(POSE), '--check', '--work-dir', str(tmp_path), '--cfg-options', *pairs]
-    assert train.main(arguments) == 0
+    from mmengine.config import Config
+
+    config = Config.fromfile(POSE)
+    config.merge_from_dict(pose_settings(crowd))
+    config.dump(tmp_path / 'run.py')
+    arguments = ['--check', '--work-dir', str(tmp_path), '--cfg-options', 'train_cfg.max_iters=9']
+    assert train.main([str(tmp_path / 'run.py'), *arguments]) == 0
     said = capsys.readouterr().out
     assert said.startswith('model       FreezableTopdownPoseEstimator: 0.')
     assert '3 epochs, 2 samples a step and process, 1 processes, seed 0' in said

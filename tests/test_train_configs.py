@@ -69,7 +69,7 @@ def data_on_crowd(config: Any, crowd: Path) -> Any:
 
 def is_absence(problem: str) -> bool:
     """Of data or weights: nobody ships them."""
-    return 'docs/datasets.md' in problem or problem.startswith('load_from')
+    return 'docs/user_guide/datasets.md' in problem or problem.startswith('load_from')
 
 
 def test_no_config_is_left_out() -> None:

@@ -1,7 +1,7 @@
 """Turn a data set into the COCO file that tools/test.py and tools/score.py read.
 
 Photos that are missing or broken are left out and listed; the exit code is then 1. Which data
-set needs what is in docs/datasets.md.
+set needs what is in docs/user_guide/datasets.md.
 
 Examples:
     python tools/convert_dataset.py ochuman ochuman.json all.json --images data/ochuman/images

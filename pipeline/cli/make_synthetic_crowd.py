@@ -1,7 +1,7 @@
 """Draw synthetic crowds with exact boxes, masks and keypoints, as a COCO data set.
 
 Writes JPEG pictures and `annotations.json` (RLE masks, 17 keypoints). Equal arguments give equal
-annotations; see docs/synthetic.md for what these pictures are good for.
+annotations.
 
 Example:
     python tools/make_synthetic_crowd.py out/crowd --num-images 8 --people 3 12 --size 640 480

@@ -2,7 +2,8 @@
 
 INPUT is any number of images, directories (searched recursively), glob patterns and list files
 (@FILE, or FILE.txt / FILE.lst: one input per line, relative to the list, # starts a comment line).
-Put inputs before options that take several values. Results, formats: docs/usage.md.
+Put inputs before options that take several values. Results and formats:
+docs/user_guide/command_line.md.
 
 Examples:
     python tools/run_bmp.py --demo

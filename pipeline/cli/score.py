@@ -2,7 +2,7 @@
 
 ANNOTATIONS is a COCO annotation file or a data set; a results file of tools/test.py knows its own.
 All photos that were asked for count, also those without results. CrowdPose is told by its 14
-keypoints and scored by its own rules. Definitions: docs/evaluation.md.
+keypoints and scored by its own rules. Definitions: docs/user_guide/evaluation.md.
 
 Examples:
     python tools/score.py outputs/test/bmp_v2/coco_val2017/loop/results.json

@@ -13,8 +13,8 @@ Examples:
     python tools/test.py bmp_v2 --data coco_val2017 --shard 1/4     # and 2/4, 3/4, 4/4 beside it;
     python tools/test.py bmp_v2 --data coco_val2017                 # then this puts them together
 
-A stopped run goes on where it was. Results, formats: docs/evaluation.md; data sets:
-docs/datasets.md.
+A stopped run goes on where it was. Results, formats: docs/user_guide/evaluation.md; data sets:
+docs/user_guide/datasets.md.
 
 Exit codes: 0 all well, 1 a photo failed (OUT/failures.json), 2 wrong arguments, 130 interrupted.
 """

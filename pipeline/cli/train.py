@@ -3,7 +3,7 @@
 The config decides everything: model, data, schedule, and by `default_scope` (`mmdet`, `mmpose`
 or `mmengine`) whose names it uses. All settings and paths are checked before any data is read.
 A run that was stopped or killed goes on with the same command plus `--resume`, and ends with the
-same weights as one that was not. See docs/training.md.
+same weights as one that was not. See docs/user_guide/training_*.md.
 
 Examples:
     python tools/train.py configs/pose/pmpose_b_coco.py --check

@@ -254,7 +254,8 @@ def _read(path: Path) -> dict[str, Any]:
         isinstance(r, dict) and isinstance(r.get('annotations'), list) for r in records
     )
     if not own:
-        hint = 'it is a COCO file: use "coco"' if _is_coco(content) else 'see docs/datasets.md'
+        see = 'see docs/user_guide/datasets.md'
+        hint = 'it is a COCO file: use "coco"' if _is_coco(content) else see
         raise ConversionError(f'{path}: not ochuman.json, images lack annotations; {hint}')
     return dict(content)
 

@@ -14,7 +14,7 @@ from ..io.coco import Task
 from ..keypoints import Convention
 from .catalog import CATALOG, CatalogEntry, Rule
 
-DOCS = 'docs/datasets.md'
+DOCS = 'docs/user_guide/datasets.md'
 DATA_ROOT_VARIABLE = 'BMP_DATA'
 DEFAULT_DATA_ROOT = 'data'
 

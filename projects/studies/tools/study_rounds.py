@@ -40,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     common.add_arguments(parser, 'outputs/study_rounds')
     add = parser.add_argument
     add('--rounds', type=int, default=3, metavar='N', help='rounds 1 to N (default: 3)')
-    add('--refine', choices=tuple(REFINE), default='both', help='default: both')
+    add('--refine', choices=tuple(REFINE), default='both', dest='refinement', help='default: both')
     return parser
 
 
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     # A round does not depend on how many follow, nor on what the config says of refinement.
     free = {'loop.max_rounds': None, 'loop.refine': False}
     any_rounds = load_config(args.config, options | free)
-    settings = round_settings(args.rounds, REFINE[args.refine])
+    settings = round_settings(args.rounds, REFINE[args.refinement])
     dataset = common.find_data(args)
     data = load_study_data(dataset, args.limit)
     built = build_pipeline(config)
