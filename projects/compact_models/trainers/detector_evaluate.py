@@ -7,11 +7,10 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from torch import Tensor, nn
-
 from pipeline.detectors.rtmdet_distilled import flatten_levels
 from pipeline.detectors.rtmdet_packed import mask_logits
 from pipeline.geometry import box_iou, box_nms
+from torch import Tensor, nn
 
 from .coco_ap import measure_coco
 from .crops import Array, normalize

@@ -21,9 +21,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-
 from pipeline.training.muon import MuonAdamW
+from torch import Tensor, nn
 
 EMA_WARMUP = 10  # steps; averaging starts with the newest weights
 
@@ -307,7 +306,7 @@ class Log:
         line = json.dumps({'time': time.strftime('%Y-%m-%d %H:%M:%S'), **rounded})
         with self.path.open('a') as file:
             file.write(line + '\n')
-        print(line, flush=True)  # noqa: T201
+        print(line, flush=True)
 
     def write_step(self, trainer: Trainer) -> None:
         """Append mean losses and rates since the last such line."""

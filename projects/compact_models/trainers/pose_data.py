@@ -16,9 +16,8 @@ from typing import Any, Literal, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
-
 from pipeline.geometry import box_areas, box_iou, box_nms, xywh_to_xyxy
+from pycocotools import mask as coco_mask
 
 from .crops import Array, Pixels
 

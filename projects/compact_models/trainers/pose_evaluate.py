@@ -11,10 +11,9 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
-
 from pipeline.geometry import box_iou
 from pipeline.poses.conventions import sigmas_of
+from torch import nn
 
 from .coco_ap import measure_coco
 from .crops import FLIP, Array, normalize, warp

@@ -22,10 +22,11 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this checkout, installed or not
 
+from pipeline.training.depthwise_conv import CpuDepthwiseConv2d
+
 from pipeline.segmenters.build_sam2 import build_sam2_model
 from pipeline.segmenters.sam2_forward import decode_prompts, embed_images
 from pipeline.segmenters.sam2_prior import prompt_prior
-from pipeline.training.depthwise_conv import CpuDepthwiseConv2d
 from pipeline.training.pose2seg.losses import LossWeights, mask_iou, prompt_losses
 from projects.compact_models.trainers.command import make_parser, prepare_process, run
 from projects.compact_models.trainers.crops import normalize
