@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.documents import ROOT, Block, blocks, pages
 
-# tests/test_docs_openmmlab.py runs this page and checks the results.
+# tests/train/test_docs_openmmlab.py runs this page and checks the results.
 TESTED_ELSEWHERE = ROOT / 'docs' / 'user_guide' / 'openmmlab.md'
 
 

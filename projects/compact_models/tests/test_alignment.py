@@ -11,7 +11,7 @@ if importlib.util.find_spec('sam2') is None:  # importing it here would initiali
     pytest.skip('the stock sam2 package is not installed', allow_module_level=True)
 
 from projects.compact_models.segmenter.alignment import align_attention  # noqa: E402
-from tests.test_prompted_sam import data, optimizer_of, raw_batch, tiny  # noqa: E402, F401
+from tests.train.test_prompted_sam import data, optimizer_of, raw_batch, tiny  # noqa: E402, F401
 
 pytestmark = pytest.mark.usefixtures('mmengine_scope')
 

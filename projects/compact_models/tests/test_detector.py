@@ -22,7 +22,7 @@ from projects.compact_models.detector.depthwise_conv import CpuDepthwiseConv2d  
 from projects.compact_models.detector.distilled import teacher_losses, unexplained_share  # noqa: E402
 from projects.compact_models.detector.interval_head import MaskIntervalHead  # noqa: E402
 from projects.compact_models.tools import find_pseudo_boxes, prepare_compact_data  # noqa: E402
-from tests.test_detector_training import SIZE, box_people, gradient_norm, losses_of  # noqa: E402
+from tests.train.test_detector_training import SIZE, box_people, gradient_norm, losses_of  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
 

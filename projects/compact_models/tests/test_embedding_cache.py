@@ -20,8 +20,8 @@ from projects.compact_models.segmenter.embedding_cache import (  # noqa: E402
     inner_datasets,
 )
 from projects.compact_models.segmenter.model import CompactSam  # noqa: E402
-from tests.test_prompted_sam import COMPACT, SIDE, SeedEpochs, config, data  # noqa: E402, F401
-from tests.test_prompted_sam import loader as stock_loader  # noqa: E402
+from tests.train.test_prompted_sam import COMPACT, SIDE, SeedEpochs, config, data  # noqa: E402, F401
+from tests.train.test_prompted_sam import loader as stock_loader  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures('mmengine_scope')
 

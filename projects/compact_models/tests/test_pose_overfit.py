@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip('mmpose')
 
-from tests.test_train_overfit import assert_pose_is_learned
+from tests.train.test_train_overfit import assert_pose_is_learned
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
 

@@ -36,8 +36,8 @@ from projects.studies.rounds import RoundStudy, results_of, round_rows, round_se
 from projects.studies.tools import study_prompts, study_rounds
 from tests.commands import exit_code
 from tests.oracles import OracleDetector, OraclePoses, OracleSegmenter
-from tests.test_loop import HIDDEN_BY, photo, truth
 from tests.toy_people import dev_file, person, write
+from tests.unit.test_loop import HIDDEN_BY, photo, truth
 
 # --- rounds ---------------------------------------------------------------------------------------
 
