@@ -22,13 +22,13 @@ segmenter = dict(
     config='compact/sam2.1_cspnext_compact.yaml',
     checkpoint='sam2.1_cspnext_compact',
     batch_size=16,
-    draw_prompts=True,
-    own_box=True,
+    mask_prompt_from_keypoints=True,
+    prompt_with_mask_box=True,
     # It sees people best when all are equally large (projects/compact_models/LOG.md).
-    zoom=dict(image_size=192, margin=1.25),
-    min_island=500,
-    min_island_share=0.05,
-    min_hole=500,
+    crop_segmentation=dict(image_size=192, margin=1.25),
+    min_component_area=500,
+    min_component_fraction=0.05,
+    max_hole_area=500,
     # Keypoints far from each other and the box steady a segmenter this small: held-out people, mean
     # IoU 0.50 with the three most visible keypoints, 0.58 with spread ones, 0.67 with the box as
     # well (projects/compact_models/LOG.md).

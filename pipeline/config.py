@@ -22,8 +22,8 @@ from typing import Any, Literal, TypeVar
 
 from .loop import LoopConfig
 from .runtime.options import RuntimeOptions
+from .segmenters.crop_segmentation import CropSegmentationConfig
 from .segmenters.prompts import PromptConfig
-from .segmenters.zoom import ZoomConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG_FOLDER = ROOT / 'configs'
@@ -34,6 +34,12 @@ _TEXTS = tuple[str, ...]
 RENAMED = {
     'loop.exclusive': 'loop.resolve_overlaps',
     'loop.hidden_share': 'loop.max_covered_fraction',
+    'segmenter.mask_prompt_from_keypoints': 'segmenter.mask_prompt_from_keypoints',
+    'segmenter.max_hole_area': 'segmenter.max_hole_area',
+    'segmenter.min_component_area': 'segmenter.min_component_area',
+    'segmenter.min_component_fraction': 'segmenter.min_component_fraction',
+    'segmenter.prompt_with_mask_box': 'segmenter.prompt_with_mask_box',
+    'segmenter.zoom': 'segmenter.crop_segmentation',
 }
 
 
@@ -98,22 +104,27 @@ class SegmenterConfig:
     ignorable: tuple[str, ...] = ()  # as in the detector
 
     # For the compact models. The first three clean masks; the others need a model trained for them.
-    min_island: int = 0  # px; smaller parts of a mask are removed; 0: off
-    min_island_share: float = 0.0  # so are parts smaller than this share of the mask; 0: off
-    min_hole: int = 0  # px; smaller holes are filled; 0: off
-    draw_prompts: bool = False  # also draw the keypoint prompts as SAM's mask prompt
-    own_box: bool = False  # without a box prompt: a second run with the box of the first mask
-    zoom: ZoomConfig | None = None  # crop each person and embed the crops one by one; None: off
+    min_component_area: int = 0  # px; smaller parts of a mask are removed; 0: off
+    min_component_fraction: float = 0.0  # so are parts smaller than this share of the mask; 0: off
+    max_hole_area: int = 0  # px; smaller holes are filled; 0: off
+    mask_prompt_from_keypoints: bool = False  # also draw the keypoint prompts as SAM's mask prompt
+    prompt_with_mask_box: bool = (
+        False  # without a box prompt: a second run with the box of the first mask
+    )
+    crop_segmentation: CropSegmentationConfig | None = (
+        None  # crop each person and embed the crops one by one; None: off
+    )
 
     def __post_init__(self) -> None:
         if self.batch_size != 'auto':
             _positive('segmenter.batch_size', self.batch_size)
-        for name in ('min_island', 'min_hole'):
+        for name in ('min_component_area', 'max_hole_area'):
             if getattr(self, name) < 0:
                 raise ValueError(f'segmenter.{name} must be >= 0, got {getattr(self, name)}')
-        if not 0 <= self.min_island_share < 1:
+        if not 0 <= self.min_component_fraction < 1:
             raise ValueError(
-                f'segmenter.min_island_share must be in [0, 1), got {self.min_island_share}'
+                'segmenter.min_component_fraction must be in [0, 1), got '
+                f'{self.min_component_fraction}'
             )
 
 

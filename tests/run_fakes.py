@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from pipeline.io.inputs import find_photos
-from pipeline.io.run import run_photos
+from pipeline.io.inputs import find_images
+from pipeline.io.run import run_images
 from pipeline.io.run_options import OUTPUTS, RunOptions, RunReport
 from pipeline.masks import Masks
 from pipeline.runtime.timing import StageTimer
@@ -112,9 +112,9 @@ def run(
 ) -> tuple[RunReport, FakePipeline]:
     """Runs a fake pipeline over a folder."""
     pipeline = pipeline or FakePipeline()
-    found = find_photos([str(folder)], exclude=out)
+    found = find_images([str(folder)], exclude=out)
     save = frozenset(options.pop('save', OUTPUTS))
-    report = run_photos(
+    report = run_images(
         pipeline, found.photos, RunOptions(out, save, **options), failures=found.failures
     )
     return report, pipeline

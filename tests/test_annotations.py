@@ -16,7 +16,7 @@ from pipeline.datasets.annotations import (
     AnnotationError,
     check_annotations,
     load_annotations,
-    missing_photos,
+    missing_images,
 )
 from pipeline.io.coco import TASKS, Task
 from pipeline.keypoints import COCO_NAMES
@@ -234,7 +234,7 @@ def test_files_are_named(tmp_path: Path) -> None:
 def test_missing_photos_are_named(tmp_path: Path) -> None:
     path = write(tmp_path / 'toy.json', toy_annotations())
     (tmp_path / '3.jpg').touch()
-    assert missing_photos(toy_annotations(), tmp_path) == ['7.jpg', '9.jpg']
+    assert missing_images(toy_annotations(), tmp_path) == ['7.jpg', '9.jpg']
     load_annotations(path)
     with pytest.raises(AnnotationError, match=r'2 of 3 photos are missing in .*: 7\.jpg, 9\.jpg'):
         load_annotations(path, images=tmp_path)

@@ -23,20 +23,20 @@ def soft_mask() -> np.ndarray:
     ('settings', 'areas'),
     [
         ({}, [396, 60, 16, 1]),
-        ({'min_island': 16}, [396, 60, 16]),
-        ({'min_island': 17}, [396, 60]),
-        ({'min_island': 9999}, [396]),
-        ({'min_island_share': 0.01}, [396, 60, 16]),
-        ({'min_island_share': 0.1}, [396, 60]),
-        ({'min_island_share': 0.9}, [396]),
-        ({'min_island': 17, 'min_island_share': 0.01}, [396, 60]),
-        ({'min_hole': 4}, [396, 60, 16, 1]),
-        ({'min_hole': 5}, [400, 60, 16, 1]),
-        ({'min_hole': 9999}, [400, 60, 16, 1]),
+        ({'min_component_area': 16}, [396, 60, 16]),
+        ({'min_component_area': 17}, [396, 60]),
+        ({'min_component_area': 9999}, [396]),
+        ({'min_component_fraction': 0.01}, [396, 60, 16]),
+        ({'min_component_fraction': 0.1}, [396, 60]),
+        ({'min_component_fraction': 0.9}, [396]),
+        ({'min_component_area': 17, 'min_component_fraction': 0.01}, [396, 60]),
+        ({'max_hole_area': 4}, [396, 60, 16, 1]),
+        ({'max_hole_area': 5}, [400, 60, 16, 1]),
+        ({'max_hole_area': 9999}, [400, 60, 16, 1]),
     ],
 )
 def test_parts_below_the_limits_go(settings: dict, areas: list) -> None:
-    cleaned = clean_logits(soft_mask(), **{'min_island': 0, 'min_hole': 0, **settings})
+    cleaned = clean_logits(soft_mask(), **{'min_component_area': 0, 'max_hole_area': 0, **settings})
     places = (np.s_[:24, :24], np.s_[25:45, 25:45], np.s_[46:, :20], np.s_[46:, 40:])
     found = [int((cleaned[place] > 0).sum()) for place in places]
     assert [area for area in found if area] == areas

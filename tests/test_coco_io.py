@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from pipeline.datasets.coco_truth import load_truth
+from pipeline.datasets.coco_ground_truth import load_ground_truth
 from pipeline.io.coco import TASKS, Task, for_task
 from pipeline.structures import MaskSource, People
 
@@ -108,7 +108,7 @@ def test_for_task_keeps_the_size_of_the_mask_and_the_given_dicts(tmp_path: Path)
 
 
 def test_truth_is_read_as_people(tmp_path: Path) -> None:
-    photos = load_truth(write(tmp_path / 'toy.json', toy_annotations()))
+    photos = load_ground_truth(write(tmp_path / 'toy.json', toy_annotations()))
     assert [(p.image_id, p.file_name, len(p.people), p.num_crowds) for p in photos] == [
         (7, '7.jpg', 2, 1), (3, '3.jpg', 3, 0), (9, '9.jpg', 0, 0),
     ]  # fmt: skip
@@ -129,7 +129,7 @@ def test_truth_reads_rle_masks_and_files_without_keypoints(tmp_path: Path) -> No
     crowd = content['annotations'][2] | {'iscrowd': 0}
     del crowd['keypoints']
     content['annotations'] = [crowd, person(9, 7, [0, 0, 10, 10], segmentation=[])]
-    people = load_truth(write(tmp_path / 'toy.json', content))[0].people
+    people = load_ground_truth(write(tmp_path / 'toy.json', content))[0].people
     assert people.masks.areas.tolist() == [10000, 0]
     assert people.keypoint_scores[0].sum() == 0
 
@@ -138,7 +138,7 @@ def test_truth_reads_only_people(tmp_path: Path) -> None:
     content = toy_annotations()
     content['categories'] = [{'id': 1, 'name': 'dog'}, {'id': 4, 'name': 'person'}]
     content['annotations'][0]['category_id'] = 4
-    photos = load_truth(write(tmp_path / 'toy.json', content))
+    photos = load_ground_truth(write(tmp_path / 'toy.json', content))
     assert [len(p.people) for p in photos] == [1, 0, 0]
 
 
@@ -146,7 +146,7 @@ def test_truth_names_file_annotation_and_reason(tmp_path: Path) -> None:
     content = toy_annotations()
     content['annotations'].append(person(55, 7, [1, 1, -20, 20]))
     with pytest.raises(ValueError, match=r'wrong\.json: annotation 55 .*width and height must be'):
-        load_truth(write(tmp_path / 'wrong.json', content))
+        load_ground_truth(write(tmp_path / 'wrong.json', content))
 
 
 def test_truth_of_crowdpose_has_the_limbs(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_truth_of_crowdpose_has_the_limbs(tmp_path: Path) -> None:
     points = [v for i in range(14) for v in (100 + i, 50 + i, i % 3)]
     content['annotations'] = [person(1, 7, [90, 40, 40, 60], keypoints=points)]
     del content['annotations'][0]['segmentation'], content['annotations'][0]['area']
-    people = load_truth(write(tmp_path / 'toy.json', content))[0].people
+    people = load_ground_truth(write(tmp_path / 'toy.json', content))[0].people
     assert people.masks.areas.tolist() == [0]
     assert people.keypoint_scores[0].tolist() == [0] * 5 + [0, 1, 1] * 4
     np.testing.assert_array_equal(people.keypoints[0, 0], [110, 70])  # the middle of the box
@@ -163,7 +163,7 @@ def test_truth_of_crowdpose_has_the_limbs(tmp_path: Path) -> None:
 
 
 def test_real_annotations_are_read() -> None:
-    photos = load_truth(dev_file())
+    photos = load_ground_truth(dev_file())
     assert len(photos) == 17
     assert sum(len(p.people) for p in photos) == 84
     assert sum(p.num_crowds for p in photos) == 4
@@ -171,4 +171,4 @@ def test_real_annotations_are_read() -> None:
     for photo in photos:
         # Annotated box and mask agree within the width of a polygon's line.
         assert np.abs(photo.people.masks.boxes - photo.people.boxes).max() < 12
-    assert sum(len(p.people) for p in load_truth(dev_file('crowd_masks.json'))) == 26
+    assert sum(len(p.people) for p in load_ground_truth(dev_file('crowd_masks.json'))) == 26

@@ -241,10 +241,10 @@ def test_the_files_hold_the_same_figures(
     out = make_page(tmp_path, '--task', 'bbox')
     report = json.loads((out / 'comparison.json').read_text())
     table = list(csv.DictReader((out / 'photos.csv').read_text().splitlines()))
-    assert [float(r['gain']) for r in table] == [p['gain'] for p in report['by_photo']]
+    assert [float(r['gain']) for r in table] == [p['gain'] for p in report['by_image']]
     assert [r['file_name'] for r in table] == ['3.jpg', '7.jpg', '9.jpg']
     page = Page((out / 'index.html').read_text())
-    for row in report['by_photo']:
+    for row in report['by_image']:
         assert f'{row["gain"]:+.3f}' in page.text
     printed = capsys.readouterr().out
     assert '0 photos better in B, 2 worse, 1 equal' in printed
@@ -373,7 +373,7 @@ def test_the_page_works_in_a_browser(tmp_path: Path) -> None:
     assert told['names'] == ['3.jpg', '7.jpg', '9.jpg']
     assert told['backwards'] == ['9.jpg', '7.jpg', '3.jpg']
     report = json.loads((out / 'comparison.json').read_text())
-    gains = {p['file_name']: p['gain'] for p in report['by_photo']}
+    gains = {p['file_name']: p['gain'] for p in report['by_image']}
     assert [gains[n] for n in told['gains']] == sorted(gains.values(), reverse=True)
     assert told['sorted'] == ['gain']
     assert set(told['widths']) == {150}

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.datasets.coco_truth import load_truth
+from pipeline.datasets.coco_ground_truth import load_ground_truth
 from pipeline.structures import Image, People
 from pipeline.visualization.draw import DrawStyle, draw_people
 from pipeline.visualization.labels import face_boxes
@@ -201,7 +201,7 @@ def test_labels_of_tiny_people_are_left_out() -> None:
 
 
 def test_real_crowds_are_drawn_and_faces_stay_free_of_labels() -> None:
-    for photo in load_truth(dev_file()):
+    for photo in load_ground_truth(dev_file()):
         image = cv2.imread(str(DATA / 'dev' / 'images' / photo.file_name))[..., ::-1]
         drawn = draw_people(image, photo.people)
         assert changed(image, drawn).any()

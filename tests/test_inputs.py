@@ -17,7 +17,7 @@ from pipeline.io.annotations import (
     load_boxes,
     load_image_ids,
 )
-from pipeline.io.inputs import InputError, Photo, find_photos
+from pipeline.io.inputs import InputError, InputImage, find_images
 
 FILES = (
     'a/1.jpg', 'a/2.PNG', 'a/deep/3.webp', 'a/.hidden.jpg', 'a/.cache/4.jpg', 'a/notes.txt',
@@ -75,7 +75,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )  # fmt: skip
 def test_names(folder: Path, inputs: list[str], expected: dict[str, str]) -> None:
-    found = find_photos(inputs)
+    found = find_images(inputs)
     assert found.failures == ()
     assert {p.name: os.path.normpath(p.path) for p in found.photos} == expected
     assert [p.name for p in found.photos] == sorted(expected)
@@ -94,7 +94,7 @@ def test_names(folder: Path, inputs: list[str], expected: dict[str, str]) -> Non
     ],
 )
 def test_inputs_without_photos(folder: Path, inputs: list[str], reason: str) -> None:
-    found = find_photos([*inputs, 'b/1.png'])
+    found = find_images([*inputs, 'b/1.png'])
     assert [p.name for p in found.photos] == ['1.png']
     (failure,) = found.failures
     assert failure.input == inputs[0]
@@ -112,7 +112,7 @@ def lists(folder: Path, text: str | bytes, name: str = 'lists/my.txt') -> str:
 @pytest.mark.parametrize('name', ['my.txt', 'my.LST', '@my.list', '@my.txt'])
 def test_list_file(folder: Path, name: str) -> None:
     lists(folder, '\ufeff# mine\r\n\r\na/1.jpg\r\n  b/*.png  \r\nempty\n', name.lstrip('@'))
-    found = find_photos([name])
+    found = find_images([name])
     assert {p.name: p.path for p in found.photos} == {
         'a/1.jpg': Path('a/1.jpg'),
         'b/1.png': Path('b/1.png'),
@@ -122,7 +122,7 @@ def test_list_file(folder: Path, name: str) -> None:
 
 def test_list_is_relative_to_itself(folder: Path) -> None:
     name = lists(folder, '../a/1.jpg\n' + str(folder / 'b/1.png'))
-    found = find_photos([name])
+    found = find_images([name])
     assert [p.name for p in found.photos] == ['1.jpg', '1.png']
     assert all(p.path.exists() for p in found.photos)
 
@@ -137,7 +137,7 @@ def test_list_is_relative_to_itself(folder: Path) -> None:
     ],
 )
 def test_bad_lists(folder: Path, text: str | bytes, reason: str) -> None:
-    found = find_photos([lists(folder, text)])
+    found = find_images([lists(folder, text)])
     assert not found.photos
     assert reason in found.failures[0].message
 
@@ -145,27 +145,27 @@ def test_bad_lists(folder: Path, text: str | bytes, reason: str) -> None:
 def test_links_end(folder: Path) -> None:
     (folder / 'a/loop').symlink_to(folder / 'a')
     (folder / 'b/again.jpg').symlink_to(folder / 'b/1.jpg')
-    assert len(find_photos(['a']).photos) == 3
-    assert [p.name for p in find_photos(['b']).photos] == ['1.jpg', '1.png']
+    assert len(find_images(['a']).photos) == 3
+    assert [p.name for p in find_images(['b']).photos] == ['1.jpg', '1.png']
 
 
 def test_results_are_no_inputs(folder: Path) -> None:
-    assert [p.name for p in find_photos(['a'], exclude=Path('a/deep')).photos] == ['1.jpg', '2.PNG']
-    assert [p.name for p in find_photos(['a/*/*'], exclude=Path('b')).photos] == ['deep/3.webp']
-    assert [p.name for p in find_photos(['a/deep'], exclude=Path('a')).photos] == ['3.webp']
-    assert len(find_photos(['a/**'], exclude=Path('a/deep')).photos) == 2
+    assert [p.name for p in find_images(['a'], exclude=Path('a/deep')).photos] == ['1.jpg', '2.PNG']
+    assert [p.name for p in find_images(['a/*/*'], exclude=Path('b')).photos] == ['deep/3.webp']
+    assert [p.name for p in find_images(['a/deep'], exclude=Path('a')).photos] == ['3.webp']
+    assert len(find_images(['a/**'], exclude=Path('a/deep')).photos) == 2
 
 
 def test_order_of_inputs_does_not_matter(folder: Path) -> None:
-    names = [p.name for p in find_photos(['a', 'b']).photos]
-    assert names == [p.name for p in find_photos(['b', 'a']).photos] == sorted(names)
+    names = [p.name for p in find_images(['a', 'b']).photos]
+    assert names == [p.name for p in find_images(['b', 'a']).photos] == sorted(names)
 
 
 # Own boxes and image ids
 
 
-def photos(*names: str) -> list[Photo]:
-    return [Photo(Path('in', name), name, Path('in')) for name in names]
+def photos(*names: str) -> list[InputImage]:
+    return [InputImage(Path('in', name), name, Path('in')) for name in names]
 
 
 def json_file(folder: Path, content: Any) -> Path:
@@ -210,13 +210,13 @@ def test_boxes_files(
     content: Any, names: list[str], expected: Any, unknown: tuple[str, ...], tmp_path: Path
 ) -> None:
     boxes = load_boxes(json_file(tmp_path, content), photos(*names))
-    assert boxes.by_photo == expected
+    assert boxes.by_image == expected
     assert boxes.unknown == unknown
 
 
 def test_boxes_by_given_ids(tmp_path: Path) -> None:
     boxes = load_boxes(json_file(tmp_path, RESULTS), photos('q.jpg'), image_ids={'q.jpg': 7})
-    assert boxes.by_photo == {'q.jpg': BOX}
+    assert boxes.by_image == {'q.jpg': BOX}
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_wrong_boxes(rows: Any) -> None:
 
 def test_image_ids(tmp_path: Path) -> None:
     ids = load_image_ids(json_file(tmp_path, COCO), photos('007.jpg', 'x.jpg'))
-    assert ids.by_photo == {'007.jpg': 7}
+    assert ids.by_image == {'007.jpg': 7}
     assert ids.unknown == ('x.jpg',)
 
 

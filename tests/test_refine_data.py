@@ -243,7 +243,7 @@ def test_only_people_with_usable_keypoints_are_evaluated(annotations):
 
 
 def test_a_photo_goes_through_the_whole_pipeline(annotations):
-    steps = [tf.LoadPosePhoto(), tf.FlipPose(), tf.AffinePose(), tf.JitterPose(),
+    steps = [tf.LoadPoseImage(), tf.FlipPose(), tf.AffinePose(), tf.JitterPose(),
              tf.GrayscalePose(), tf.PackPromptedPoses(48, max_objects=3)]  # fmt: skip
     np.random.seed(3)
     item = dataset(annotations, pipeline=steps)[0]
@@ -255,7 +255,7 @@ def test_a_photo_goes_through_the_whole_pipeline(annotations):
 def test_a_photo_of_another_size_is_refused(annotations):
     cv2.imwrite(str(annotations.parent / 'a.png'), np.zeros((30, 30, 3), np.uint8))
     with pytest.raises(ValueError, match='30 x 30 px, the annotation file says 60 x 50'):
-        dataset(annotations, pipeline=[tf.LoadPosePhoto()], test_mode=True)[0]
+        dataset(annotations, pipeline=[tf.LoadPoseImage()], test_mode=True)[0]
 
 
 def test_wrong_dataset_settings_are_named(annotations):

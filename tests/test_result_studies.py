@@ -22,7 +22,7 @@ from pipeline.evaluation.charts import (
     save_chart,
 )
 from pipeline.evaluation.coco import score
-from pipeline.evaluation.overlaps import photo_overlaps
+from pipeline.evaluation.overlaps import image_overlaps
 from pipeline.evaluation.parts import PartTable, crowding, sizes
 from pipeline.evaluation.precision import match, score_part
 from pipeline.evaluation.scored import fit
@@ -46,7 +46,7 @@ def test_all_people_and_sizes_score_as_in_coco(
 ) -> None:
     scored = fit(noise(results_of(source, tmp_path)), annotations_of(source), [task])
     coco = scored.metrics.tasks[task]
-    photos = photo_overlaps(scored, task)
+    photos = image_overlaps(scored, task)
     whole = score_part(photos, [p.ignored for p in photos])
     assert (whole.ap, whole.ap50, whole.ar) == pytest.approx((coco.ap, coco.ap50, coco.ar), 1e-9)
     assert whole.ap_equal_size == whole.ap
@@ -185,7 +185,7 @@ def test_matching_prefers_people_who_count_and_crowd_regions_take_many() -> None
     rows, annotations = hand_made()
     annotations['annotations'][0] |= {'iscrowd': 1, **NOBODY_LABELLED}
     rows = [rows[0] | {'bbox': box} for box in ([20, 0, 60, 90], [0, 0, 30, 90], [0, 0, 30, 80])]
-    (photo,) = photo_overlaps(fit(rows, annotations, ['bbox']), 'bbox')
+    (photo,) = image_overlaps(fit(rows, annotations, ['bbox']), 'bbox')
     # The first also lies in the crowd region, by 2/3; the others in nothing else.
     assert match(photo, 0.5).tolist() == [1, 0, 0]
 
@@ -194,7 +194,7 @@ def test_protocols_and_null_payloads_count_as_in_the_scorer(tmp_path: Path) -> N
     rows, annotations = toy_results(tmp_path), toy_annotations()
     rows[0]['segmentation'] = None
     scored = fit(rows, annotations, ['segm'])
-    photos = photo_overlaps(scored, 'segm')
+    photos = image_overlaps(scored, 'segm')
     assert sum(len(p.results) for p in photos) == len(rows) - 1
     whole = score_part(photos, [p.ignored for p in photos])
     assert whole.ap == pytest.approx(scored.metrics.tasks['segm'].ap, abs=1e-9)

@@ -138,15 +138,15 @@ def test_ctrl_c(photos: Path, tmp_path: Path) -> None:
 FAKE_RUN = """
 import sys
 from pathlib import Path
-from pipeline.io.inputs import find_photos
-from pipeline.io.run import run_photos
+from pipeline.io.inputs import find_images
+from pipeline.io.run import run_images
 from pipeline.io.run_options import OUTPUTS, RunOptions
 from pipeline.structures import People
 from tests.run_fakes import FakePipeline
 People.draw = lambda self, image: image
-photos = find_photos([sys.argv[1]]).photos
+photos = find_images([sys.argv[1]]).photos
 options = RunOptions(Path(sys.argv[2]), frozenset(OUTPUTS))
-report = run_photos(FakePipeline(seconds=float(sys.argv[3])), photos, options)
+report = run_images(FakePipeline(seconds=float(sys.argv[3])), photos, options)
 print(report.computed, report.resumed)
 """
 

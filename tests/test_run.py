@@ -13,9 +13,9 @@ import pytest
 
 from pipeline.io import runner as runner_module
 from pipeline.io.images import read_image
-from pipeline.io.inputs import find_photos
+from pipeline.io.inputs import find_images
 from pipeline.io.progress import Reporter, TerminalReporter, clock
-from pipeline.io.run import OutputError, run_photos
+from pipeline.io.run import OutputError, run_images
 from pipeline.io.run_options import RunOptions
 from pipeline.structures import People
 
@@ -122,8 +122,8 @@ def test_failures_do_not_stop_the_rest(photos: Path, tmp_path: Path) -> None:
     save_photo(photos / 'bad.png', 13)
     (tmp_path / 'empty').mkdir()
     out = tmp_path / 'out'
-    found = find_photos([str(photos), str(tmp_path / 'none.jpg'), str(tmp_path / 'empty')])
-    report = run_photos(FakePipeline(), found.photos, RunOptions(out), failures=found.failures)
+    found = find_images([str(photos), str(tmp_path / 'none.jpg'), str(tmp_path / 'empty')])
+    report = run_images(FakePipeline(), found.photos, RunOptions(out), failures=found.failures)
     assert report.exit_code == 1
     assert (report.computed, report.photos) == (4, 8)
     failures = json.loads((out / 'failures.json').read_text())

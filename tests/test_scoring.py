@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from pipeline.cli import score as score_tool
-from pipeline.datasets.coco_truth import load_truth
+from pipeline.datasets.coco_ground_truth import load_ground_truth
 from pipeline.evaluation.coco import score, score_files
 from pipeline.evaluation.metrics import TaskMetrics
 from pipeline.io.coco import TASKS, Task, for_task
@@ -50,7 +50,11 @@ def annotations_of(source: str) -> dict[str, Any]:
 
 
 def results_of(source: str, tmp_path: Path) -> Results:
-    return toy_results(tmp_path) if source == 'toy' else as_results(load_truth(source_file(source)))
+    return (
+        toy_results(tmp_path)
+        if source == 'toy'
+        else as_results(load_ground_truth(source_file(source)))
+    )
 
 
 def labelled(results: Results) -> Results:

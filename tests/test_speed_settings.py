@@ -1,4 +1,4 @@
-"""Chunks that shrink, compiled backbones, layouts: how models run, not what they give."""
+"""AdaptiveBatcher that shrink, compiled backbones, layouts: how models run, not what they give."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from pipeline.io.records import people_to_record
 from pipeline.masks import Masks
 from pipeline.poses.mmpose_estimator import MMPoseEstimator, build_mmpose_estimator
 from pipeline.runtime import precision
-from pipeline.runtime.batches import Chunks
+from pipeline.runtime.batches import AdaptiveBatcher
 from pipeline.runtime.options import ON_CPU, Precision, RuntimeOptions
-from pipeline.runtime.precision import Compiled, tune, warn_of_emulation
+from pipeline.runtime.precision import Compiled, optimize_modules, warn_of_emulation
 from pipeline.segmenters.prompts import PromptConfig
 from pipeline.segmenters.sam2_segmenter import build_sam2_segmenter
 from pipeline.structures import Detections, Poses
@@ -56,23 +56,23 @@ class SmallGPU:
 def test_a_chunk_without_room_is_halved_for_good(
     size: int, room: int, tried: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
-    chunks, gpu = Chunks(size, 'pose.batch_size'), SmallGPU(room)
-    parts = list(chunks.run(np.arange(10), gpu))
+    batcher, gpu = AdaptiveBatcher(size, 'pose.batch_size'), SmallGPU(room)
+    parts = list(batcher.run(np.arange(10), gpu))
     assert gpu.tried == tried
     assert np.concatenate([rows for rows, _ in parts]).tolist() == list(range(10))
     assert np.concatenate([done for _, done in parts]).tolist() == list(range(0, 100, 10))
     halved = sum(n > room for n in tried)
     assert len(caplog.messages) == halved
     if halved:
-        assert f'pose.batch_size={chunks.size}' in caplog.messages[-1]
+        assert f'pose.batch_size={batcher.size}' in caplog.messages[-1]
     gpu.tried.clear()
-    list(chunks.run(np.arange(10), gpu))  # the next photo
+    list(batcher.run(np.arange(10), gpu))  # the next photo
     assert all(n <= room for n in gpu.tried)
 
 
 def test_one_person_without_room_is_an_error() -> None:
     with pytest.raises(torch.cuda.OutOfMemoryError):
-        list(Chunks(4, 'x').run(np.arange(3), SmallGPU(0)))
+        list(AdaptiveBatcher(4, 'x').run(np.arange(3), SmallGPU(0)))
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_stages_go_on_when_memory_runs_out(
     before = stage(image, detections)
     fail_once(monkeypatch, stage.model, 'test_step')
     after = stage(image, detections)
-    assert stage.chunks.size == 2
+    assert stage.batcher.size == 2
     np.testing.assert_allclose(after.keypoints, before.keypoints, atol=1e-3)
 
     segmenter = build_sam2_segmenter(
@@ -123,7 +123,7 @@ def test_stages_go_on_when_memory_runs_out(
     expected = segmenter(image)(before, nobody)
     fail_once(monkeypatch, segmenter.model.sam_mask_decoder, 'forward')
     found = segmenter(image)(before, nobody)
-    assert segmenter.chunks.size == 2
+    assert segmenter.batcher.size == 2
     np.testing.assert_allclose(found.mask_scores, expected.mask_scores, atol=1e-5)
     assert found.logits.offsets.tolist() == expected.logits.offsets.tolist()
 
@@ -157,7 +157,7 @@ def test_a_compiled_backbone_sees_few_shapes_and_gives_the_same() -> None:
     plain, compiled = Tiny(), nn.Module()
     compiled.backbone = plain
     compiled.neck = nn.Conv2d(4, 4, 1)
-    tune(compiled, ('backbone', 'neck', 'absent'), RuntimeOptions())
+    optimize_modules(compiled, ('backbone', 'neck', 'absent'), RuntimeOptions())
     assert compiled.backbone is plain  # nothing asked, nothing changed
     compiled.backbone = Compiled(plain, 'default', backend='eager')
     assert compiled.backbone.kind == 'tiny'  # attributes of the module are still there

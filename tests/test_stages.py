@@ -233,11 +233,13 @@ def test_box_and_negative_prompts_are_taken(image: np.ndarray) -> None:
 def test_prompts_can_be_drawn_as_a_mask_prompt_too(image: np.ndarray) -> None:
     torch.manual_seed(0)
     plain = build_sam2_segmenter(SAM, None, PromptConfig())
-    drawing = build_sam2_segmenter(SAM, None, PromptConfig(), draw_prompts=True)
+    drawing = build_sam2_segmenter(SAM, None, PromptConfig(), mask_prompt_from_keypoints=True)
     drawing.model.load_state_dict(plain.model.state_dict())
     scores = [s(image)(poses(2), poses(0)).mask_scores for s in (plain, drawing)]
     assert (scores[0] != scores[1]).all()
-    boxed = build_sam2_segmenter(SAM, None, PromptConfig(use_box=True), draw_prompts=True)
+    boxed = build_sam2_segmenter(
+        SAM, None, PromptConfig(use_box=True), mask_prompt_from_keypoints=True
+    )
     assert len(boxed(image)(poses(2, visible=0), poses(0))) == 2
 
 
@@ -257,7 +259,7 @@ def test_who_has_no_box_is_prompted_again_with_that_of_the_mask(
         return logits, torch.full((n, 1), 0.5), None
 
     monkeypatch.setattr(sam2_segmenter, 'decode_prompts', answers)
-    segmenter = build_sam2_segmenter(SAM, None, PromptConfig(), own_box=True)
+    segmenter = build_sam2_segmenter(SAM, None, PromptConfig(), prompt_with_mask_box=True)
     points, labels = torch.full((2, 3, 2), 100.0), torch.ones(2, 3, dtype=torch.int32)
     embedding = ImageEmbedding(torch.zeros(1), ())
     logits, quality = segmenter.answer(embedding, points, labels, None)
@@ -269,7 +271,7 @@ def test_who_has_no_box_is_prompted_again_with_that_of_the_mask(
     assert quality.tolist() == pytest.approx([0.7, 0.5])
     segmenter.answer(embedding, points, labels, torch.zeros(2, 4))
     assert len(asked) == 3  # a box that is given is enough
-    segmenter.own_box = False
+    segmenter.prompt_with_mask_box = False
     assert (segmenter.answer(embedding, points, labels, None)[0][0, 10:20, 30:50] == 2).all()
 
 

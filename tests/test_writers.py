@@ -15,9 +15,9 @@ import PIL.Image
 import pytest
 
 from pipeline.io.atomic import atomic_file, write_json, write_text
-from pipeline.io.merged import MergeEntry, write_merged
+from pipeline.io.dataset_writers import MergeEntry, write_dataset_files
 from pipeline.io.records import people_from_record, people_to_record
-from pipeline.io.writers import WRITERS, DonePhoto, MaskWriter, MMPoseWriter, OverlayWriter
+from pipeline.io.writers import WRITERS, FinishedImage, MaskWriter, MMPoseWriter, OverlayWriter
 from pipeline.masks import Masks
 from pipeline.structures import People
 
@@ -114,7 +114,7 @@ def no_image() -> np.ndarray:
 
 def test_mask_png_holds_the_ids() -> None:
     people = make_people(3)
-    picture = PIL.Image.open(BytesIO(MaskWriter().render(DonePhoto(people, no_image))))
+    picture = PIL.Image.open(BytesIO(MaskWriter().render(FinishedImage(people, no_image))))
     assert picture.mode == 'I;16'
     ids = np.asarray(picture)
     assert ids.shape == people.image_shape
@@ -126,13 +126,13 @@ def test_mask_png_holds_the_ids() -> None:
 def test_overlapping_masks_show_the_earlier_person() -> None:
     masks = Masks.from_dense(np.ones((2, 4, 5)), (4, 5))
     people = replace(make_people(2, 4, 5), masks=masks)
-    png = MaskWriter().render(DonePhoto(people, no_image))
+    png = MaskWriter().render(FinishedImage(people, no_image))
     assert (np.asarray(PIL.Image.open(BytesIO(png))) == 1).all()
 
 
 def test_mmpose_json_is_like_that_of_mmpose() -> None:
     people = make_people(2)
-    content = json.loads(MMPoseWriter().render(DonePhoto(people, no_image)))
+    content = json.loads(MMPoseWriter().render(FinishedImage(people, no_image)))
     assert content['meta_info']['keypoint_id2name']['5'] == 'left_shoulder'
     assert content['meta_info']['num_keypoints'] == 17
     first = content['instance_info'][0]
@@ -146,7 +146,7 @@ def test_mmpose_json_has_the_fields_of_the_installed_mmpose() -> None:
     utils = pytest.importorskip('mmpose.structures.utils', reason='MMPose is not installed')
     people = make_people(2)
     theirs = utils.split_instances(people.to_data_sample().pred_instances)
-    ours = json.loads(MMPoseWriter().render(DonePhoto(people, no_image)))['instance_info']
+    ours = json.loads(MMPoseWriter().render(FinishedImage(people, no_image)))['instance_info']
     for a, b in zip(ours, theirs, strict=True):
         for key in ('keypoints', 'keypoint_scores', 'bbox', 'bbox_score'):
             assert np.allclose(a[key], b[key]), key
@@ -159,7 +159,7 @@ def test_other_keypoint_sets_have_no_coco_names() -> None:
         n: getattr(people, n)[:, :5]
         for n in ('keypoints', 'keypoint_scores', 'presence', 'visibility', 'prompts')
     }
-    content = json.loads(MMPoseWriter().render(DonePhoto(replace(people, **cut), no_image)))
+    content = json.loads(MMPoseWriter().render(FinishedImage(replace(people, **cut), no_image)))
     assert content['meta_info']['keypoint_id2name']['4'] == 'keypoint_4'
     assert 'flip_indices' not in content['meta_info']
 
@@ -167,7 +167,7 @@ def test_other_keypoint_sets_have_no_coco_names() -> None:
 def test_overlay_is_a_jpeg_of_the_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(People, 'draw', lambda self, image: 255 - image)
     image = np.full((40, 60, 3), 55, np.uint8)
-    jpeg = OverlayWriter().render(DonePhoto(make_people(1), lambda: image))
+    jpeg = OverlayWriter().render(FinishedImage(make_people(1), lambda: image))
     picture = PIL.Image.open(BytesIO(jpeg))
     assert picture.format == 'JPEG' and picture.size == (60, 40)
     assert abs(int(np.asarray(picture)[0, 0, 0]) - 200) <= 2
@@ -190,7 +190,7 @@ def entries() -> list[MergeEntry]:
 
 def test_coco_files_fit_together(tmp_path: Path) -> None:
     coco_tools = pytest.importorskip('pycocotools.coco')
-    assert [p.name for p in write_merged(tmp_path, ['coco'], entries())] == [
+    assert [p.name for p in write_dataset_files(tmp_path, ['coco'], entries())] == [
         'coco_results.json', 'coco_images.json',
     ]  # fmt: skip
     coco = coco_tools.COCO(str(tmp_path / 'coco_images.json'))
@@ -209,7 +209,7 @@ def test_own_results_score_100(task: str, tmp_path: Path) -> None:
     """The results of a run, taken as the truth, give AP 1 when scored with pycocotools."""
     coco_tools = pytest.importorskip('pycocotools.coco')
     evaluation = pytest.importorskip('pycocotools.cocoeval')
-    write_merged(tmp_path, ['coco'], entries())
+    write_dataset_files(tmp_path, ['coco'], entries())
     results = json.loads((tmp_path / 'coco_results.json').read_text())
     truth = json.loads((tmp_path / 'coco_images.json').read_text())
     for i, row in enumerate(results, 1):
@@ -226,7 +226,7 @@ def test_own_results_score_100(task: str, tmp_path: Path) -> None:
 
 
 def test_csv_has_one_row_per_person(tmp_path: Path) -> None:
-    write_merged(tmp_path, ['csv'], entries())
+    write_dataset_files(tmp_path, ['csv'], entries())
     with (tmp_path / 'people.csv').open(newline='', encoding='utf-8') as stream:
         rows = list(csv.DictReader(stream))
     assert [(r['file_name'], r['person_id']) for r in rows] == [
@@ -243,7 +243,7 @@ def test_csv_has_one_row_per_person(tmp_path: Path) -> None:
 
 
 def test_merged_files_without_photos(tmp_path: Path) -> None:
-    write_merged(tmp_path, ['csv', 'coco'], [])
+    write_dataset_files(tmp_path, ['csv', 'coco'], [])
     assert json.loads((tmp_path / 'coco_results.json').read_text()) == []
     assert json.loads((tmp_path / 'coco_images.json').read_text())['images'] == []
     assert (tmp_path / 'people.csv').read_text().startswith('file_name,image_id,person_id,')
@@ -254,12 +254,12 @@ def test_nothing_merged_is_asked_for(tmp_path: Path) -> None:
         raise AssertionError('no photo needs to be looked at')
         yield
 
-    assert write_merged(tmp_path, ['json', 'overlay'], refuse()) == []
+    assert write_dataset_files(tmp_path, ['json', 'overlay'], refuse()) == []
     assert os.listdir(tmp_path) == []
 
 
 def test_a_failure_leaves_the_old_files(tmp_path: Path) -> None:
-    write_merged(tmp_path, ['csv', 'coco'], entries())
+    write_dataset_files(tmp_path, ['csv', 'coco'], entries())
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
 
     def broken() -> Any:
@@ -267,5 +267,5 @@ def test_a_failure_leaves_the_old_files(tmp_path: Path) -> None:
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        write_merged(tmp_path, ['csv', 'coco'], broken())
+        write_dataset_files(tmp_path, ['csv', 'coco'], broken())
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before

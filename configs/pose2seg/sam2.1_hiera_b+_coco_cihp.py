@@ -29,7 +29,7 @@ model = dict(
 )
 
 train_pipeline = [
-    dict(type='LoadPosePhoto'),
+    dict(type='LoadPoseImage'),
     dict(type='FlipPose', prob=0.5),
     dict(type='AffinePose', degrees=25, shear=20),
     dict(type='JitterPose', brightness=0.1, contrast=0.03, saturation=0.03),
@@ -79,7 +79,7 @@ val_dataloader = dict(
         need_keypoints=True,
         test_mode=True,
         pipeline=[
-            dict(type='LoadPosePhoto'),
+            dict(type='LoadPoseImage'),
             dict(type='PackPromptedPoses', image_size=image_size),
         ],
     ),

@@ -22,7 +22,7 @@ from .options import add_data_root, exit_codes, make_parser
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ..evaluation.comparison import Comparison, PhotoDifference
+    from ..evaluation.comparison import Comparison, ImageDifference
     from ..evaluation.comparison_cards import Card
     from ..evaluation.scored import Scored
     from ..structures import Image
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> tuple[Comparison, list[str]]:
     names = {'annotations': str(annotations)}
     for name, file, side in zip('ab', (args.a, args.b), sides, strict=True):
         names[name] = f'{file} ({side.subject})' if side.subject else str(file)
-    draw = CardMaker(args, sides, photo_folders(args, annotations))
+    draw = CardMaker(args, sides, image_folders(args, annotations))
     gained = [draw(photo) for photo in comparison.gained[: args.top]]
     lost = [draw(photo) for photo in comparison.lost[: args.top]]
     page = comparison_page(comparison, names, gained, lost, min_score=args.min_score)
@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> tuple[Comparison, list[str]]:
     return comparison, problems
 
 
-def photo_folders(args: argparse.Namespace, annotations: Path) -> list[Path]:
+def image_folders(args: argparse.Namespace, annotations: Path) -> list[Path]:
     """Where photos are looked for: as given, as the data set has them, or near the annotations.
 
     Raises:
@@ -146,7 +146,7 @@ class CardMaker:
         self.images = {image['id']: image for image in truth['images']}
         self.people = truth['annotations']
 
-    def __call__(self, photo: PhotoDifference) -> Card:
+    def __call__(self, photo: ImageDifference) -> Card:
         """The photo with both overlays; a missing picture is named on the page."""
         from ..evaluation.comparison_cards import make_card
 

@@ -18,12 +18,12 @@ from .. import __version__
 from ..datasets.annotations import Annotations, load_annotations
 from ..datasets.eval_sets import DatasetError, EvalDataset, resolve_dataset
 from ..io.atomic import atomic_file, write_bytes
-from ..io.inputs import Photo
-from ..io.merged import JsonRows, MergeEntry
+from ..io.dataset_writers import JsonRows, MergeEntry
+from ..io.inputs import InputImage
 from ..io.progress import Reporter
 from ..io.records import record_path
 from ..io.results import ResultsInfo, file_sha256, info_path, write_info
-from ..io.run import disk_errors, done_entries, own_folder, run_photos
+from ..io.run import disk_errors, done_entries, lock_folder, run_images
 from ..io.run_options import RunOptions, RunReport
 from ..keypoints import NUM_COCO
 from .protocols import (
@@ -112,7 +112,7 @@ def run_dataset(request: DatasetRequest, *, load: Load, reporter: Reporter) -> D
     photos = _photos(data, truth.content['images'], request.limit)
     pipeline = load(request.config, request.cfg_options, request.protocol)
     if request.shard is None:
-        with own_folder(request.out_dir), disk_errors(request.out_dir):
+        with lock_folder(request.out_dir), disk_errors(request.out_dir):
             _take_over(request.out_dir, [p for p, _ in photos], reporter)
     mine = photos[request.shard.index - 1 :: request.shard.count] if request.shard else photos
     options = RunOptions(
@@ -125,7 +125,7 @@ def run_dataset(request: DatasetRequest, *, load: Load, reporter: Reporter) -> D
         config=request.config,
         command=request.command,
     )
-    report = run_photos(pipeline, [photo for photo, _ in mine], options, reporter=reporter)
+    report = run_images(pipeline, [photo for photo, _ in mine], options, reporter=reporter)
     if request.shard is not None or report.interrupted:
         return DatasetReport(report, None)
     info = _info(request, pipeline, data, truth, photos, report)
@@ -150,7 +150,7 @@ def _check_protocol(protocol: Protocol, truth: Annotations, data: EvalDataset) -
 
 def _photos(
     data: EvalDataset, images: Sequence[dict[str, Any]], limit: int | None
-) -> list[tuple[Photo, dict[str, Any]]]:
+) -> list[tuple[InputImage, dict[str, Any]]]:
     """Photos in the order of the annotation file, with their entries in it."""
     photos = []
     names: set[str] = set()
@@ -162,7 +162,7 @@ def _photos(
                 'folder of the photos, and there only once'
             )
         names.add(name)
-        photos.append((Photo(data.images / name, name, data.images), image))
+        photos.append((InputImage(data.images / name, name, data.images), image))
     if photos and not any(photo.path.exists() for photo, _ in photos):
         raise DatasetError(
             f'none of the {len(photos)} photos of {data.annotations} is in {data.images} (looked '
@@ -172,7 +172,7 @@ def _photos(
 
 
 def _ground_truth(
-    protocol: Protocol, truth: Annotations, photos: Sequence[tuple[Photo, dict[str, Any]]]
+    protocol: Protocol, truth: Annotations, photos: Sequence[tuple[InputImage, dict[str, Any]]]
 ) -> dict[str, Any]:
     people: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     for annotation in truth.content['annotations']:
@@ -184,7 +184,7 @@ def _ground_truth(
     }
 
 
-def _take_over(out_dir: Path, photos: Sequence[Photo], reporter: Reporter) -> None:
+def _take_over(out_dir: Path, photos: Sequence[InputImage], reporter: Reporter) -> None:
     """Copy the records that shards have made, if they are newer than what is there."""
     folders = sorted((out_dir / 'shards').glob('*-of-*'))
     taken = 0
@@ -200,7 +200,7 @@ def _take_over(out_dir: Path, photos: Sequence[Photo], reporter: Reporter) -> No
 
 
 def _write_results(
-    request: DatasetRequest, options: RunOptions, photos: Sequence[Photo], done: frozenset[str]
+    request: DatasetRequest, options: RunOptions, photos: Sequence[InputImage], done: frozenset[str]
 ) -> Path:
     path = request.out_dir / RESULTS
     info_path(path).unlink(missing_ok=True)  # never beside the results of another run
@@ -251,7 +251,7 @@ def _info(
     pipeline: ProtocolPipeline,
     data: EvalDataset,
     truth: Annotations,
-    photos: Sequence[tuple[Photo, dict[str, Any]]],
+    photos: Sequence[tuple[InputImage, dict[str, Any]]],
     report: RunReport,
 ) -> ResultsInfo:
     notes = list(data.notes)

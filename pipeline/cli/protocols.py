@@ -17,7 +17,7 @@ import numpy as np
 
 from ..build import build_pipeline
 from ..config import PipelineConfig, ResolvedConfig, load_config
-from ..datasets.coco_truth import people_of
+from ..datasets.coco_ground_truth import people_of
 from ..io.results import PROTOCOLS, ProtocolFacts, ProtocolName
 from ..keypoints import NUM_COCO, Convention
 from ..loop import PersonPipeline
@@ -136,7 +136,7 @@ def read_ground_truth(content: Any, shape: tuple[int, int]) -> People:
 
 
 class ProtocolPipeline:
-    """A pipeline under a protocol, for `pipeline.io.run.run_photos`.
+    """A pipeline under a protocol, for `pipeline.io.run.run_images`.
 
     Attributes:
         config_text: the resolved config as Python; comments at its end carry the hashes of the

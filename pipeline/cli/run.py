@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..io.annotations import ImageId, load_boxes, load_image_ids
-from ..io.inputs import Inputs, find_photos
+from ..io.inputs import Inputs, find_images
 from ..io.progress import make_reporter
-from ..io.run import run_photos, write_failures
+from ..io.run import run_images, write_failures
 from ..io.run_options import DEFAULT_SAVE, OUTPUTS, RunOptions, RunReport
 from .demo import demo_inputs
 from .options import (
@@ -76,13 +76,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     with exit_codes(PROG):
         overrides, reporter = config_options(args), make_reporter()
         demo = demo_inputs(out_dir / 'inputs') if args.demo else []
-        found = find_photos([*args.inputs, *demo], exclude=out_dir)
+        found = find_images([*args.inputs, *demo], exclude=out_dir)
         for failure in found.failures:
             reporter.message(f'failed: {failure.described()}')
         if found.photos:
             options = run_options(args, out_dir, found, command_line(PROG, argv))
             pipeline = load(args.config, overrides)
-            report = run_photos(
+            report = run_images(
                 pipeline, found.photos, options, failures=found.failures, reporter=reporter
             )
         else:
@@ -131,18 +131,18 @@ def _image_ids(file: Path, found: Inputs) -> Mapping[str, ImageId]:
     if ids.unknown:
         text = 'they are run but left out of the COCO and CSV files'
         logger.warning('%s has no id for %s; %s', file, _some(ids.unknown), text)
-    return ids.by_photo
+    return ids.by_image
 
 
 def _boxes(file: Path, found: Inputs, image_ids: Mapping[str, ImageId] | None) -> Mapping[str, Any]:
     boxes = load_boxes(file, found.photos, image_ids=image_ids)
     if boxes.unknown:
         logger.warning('%s has boxes for %s, not among the inputs', file, _some(boxes.unknown))
-    without = tuple(p.name for p in found.photos if p.name not in boxes.by_photo)
+    without = tuple(p.name for p in found.photos if p.name not in boxes.by_image)
     if without:
         text = 'the detector finds the people there'
         logger.warning('%s has no boxes for %s; %s', file, _some(without), text)
-    return boxes.by_photo
+    return boxes.by_image
 
 
 def _some(names: Sequence[str]) -> str:

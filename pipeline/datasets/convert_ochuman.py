@@ -30,7 +30,7 @@ from .convert import (
     coco_content,
     ignored,
     numbered,
-    without_broken_photos,
+    without_broken_images,
 )
 
 Boxes = Literal['xyxy', 'xywh']
@@ -101,7 +101,7 @@ def convert_ochuman(
             photos.append({'id': ids[name], 'file_name': name, **_size(record)})
             people += rows
     result = coco_content('OCHuman', photos, people)
-    return without_broken_photos(result, images, reporter, problems=problems)
+    return without_broken_images(result, images, reporter, problems=problems)
 
 
 class _Reader:

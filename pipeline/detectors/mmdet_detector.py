@@ -14,9 +14,9 @@ from mmengine.dataset import pseudo_collate
 
 from ..masks import Masks
 from ..openmmlab import build_model, building_from, read_model_config, scope_of
-from ..runtime.batches import Chunks
+from ..runtime.batches import AdaptiveBatcher
 from ..runtime.options import ON_CPU, RuntimeOptions
-from ..runtime.precision import tune
+from ..runtime.precision import optimize_modules
 from ..stages import Detector
 from ..structures import Detections, Image, size_of
 from ..weights.manifest import CheckpointError
@@ -57,7 +57,7 @@ class MMDetDetector(Detector):
         self.score_threshold = score_threshold
         self.max_iou = max_iou
         self.max_people = max_people
-        self.chunks = Chunks(batch_size, 'detector.batch_size')
+        self.batcher = AdaptiveBatcher(batch_size, 'detector.batch_size')
 
     def __call__(self, image: Image) -> Detections:
         """Detect people in an RGB uint8 image (H, W, 3), highest score first."""
@@ -74,7 +74,7 @@ class MMDetDetector(Detector):
 
             found: dict[int, Detections] = {}
             for group in _same_size(samples):
-                for rows, results in self.chunks.run(group, forward):
+                for rows, results in self.batcher.run(group, forward):
                     for i, result in zip(rows.tolist(), results, strict=True):
                         found[i] = self._select(result.pred_instances, size_of(images[i]))
         return [found[i] for i in range(len(images))]
@@ -139,7 +139,7 @@ def build_mmdet_detector(
     _raise_limits(loaded.model.get('test_cfg'), score_threshold, max_people)
     model, meta = build_model(loaded, checkpoint, 'mmdet', ignorable)
     _check_person_first(meta, config)
-    tune(model, ('backbone', 'neck'), runtime)
+    optimize_modules(model, ('backbone', 'neck'), runtime)
     return MMDetDetector(
         model.to(runtime.device),
         _transforms(loaded),

@@ -21,7 +21,7 @@ from ..keypoints import COCO_SKELETON, NUM_COCO
 from ..rle import to_rle
 from ..structures import Image
 from ..visualization.draw import DrawStyle, draw_people
-from .comparison import PhotoDifference, PhotoQuality
+from .comparison import ImageDifference, ImageQuality
 from .overlaps import Row
 
 _GREY = 96  # where the picture itself is missing
@@ -32,7 +32,7 @@ _QUALITY = 82  # of the JPEG
 class Card:
     """A photo of the page."""
 
-    photo: PhotoDifference
+    photo: ImageDifference
     width: int  # px of the photo
     height: int
     pictures: tuple[str, str]  # data URLs: result A, result B
@@ -42,7 +42,7 @@ class Card:
 
 
 def make_card(
-    photo: PhotoDifference,
+    photo: ImageDifference,
     people: Sequence[Row],
     rows: tuple[Sequence[Row], Sequence[Row]],
     picture: Image | str,
@@ -85,7 +85,7 @@ def make_card(
     )  # fmt: skip
 
 
-def marks(side: PhotoQuality, missed: str, task: Task) -> str:
+def marks(side: ImageQuality, missed: str, task: Task) -> str:
     """SVG boxes of missed people, of false results and, where boxes are compared, of right ones."""
     found = _boxes(side.found_boxes) if task == 'bbox' else ''
     groups = (('missed', missed), ('found', found), ('false', _boxes(side.false_boxes)))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from ..io.coco import Task
-from .comparison import SAME, Comparison, PhotoDifference, PhotoQuality
+from .comparison import SAME, Comparison, ImageDifference, ImageQuality
 from .comparison_cards import Card, marks
 from .comparison_style import SCRIPT, STYLE
 
@@ -107,7 +107,7 @@ def _counts(comparison: Comparison) -> str:
     return f'<dl class="counts" aria-label="number of photos">{inner}</dl>'
 
 
-def _chart(photos: Sequence[PhotoDifference]) -> str:
+def _chart(photos: Sequence[ImageDifference]) -> str:
     """Gains of all photos as bars, sorted."""
     gains = sorted((p.gain for p in photos), reverse=True)
     largest = max((abs(g) for g in gains), default=0) or 1
@@ -158,7 +158,7 @@ def _card(card: Card, task: Task) -> str:
 
 
 def _figure(
-    card: Card, name: str, side: PhotoQuality, picture: str, missed: str, task: Task
+    card: Card, name: str, side: ImageQuality, picture: str, missed: str, task: Task
 ) -> str:
     overlap = '' if side.overlap is None else f', mean overlap {side.overlap:.3f}'
     facts = f'{side.found} of {side.people} people found, {side.false} false{overlap}'
@@ -174,7 +174,7 @@ def _figure(
     )
 
 
-def _table(photos: Sequence[PhotoDifference], shown: set[int | str]) -> str:
+def _table(photos: Sequence[ImageDifference], shown: set[int | str]) -> str:
     heads = ''.join(
         f'<th scope="col" data-kind="{"text" if i == 0 else "number"}">'
         f'<button type="button">{name}</button></th>'
@@ -188,7 +188,7 @@ def _table(photos: Sequence[PhotoDifference], shown: set[int | str]) -> str:
     )
 
 
-def _row(photo: PhotoDifference, shown: bool) -> str:
+def _row(photo: ImageDifference, shown: bool) -> str:
     name = escape(photo.file_name)
     first = f'<a href="#{_anchor(photo)}">{name}</a>' if shown else name
     a, b = photo.a, photo.b
@@ -207,7 +207,7 @@ def _gain_class(value: float, form: str) -> str:
     return f' class="{_class(value)}"' if form == '+.3f' else ''
 
 
-def _anchor(photo: PhotoDifference) -> str:
+def _anchor(photo: ImageDifference) -> str:
     return 'photo-' + escape(str(photo.image_id)).replace(' ', '_')
 
 

@@ -27,7 +27,7 @@ MAX_RESULTS = {'bbox': 100, 'segm': 100, 'keypoints': 20}  # per photo, as COCO 
 
 
 @dataclass(frozen=True, eq=False)
-class PhotoOverlaps:
+class ImageOverlaps:
     """One photo of one task."""
 
     image_id: int | str
@@ -47,9 +47,9 @@ class PhotoOverlaps:
         return np.array([bool(p.get('iscrowd', 0)) for p in self.people], bool)
 
 
-def photo_overlaps(
+def image_overlaps(
     scored: Scored, task: Task, *, flags: Collection[int] = LABELLED
-) -> list[PhotoOverlaps]:
+) -> list[ImageOverlaps]:
     """All photos, in the order of their ids; what is ignored follows COCO.
 
     Args:
@@ -77,17 +77,17 @@ def _by_photo(rows: Sequence[Row]) -> dict[int | str, list[Row]]:
 
 def _photo(
     image_id: int | str, rows: list[Row], people: list[Row], task: Task, flags: Collection[int]
-) -> PhotoOverlaps:
+) -> ImageOverlaps:
     crowds = np.array([bool(p.get('iscrowd', 0)) for p in people], bool)
     if task != 'keypoints':
         overlaps = _iou(rows, people, crowds, task)
-        return PhotoOverlaps(image_id, tuple(people), tuple(rows), overlaps, crowds)
+        return ImageOverlaps(image_id, tuple(people), tuple(rows), overlaps, crowds)
     use = [np.isin(flags_of(p), list(flags)) for p in people]
     overlaps = np.zeros((len(rows), len(people)))
     for g, (person, points) in enumerate(zip(people, use, strict=True)):
         overlaps[:, g] = oks(rows, person, points)
     nothing = [not u.any() or not p['num_keypoints'] for u, p in zip(use, people, strict=True)]
-    return PhotoOverlaps(
+    return ImageOverlaps(
         image_id, tuple(people), tuple(rows), overlaps, crowds | np.array(nothing, bool)
     )
 

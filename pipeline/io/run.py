@@ -19,8 +19,8 @@ from filelock import FileLock, Timeout
 from ..runtime.timing import StageTimer
 from .annotations import ImageId
 from .atomic import write_json, write_text
-from .inputs import Failure, Photo
-from .merged import MergeEntry, write_merged
+from .dataset_writers import MergeEntry, write_dataset_files
+from .inputs import Failure, InputImage
 from .progress import Reporter
 from .records import people_from_record, read_record, record_path
 from .run_info import describe_run
@@ -28,9 +28,9 @@ from .run_options import OutputError, Pipeline, RunOptions, RunReport
 from .runner import HOPELESS, JobReader, JobWriter
 
 
-def run_photos(
+def run_images(
     pipeline: Pipeline,
-    photos: Sequence[Photo],
+    photos: Sequence[InputImage],
     options: RunOptions,
     *,
     failures: Sequence[Failure] = (),
@@ -43,7 +43,7 @@ def run_photos(
 
     Args:
         pipeline: finds the people.
-        photos: in the order of their image ids, as `pipeline.io.inputs.find_photos` returns them.
+        photos: in the order of their image ids, as `pipeline.io.inputs.find_images` returns them.
         options: what to write, and where.
         failures: inputs that failed before; they go into ``failures.json`` too.
         reporter: shows the progress; default: log lines.
@@ -53,7 +53,7 @@ def run_photos(
     """
     started, timer, reporter = time.time(), StageTimer(), reporter or Reporter()
     report = RunReport(len(photos), list(failures))
-    with own_folder(options.out_dir), disk_errors(options.out_dir):
+    with lock_folder(options.out_dir), disk_errors(options.out_dir):
         write_text(options.out_dir / 'config.py', pipeline.config_text)
         writer = JobWriter(options, timer, report, reporter)
         reporter.start(len(photos))
@@ -80,13 +80,13 @@ def run_photos(
     return report
 
 
-def merge(photos: Sequence[Photo], options: RunOptions, done: frozenset[str]) -> list[Path]:
+def merge(photos: Sequence[InputImage], options: RunOptions, done: frozenset[str]) -> list[Path]:
     """Write the files for the whole run; returns them."""
     ids = options.image_ids
     if ids is None:
         ids = {photo.name: i for i, photo in enumerate(photos, 1)}
     entries = done_entries(options.out_dir, [p for p in photos if p.name in done], ids)
-    return write_merged(options.out_dir, sorted(options.save), entries)
+    return write_dataset_files(options.out_dir, sorted(options.save), entries)
 
 
 def write_failures(out_dir: Path, report: RunReport) -> None:
@@ -95,7 +95,7 @@ def write_failures(out_dir: Path, report: RunReport) -> None:
 
 
 def done_entries(
-    out_dir: Path, photos: Sequence[Photo], image_ids: Mapping[str, ImageId]
+    out_dir: Path, photos: Sequence[InputImage], image_ids: Mapping[str, ImageId]
 ) -> Iterator[MergeEntry]:
     """The records of ``photos``, one image in memory; images without an id are left out.
 
@@ -114,7 +114,7 @@ def done_entries(
 
 
 @contextmanager
-def own_folder(out_dir: Path) -> Iterator[None]:
+def lock_folder(out_dir: Path) -> Iterator[None]:
     """The folder, made if needed, for this process alone.
 
     Raises:

@@ -10,12 +10,12 @@ from typing import Any, Protocol
 from ..runtime.timing import StageTimer
 from ..structures import Image, People
 from .annotations import ImageId, check_boxes
+from .dataset_writers import DATASET_WRITERS
 from .inputs import Failure
-from .merged import MERGED
 from .writers import WRITERS
 
 # What --save takes; json is always written, because a run resumes from it.
-OUTPUTS = ('json', *sorted(MERGED), *sorted(WRITERS))
+OUTPUTS = ('json', *sorted(DATASET_WRITERS), *sorted(WRITERS))
 DEFAULT_SAVE = ('json', 'coco', 'overlay')
 
 

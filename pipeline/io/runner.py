@@ -21,11 +21,11 @@ from ..runtime.timing import StageTimer
 from ..structures import Image, People, size_of
 from .atomic import remove, write_bytes, write_json
 from .images import decode_image, read_file
-from .inputs import Failure, Photo
+from .inputs import Failure, InputImage
 from .progress import Reporter
 from .records import people_from_record, people_to_record, read_record, record_path
 from .run_options import Pipeline, RunOptions, RunReport
-from .writers import WRITERS, DonePhoto, PhotoWriter, output_path
+from .writers import WRITERS, FinishedImage, ImageWriter, output_path
 
 WRITE_BEHIND = 2  # images that may wait to be written while others are computed
 # Errors that every further image would hit as well.
@@ -38,8 +38,8 @@ R = TypeVar('R')
 class Job:
     """An image on its way from its file to its results."""
 
-    photo: Photo
-    made_with: dict[str, Any] = field(default_factory=dict)  # empty: the file cannot be read
+    photo: InputImage
+    provenance: dict[str, Any] = field(default_factory=dict)  # empty: the file cannot be read
     record: dict[str, Any] | None = None  # usable: nothing has to be computed
     changed: tuple[str, ...] = ()  # why the record on disk is not usable
     pixels: Callable[[], Image] | None = None  # decodes the file, once
@@ -49,7 +49,7 @@ class Job:
     error: Exception | None = None
     seconds: float = 0.0  # for all of it, in whatever thread
 
-    def result(self) -> DonePhoto:
+    def result(self) -> FinishedImage:
         """The people, with the image for the writers that draw.
 
         Raises:
@@ -59,7 +59,7 @@ class Job:
             raise self.error
         assert self.pixels is not None
         people = people_from_record(self.record or {}) if self.people is None else self.people
-        return DonePhoto(people, self.pixels)
+        return FinishedImage(people, self.pixels)
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class JobReader:
             'version': __version__,
         }
 
-    def batches(self, photos: Iterable[Photo]) -> Generator[Batch, None, None]:
+    def batches(self, photos: Iterable[InputImage]) -> Generator[Batch, None, None]:
         """Jobs with what their files hold, ``batch_images`` at a time."""
         size = self._options.batch_images
         with (
@@ -130,7 +130,7 @@ class JobReader:
             while batch := list(islice(jobs, size)):
                 yield Batch(batch)
 
-    def _read(self, photo: Photo) -> Job:
+    def _read(self, photo: InputImage) -> Job:
         """Read an image, and decode it if it is not done yet; in the reading thread."""
         start, job = time.perf_counter(), Job(photo)
         try:
@@ -138,7 +138,7 @@ class JobReader:
                 data = read_file(photo.path)
             boxes = self._options.boxes.get(photo.name)
             job.pixels = self._decoder(data, photo.path)
-            job.made_with = self._made_with | {
+            job.provenance = self._made_with | {
                 'boxes': None if boxes is None else _sha256(json.dumps(boxes).encode()),
                 'photo': _sha256(data),
             }
@@ -171,7 +171,7 @@ class JobReader:
             job.changed = ('content of the prediction',)
             return
         before = record.get('made_with', {})
-        job.changed = tuple(k for k, value in job.made_with.items() if before.get(k) != value)
+        job.changed = tuple(k for k, value in job.provenance.items() if before.get(k) != value)
         job.record = None if job.changed else record
 
 
@@ -191,7 +191,7 @@ class JobWriter:
     def begin(self, jobs: Sequence[Job]) -> None:
         """Remove what is outdated about the images that are going to be computed."""
         for job in jobs:
-            if job.made_with and job.record is None:
+            if job.provenance and job.record is None:
                 self._report_change(job)
                 remove(record_path(self._options.out_dir, job.photo.name))
                 for writer in WRITERS.values():
@@ -229,7 +229,7 @@ class JobWriter:
                 self._count(job, people)
             self._waiting.popleft()
 
-    def _count_failure(self, photo: Photo, error: Exception) -> None:
+    def _count_failure(self, photo: InputImage, error: Exception) -> None:
         failure = Failure.of(photo.path, error)
         self._report.failures.append(failure)
         self._reporter.message(f'failed: {failure.described()}')
@@ -255,16 +255,16 @@ class JobWriter:
         job.seconds += time.perf_counter() - start
         return people
 
-    def _save_new(self, job: Job, done: DonePhoto) -> int:
+    def _save_new(self, job: Job, done: FinishedImage) -> int:
         with self._timer('write'):
             record = people_to_record(done.people)
-            record |= {'input': job.photo.name, 'made_with': job.made_with}
+            record |= {'input': job.photo.name, 'made_with': job.provenance}
         self._write(job, done, self._writers)
         with self._timer('write'):
             write_json(record_path(self._options.out_dir, job.photo.name), record)
         return len(done.people)
 
-    def _write(self, job: Job, done: DonePhoto, writers: Sequence[PhotoWriter]) -> None:
+    def _write(self, job: Job, done: FinishedImage, writers: Sequence[ImageWriter]) -> None:
         for writer in writers:
             if writer.needs_image:
                 done.image()  # so that its time counts as reading
@@ -284,7 +284,7 @@ class JobWriter:
                 '(the same holds for every image with the same change)'
             )
 
-    def _path(self, writer: PhotoWriter, job: Job) -> Path:
+    def _path(self, writer: ImageWriter, job: Job) -> Path:
         return output_path(self._options.out_dir, writer, job.photo.name)
 
 

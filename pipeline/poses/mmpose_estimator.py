@@ -15,9 +15,9 @@ import torch
 
 from ..keypoints import COCO_NAMES, NUM_COCO
 from ..openmmlab import build_model, building_from, read_model_config, scope_of
-from ..runtime.batches import Chunks
+from ..runtime.batches import AdaptiveBatcher
 from ..runtime.options import ON_CPU, RuntimeOptions
-from ..runtime.precision import tune
+from ..runtime.precision import optimize_modules
 from ..stages import PoseEstimator
 from ..structures import Detections, Image, Poses, size_of
 from .released_config import ERROR_BRANCH, stock_config
@@ -69,7 +69,7 @@ class MMPoseEstimator(PoseEstimator):
         self.model = model
         self.transforms = transforms
         self.dataset_meta = dataset_meta
-        self.chunks = Chunks(batch_size, 'pose.batch_size')
+        self.batcher = AdaptiveBatcher(batch_size, 'pose.batch_size')
         self.dimmer = dimmer
         self.crop = _Crop.of(transforms)
         self.refine_boxes = refine_boxes
@@ -96,7 +96,7 @@ class MMPoseEstimator(PoseEstimator):
                 [(images[i], detections[i], canvases[i], j) for i, j in part.tolist()]
             )
 
-        parts = (part for group in groups for _, part in self.chunks.run(group, forward))
+        parts = (part for group in groups for _, part in self.batcher.run(group, forward))
         samples = iter([sample for part in parts for sample in part])
         return [
             _poses(size_of(image), people, [next(samples) for _ in people.boxes], self.refine_boxes)
@@ -200,7 +200,7 @@ def build_mmpose_estimator(
             f'pose.refine_boxes = True, but {config} has no second look at boxes: use a model with '
             'a PMPoseBoxHead, or refine_boxes=False'
         )
-    tune(model, ('backbone', 'neck'), runtime)
+    optimize_modules(model, ('backbone', 'neck'), runtime)
     dimmer, transforms = _transforms(loaded)
     return MMPoseEstimator(
         model.to(runtime.device),

@@ -14,7 +14,7 @@ R = TypeVar('R')
 Rows = npt.NDArray[Any]
 
 
-class Chunks:
+class AdaptiveBatcher:
     """How many people run at once.
 
     Args:

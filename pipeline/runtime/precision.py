@@ -94,7 +94,7 @@ class Compiled(Wrapper):
         return _map(self.run[0](filled), lambda tensor: tensor[:count])
 
 
-def tune(model: nn.Module, names: tuple[str, ...], runtime: RuntimeOptions) -> None:
+def optimize_modules(model: nn.Module, names: tuple[str, ...], runtime: RuntimeOptions) -> None:
     """Change how the named children of ``model`` run, in place; children it lacks are passed over.
 
     Args:

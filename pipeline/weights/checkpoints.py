@@ -18,13 +18,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import manifest
-from .loading import load_into, load_state, misfit, not_weights
+from .loading import load_into, load_state, not_weights, state_dict_mismatch
 from .manifest import CheckpointError, WeightsEntry, read_manifest
 
 __all__ = [
-    'CheckpointError', 'Weights', 'apparent_problem', 'download_folder', 'fetch_command',
-    'find_all_weights', 'find_weights', 'load_into', 'load_state', 'misfit', 'path_of',
-    'problem_with', 'read_manifest', 'record_sha256', 'recorded_sha256', 'sha256_of', 'size_text',
+    'CheckpointError',
+    'Weights',
+    'apparent_problem',
+    'download_folder',
+    'fetch_command',
+    'find_all_weights',
+    'find_weights',
+    'load_into',
+    'load_state',
+    'path_of',
+    'problem_with',
+    'read_manifest',
+    'record_sha256',
+    'recorded_sha256',
+    'sha256_of',
+    'size_text',
+    'state_dict_mismatch',
 ]  # fmt: skip
 
 

@@ -60,14 +60,14 @@ def load_into(
         CheckpointError: Keys or shapes differ; all are named.
     """
     expected = model.state_dict()
-    listing = misfit(expected, weights, ignorable)
+    listing = state_dict_mismatch(expected, weights, ignorable)
     if listing:
         raise CheckpointError(f'{source} does not fit the config: {listing}')
     fitting = {k: v for k, v in weights.items() if k in expected and v.shape == expected[k].shape}
     model.load_state_dict(fitting, strict=False)  # what may be absent was decided above
 
 
-def misfit(
+def state_dict_mismatch(
     expected: Mapping[str, Any], weights: Mapping[str, Any], ignorable: Sequence[str] = ()
 ) -> str:
     """How weights differ from what a model expects, every kind with its keys; '' if they fit.

@@ -108,7 +108,7 @@ def on_stage(pipeline: PersonPipeline, crowd: Crowd) -> Iterator[None]:
 
 
 def warm_up(pipeline: PersonPipeline, case: Case) -> None:
-    """Run a few people of a case; first calls load, allocate and tune what stays."""
+    """Run a few people of a case; first calls load, allocate and optimize_modules what stays."""
     crowd = case.small().crowd()
     with on_stage(pipeline, crowd):
         play(pipeline, crowd)

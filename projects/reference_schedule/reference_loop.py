@@ -39,7 +39,7 @@ from pipeline.runtime.timing import StageTimer
 from pipeline.scores import pose_scores
 from pipeline.segmenters.prompts import Prompts, make_prompts
 from pipeline.segmenters.sam2_preprocess import logits_to_image
-from pipeline.segmenters.sam2_segmenter import PhotoSegmenter, Sam2Segmenter
+from pipeline.segmenters.sam2_segmenter import ImageSegmenter, Sam2Segmenter
 from pipeline.stages import PoseEstimator
 from pipeline.structures import Detections, Floats, Image, Poses, size_of
 
@@ -208,7 +208,7 @@ def _segment(segmenter: Sam2Segmenter, image: Image, poses: Poses, others: Poses
     return result
 
 
-def _decode_one(photo: PhotoSegmenter, prompts: Prompts, i: int) -> Floats:
+def _decode_one(photo: ImageSegmenter, prompts: Prompts, i: int) -> Floats:
     """Logits (H, W) of one person, enlarged to the whole photo or to the person's crop."""
     low_res, _, windows = photo._decode(prompts, np.array([i]))
     x1, y1, x2, y2 = windows[0].tolist()

@@ -138,9 +138,9 @@ def played_masks(segmenter: HasModel, crowd: Crowd) -> Iterator[None]:
         ValueError: inside the block, if people are cut out and prompted without their boxes.
     """
     plays = [_Play(segmenter.model, _WholePhoto(crowd, segmenter.model))]
-    close_up = getattr(segmenter, 'close_up', None)
-    if close_up is not None:
-        plays.append(_Play(close_up.model, _CutOuts(crowd, close_up.model)))
+    crop_segmenter = getattr(segmenter, 'crop_segmenter', None)
+    if crop_segmenter is not None:
+        plays.append(_Play(crop_segmenter.model, _CutOuts(crowd, crop_segmenter.model)))
     handles = [handle for play in plays for handle in play.hooks()]
     try:
         yield
@@ -219,7 +219,7 @@ class _CutOuts:
         if not (labels[:, 0] == BOX_TOP_LEFT).all():
             raise ValueError(
                 'people who are cut out are played by their boxes; set '
-                'segmenter.prompt.use_box=True or segmenter.zoom=None'
+                'segmenter.prompt.use_box=True or segmenter.crop_segmentation=None'
             )
         clicks = _first_clicks(points, labels)
         size = (points[:, 1] - points[:, 0]).clamp(min=1e-3)

@@ -19,7 +19,7 @@ from pipeline import __version__
 from pipeline.build import BuiltPipeline
 from pipeline.config import ResolvedConfig
 from pipeline.datasets.annotations import load_annotations
-from pipeline.datasets.coco_truth import load_truth
+from pipeline.datasets.coco_ground_truth import load_ground_truth
 from pipeline.datasets.eval_sets import EvalDataset
 from pipeline.io.atomic import write_json
 from pipeline.io.images import decode_image, read_file
@@ -31,13 +31,13 @@ Parts = dict[str, Any]  # JSON content by name of the part
 
 
 @dataclass(frozen=True, eq=False)
-class StudyPhoto:
+class StudyImage:
     """A photo with what is annotated."""
 
     name: str
     path: Path
     image_id: int | str
-    truth: People  # single people; see `pipeline.datasets.coco_truth.load_truth`
+    truth: People  # single people; see `pipeline.datasets.coco_ground_truth.load_ground_truth`
     people: tuple[dict[str, Any], ...]  # annotations of the photo, crowd regions too
 
 
@@ -47,7 +47,7 @@ class StudyData:
 
     dataset: EvalDataset
     content: dict[str, Any]  # of the annotation file, checked
-    photos: tuple[StudyPhoto, ...]
+    photos: tuple[StudyImage, ...]
     notes: tuple[str, ...]  # to be told to the user
 
 
@@ -66,15 +66,15 @@ def load_study_data(dataset: EvalDataset, limit: int | None = None) -> StudyData
         AnnotationError: the annotations cannot be used.
     """
     annotations = load_annotations(dataset.annotations)
-    of_photo: dict[int | str, list[dict[str, Any]]] = defaultdict(list)
+    of_image: dict[int | str, list[dict[str, Any]]] = defaultdict(list)
     for row in annotations.content['annotations']:
-        of_photo[row['image_id']].append(row)
+        of_image[row['image_id']].append(row)
     photos = tuple(
-        StudyPhoto(
+        StudyImage(
             t.file_name, dataset.images / t.file_name, t.image_id, t.people,
-            tuple(of_photo[t.image_id]),
+            tuple(of_image[t.image_id]),
         )
-        for t in load_truth(dataset.annotations)[:limit]
+        for t in load_ground_truth(dataset.annotations)[:limit]
     )  # fmt: skip
     notes = [*annotations.warnings, *dataset.notes]
     if dataset.partial_truth:
@@ -92,7 +92,7 @@ def annotations_of(data: StudyData, names: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def made_with(config: ResolvedConfig, built: BuiltPipeline, **others: Any) -> dict[str, Any]:
+def provenance(config: ResolvedConfig, built: BuiltPipeline, **others: Any) -> dict[str, Any]:
     """What the parts of a photo depend on, besides the photo and its annotations."""
     return {
         'config': _hash(config.text),
@@ -102,11 +102,11 @@ def made_with(config: ResolvedConfig, built: BuiltPipeline, **others: Any) -> di
     }
 
 
-def compute_photos(
-    photos: Sequence[StudyPhoto],
+def compute_images(
+    photos: Sequence[StudyImage],
     folder: Path,
     wanted: Sequence[str],
-    compute: Callable[[Image, StudyPhoto, Sequence[str]], Parts],
+    compute: Callable[[Image, StudyImage, Sequence[str]], Parts],
     *,
     depends_on: Mapping[str, Any],
     reporter: Reporter,
@@ -140,10 +140,10 @@ def compute_photos(
 
 
 def _photo_parts(
-    photo: StudyPhoto,
+    photo: StudyImage,
     folder: Path,
     wanted: Sequence[str],
-    compute: Callable[[Image, StudyPhoto, Sequence[str]], Parts],
+    compute: Callable[[Image, StudyImage, Sequence[str]], Parts],
     depends_on: Mapping[str, Any],
 ) -> tuple[Parts, int]:
     """Parts of a photo, and how many of the wanted ones were computed now."""

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.boxes import box_iou, xywh_to_xyxy
-from pipeline.evaluation.overlaps import PhotoOverlaps
+from pipeline.evaluation.overlaps import ImageOverlaps
 from pipeline.evaluation.precision import match, score_part
 from pipeline.keypoints import NUM_COCO
 from pipeline.loop import PersonPipeline
@@ -27,7 +27,7 @@ from pipeline.rle import to_rle
 from pipeline.scores import instance_scores
 from pipeline.segmenters.prompts import METHODS, Method, PromptConfig, make_prompts
 from pipeline.structures import Image, People, Poses, Segments, size_of
-from projects.studies.photos import Parts, StudyPhoto
+from projects.studies.photos import Parts, StudyImage
 
 Source = Literal['truth', 'detected']
 _OWN_BOX = 0.5  # box IoU from which a detected person is an annotated one
@@ -35,7 +35,7 @@ _OWN_BOX = 0.5  # box IoU from which a detected person is an annotated one
 
 @runtime_checkable
 class PromptedPhoto(Protocol):
-    """A photo ready to be prompted, as `pipeline.segmenters.sam2_segmenter.PhotoSegmenter`."""
+    """A photo ready to be prompted, as `pipeline.segmenters.sam2_segmenter.ImageSegmenter`."""
 
     def with_prompt(self, prompt: PromptConfig) -> PromptedPhoto:
         """The same photo, prompted in another way."""
@@ -111,7 +111,7 @@ class PromptStudy:
         self.source = source
         self.tie_seed = tie_seed
 
-    def __call__(self, image: Image, photo: StudyPhoto, missing: Sequence[str]) -> Parts:
+    def __call__(self, image: Image, photo: StudyImage, missing: Sequence[str]) -> Parts:
         """Parts of a photo: scores, overlaps and number of prompt keypoints per person."""
         settings = [_setting(name) for name in missing]
         find = self._annotated if self.source == 'truth' else self._detected
@@ -142,7 +142,7 @@ class PromptStudy:
             }
         return parts
 
-    def _annotated(self, image: Image, photo: StudyPhoto) -> _Candidates:
+    def _annotated(self, image: Image, photo: StudyImage) -> _Candidates:
         """Annotated people with a keypoint that may be a prompt."""
         truth = photo.truth
         single = [g for g, p in enumerate(photo.people) if not p.get('iscrowd', 0)]
@@ -155,7 +155,7 @@ class PromptStudy:
             poses = _ties_drawn(poses, [photo.people[g]['id'] for g in person], self.tie_seed)
         return _Candidates(poses, person, ignored)
 
-    def _detected(self, image: Image, photo: StudyPhoto) -> _Candidates:
+    def _detected(self, image: Image, photo: StudyImage) -> _Candidates:
         """People of the first round, with the annotation whose box they overlap."""
         poses = self.run.pose_estimator(image, self.run.detector(image))
         nobody = People.empty(*size_of(image), poses.num_keypoints)
@@ -166,7 +166,7 @@ class PromptStudy:
         boxes = xywh_to_xyxy([p['bbox'] for p in photo.people])
         overlaps = np.asarray(box_iou(poses.boxes, boxes), np.float64)
         rows = tuple({'score': float(s)} for s in poses.box_scores)
-        person = match(PhotoOverlaps(0, photo.people, rows, overlaps, ignored), _OWN_BOX)
+        person = match(ImageOverlaps(0, photo.people, rows, overlaps, ignored), _OWN_BOX)
         person[np.append(ignored, False)[person]] = -1
         return _Candidates(poses, person, ignored)
 
@@ -183,7 +183,7 @@ class PromptStudy:
 
 def prompt_rows(
     settings: Sequence[PromptSetting],
-    photos: Sequence[StudyPhoto],
+    photos: Sequence[StudyImage],
     parts: Mapping[str, Parts],
 ) -> tuple[PromptRow, ...]:
     """Figures of every setting over the photos that have parts."""
@@ -194,7 +194,7 @@ def prompt_rows(
     return tuple(_row(s, [(p, parts[p.name][s.name]) for p in done]) for s in settings)
 
 
-def _row(setting: PromptSetting, photos: Sequence[tuple[StudyPhoto, Any]]) -> PromptRow:
+def _row(setting: PromptSetting, photos: Sequence[tuple[StudyImage, Any]]) -> PromptRow:
     ranked, ious, points = [], [], []
     for photo, part in photos:
         scores = np.array(part['scores'], np.float64)
@@ -202,7 +202,7 @@ def _row(setting: PromptSetting, photos: Sequence[tuple[StudyPhoto, Any]]) -> Pr
         order = np.argsort(-scores, kind='stable')
         rows = tuple({'score': scores[d]} for d in order)
         ignored = np.array(part['ignored'], bool)
-        ranked.append(PhotoOverlaps(photo.image_id, photo.people, rows, overlaps[order], ignored))
+        ranked.append(ImageOverlaps(photo.image_id, photo.people, rows, overlaps[order], ignored))
         own = [(d, g) for d, g in enumerate(part['person']) if g >= 0]
         ious += [overlaps[d, g] for d, g in own]
         points += [part['points'][d] for d, _ in own]

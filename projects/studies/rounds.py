@@ -15,7 +15,7 @@ from pipeline.evaluation.coco import score
 from pipeline.io.coco import Task
 from pipeline.loop import PersonPipeline
 from pipeline.structures import Image, People
-from projects.studies.photos import Parts, StudyPhoto
+from projects.studies.photos import Parts, StudyImage
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class RoundStudy:
     def __init__(self, run: PersonPipeline) -> None:
         self.run = run
 
-    def __call__(self, image: Image, photo: StudyPhoto, missing: Sequence[str]) -> Parts:
+    def __call__(self, image: Image, photo: StudyImage, missing: Sequence[str]) -> Parts:
         """Parts of a photo; those up to the largest number of rounds that is missing."""
         settings = [_setting(name) for name in missing]
         last, refine = max(s.rounds for s in settings), any(s.refine for s in settings)

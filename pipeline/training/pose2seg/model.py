@@ -30,7 +30,7 @@ from pipeline.weights.checkpoints import find_weights
 
 from .clicks import ClickSimulator, People, PoseMaskRefine
 from .losses import LossWeights, mask_iou, prompt_losses
-from .prediction import eval_prompts, predict_photo
+from .prediction import eval_prompts, predict_image
 
 Outputs = tuple[Tensor, Tensor, Tensor]
 
@@ -70,8 +70,8 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
         multimask_max_points: prompts of up to so many points are answered by three masks, of which
             the best is trained, as in SAM 2 (1); 0: always by the one mask that inference takes.
         detach_logits: no gradients through the masks that are fed back; SAM 2 has them (False).
-        draw_prompts: the mask prompt is always a drawing of all clicks so far (`prompt_prior`), as
-            the pipeline makes it for models that need one; the mask so far is not fed back.
+        mask_prompt_from_keypoints: the mask prompt is a drawing of all clicks so far
+            (`prompt_prior`), as at inference; the previous mask is not fed back.
         eval_counts: what `predict` prompts with: numbers of keypoints, None (all usable ones),
             'box', or both, as 'box+3'.
 
@@ -92,7 +92,7 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
         train_mask_decoder: bool = True,
         multimask_max_points: int = 1,
         detach_logits: bool = False,
-        draw_prompts: bool = False,
+        mask_prompt_from_keypoints: bool = False,
         eval_counts: Sequence[int | str | None] = (1, 2, 3, 5, None),
     ) -> None:
         self.clicks = read_settings(PoseMaskRefine, clicks, 'clicks')
@@ -114,7 +114,7 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
         self.sam = sam
         self.multimask_max_points = multimask_max_points
         self.detach_logits = detach_logits
-        self.draw_prompts = draw_prompts
+        self.mask_prompt_from_keypoints = mask_prompt_from_keypoints
         self._trained_parts = tuple(name for name, wanted in trained.items() if wanted)
         for name, parameter in self.sam.named_parameters():
             parameter.requires_grad_(name.split('.')[0] in self._trained_parts)
@@ -187,7 +187,9 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
                 image_index=image_index,
                 point_coords=points,
                 point_labels=labels,
-                mask_inputs=self._drawn(points, labels) if self.draw_prompts else previous,
+                mask_inputs=self._drawn(points, labels)
+                if self.mask_prompt_from_keypoints
+                else previous,
                 multimask_output=points.shape[1] <= self.multimask_max_points,
             )
             yield outputs
@@ -245,13 +247,13 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
         """Prompts each person in the ways of `eval_counts`.
 
         Returns:
-            The samples with `predictions` as of `predict_photo`.
+            The samples with `predictions` as of `predict_image`.
         """
         embedding = self.embed(inputs, data_samples)
         for index, sample in enumerate(data_samples):
-            sample.predictions = predict_photo(
+            sample.predictions = predict_image(
                 self.sam, embedding, index, sample,
-                self.eval_prompts, self.clicks, self.draw_prompts,
+                self.eval_prompts, self.clicks, self.mask_prompt_from_keypoints,
             )  # fmt: skip
         return list(data_samples)
 

@@ -12,7 +12,7 @@ from .transforms import (
     FlipPose,
     GrayscalePose,
     JitterPose,
-    LoadPosePhoto,
+    LoadPoseImage,
     PackPromptedPoses,
 )
 
@@ -22,7 +22,7 @@ __all__ = [
     'FlipPose',
     'GrayscalePose',
     'JitterPose',
-    'LoadPosePhoto',
+    'LoadPoseImage',
     'PackPromptedPoses',
     'PoseMaskDataset',
     'PromptMetric',

@@ -43,7 +43,7 @@ class PoseTransform:
 
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
-class LoadPosePhoto(PoseTransform):
+class LoadPoseImage(PoseTransform):
     """Reads the photo and decodes the masks of an item of `PoseMaskDataset`."""
 
     def transform(self, results: Sample) -> Sample:

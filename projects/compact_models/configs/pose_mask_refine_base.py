@@ -27,7 +27,7 @@ model = dict(
     losses=dict(focal=10.0, dice=2.0, focal_alpha=0.5),
     multimask_max_points=0,
     detach_logits=True,
-    draw_prompts=True,
+    mask_prompt_from_keypoints=True,
     cache_embeddings=True,
 )
 

@@ -28,7 +28,7 @@ model = dict(
     align=True,
     image_size=image_size,
     freeze_image_encoder=False,
-    draw_prompts=True,
+    mask_prompt_from_keypoints=True,
     multimask_max_points=0,
     detach_logits=True,
     # What the pipeline gives: three keypoints, with a box or without.

@@ -20,11 +20,11 @@ from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
 from pipeline.segmenters.sam2_forward import ImageEmbedding
-from pipeline.training.pose2seg.transforms import LoadPosePhoto, PackPromptedPoses
+from pipeline.training.pose2seg.transforms import LoadPoseImage, PackPromptedPoses
 
 Embed = Callable[[Tensor], ImageEmbedding]
 _GB = 1e9
-UNCHANGING = (LoadPosePhoto, PackPromptedPoses)
+UNCHANGING = (LoadPoseImage, PackPromptedPoses)
 # Weights that an embedding depends on.
 _SOURCES = ('image_encoder.', 'no_mem_embed', 'sam_mask_decoder.conv_s')
 

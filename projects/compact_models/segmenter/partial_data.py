@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.boxes import xywh_to_xyxy
 from pipeline.training.pose2seg.dataset import PoseMaskDataset
-from pipeline.training.pose2seg.transforms import LoadPosePhoto, PackPromptedPoses, Sample
+from pipeline.training.pose2seg.transforms import LoadPoseImage, PackPromptedPoses, Sample
 
 from .skeletons import UNKNOWN, draw_skeleton, partial_masks
 
@@ -92,8 +92,8 @@ class PartialPoseDataset(PoseMaskDataset):
 
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
-class LoadPartialPoses(LoadPosePhoto):
-    """`LoadPosePhoto` that draws what is known of masks that are absent: 0, 1 and `UNKNOWN`."""
+class LoadPartialPoses(LoadPoseImage):
+    """`LoadPoseImage` that draws what is known of masks that are absent: 0, 1 and `UNKNOWN`."""
 
     def read_masks(self, people: list[Sample], height: int, width: int) -> NDArray[np.uint8]:
         """Masks (n, height, width); of people without one what box and skeleton tell."""

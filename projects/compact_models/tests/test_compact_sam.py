@@ -367,7 +367,9 @@ def test_who_has_no_keypoint_is_prompted_with_pixels():
 def test_boxes_can_be_evaluated(data):
     names = [prompt.name for prompt in eval_prompts((1, None, 'box', 'box+3'))]
     assert names == ['1', 'all', 'box', 'box+3']
-    model = CompactSam(COMPACT, image_size=64, draw_prompts=True, eval_counts=(3, 'box', 'box+3'))
+    model = CompactSam(
+        COMPACT, image_size=64, mask_prompt_from_keypoints=True, eval_counts=(3, 'box', 'box+3')
+    )
     sample = PackPartialPoses(64)(loaded(data, 0))
     batch = model.data_preprocessor(pseudo_collate([sample]))
     found = model.eval()(**batch, mode='predict')[0].predictions

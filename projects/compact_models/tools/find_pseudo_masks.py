@@ -34,7 +34,7 @@ from pipeline.structures import Detections, Image, Poses, size_of
 
 Record = dict[str, Any]
 _VISIBLE = 2  # COCO's keypoint flag
-_NOBODY = -10.0  # logit outside of a crop: surely not the person
+_NO_PERSON = -10.0  # logit outside of a crop: surely not the person
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -80,7 +80,7 @@ def mirrored(poses: Poses, width: int) -> Poses:
 
 def dense(logits: LogitMasks, row: int) -> NDArray[np.float32]:
     """One soft mask in the size of the photo, (H, W)."""
-    whole = np.full((logits.height, logits.width), _NOBODY, np.float32)
+    whole = np.full((logits.height, logits.width), _NO_PERSON, np.float32)
     whole[logits.window(row)] = logits.crops[row]
     return whole
 

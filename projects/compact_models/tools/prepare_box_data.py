@@ -91,7 +91,7 @@ def without_doubles(
     return [detections[i] for i in box_nms(rows_xyxy(detections), scores, max_iou).tolist()]
 
 
-def by_photo(rows: Sequence[dict[str, Any]], names: dict[int, str]) -> dict[str, list[Any]]:
+def by_image(rows: Sequence[dict[str, Any]], names: dict[int, str]) -> dict[str, list[Any]]:
     """Rows by the stem of their photo's file name, which all annotation files share."""
     grouped: dict[str, list[Any]] = defaultdict(list)
     for row in rows:
@@ -178,9 +178,9 @@ def paired_set(args: argparse.Namespace) -> dict[str, Any]:
     keypoints = load_coco(args.keypoints)
     posed = [a for a in keypoints['annotations'] if a.get('has_keypoints') and not a.get('iscrowd')]
     grouped = (
-        by_photo(found, names),
-        by_photo(everybody['annotations'], names),
-        by_photo(posed, stems(keypoints)),
+        by_image(found, names),
+        by_image(everybody['annotations'], names),
+        by_image(posed, stems(keypoints)),
     )
     rng = np.random.default_rng(args.seed)
     limits = (args.people_per_photo, args.others_per_photo)

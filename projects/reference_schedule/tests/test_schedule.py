@@ -55,7 +55,7 @@ def test_the_reference_schedule_gives_what_the_loop_gives(
 
 
 def test_a_segmenter_of_whole_photos_gives_the_same_too() -> None:
-    case = replace(SMALL, people=6, options={'segmenter.zoom': None})
+    case = replace(SMALL, people=6, options={'segmenter.crop_segmentation': None})
     mine, reference = run_both(case, build(case), reference_stages(case))
     assert difference(mine, reference).equal and len(mine.people) == 6
 
@@ -82,7 +82,7 @@ def test_the_models_answers_count(theirs: ReferenceStages) -> None:
 
     other = build(SMALL)
     with torch.no_grad():
-        for model in (other.pose_estimator.model, other.segmenter.close_up.model):  # type: ignore[attr-defined]
+        for model in (other.pose_estimator.model, other.segmenter.crop_segmenter.model):  # type: ignore[attr-defined]
             for weight in model.parameters():
                 weight += 0.05 * torch.randn_like(weight)
     mine, reference = run_both(SMALL, other, theirs)
@@ -92,7 +92,7 @@ def test_the_models_answers_count(theirs: ReferenceStages) -> None:
 
 def test_people_who_are_cut_out_have_the_masks_of_the_crowd_too() -> None:
     pipeline = build(SMALL)
-    assert pipeline.segmenter.zoom is not None  # type: ignore[attr-defined]
+    assert pipeline.segmenter.crops is not None  # type: ignore[attr-defined]
     crowd = SMALL.crowd()
     with on_stage(pipeline, crowd):
         people = play(pipeline, crowd).people

@@ -26,9 +26,9 @@ from pipeline.structures import Detections, Image, MaskSource, Poses, Segments
 from projects.studies.photos import (
     Computed,
     Parts,
-    StudyPhoto,
+    StudyImage,
     annotations_of,
-    compute_photos,
+    compute_images,
     load_study_data,
 )
 from projects.studies.prompts import PromptStudy, prompt_rows, settings_of
@@ -48,8 +48,8 @@ def oracle_run(config: LoopConfig) -> PersonPipeline:
     return PersonPipeline(detector, OraclePoses(truth()), OracleSegmenter(truth()), config)
 
 
-def study_photo(people: Any) -> StudyPhoto:
-    return StudyPhoto('p.jpg', Path('p.jpg'), 5, people, ())
+def study_photo(people: Any) -> StudyImage:
+    return StudyImage('p.jpg', Path('p.jpg'), 5, people, ())
 
 
 @pytest.mark.parametrize('refine', [False, True])
@@ -167,7 +167,7 @@ def prompt_parts(
     run = PersonPipeline(detector, OraclePoses(people), segmenter)  # type: ignore[arg-type]
     settings = list(settings_of(methods, numbers))
     study = PromptStudy(run, PromptConfig(), source)
-    computed = compute_photos(
+    computed = compute_images(
         data.photos, tmp_path / 'kept', [s.name for s in settings], study,
         depends_on={}, reporter=Reporter(),
     )  # fmt: skip
@@ -239,14 +239,14 @@ class Counting:
     asked: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     stop_at: str = ''
 
-    def __call__(self, image: Image, photo: StudyPhoto, missing: Sequence[str]) -> Parts:
+    def __call__(self, image: Image, photo: StudyImage, missing: Sequence[str]) -> Parts:
         if photo.name == self.stop_at:
             raise KeyboardInterrupt
         self.asked.append((photo.name, tuple(missing)))
         return {name: [photo.name, name, *image.shape[:2]] for name in missing}
 
 
-def kept_data(tmp_path: Path) -> tuple[StudyPhoto, ...]:
+def kept_data(tmp_path: Path) -> tuple[StudyImage, ...]:
     images = []
     for number in (1, 2, 3):
         PIL.Image.new('RGB', (60, 40)).save(tmp_path / f'{number}.png')
@@ -260,10 +260,10 @@ def kept_data(tmp_path: Path) -> tuple[StudyPhoto, ...]:
 
 
 def compute(
-    photos: Sequence[StudyPhoto], folder: Path, wanted: Sequence[str], **key: Any
+    photos: Sequence[StudyImage], folder: Path, wanted: Sequence[str], **key: Any
 ) -> tuple[Computed, Counting]:
     counting = Counting(stop_at=key.pop('stop_at', ''))
-    done = compute_photos(
+    done = compute_images(
         photos, folder / 'kept', wanted, counting, depends_on=key, reporter=Reporter()
     )
     return done, counting

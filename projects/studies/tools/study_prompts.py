@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     from pipeline.io.atomic import write_json
     from pipeline.io.progress import make_reporter
     from pipeline.io.tables import write_csv
-    from projects.studies.photos import compute_photos, load_study_data, made_with
+    from projects.studies.photos import compute_images, load_study_data, provenance
     from projects.studies.prompts import PromptStudy, prompt_rows, settings_of
 
     if args.draw_ties is not None and args.keypoints != 'truth':
@@ -93,12 +93,12 @@ def run(args: argparse.Namespace) -> int:
     data = load_study_data(dataset, args.limit)
     built = build_pipeline(config)
     prompt = config.settings.segmenter.prompt
-    computed = compute_photos(
+    computed = compute_images(
         data.photos,
         args.out / 'photos',
         [s.name for s in settings],
         PromptStudy(built.run, prompt, args.keypoints, args.draw_ties),
-        depends_on=made_with(config, built, keypoints=args.keypoints, ties=args.draw_ties),
+        depends_on=provenance(config, built, keypoints=args.keypoints, ties=args.draw_ties),
         reporter=make_reporter(),
     )
     common.check_computed(computed)

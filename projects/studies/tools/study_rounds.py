@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     from pipeline.io.atomic import write_json
     from pipeline.io.progress import make_reporter
     from pipeline.io.tables import write_csv
-    from projects.studies.photos import annotations_of, compute_photos, load_study_data, made_with
+    from projects.studies.photos import annotations_of, compute_images, load_study_data, provenance
     from projects.studies.rounds import RoundStudy, results_of, round_rows, round_settings
 
     options = config_options(args)
@@ -75,12 +75,12 @@ def run(args: argparse.Namespace) -> int:
     dataset = common.find_data(args)
     data = load_study_data(dataset, args.limit)
     built = build_pipeline(config)
-    computed = compute_photos(
+    computed = compute_images(
         data.photos,
         args.out / 'photos',
         [s.name for s in settings],
         RoundStudy(built.run),
-        depends_on=made_with(any_rounds, built),
+        depends_on=provenance(any_rounds, built),
         reporter=make_reporter(),
     )
     common.check_computed(computed)

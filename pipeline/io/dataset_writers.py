@@ -2,7 +2,7 @@
 
 They are written from the records alone and in the order of the photos, so a run that was killed
 and resumed ends with the same bytes as one that was not. Another one: a class here and a line in
-`MERGED`.
+`DATASET_WRITERS`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class MergeEntry:
     people: People
 
 
-class MergedWriter(Protocol):
+class DatasetWriter(Protocol):
     """Writes all photos of a run into one text file."""
 
     def __init__(self, stream: IO[str]) -> None: ...
@@ -153,13 +153,13 @@ class PeopleCsv:
 
 
 # Choice of the user -> files that it means.
-MERGED: dict[str, dict[str, type[MergedWriter]]] = {
+DATASET_WRITERS: dict[str, dict[str, type[DatasetWriter]]] = {
     'coco': {'coco_results.json': CocoResults, 'coco_images.json': CocoImages},
     'csv': {'people.csv': PeopleCsv},
 }
 
 
-def write_merged(
+def write_dataset_files(
     out_dir: Path, choices: Iterable[str], entries: Iterable[MergeEntry]
 ) -> list[Path]:
     """Write the merged files of ``choices``; one pass over ``entries``, one photo in memory.
@@ -167,7 +167,7 @@ def write_merged(
     Returns:
         The files; none when no choice is a merged one, and then the entries are not looked at.
     """
-    kinds = {out_dir / f: kind for c in choices for f, kind in MERGED.get(c, {}).items()}
+    kinds = {out_dir / f: kind for c in choices for f, kind in DATASET_WRITERS.get(c, {}).items()}
     if not kinds:
         return []
     with ExitStack() as stack:

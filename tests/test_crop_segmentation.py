@@ -10,15 +10,15 @@ from pipeline.config import CONFIG_FOLDER, ConfigError, load_config
 from pipeline.masks import Masks
 from pipeline.segmenters import sam2_segmenter
 from pipeline.segmenters.build_sam2 import at_image_size, build_sam2_model
-from pipeline.segmenters.prompts import PromptConfig
-from pipeline.segmenters.sam2_forward import decode_prompts, embed_images
-from pipeline.segmenters.sam2_segmenter import Sam2Segmenter, build_sam2_segmenter
-from pipeline.segmenters.zoom import (
-    ZoomConfig,
+from pipeline.segmenters.crop_segmentation import (
+    CropSegmentationConfig,
     boxes_of_places,
     first_windows,
     windows_around,
 )
+from pipeline.segmenters.prompts import PromptConfig
+from pipeline.segmenters.sam2_forward import decode_prompts, embed_images
+from pipeline.segmenters.sam2_segmenter import Sam2Segmenter, build_sam2_segmenter
 from pipeline.structures import Poses
 
 COMPACT = str(CONFIG_FOLDER / 'compact/sam2.1_cspnext_compact.yaml')
@@ -49,10 +49,19 @@ def poses(*boxes: list[float]) -> Poses:
     )
 
 
-def segmenter(zoom: ZoomConfig | None, use_box: bool = True, **options) -> Sam2Segmenter:
+def segmenter(
+    crops: CropSegmentationConfig | None, use_box: bool = True, **options
+) -> Sam2Segmenter:
     torch.manual_seed(3)
     prompt = PromptConfig(use_box=use_box)
-    return build_sam2_segmenter(COMPACT, None, prompt, zoom=zoom, draw_prompts=True, **options)
+    return build_sam2_segmenter(
+        COMPACT,
+        None,
+        prompt,
+        crops=crops,
+        mask_prompt_from_keypoints=True,
+        **options,
+    )
 
 
 def logits_of(segments, row: int) -> np.ndarray:
@@ -99,8 +108,8 @@ def test_nobody_has_no_window():
     ],
 )
 def test_the_first_window_is_around_the_points(points, expected):
-    zoom = ZoomConfig(first_margin=4.0, first_share=0.2)
-    windows = first_windows(np.array([points], np.float32), (HEIGHT, WIDTH), zoom)
+    crops = CropSegmentationConfig(first_margin=4.0, first_fraction=0.2)
+    windows = first_windows(np.array([points], np.float32), (HEIGHT, WIDTH), crops)
     assert windows.tolist() == [expected]
 
 
@@ -149,7 +158,7 @@ def test_a_size_that_no_model_takes(size):
 @pytest.mark.parametrize('order', ['rgb', 'bgr'])
 def test_who_fills_the_photo_gets_what_the_plain_segmenter_gives(image, order):
     options = {'channel_order': order}
-    close = segmenter(ZoomConfig(image_size=384, margin=1.0), **options)
+    close = segmenter(CropSegmentationConfig(image_size=384, margin=1.0), **options)
     plain = segmenter(None, **options)
     plain.model.load_state_dict(close.model.state_dict())
     found, expected = (s(image)(poses(WHOLE), poses()) for s in (close, plain))
@@ -160,10 +169,15 @@ def test_who_fills_the_photo_gets_what_the_plain_segmenter_gives(image, order):
 @pytest.mark.parametrize('order', ['rgb', 'bgr'])
 def test_everybody_gets_what_a_photo_of_the_window_alone_gives(image, order):
     boxes = [20.0, 30.0, 80.0, 90.0], [120.0, 60.0, 190.0, 140.0], [100.0, 5.0, 130.0, 45.0]
-    close = segmenter(ZoomConfig(image_size=192, margin=1.4), batch_size=2, channel_order=order)
+    close = segmenter(
+        CropSegmentationConfig(image_size=192, margin=1.4), batch_size=2, channel_order=order
+    )
     found = close(image)(poses(*boxes), poses())
     alone = Sam2Segmenter(
-        close.close_up.model, close.prompt, draw_prompts=True, channel_order=order
+        close.crop_segmenter.model,
+        close.prompt,
+        mask_prompt_from_keypoints=True,
+        channel_order=order,
     )
     for row, pose in enumerate(poses(*boxes).select(np.array([i])) for i in range(3)):
         x1, y1, x2, y2 = windows_around(
@@ -199,8 +213,8 @@ def test_without_a_box_the_window_is_around_a_first_mask(image, monkeypatch):
 
     monkeypatch.setattr(sam2_segmenter, 'preprocess_images', cut)
     monkeypatch.setattr(sam2_segmenter, 'decode_prompts', answers)
-    zoom = ZoomConfig(image_size=192, margin=1.0, first_margin=2.0)
-    close = segmenter(zoom, use_box=False)
+    crops = CropSegmentationConfig(image_size=192, margin=1.0, first_margin=2.0)
+    close = segmenter(crops, use_box=False)
     people = poses([90, 60, 120, 90], [90, 60, 120, 90])
     points = np.array([[95, 65], [115, 85], [105, 75]], np.float32)
     people.keypoints[:, :3] = points
@@ -216,21 +230,31 @@ def test_without_a_box_the_window_is_around_a_first_mask(image, monkeypatch):
 @pytest.mark.parametrize(
     'option, message',
     [
-        ({'image_size': 100}, 'zoom.image_size must be a positive multiple of 32, got 100'),
-        ({'margin': 0.9}, 'zoom.margin must be >= 1, got 0.9'),
-        ({'first_margin': 0.5}, 'zoom.first_margin must be >= 1, got 0.5'),
-        ({'first_share': 0}, 'zoom.first_share must be in'),
-        ({'scale': 2}, "unknown setting 'segmenter.zoom.scale'"),
-        (3, 'segmenter.zoom must be a dict or None, got 3'),
+        (
+            {'image_size': 100},
+            'crop_segmentation.image_size must be a positive multiple of 32, got 100',
+        ),
+        ({'margin': 0.9}, 'crop_segmentation.margin must be >= 1, got 0.9'),
+        ({'first_margin': 0.5}, 'crop_segmentation.first_margin must be >= 1, got 0.5'),
+        ({'first_fraction': 0}, 'crop_segmentation.first_fraction must be in'),
+        ({'scale': 2}, "unknown setting 'segmenter.crop_segmentation.scale'"),
+        (3, 'segmenter.crop_segmentation must be a dict or None, got 3'),
         (False, 'off is None, never False'),
     ],
 )
 def test_settings_are_checked(option, message):
     with pytest.raises(ConfigError, match=message):
-        load_config('bmp_compact', {'segmenter.zoom': option})
+        load_config('bmp_compact', {'segmenter.crop_segmentation': option})
 
 
 def test_it_can_be_switched_off_and_on():
-    assert load_config('bmp_compact', {'segmenter.zoom': None}).settings.segmenter.zoom is None
-    on = load_config('bmp_v2', {'segmenter.zoom.margin': 2.0}).settings.segmenter.zoom
-    assert on == ZoomConfig(margin=2.0)
+    assert (
+        load_config(
+            'bmp_compact', {'segmenter.crop_segmentation': None}
+        ).settings.segmenter.crop_segmentation
+        is None
+    )
+    on = load_config(
+        'bmp_v2', {'segmenter.crop_segmentation.margin': 2.0}
+    ).settings.segmenter.crop_segmentation
+    assert on == CropSegmentationConfig(margin=2.0)

@@ -20,7 +20,7 @@ from .image_size import check_image_size
 
 
 @dataclass(frozen=True)
-class ZoomConfig:
+class CropSegmentationConfig:
     """How people are cut out."""
 
     image_size: int = 192  # S, px; a multiple of 32
@@ -28,15 +28,19 @@ class ZoomConfig:
     # Without a box prompt the first look is around the prompt points alone: side of that window, in
     # longer sides of the box around them, and at least this share of the photo's longer side.
     first_margin: float = 3.0
-    first_share: float = 0.36
+    first_fraction: float = 0.36
 
     def __post_init__(self) -> None:
-        check_image_size(self.image_size, 'zoom.image_size')
+        check_image_size(self.image_size, 'crop_segmentation.image_size')
         for name in ('margin', 'first_margin'):
             if getattr(self, name) < 1:
-                raise ValueError(f'zoom.{name} must be >= 1, got {getattr(self, name)}')
-        if not 0 < self.first_share <= 1:
-            raise ValueError(f'zoom.first_share must be in (0, 1], got {self.first_share}')
+                raise ValueError(
+                    f'crop_segmentation.{name} must be >= 1, got {getattr(self, name)}'
+                )
+        if not 0 < self.first_fraction <= 1:
+            raise ValueError(
+                f'crop_segmentation.first_fraction must be in (0, 1], got {self.first_fraction}'
+            )
 
 
 def windows_around(
@@ -64,21 +68,21 @@ def windows_around(
     return np.asarray(np.concatenate([start, stop], axis=1), np.int32)
 
 
-def first_windows(points: Floats, size: tuple[int, int], zoom: ZoomConfig) -> Ints:
+def first_windows(points: Floats, size: tuple[int, int], crops: CropSegmentationConfig) -> Ints:
     """Windows around people of whom only prompt points are known.
 
     Args:
         points: (n, P, 2) px.
         size: H, W.
-        zoom: the settings.
+        crops: the settings.
 
     Returns:
         (n, 4) as of `windows_around`.
     """
     boxes = np.concatenate([points.min(1), points.max(1)], axis=1)
     # One point says nothing about the size: the whole photo.
-    share = zoom.first_share if points.shape[1] > 1 else 2.0
-    return windows_around(boxes, points, size, zoom.first_margin, share * max(size))
+    share = crops.first_fraction if points.shape[1] > 1 else 2.0
+    return windows_around(boxes, points, size, crops.first_margin, share * max(size))
 
 
 def boxes_of_places(places: Sequence[tuple[int, int, Any]], windows: Ints) -> Floats:

@@ -24,18 +24,18 @@ from .annotations import load_annotations
 
 
 @dataclass(frozen=True, eq=False)
-class PhotoTruth:
+class ImageGroundTruth:
     """One photo with its annotated people, as the pipeline would ideally return them."""
 
     image_id: int | str
     file_name: str  # as in the file, relative to the folder of the photos
     height: int  # px
     width: int  # px
-    people: People  # scores are 1; see `load_truth` for the keypoint columns
+    people: People  # scores are 1; see `load_ground_truth` for the keypoint columns
     num_crowds: int  # regions marked iscrowd (many people in one mask), left out of ``people``
 
 
-def load_truth(annotation_file: str | Path) -> list[PhotoTruth]:
+def load_ground_truth(annotation_file: str | Path) -> list[ImageGroundTruth]:
     """Photos of a COCO annotation file, in its order, with the people of each.
 
     The file is checked as `load_annotations` does it. For each person ``boxes`` and
@@ -50,27 +50,27 @@ def load_truth(annotation_file: str | Path) -> list[PhotoTruth]:
         AnnotationError: the file cannot be used; names file, annotation and reason.
     """
     loaded = load_annotations(annotation_file)
-    of_photo: dict[int | str, list[Annotation]] = defaultdict(list)
+    of_image: dict[int | str, list[Annotation]] = defaultdict(list)
     for annotation in loaded.content['annotations']:
-        of_photo[annotation['image_id']].append(annotation)
+        of_image[annotation['image_id']].append(annotation)
     order = loaded.convention if 'keypoints' in loaded.tasks else None
-    return [_photo(image, of_photo[image['id']], order) for image in loaded.content['images']]
+    return [_photo(image, of_image[image['id']], order) for image in loaded.content['images']]
 
 
 def _photo(
     image: dict[str, Any], annotations: Sequence[Annotation], order: Convention | None
-) -> PhotoTruth:
+) -> ImageGroundTruth:
     height, width = image['height'], image['width']
     single = [a for a in annotations if not a['iscrowd']]
     people = people_of(single, height, width, order)
     num_crowds = len(annotations) - len(single)
-    return PhotoTruth(image['id'], image['file_name'], height, width, people, num_crowds)
+    return ImageGroundTruth(image['id'], image['file_name'], height, width, people, num_crowds)
 
 
 def people_of(
     annotations: Sequence[Annotation], height: int, width: int, order: Convention | None
 ) -> People:
-    """Annotated people of one photo, one row each, in their order; see `load_truth`.
+    """Annotated people of one photo, one row each, in their order; see `load_ground_truth`.
 
     Args:
         annotations: checked ones (`check_annotations`), no crowd regions.
