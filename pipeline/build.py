@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import shutil
 from dataclasses import dataclass, replace
@@ -195,27 +194,8 @@ def _resolve_device(runtime: RuntimeOptions) -> RuntimeOptions:
     from .runtime.precision import warn_of_emulation
 
     resolved = replace(runtime, device=pick_device(runtime.device))
-    _check_backend(runtime, resolved.device)
     warn_of_emulation(resolved)
     return resolved
-
-
-def _check_backend(runtime: RuntimeOptions, device: str) -> None:
-    """OpenVINO is an extra, and runs on the CPU alone here."""
-    if runtime.backend is None:
-        return
-    if importlib.util.find_spec('openvino') is None:
-        raise ConfigError(
-            f'runtime.backend={runtime.backend!r} needs the package openvino, which is not '
-            'installed: pip install openvino (or the extra bbox-mask-pose[openvino]), or set '
-            'runtime.backend=None'
-        )
-    if not device.startswith('cpu'):
-        raise ConfigError(
-            f'runtime.backend={runtime.backend!r} runs on the CPU, but '
-            f'runtime.device={runtime.device!r} is {device} here; set runtime.device=cpu or '
-            'runtime.backend=None'
-        )
 
 
 def _check_segmenter_config(config: str) -> None:

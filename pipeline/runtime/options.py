@@ -7,7 +7,6 @@ from typing import Literal
 
 Precision = Literal['fp32', 'bf16', 'fp16']
 Compile = Literal['default', 'max-autotune-no-cudagraphs']
-Backend = Literal['openvino']
 
 
 @dataclass(frozen=True)
@@ -19,25 +18,10 @@ class RuntimeOptions:
     # Layout of the backbones' weights; None: PyTorch's own, for a model that cannot do with it.
     memory_format: Literal['channels_last'] | None = 'channels_last'
     compile: Compile | None = None  # mode of torch.compile; None: off
-    backend: Backend | None = None  # what runs the backbones, CPU only; None: PyTorch
     # What run_bmp.py asks of the C library for the memory of freed tensors, on a CPU: 'give_back'
     # to the system at once; None: keep much of it for later tensors. `load_pipeline` ignores it.
     freed_memory: Literal['give_back'] | None = None
     note: str | None = None  # one line shown to the user
-
-    def __post_init__(self) -> None:
-        if self.backend is None:
-            return
-        if self.compile is not None:
-            raise ValueError(
-                f'runtime.compile={self.compile!r} is of PyTorch, and '
-                f'runtime.backend={self.backend!r} replaces it; set one of them to None'
-            )
-        if self.precision == 'fp16':
-            raise ValueError(
-                f"runtime.precision='fp16' does not go with runtime.backend={self.backend!r}; "
-                'use fp32 or bf16'
-            )
 
     @property
     def on_cpu(self) -> bool:

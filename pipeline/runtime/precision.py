@@ -1,4 +1,4 @@
-"""How the heavy part of a model runs: half precision, layout of tensors, compiled, in OpenVINO.
+"""How the heavy part of a model runs: half precision, layout of tensors, compiled.
 
 The heads of the OpenMMLab models convert to numpy (which has no bfloat16), sort scores and change
 shapes from call to call, so only backbones, necks and image encoders, where the time goes, are
@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from .options import Compile, RuntimeOptions
-from .wrapper import Wrapper
 
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 logger = logging.getLogger(__name__)
@@ -38,6 +37,20 @@ def warn_of_emulation(runtime: RuntimeOptions) -> None:
             'runtime.precision=%s: this processor only emulates it, many times slower than fp32',
             runtime.precision,
         )
+
+
+class Wrapper(nn.Module):
+    """A module that stands for another one."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__('module'), name)
 
 
 class HalfPrecision(Wrapper):
@@ -87,15 +100,11 @@ def optimize_modules(model: nn.Module, names: tuple[str, ...], runtime: RuntimeO
     Args:
         model: in evaluation mode.
         names: children to change; the first one is the one that is compiled.
-        runtime: precision, memory format, compiler and backend. A backend uses its own layout, and
-            PyTorch does not compile what it runs.
+        runtime: precision, memory format and compiler.
     """
     for name in names:
         child = getattr(model, name, None)
         if not isinstance(child, nn.Module):
-            continue
-        if runtime.backend is not None:
-            setattr(model, name, _in_openvino(child, runtime.precision))
             continue
         if runtime.memory_format == 'channels_last':
             child.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -104,13 +113,6 @@ def optimize_modules(model: nn.Module, names: tuple[str, ...], runtime: RuntimeO
         if runtime.precision != 'fp32':
             child = HalfPrecision(child, DTYPES[runtime.precision])
         setattr(model, name, child)
-
-
-def _in_openvino(module: nn.Module, precision: str) -> nn.Module:
-    """A module run by OpenVINO; one without weights is left as it is."""
-    from .openvino_backend import OpenVino
-
-    return OpenVino(module, precision) if any(True for _ in module.parameters()) else module
 
 
 def to_float32(value: Any) -> Any:

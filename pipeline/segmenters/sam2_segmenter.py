@@ -288,9 +288,8 @@ def build_sam2_segmenter(
     """
     model = build_sam2_model(config, checkpoint, runtime.device, ignorable=ignorable)
     if lean:
-        # Compiled or converted, a grouped encoder would be many pieces.
-        plain = runtime.compile is None and runtime.backend is None
-        lean_encoder(model, grouped=plain and runtime.on_cpu)
+        # Compiled, a grouped encoder would be many pieces.
+        lean_encoder(model, grouped=runtime.compile is None and runtime.on_cpu)
     crop_model = None if crops is None else at_image_size(model, crops.image_size)
     for part in (model, crop_model):
         if part is not None:

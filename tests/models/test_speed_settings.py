@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.build import _batch_size, build_pipeline, build_pose_estimator
+from pipeline.build import _batch_size, build_pipeline
 from pipeline.config import CONFIG_FOLDER, ConfigError, load_config
 from pipeline.io.records import people_to_record
 from pipeline.masks import Masks
@@ -218,31 +217,6 @@ def test_people_of_several_images_share_batches_on_a_gpu(
 def test_wrong_settings_are_named(option: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config('bmp_compact', option)
-
-
-REFUSED_WITH_OPENVINO = {
-    'unknown': ({'runtime.backend': 'onnx'}, "runtime.backend must be 'openvino' or None"),
-    'off': ({'runtime.backend': False}, 'off is None, never False'),
-    'compiled': ({'runtime.compile': 'default'}, "runtime.compile='default'.*set one of them"),
-    'fp16': ({'runtime.precision': 'fp16'}, "runtime.precision='fp16'.*use fp32 or bf16"),
-    'device': ({'runtime.device': 'meta'}, "runtime.device='meta' is meta.*runtime.device=cpu"),
-    'absent': ({}, r'pip install openvino \(or the extra bbox-mask-pose\[openvino\]\)'),
-}
-
-
-@pytest.mark.parametrize('case', REFUSED_WITH_OPENVINO)
-def test_what_does_not_go_with_openvino(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(*args: Any) -> None:
-        raise AssertionError('a model is built')
-
-    options, message = REFUSED_WITH_OPENVINO[case]
-    if case == 'absent':
-        monkeypatch.setitem(sys.modules, 'openvino', None)
-    monkeypatch.setattr('pipeline.build._detector', never)
-    monkeypatch.setattr('pipeline.build._pose_estimator', never)
-    for build in (build_pipeline, build_pose_estimator):
-        with pytest.raises(ConfigError, match=message):
-            build(load_config('bmp_compact', {'runtime.backend': 'openvino', **options}))
 
 
 def test_compiling_without_a_compiler_fails_before_anything_loads(

@@ -21,7 +21,7 @@ FLOORS = (
     ('instances', 'io', 'nms', 'stages'),
     ('datasets', 'weights'),
     ('doctor', 'openmmlab'),
-    ('evaluation', 'runtime.openvino_backend'),
+    ('evaluation',),
     ('runtime.precision',),
     ('detectors', 'poses', 'segmenters'),
     ('loop', 'training'),
