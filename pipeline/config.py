@@ -53,7 +53,7 @@ class DetectorConfig:
 
     config: str  # file (relative to configs/), or mmdet::name
     checkpoint: str | None  # name in the manifest or file; None: random weights
-    score_threshold: float = 0.3
+    score_threshold: float = 0.3  # detections with a lower score are dropped
     max_iou: float | None = 0.3  # box NMS between people; None: off
     max_people: int | None = None  # best boxes kept per round; None: what the model's config says
     # Images per forward pass; auto: GPU 8, CPU 1. On a CPU batches change the last bits of results.
@@ -77,7 +77,7 @@ class PoseConfig:
     """An MMPose top-down pose estimator."""
 
     config: str  # file (relative to configs/), or mmpose::name
-    checkpoint: str | None
+    checkpoint: str | None  # name in the manifest or file; None: random weights
     batch_size: int | Literal['auto'] = 'auto'  # people per forward pass; auto: GPU 32, CPU 8
     flip_test: bool | None = None  # None: what the model's config says
     mask_conditioning: bool = True  # give the detector's mask to the transforms that ask for one
@@ -96,7 +96,7 @@ class SegmenterConfig:
     """A SAM 2.1 model prompted by poses."""
 
     config: str  # file (relative to configs/), or a name of the sam2 package
-    checkpoint: str | None
+    checkpoint: str | None  # name in the manifest or file; None: random weights
     batch_size: int | Literal['auto'] = 'auto'  # people per decoder call; auto: GPU 16, CPU 4
     channel_order: Literal['rgb', 'bgr'] = 'rgb'  # bgr: as the reference feeds it (its B2)
     encoder: Literal['lean'] | None = 'lean'  # the same in less memory; None: as sam2 runs it
@@ -104,16 +104,14 @@ class SegmenterConfig:
     ignorable: tuple[str, ...] = ()  # as in the detector
 
     # For the compact models. The first three clean masks; the others need a model trained for them.
-    min_component_area: int = 0  # px; smaller parts of a mask are removed; 0: off
-    min_component_fraction: float = 0.0  # so are parts smaller than this share of the mask; 0: off
+    min_component_area: int = 0  # px; smaller connected components are removed; 0: off
+    min_component_fraction: float = 0.0  # components below this fraction of the mask too; 0: off
     max_hole_area: int = 0  # px; smaller holes are filled; 0: off
     mask_prompt_from_keypoints: bool = False  # also draw the keypoint prompts as SAM's mask prompt
-    prompt_with_mask_box: bool = (
-        False  # without a box prompt: a second run with the box of the first mask
-    )
-    crop_segmentation: CropSegmentationConfig | None = (
-        None  # crop each person and embed the crops one by one; None: off
-    )
+    # Without a box prompt, SAM runs again with the box of the first mask; the logits are averaged.
+    prompt_with_mask_box: bool = False
+    # Crop each person and embed the crops one by one; None: off.
+    crop_segmentation: CropSegmentationConfig | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size != 'auto':

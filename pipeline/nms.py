@@ -29,6 +29,7 @@ class PoseNMSConfig:
     max_oks: float = 0.8  # a pose more similar than this to a better one is dropped
     confidence_threshold: float = 0.5  # keypoints scored above count for the similarity
     box_area: Literal['box', 'mask'] = 'box'  # person size inside OKS
+    # The pose with the higher value is kept.
     quality: Literal['score', 'keypoint_score', 'num_confident'] = 'score'
 
     def __post_init__(self) -> None:

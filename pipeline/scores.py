@@ -30,11 +30,11 @@ class ScoreConfig:
     pixels still go by the product.
     """
 
-    detector: float = 1.0
-    pose: float = 1.0
-    mask: float = 1.0
+    detector: float = 1.0  # exponent of the score of the detection
+    pose: float = 1.0  # exponent of the mean keypoint score
+    mask: float = 1.0  # exponent of the mask quality that SAM predicts
     later_rounds: float = 1.0  # factor for those not found in round one
-    root: float = 1.0
+    root: float = 1.0  # the root of the product that is reported; 1: the product itself
 
     def __post_init__(self) -> None:
         for f in fields(self):

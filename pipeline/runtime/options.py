@@ -14,7 +14,7 @@ class RuntimeOptions:
     """Where and how the three models run."""
 
     device: str = 'auto'  # auto: cuda when there is one, else cpu
-    precision: Precision = 'fp32'
+    precision: Precision = 'fp32'  # number format of the backbones; bf16 and fp16 use autocast
     # Layout of the backbones' weights; None: PyTorch's own, for a model that cannot do with it.
     memory_format: Literal['channels_last'] | None = 'channels_last'
     compile: Compile | None = None  # mode of torch.compile; None: off

@@ -28,6 +28,7 @@ class CropSegmentationConfig:
     # Without a box prompt the first look is around the prompt points alone: side of that window, in
     # longer sides of the box around them, and at least this share of the photo's longer side.
     first_margin: float = 3.0
+    # Lower limit of that window without a box prompt, as a fraction of the image's longer side.
     first_fraction: float = 0.36
 
     def __post_init__(self) -> None:

@@ -30,7 +30,8 @@ Order = npt.NDArray[np.int64]
 class PromptConfig:
     """How a pose becomes a prompt."""
 
-    num_keypoints: int = 3
+    num_keypoints: int = 3  # positive points per person
+    # Order in which the keypoints become points: pipeline.segmenters.prompts.
     method: Method = 'k_most_visible'
     visibility_threshold: float = 0.5  # keypoints less visible are not used
     confidence_threshold: float | None = None  # keypoints scored at or below are not used
