@@ -83,7 +83,7 @@ def test_what_is_missing_is_named_with_layout_and_page(tmp_path: Path, name: str
 
 
 def test_every_data_set_has_its_section_with_source_layout_and_commands() -> None:
-    text = (ROOT / 'docs' / 'datasets.md').read_text()
+    text = (ROOT / 'docs' / 'user_guide' / 'datasets.md').read_text()
     parts = re.split(r'^## (.+)$', text, flags=re.MULTILINE)
     sections = {
         re.sub(r'[^\w\- ]', '', title).strip().lower().replace(' ', '-'): body
@@ -105,7 +105,7 @@ def test_every_data_set_has_its_section_with_source_layout_and_commands() -> Non
 def test_the_commands_of_the_page_are_those_of_the_tool() -> None:
     from pipeline.cli import convert_dataset
 
-    text = (ROOT / 'docs' / 'datasets.md').read_text().replace('\\\n', ' ')
+    text = (ROOT / 'docs' / 'user_guide' / 'datasets.md').read_text().replace('\\\n', ' ')
     commands = re.findall(r'python tools/convert_dataset\.py ([^\n`]+)', text)
     assert len(commands) >= 5
     for command in commands:
