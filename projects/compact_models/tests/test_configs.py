@@ -26,5 +26,5 @@ def test_settings_are_right(path: Path, tmp_path: Path, monkeypatch: pytest.Monk
             *apply_options(config, path, LaunchOptions(work_dir=tmp_path)),
             *all_problems(config, scope),
         ]
-    absent = ('docs/datasets.md', 'load_from: no weights')
+    absent = ('docs/user_guide/datasets.md', 'load_from: no weights')
     assert [problem for problem in found if not any(text in problem for text in absent)] == []
