@@ -11,6 +11,7 @@ import pytest
 from tests.documents import REASONS, ROOT, anchors, blocks, links, pages
 
 MARKS = ('run', *(f'no-run: {reason}' for reason in REASONS))
+CARDS = [*ROOT.glob('*.md'), *ROOT.glob('checkpoints/*.md'), *ROOT.glob('projects/*/*.md')]
 SETTINGS = ROOT / 'docs' / 'reference' / 'settings.md'
 
 
@@ -18,7 +19,7 @@ def page_ids(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-@pytest.mark.parametrize('page', pages(), ids=page_ids)
+@pytest.mark.parametrize('page', sorted({*pages(), *CARDS}), ids=page_ids)
 def test_links_lead_to_files_and_headings(page: Path) -> None:
     broken = []
     for target in links(page):
@@ -48,6 +49,13 @@ def test_tools_named_in_the_documents_exist() -> None:
     assert not {name for name in named if not (ROOT / name).is_file()}
     configs = set(re.findall(r'\bconfigs/[\w/.+-]+\.py', text))
     assert not {name for name in configs if not (ROOT / name).is_file()}
+
+
+def test_documents_named_in_the_code_exist() -> None:
+    for folder in ('checkpoints', 'configs', 'pipeline', 'projects', 'tools'):
+        for path in (ROOT / folder).rglob('*.py'):
+            named = set(re.findall(r'\bdocs/[\w/]+\.md', path.read_text('utf-8')))
+            assert not {name for name in named if not (ROOT / name).is_file()}, path
 
 
 def test_settings_named_in_the_documents_exist() -> None:
