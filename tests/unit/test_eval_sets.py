@@ -91,7 +91,7 @@ def test_every_data_set_has_its_section_with_source_layout_and_commands() -> Non
     for name, entry in CATALOG.items():
         for part in (f'`{name}`', entry.homepage, entry.convert or ''):
             assert part in sections[entry.anchor], (name, part)
-        for part in (entry.annotations[0].rsplit('/', 1)[1], Path(entry.images).name):
+        for part in (entry.annotations[-1].rsplit('/', 1)[1], Path(entry.images).name):
             assert part in text, (name, part)
 
 
