@@ -5,7 +5,7 @@ and ``runtime``, each a dict of the fields below. Unknown keys and wrong types f
 
 Some settings make up for the weaknesses of small models. Of the shipped configs only `bmp_compact`
 sets them; their defaults switch them off. Below they stand last in each class, under "For the
-compact models". In `LoopConfig` they are ``hidden_share``, ``boxes``, ``refine_keypoints``,
+compact models". In `LoopConfig` they are ``max_covered_fraction``, ``boxes``, ``refine_keypoints``,
 ``refine_masks``, ``min_score``, ``exclusive='scored_logits'`` and all of ``score``.
 """
 

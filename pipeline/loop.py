@@ -49,7 +49,7 @@ class LoopConfig:
     refine_masks: Literal['latest', 'highest_score'] = 'latest'
     # Drop detections of which a larger fraction is already painted out; None: off.
     max_covered_fraction: float | None = None
-    fallback: Fallback = 'detector_then_box'  # mask of a person for whom SAM returns none
+    fallback: Fallback = 'detector_then_box'  # replaces an empty SAM mask
     # Which person gets a disputed pixel: the one with the highest logit, or with the highest
     # product of logit and instance score; None: masks may overlap.
     resolve_overlaps: ResolveOverlaps = 'logits'
