@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Where the person covers a larger fraction of the cells, enlarging all of them is faster (measured from
-# 640 px to 12 megapixels).
+# If the person covers a larger fraction of the cells, enlarging all of them is faster (measured
+# from 640 px to 12 megapixels).
 WIDE = 0.4
 Place = tuple[int, int, Tensor]  # left and top pixel, (h, w) crop
 
