@@ -21,8 +21,9 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from pipeline.training.muon import MuonAdamW
 from torch import Tensor, nn
+
+from projects.compact_models.training.muon import MuonAdamW
 
 EMA_WARMUP = 10  # steps; averaging starts with the newest weights
 

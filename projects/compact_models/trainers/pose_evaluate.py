@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pipeline.geometry import box_iou
-from pipeline.poses.conventions import sigmas_of
 from torch import nn
+
+from pipeline.boxes import box_iou
+from pipeline.keypoints import sigmas_of
 
 from .coco_ap import measure_coco
 from .crops import FLIP, Array, normalize, warp

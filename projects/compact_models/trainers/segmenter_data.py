@@ -16,7 +16,6 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pipeline.training.pose2seg.skeletons import draw_skeleton
 from torch import Tensor
 
 from pipeline.segmenters.prompts import Method, select_keypoints
@@ -26,6 +25,7 @@ from pipeline.segmenters.sam2_forward import (
     POINT_PADDING,
     POINT_POSITIVE,
 )
+from projects.compact_models.segmenter.skeletons import draw_skeleton
 
 from .crops import FLIP, Array, Bools, Pixels, Rng, change_colours, normalize, place_cutout, warp
 from .pose_data import KINDS, People, PlacedMask
