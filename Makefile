@@ -1,7 +1,7 @@
 # Start with `make demo` or `make test`; both set up the environment first.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help env repair demo test lint format types doctor clean clean-env print-python
+.PHONY: help env repair demo test-fast test test-all test-gpu lint format types docs doctor clean clean-env print-python
 
 # The environment. One that is given from outside (make test BMP_VENV=/path) may be shared between
 # checkouts, so the project is not linked into it: PYTHONPATH below decides which checkout runs.
@@ -39,8 +39,17 @@ repair: ## install all pinned packages again, when the doctor says so
 demo: env ## run the whole pipeline on the demo image, results in outputs/demo
 	$(PY) tools/run_bmp.py --demo --out-dir outputs/demo $(ARGS)
 
-test: env ## run the tests (ARGS='-m slow' for the slow ones)
-	$(PY) -m pytest $(ARGS)
+test-fast: env ## run the unit tests (no torch, at most 40 seconds)
+	$(PY) -m pytest tests/unit $(ARGS)
+
+test: env ## run the unit tests and those with small models (at most 6 minutes)
+	$(PY) -m pytest tests/unit tests/models $(ARGS)
+
+test-all: env ## run every test: trainings, killed runs, the projects (about 15 minutes)
+	$(PY) -m pytest tests $(wildcard projects/*/tests) -m 'not gpu' $(ARGS)
+
+test-gpu: env ## run the tests that need a CUDA device
+	$(PY) -m pytest tests $(wildcard projects/*/tests) -m gpu $(ARGS)
 
 lint: env ## check style and format
 	$(PY) -m ruff check $(ARGS) .
@@ -53,11 +62,15 @@ format: env ## fix style and format where a tool can
 types: env ## check types (mypy --strict)
 	$(PY) -m mypy --strict pipeline tools $(ARGS)
 
-doctor: ## find what is wrong with the environment and print the cure
+docs: env ## build the documents into outputs/site (strict); fails when the settings page is stale
+	$(PY) docs/generate_settings.py --check
+	$(PY) -m mkdocs build --strict --quiet $(ARGS)
+
+doctor: ## check the environment and print a hint for each problem
 	@if [ -x '$(PY)' ]; then '$(PY)' -m pipeline.doctor $(ARGS); else $(PYTHON) -m pipeline.doctor $(ARGS); fi
 
 clean: ## remove caches and demo results (not the environment, not checkpoints)
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache outputs/demo
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache outputs/demo outputs/site
 	find pipeline tools tests configs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 clean-env: ## remove .venv

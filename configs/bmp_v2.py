@@ -25,5 +25,5 @@ loop = dict(
     max_rounds=2,
     pose_nms=dict(max_oks=0.8, confidence_threshold=0.5),
 )
-# On a CPU less than half of the memory beside the models (docs/performance.md).
+# On a CPU less than half of the memory beside the models (docs/benchmarks.md).
 runtime = dict(device='auto', precision='fp32', freed_memory='give_back')

@@ -1,16 +1,15 @@
-"""BBox-Mask-Pose: find every person of a crowd photo, with box, mask and pose.
+"""BBox-Mask-Pose: find every person in an image of a crowd: box, mask and pose.
 
-Imports are lazy, so that ``import pipeline`` costs nothing. Configs of MMPose and MMDetection that
-name the package in ``custom_imports`` can use its models, transforms and hooks; see
-`registration`.
+Imports are lazy, so that ``import pipeline`` costs nothing. Where MMEngine is imported already, as
+in a program of MMPose or MMDetection that names the package in ``custom_imports``, the package
+registers its models, transforms and hooks; see `registry`.
 """
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-from .registration import register_parts
 
 if TYPE_CHECKING:
     from .api import LoadedPipeline, load_pipeline
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from .masks import Masks
     from .structures import Detections, People, Poses
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'
 
 _HOMES = {
     'load_pipeline': '.api',
@@ -43,4 +42,5 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(_HOMES[name], __name__), name)
 
 
-register_parts()
+if 'mmengine' in sys.modules:
+    import_module('.registry', __name__)

@@ -12,14 +12,15 @@ import numpy.typing as npt
 
 from .build import BuiltPipeline, build_pipeline
 from .config import ResolvedConfig, load_config
+from .runtime.timing import StageTimer
 from .structures import Detections, Image, People, size_of
-from .timing import StageTimer
 
 
 class LoadedPipeline:
     """A pipeline with its models in memory.
 
     Attributes:
+        settings: the checked settings.
         config_text: the resolved config as Python; comments at its end carry a hash of each
             model's own config.
         weights: checkpoint name -> sha256 of the file that was loaded.
@@ -31,6 +32,7 @@ class LoadedPipeline:
 
     def __init__(self, config: ResolvedConfig, built: BuiltPipeline, load_seconds: float) -> None:
         self._run = built.run
+        self.settings = config.settings
         self.config_text = config.text + ''.join(f'# {line}\n' for line in built.model_configs)
         self.weights = {w.name: w.sha256 for w in built.weights}
         self.device = built.device
@@ -44,39 +46,41 @@ class LoadedPipeline:
         boxes: npt.ArrayLike | None = None,
         timer: StageTimer | None = None,
     ) -> People:
-        """Find every person in a photo.
+        """Find every person in an image.
 
         Args:
             image: RGB uint8 array (H, W, 3), a path, or a PIL image.
-            boxes: own boxes (N, 4) xyxy px for round one, in place of the detector's.
-            timer: adds up seconds per stage.
+            boxes: User boxes (N, 4) xyxy px, which replace the detector in round one.
+            timer: Adds up the seconds per stage.
 
         Raises:
-            ImageReadError: the file cannot be read.
-            ValueError: the array is not an RGB uint8 image, or a box is not xyxy.
+            ImageReadError: The file cannot be read.
+            ValueError: The array is not an RGB uint8 image, or a box is not xyxy.
         """
-        photo = as_image(image)
-        given = None if boxes is None else Detections.from_boxes(boxes, size_of(photo))
-        return self._run(photo, given, timer)
+        return self.predict_batch([image], [boxes], timer)[0]
 
-    def together(
+    def predict_batch(
         self,
         images: Sequence[Image | str | Path | Any],
         boxes: Sequence[npt.ArrayLike | None] | None = None,
         timer: StageTimer | None = None,
     ) -> list[People]:
-        """As one call per photo, but their people share the batches of the pose estimator.
+        """Find every person in several images.
 
-        Worth it on a GPU, for photos of few people; all photos are in memory at once. Arguments as
-        in `__call__`, one of each per photo.
+        On a GPU the images share forward passes of the detector and of the pose estimator. On a
+        CPU the results equal those of single images. All images are in memory at once.
+
+        Args:
+            images: As in `__call__`.
+            boxes: One entry per image, as in `__call__`.
+            timer: Adds up the seconds per stage, for all images.
         """
-        photos = [as_image(image) for image in images]
-        rows = boxes if boxes is not None else [None] * len(photos)
-        given = [
-            None if own is None else Detections.from_boxes(own, size_of(photo))
-            for own, photo in zip(rows, photos, strict=True)
+        arrays = [as_image(image) for image in images]
+        user_boxes = [
+            None if own is None else Detections.from_boxes(own, size_of(image))
+            for own, image in zip(boxes or [None] * len(arrays), arrays, strict=True)
         ]
-        return self._run.together(photos, given, timer)
+        return self._run.predict_batch(arrays, user_boxes, timer)
 
 
 def load_pipeline(

@@ -1,19 +1,15 @@
-"""From settings to a pipeline: the only place that knows which class serves which setting."""
+"""Build a pipeline from its settings; the only module that maps settings to classes."""
 
 from __future__ import annotations
 
-import gc
 import hashlib
-import importlib.util
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from .checkpoints import Weights, fetch_command, find_all_weights, find_weights
 from .config import (
     CONFIG_FOLDER,
     ConfigError,
@@ -21,19 +17,20 @@ from .config import (
     PipelineConfig,
     PoseConfig,
     ResolvedConfig,
-    RuntimeConfig,
     SegmenterConfig,
     find_model_config,
     load_config,
 )
-from .loop import Detector, PersonPipeline, PoseEstimator, Segmenter
-from .memory import give_back_freed
+from .loop import PersonPipeline
 from .openmmlab import Library, read_model_config
+from .runtime.options import RuntimeOptions
+from .stages import Detector, PoseEstimator, Segmenter
+from .weights.checkpoints import Weights, fetch_command, find_all_weights, find_weights
 
 
 @dataclass(frozen=True)
 class BuiltPipeline:
-    """A pipeline ready to run, and what it was made of."""
+    """A pipeline that is ready to run, with its weights and configs."""
 
     run: PersonPipeline
     weights: tuple[Weights, ...]
@@ -42,87 +39,71 @@ class BuiltPipeline:
 
 
 def build_pipeline(resolved: ResolvedConfig) -> BuiltPipeline:
-    """The three models and the loop around them.
+    """Build the three models and the loop around them.
 
-    Every file is looked up before the first model is built, so that a wrong name fails at once.
+    All files are looked up before the first model is built, so a wrong name fails at once.
 
     Raises:
-        ConfigError: a config file or the device is not there.
-        CheckpointError: weights are absent or do not fit.
+        ConfigError: A config file or the device is missing.
+        CheckpointError: Weights are missing or do not fit.
     """
     settings = resolved.settings
     stages = _stages(settings)
     configs = [find_model_config(stage.config, resolved.path) for stage in stages]
     weights = find_pipeline_weights(resolved)
-    _check_compiler(settings.runtime)
-    with _no_garbage_collection():
-        device = _checked_device(settings.runtime)
-        if settings.runtime.freed_memory and device == 'cpu':
-            give_back_freed()
-        _check_segmenter_config(configs[2])
-        loop = PersonPipeline(
-            _detector(settings, configs[0], weights[0], device),
-            _pose_estimator(settings, configs[1], weights[1], device),
-            _segmenter(settings, configs[2], weights[2], device),
-            settings.loop,
-        )
     hashes = tuple(
-        f'{stage.config}: sha256 {_config_hash(path)}'
+        f'{stage.config}: sha256 {hashlib.sha256(_read_config(path).encode()).hexdigest()}'
         for stage, path in zip(stages, configs, strict=True)
     )
-    return BuiltPipeline(loop, tuple(w for w in weights if w), hashes, device)
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Spares a tenth of the time to start.
-
-    The imports make millions of objects that stay, and the collector would look through them again
-    and again.
-    """
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
+    _check_compiler(settings.runtime)
+    runtime = _resolve_device(settings.runtime)
+    _check_segmenter_config(configs[2])
+    loop = PersonPipeline(
+        _detector(settings, configs[0], weights[0], runtime),
+        _pose_estimator(settings, configs[1], weights[1], runtime),
+        _segmenter(settings, configs[2], weights[2], runtime),
+        settings.loop,
+    )
+    return BuiltPipeline(loop, tuple(w for w in weights if w), hashes, runtime.device)
 
 
 def build_pose_estimator(resolved: ResolvedConfig) -> PoseEstimator:
-    """The pose estimator of a pipeline, without its other models.
+    """Build only the pose estimator of a pipeline.
 
     Raises:
-        ConfigError: its config file or the device is not there.
-        CheckpointError: its weights are absent or do not fit.
+        ConfigError: The config file or the device is missing.
+        CheckpointError: The weights are missing or do not fit.
     """
     part = resolved.settings.pose
     config = find_model_config(part.config, resolved.path)
     weights = find_weights(part.checkpoint, resolved.path) if part.checkpoint else None
-    device = _checked_device(resolved.settings.runtime)
-    return _pose_estimator(resolved.settings, config, weights, device)
+    runtime = _resolve_device(resolved.settings.runtime)
+    return _pose_estimator(resolved.settings, config, weights, runtime)
 
 
-def _config_hash(path: str) -> str:
-    """Hash of what a model's config says, its bases included."""
-    if path.endswith('.py'):
-        library: Library = 'mmpose' if path.startswith('mmpose::') else 'mmdet'
-        text = json.dumps(read_model_config(path, library).to_dict(), sort_keys=True, default=str)
-    else:
-        text = Path(path).read_text() if Path(path).is_file() else path
-    return hashlib.sha256(text.encode()).hexdigest()
+def _read_config(path: str) -> str:
+    """Text of a model config with its bases; registers our classes if the config imports them."""
+    if not path.endswith('.py'):
+        return Path(path).read_text() if Path(path).is_file() else path
+    library: Library = 'mmpose' if path.startswith('mmpose::') else 'mmdet'
+    config = read_model_config(path, library)
+    # MMEngine's own import of `pipeline` has no effect, because `pipeline` is already imported.
+    if 'pipeline' in (config.get('custom_imports') or {}).get('imports', ()):
+        import_module('pipeline.registry')
+    return json.dumps(config.to_dict(), sort_keys=True, default=str)
 
 
 def find_pipeline_weights(resolved: ResolvedConfig) -> list[Weights | None]:
-    """Files of detector, pose estimator and segmenter; None where a config names none.
+    """Find the weights of detector, pose estimator and segmenter; None where none are configured.
 
     Raises:
-        CheckpointError: some are absent or wrong; all are told, with the command that fetches them.
+        CheckpointError: Files are missing or damaged; the message lists all of them and the
+            command that downloads them.
     """
     named = named_weights(resolved)
 
     def command(absent: list[str]) -> str:
-        # Overrides may name other weights than the file does.
+        # Overrides may replace the weights that the file names.
         if not set(absent) <= set(named_weights(load_config(resolved.path))):
             return fetch_command(*absent)
         shipped = resolved.path.parent.resolve() == CONFIG_FOLDER
@@ -132,7 +113,7 @@ def find_pipeline_weights(resolved: ResolvedConfig) -> list[Weights | None]:
 
 
 def named_weights(resolved: ResolvedConfig) -> list[str | None]:
-    """Names of weights in a config: of detector, pose estimator and segmenter."""
+    """Checkpoint names of detector, pose estimator and segmenter."""
     return [stage.checkpoint for stage in _stages(resolved.settings)]
 
 
@@ -141,7 +122,7 @@ def _stages(settings: PipelineConfig) -> tuple[DetectorConfig | PoseConfig | Seg
 
 
 def pick_device(device: str) -> str:
-    """The device to use; ``auto`` is CUDA when there is one."""
+    """Return the device to use; ``auto`` selects CUDA if available."""
     import torch
 
     if device == 'auto':
@@ -156,7 +137,7 @@ def pick_device(device: str) -> str:
 
 
 def _detector(
-    settings: PipelineConfig, config: str, weights: Weights | None, device: str
+    settings: PipelineConfig, config: str, weights: Weights | None, runtime: RuntimeOptions
 ) -> Detector:
     from .detectors.mmdet_detector import build_mmdet_detector
 
@@ -164,17 +145,17 @@ def _detector(
     return build_mmdet_detector(
         config,
         weights.path if weights else None,
-        device=device,
-        **_tuning(settings.runtime),
+        runtime,
         score_threshold=part.score_threshold,
         max_iou=part.max_iou,
         max_people=part.max_people,
+        batch_size=_batch_size(part.batch_size, runtime, 8, 1),
         ignorable=_ignorable(part, weights),
     )
 
 
 def _pose_estimator(
-    settings: PipelineConfig, config: str, weights: Weights | None, device: str
+    settings: PipelineConfig, config: str, weights: Weights | None, runtime: RuntimeOptions
 ) -> PoseEstimator:
     from .poses.mmpose_estimator import build_mmpose_estimator
 
@@ -182,9 +163,8 @@ def _pose_estimator(
     return build_mmpose_estimator(
         config,
         weights.path if weights else None,
-        device=device,
-        **_tuning(settings.runtime),
-        batch_size=_batch_size(part.batch_size, device, 32, 8),
+        runtime,
+        batch_size=_batch_size(part.batch_size, runtime, 32, 8),
         flip_test=part.flip_test,
         mask_conditioning=part.mask_conditioning,
         refine_boxes=part.refine_boxes,
@@ -192,24 +172,17 @@ def _pose_estimator(
     )
 
 
-def _batch_size(size: int | Literal['auto'], device: str, on_gpu: int, on_cpu: int) -> int:
-    """People at once; larger groups keep a GPU busy, on a CPU they only take memory."""
+def _batch_size(
+    size: int | Literal['auto'], runtime: RuntimeOptions, on_gpu: int, on_cpu: int
+) -> int:
+    """People or images per forward pass; larger batches keep a GPU busy."""
     if size != 'auto':
         return size
-    return on_cpu if device.startswith('cpu') else on_gpu
+    return on_cpu if runtime.on_cpu else on_gpu
 
 
-def _tuning(runtime: RuntimeConfig) -> dict[str, Any]:
-    return {
-        'precision': runtime.precision,
-        'memory_format': runtime.memory_format,
-        'compile_mode': runtime.compile,
-        'backend': runtime.backend,
-    }
-
-
-def _check_compiler(runtime: RuntimeConfig) -> None:
-    """`torch.compile` would fail at the first photo."""
+def _check_compiler(runtime: RuntimeOptions) -> None:
+    """Fail now instead of at the first image, where `torch.compile` needs the compiler."""
     if runtime.compile is not None and not any(map(shutil.which, ('c++', 'g++', 'clang++'))):
         raise ConfigError(
             f'runtime.compile={runtime.compile!r} needs a C++ compiler, and none of c++, g++ and '
@@ -217,36 +190,17 @@ def _check_compiler(runtime: RuntimeConfig) -> None:
         )
 
 
-def _checked_device(runtime: RuntimeConfig) -> str:
-    """The device to use, once the settings that depend on it are seen to."""
-    from .precision import warn_of_emulation
+def _resolve_device(runtime: RuntimeOptions) -> RuntimeOptions:
+    """Replace ``auto`` by a device and warn about emulated precision."""
+    from .runtime.precision import warn_of_emulation
 
-    device = pick_device(runtime.device)
-    _check_backend(runtime, device)
-    warn_of_emulation(runtime.precision, device)
-    return device
-
-
-def _check_backend(runtime: RuntimeConfig, device: str) -> None:
-    """OpenVINO is an extra, and runs on the CPU alone here."""
-    if runtime.backend is None:
-        return
-    if importlib.util.find_spec('openvino') is None:
-        raise ConfigError(
-            f'runtime.backend={runtime.backend!r} needs the package openvino, which is not '
-            'installed: pip install openvino (or the extra bbox-mask-pose[openvino]), or set '
-            'runtime.backend=None'
-        )
-    if not device.startswith('cpu'):
-        raise ConfigError(
-            f'runtime.backend={runtime.backend!r} runs on the CPU, but '
-            f'runtime.device={runtime.device!r} is {device} here; set runtime.device=cpu or '
-            'runtime.backend=None'
-        )
+    resolved = replace(runtime, device=pick_device(runtime.device))
+    warn_of_emulation(resolved)
+    return resolved
 
 
 def _check_segmenter_config(config: str) -> None:
-    """SAM is built last; a wrong config of it shall not wait for the other two models."""
+    """Check the SAM config before the other two models are built."""
     from .segmenters.build_sam2 import load_model_config
 
     try:
@@ -256,7 +210,7 @@ def _check_segmenter_config(config: str) -> None:
 
 
 def _segmenter(
-    settings: PipelineConfig, config: str, weights: Weights | None, device: str
+    settings: PipelineConfig, config: str, weights: Weights | None, runtime: RuntimeOptions
 ) -> Segmenter:
     from .segmenters.sam2_segmenter import build_sam2_segmenter
 
@@ -265,16 +219,15 @@ def _segmenter(
         config,
         weights.path if weights else None,
         part.prompt,
-        device=device,
-        **_tuning(settings.runtime),
-        batch_size=_batch_size(part.batch_size, device, 16, 4),
+        runtime,
+        batch_size=_batch_size(part.batch_size, runtime, 16, 4),
         channel_order=part.channel_order,
-        min_island=part.min_island,
-        min_island_share=part.min_island_share,
-        min_hole=part.min_hole,
-        draw_prompts=part.draw_prompts,
-        own_box=part.own_box,
-        zoom=part.zoom,
+        min_component_area=part.min_component_area,
+        min_component_fraction=part.min_component_fraction,
+        max_hole_area=part.max_hole_area,
+        mask_prompt_from_keypoints=part.mask_prompt_from_keypoints,
+        prompt_with_mask_box=part.prompt_with_mask_box,
+        crops=part.crop_segmentation,
         lean=part.encoder == 'lean',
         ignorable=_ignorable(part, weights),
     )

@@ -2,6 +2,11 @@
 
 A pipeline config is a Python file with five names: ``detector``, ``pose``, ``segmenter``, ``loop``
 and ``runtime``, each a dict of the fields below. Unknown keys and wrong types fail here.
+
+Some settings compensate for the weaknesses of small models. Only `bmp_compact` sets them; their
+defaults are off. In each class below they come last, under "For the compact models". In
+`LoopConfig` they are ``max_covered_fraction``, ``boxes``, ``refine_keypoints``, ``refine_masks``,
+``min_score``, ``resolve_overlaps='scored_logits'`` and all of ``score``.
 """
 
 from __future__ import annotations
@@ -16,15 +21,26 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from .loop import LoopConfig
+from .runtime.options import RuntimeOptions
+from .segmenters.crop_segmentation import CropSegmentationConfig
 from .segmenters.prompts import PromptConfig
-from .segmenters.zoom import ZoomConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG_FOLDER = ROOT / 'configs'
 
-Precision = Literal['fp32', 'bf16', 'fp16']
 T = TypeVar('T')
 _TEXTS = tuple[str, ...]
+# Settings of version 0.1 -> their names now, for the message about an unknown setting.
+RENAMED = {
+    'loop.exclusive': 'loop.resolve_overlaps',
+    'loop.hidden_share': 'loop.max_covered_fraction',
+    'segmenter.mask_prompt_from_keypoints': 'segmenter.mask_prompt_from_keypoints',
+    'segmenter.max_hole_area': 'segmenter.max_hole_area',
+    'segmenter.min_component_area': 'segmenter.min_component_area',
+    'segmenter.min_component_fraction': 'segmenter.min_component_fraction',
+    'segmenter.prompt_with_mask_box': 'segmenter.prompt_with_mask_box',
+    'segmenter.zoom': 'segmenter.crop_segmentation',
+}
 
 
 class ConfigError(ValueError):
@@ -37,17 +53,23 @@ class DetectorConfig:
 
     config: str  # file (relative to configs/), or mmdet::name
     checkpoint: str | None  # name in the manifest or file; None: random weights
-    score_threshold: float = 0.3
-    eval_score_threshold: float | None = None  # for average precision; None: score_threshold
+    score_threshold: float = 0.3  # detections with a lower score are dropped
     max_iou: float | None = 0.3  # box NMS between people; None: off
     max_people: int | None = None  # best boxes kept per round; None: what the model's config says
+    # Images per forward pass; auto: GPU 8, CPU 1. On a CPU batches change the last bits of results.
+    batch_size: int | Literal['auto'] = 'auto'
     ignorable: tuple[str, ...] = ()  # prefixes of keys of the checkpoint that need not fit
+
+    # For the compact models.
+    eval_score_threshold: float | None = None  # for average precision; None: score_threshold
 
     def __post_init__(self) -> None:
         _in_unit('detector.score_threshold', self.score_threshold)
         _in_unit('detector.eval_score_threshold', self.eval_score_threshold)
         _in_unit('detector.max_iou', self.max_iou)
         _positive('detector.max_people', self.max_people)
+        if self.batch_size != 'auto':
+            _positive('detector.batch_size', self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -55,12 +77,14 @@ class PoseConfig:
     """An MMPose top-down pose estimator."""
 
     config: str  # file (relative to configs/), or mmpose::name
-    checkpoint: str | None
+    checkpoint: str | None  # name in the manifest or file; None: random weights
     batch_size: int | Literal['auto'] = 'auto'  # people per forward pass; auto: GPU 32, CPU 8
     flip_test: bool | None = None  # None: what the model's config says
     mask_conditioning: bool = True  # give the detector's mask to the transforms that ask for one
-    refine_boxes: bool = False  # take the boxes of a model with a second look at them (bmp_compact)
     ignorable: tuple[str, ...] = ()  # as in the detector
+
+    # For the compact models.
+    refine_boxes: bool = False  # replace the detector's boxes by those of a PMPoseBoxHead
 
     def __post_init__(self) -> None:
         if self.batch_size != 'auto':
@@ -72,58 +96,33 @@ class SegmenterConfig:
     """A SAM 2.1 model prompted by poses."""
 
     config: str  # file (relative to configs/), or a name of the sam2 package
-    checkpoint: str | None
+    checkpoint: str | None  # name in the manifest or file; None: random weights
     batch_size: int | Literal['auto'] = 'auto'  # people per decoder call; auto: GPU 16, CPU 4
     channel_order: Literal['rgb', 'bgr'] = 'rgb'  # bgr: as the reference feeds it (its B2)
-    min_island: int = 0  # px; smaller parts of a mask are removed; 0: off
-    min_island_share: float = 0.0  # so are parts smaller than this share of the mask; 0: off
-    min_hole: int = 0  # px; smaller holes are filled; 0: off
-    draw_prompts: bool = False  # also draw the prompts as SAM's mask prompt (bmp_compact)
-    own_box: bool = False  # prompted without a box: again with the box of the mask (bmp_compact)
-    zoom: ZoomConfig | None = None  # people cut out, embedded one by one (bmp_compact); None: off
     encoder: Literal['lean'] | None = 'lean'  # the same in less memory; None: as sam2 runs it
     prompt: PromptConfig = field(default_factory=PromptConfig)
     ignorable: tuple[str, ...] = ()  # as in the detector
 
+    # For the compact models. The first three clean masks; the others need a model trained for them.
+    min_component_area: int = 0  # px; smaller connected components are removed; 0: off
+    min_component_fraction: float = 0.0  # components below this fraction of the mask too; 0: off
+    max_hole_area: int = 0  # px; smaller holes are filled; 0: off
+    mask_prompt_from_keypoints: bool = False  # also draw the keypoint prompts as SAM's mask prompt
+    # Without a box prompt, SAM runs again with the box of the first mask; the logits are averaged.
+    prompt_with_mask_box: bool = False
+    # Crop each person and embed the crops one by one; None: off.
+    crop_segmentation: CropSegmentationConfig | None = None
+
     def __post_init__(self) -> None:
         if self.batch_size != 'auto':
             _positive('segmenter.batch_size', self.batch_size)
-        for name in ('min_island', 'min_hole'):
+        for name in ('min_component_area', 'max_hole_area'):
             if getattr(self, name) < 0:
                 raise ValueError(f'segmenter.{name} must be >= 0, got {getattr(self, name)}')
-        if not 0 <= self.min_island_share < 1:
+        if not 0 <= self.min_component_fraction < 1:
             raise ValueError(
-                f'segmenter.min_island_share must be in [0, 1), got {self.min_island_share}'
-            )
-
-
-@dataclass(frozen=True)
-class RuntimeConfig:
-    """Where and how the three models run."""
-
-    device: str = 'auto'  # auto: cuda when there is one, else cpu
-    precision: Precision = 'fp32'
-    # Layout of the backbones' weights; None: PyTorch's own, for a model that cannot do with it.
-    memory_format: Literal['channels_last'] | None = 'channels_last'
-    compile: Literal['default', 'max-autotune-no-cudagraphs'] | None = None  # torch.compile
-    backend: Literal['openvino'] | None = None  # what runs the backbones, CPU only; None: PyTorch
-    # What the C library does with the memory of freed tensors, CPU only, for the whole process:
-    # 'give_back' to the system at once; None: keep much of it for the next ones.
-    freed_memory: Literal['give_back'] | None = None
-    note: str | None = None  # one line shown to the user
-
-    def __post_init__(self) -> None:
-        if self.backend is None:
-            return
-        if self.compile is not None:
-            raise ValueError(
-                f'runtime.compile={self.compile!r} is of PyTorch, and '
-                f'runtime.backend={self.backend!r} replaces it; set one of them to None'
-            )
-        if self.precision == 'fp16':
-            raise ValueError(
-                f"runtime.precision='fp16' does not go with runtime.backend={self.backend!r}; "
-                'use fp32 or bf16'
+                'segmenter.min_component_fraction must be in [0, 1), got '
+                f'{self.min_component_fraction}'
             )
 
 
@@ -135,7 +134,7 @@ class PipelineConfig:
     pose: PoseConfig
     segmenter: SegmenterConfig
     loop: LoopConfig = field(default_factory=LoopConfig)
-    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    runtime: RuntimeOptions = field(default_factory=RuntimeOptions)
 
 
 @dataclass(frozen=True)
@@ -211,8 +210,9 @@ def parse(kind: type[T], values: Any, place: str) -> T:
     for key in values:
         if key not in known:
             full = f'{place}.{key}' if place else key
+            renamed = f' (renamed to {RENAMED[full]!r})' if full in RENAMED else ''
             raise ConfigError(
-                f'unknown setting {full!r}{_nearest(key, list(known))}; '
+                f'unknown setting {full!r}{renamed or _nearest(key, list(known))}; '
                 f'known: {", ".join(sorted(known))}'
             )
     for name, f in known.items():

@@ -1,88 +1,63 @@
-"""The whole method: detect, pose, segment, paint out what was found, repeat.
+"""The whole method: detect, estimate poses, segment, paint out, repeat.
 
     image --detector--> Detections --pose--> Poses --nms--> new Poses
       ^                                                        |
       +------ masks painted out <--- People <--- segmenter ----+
 
-The BBox-Mask-Pose loop of arXiv 2412.01562 and 2601.15200; the photo is embedded once.
+The BBox-Mask-Pose loop of arXiv 2412.01562 and 2601.15200. A list of images takes each round
+together, so that the networks see batches; one image is a batch of one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from .found import (
-    Exclusive,
+from .instances import (
     Fallback,
-    Found,
-    assemble,
-    better_keypoints,
-    better_segments,
-    drop_hidden,
+    Instances,
+    ResolveOverlaps,
+    apply_mask_fallback,
+    build_result,
+    drop_covered,
+    keep_best_keypoints,
+    keep_best_segments,
     paint_out,
-    settle,
 )
-from .lockstep import Answer, PoseRequest, PosesTogether, Steps, answered, results_of
 from .nms import PoseNMSConfig, keep_distinct_poses
+from .runtime.timing import StageTimer
 from .scores import ScoreConfig
-from .structures import Detections, Image, People, Poses, Segments, size_of
-from .timing import StageTimer
-
-PoseToMask = Callable[[Poses, Poses], Segments]
-
-
-class Detector(Protocol):
-    """Find people in an image, some of whom may be painted out in black."""
-
-    def __call__(self, image: Image) -> Detections:
-        """People in an RGB uint8 image (H, W, 3)."""
-
-
-class PoseEstimator(Protocol):
-    """Place keypoints inside boxes.
-
-    It may move the boxes that the detector gave, and judge them again (``box_scores``).
-    """
-
-    num_keypoints: int
-
-    def __call__(self, image: Image, detections: Detections) -> Poses:
-        """Keypoints for every detection, same order."""
-
-
-class Segmenter(Protocol):
-    """Embed a photo once; the function it returns turns poses into masks."""
-
-    def __call__(self, image: Image) -> PoseToMask:
-        """``segment(poses, others)``: one segment per pose, same order; others are for context."""
+from .stages import Detector, PoseEstimator, PoseToMask, Segmenter
+from .structures import Detections, Floats, Image, People, Poses, Segments, size_of
 
 
 @dataclass(frozen=True)
 class LoopConfig:
     """Settings of the loop itself; every stage has its own."""
 
-    max_rounds: int | None = 2  # None: until nobody new is found
-    round_cap: int = 20  # ends even an endless search
-    refine: bool = False  # BMPv2+: pose again with the final mask, then mask again
+    max_rounds: int | None = 2  # None: until a round finds no new person
+    round_cap: int = 20  # upper limit of rounds when max_rounds is None
+    refine: bool = False  # BMPv2+: estimate poses again with the final masks, then masks again
     refine_min_side: float = 100  # px of the longer box side; smaller people are not refined
-    # Refined keypoints: those of the second look, or of each the one that is scored higher.
-    refine_keypoints: Literal['second', 'better'] = 'second'
-    # Refined masks: those of the second prompt, or of each person the one that is scored higher.
-    refine_masks: Literal['second', 'better'] = 'second'
-    hidden_share: float | None = None  # drop detections painted out by more than this; None: off
-    fallback: Fallback = 'detector_then_box'  # when SAM gives no mask
-    # Who gets a disputed pixel: the highest logit; the highest product of logit and instance score;
-    # the reference's order of things.
-    exclusive: Exclusive = 'logits'
-    # Boxes of the result; those of the detector may have been moved by the pose estimator.
+    # Keypoints after refining: the latest ones, or per keypoint the one with the higher score.
+    refine_keypoints: Literal['latest', 'highest_score'] = 'latest'
+    # Masks after refining: the latest ones, or per person the one with the higher score.
+    refine_masks: Literal['latest', 'highest_score'] = 'latest'
+    # Drop detections of which a larger fraction is already painted out; None: off.
+    max_covered_fraction: float | None = None
+    fallback: Fallback = 'detector_then_box'  # replaces an empty SAM mask
+    # Which person gets a disputed pixel: the one with the highest logit, or with the highest
+    # product of logit and instance score; None: masks may overlap.
+    resolve_overlaps: ResolveOverlaps = 'logits'
+    # Boxes of the result: around the masks, or the detector's as refined by the pose estimator.
     boxes: Literal['mask', 'detector'] = 'mask'
     pose_nms: PoseNMSConfig = field(default_factory=PoseNMSConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
-    min_score: float | None = None  # people of a lower instance score are not reported; None: off
+    min_score: float | None = None  # drop people with a lower instance score; None: off
 
     def __post_init__(self) -> None:
         for name in ('max_rounds', 'round_cap'):
@@ -91,22 +66,25 @@ class LoopConfig:
                 raise ValueError(f'loop.{name} must be >= 1, got {value}')
         if self.refine_min_side < 0:
             raise ValueError(f'loop.refine_min_side must be >= 0, got {self.refine_min_side}')
-        if self.hidden_share is not None and not 0 < self.hidden_share <= 1:
+        if self.max_covered_fraction is not None and not 0 < self.max_covered_fraction <= 1:
             raise ValueError(
-                f'loop.hidden_share must be in (0, 1] or None, got {self.hidden_share}'
+                'loop.max_covered_fraction must be in (0, 1] or None, got '
+                f'{self.max_covered_fraction}'
             )
         if self.min_score is not None and not 0 <= self.min_score <= 1:
             raise ValueError(f'loop.min_score must be in [0, 1] or None, got {self.min_score}')
 
 
 @dataclass(frozen=True, eq=False)
-class RoundState:
-    """Between two rounds: enough to go on, to refine, or to stop."""
+class ImageState:
+    """One image between two rounds."""
 
-    number: int  # rounds done that found somebody new
-    found: Found
+    image: Image
+    segment: PoseToMask  # of this image
+    instances: Instances
     people: People
-    segment: PoseToMask  # of this photo
+    round: int = 0  # the last round that found a new person
+    finished: bool = False  # a round found no new person
 
 
 @dataclass(frozen=True)
@@ -119,145 +97,170 @@ class PersonPipeline:
     config: LoopConfig = field(default_factory=LoopConfig)
 
     def __call__(
-        self, image: Image, given: Detections | None = None, timer: StageTimer | None = None
+        self, image: Image, boxes: Detections | None = None, timer: StageTimer | None = None
     ) -> People:
-        """Find every person in an RGB uint8 image (H, W, 3).
+        """Find every person in an RGB uint8 image (H, W, 3); see `predict_batch`."""
+        return self.predict_batch([image], [boxes], timer)[0]
+
+    def predict_batch(
+        self,
+        images: Sequence[Image],
+        boxes: Sequence[Detections | None] | None = None,
+        timer: StageTimer | None = None,
+    ) -> list[People]:
+        """Find every person in every image.
 
         Args:
-            image: The photo.
-            given: The user's own boxes; they take the place of the detector in round one.
+            images: RGB uint8 images (H, W, 3), each of its own size.
+            boxes: Per image the user's boxes, which replace the detector in round one, or None.
             timer: Adds up the seconds of ``detect``, ``pose``, ``segment`` and ``merge``.
         """
         timer = timer or StageTimer()
-        return results_of([self._whole(image, given, timer)], self._poses(timer))[0]
+        states: list[ImageState] = []
+        for states in self.iter_rounds(images, boxes, timer):  # noqa: B007 - the last one counts
+            pass
+        if self.config.refine:
+            states = self.refine(states, timer)
+        with timer('merge'):
+            return [self._drop_low_scores(state) for state in states]
 
-    def together(
+    def iter_rounds(
         self,
         images: Sequence[Image],
-        given: Sequence[Detections | None],
+        boxes: Sequence[Detections | None] | None = None,
         timer: StageTimer | None = None,
-    ) -> list[People]:
-        """As one call per photo, but the photos take each round at the same time.
+    ) -> Iterator[list[ImageState]]:
+        """Yield the states before round one and after every round that finds a new person.
 
-        So the people of all of them share the batches of the pose estimator, if it can do that
-        (`PosesTogether`).
-
-        Args:
-            images: The photos, each (H, W, 3) of its own size.
-            given: As in `__call__`, one per photo.
-            timer: As in `__call__`, for all photos.
+        The states after round r are the result of a run with ``max_rounds=r``, before refinement
+        and ``min_score``. Arguments as in `predict_batch`.
         """
         timer = timer or StageTimer()
-        runs = [self._whole(i, g, timer) for i, g in zip(images, given, strict=True)]
-        return results_of(runs, self._poses(timer))
+        states = [self._start(image) for image in images]
+        yield states
+        no_boxes = [None] * len(images)
+        for number in range(1, (self.config.max_rounds or self.config.round_cap) + 1):
+            user_boxes = boxes if number == 1 and boxes is not None else no_boxes
+            states = self._run_round(states, number, user_boxes, timer)
+            if all(state.finished for state in states):
+                return
+            yield states
 
-    def rounds(
-        self, image: Image, given: Detections | None = None, timer: StageTimer | None = None
-    ) -> Iterator[RoundState]:
-        """What is known before round one and after every round that finds somebody.
-
-        No round looks ahead: the state after round r is all that a run with ``max_rounds=r`` knows.
-        Arguments as in `__call__`.
-        """
+    def refine(
+        self, states: Sequence[ImageState], timer: StageTimer | None = None
+    ) -> list[ImageState]:
+        """Estimate poses again inside the final masks, then segment again (BMPv2+)."""
         timer = timer or StageTimer()
-        return answered(self._rounds(image, given, timer), self._poses(timer))
+        is_large = [_longer_sides(s.people) >= self.config.refine_min_side for s in states]
+        rows = [s.people.select(large) for s, large in zip(states, is_large, strict=True)]
+        with timer('pose'):
+            poses = self.pose_estimator.predict_batch(
+                [state.image for state in states],
+                [Detections(row.boxes, row.box_scores, row.masks) for row in rows],
+            )
+        return [self._refine(*row, timer) for row in zip(states, is_large, poses, strict=True)]
 
-    def refine(self, image: Image, state: RoundState, timer: StageTimer | None = None) -> People:
-        """Pose again inside the final masks, then SAM again (BMPv2+).
+    def finish_segments(self, segments: Segments, poses: Poses, others: People) -> Segments:
+        """Replace empty masks of new poses; ``others`` are the people found before."""
+        return apply_mask_fallback(segments, poses, self.config.fallback)
 
-        Everybody of the state is in the result: ``min_score`` is for `__call__` and `together`.
-        """
-        timer = timer or StageTimer()
-        _, people = results_of([self._refined(image, state, timer)], self._poses(timer))[0]
-        return people
+    def _start(self, image: Image) -> ImageState:
+        instances = Instances.empty(*size_of(image), self.pose_estimator.num_keypoints)
+        return ImageState(image, self.segmenter(image), instances, self._build_result(instances))
 
-    def _poses(self, timer: StageTimer) -> Answer:
-        def answer(requests: Sequence[PoseRequest]) -> list[Poses]:
-            photos = [(request.image, request.detections) for request in requests]
-            with timer('pose'):
-                if isinstance(self.pose_estimator, PosesTogether):
-                    return self.pose_estimator.together(photos)
-                return [self.pose_estimator(*photo) for photo in photos]
+    def _run_round(
+        self,
+        states: Sequence[ImageState],
+        number: int,
+        boxes: Sequence[Detections | None],
+        timer: StageTimer,
+    ) -> list[ImageState]:
+        active = [i for i, state in enumerate(states) if not state.finished]
+        with timer('detect'):
+            detections = self._detect([states[i] for i in active], [boxes[i] for i in active])
+        with timer('pose'):
+            poses = self.pose_estimator.predict_batch([states[i].image for i in active], detections)
+        result = list(states)
+        for i, found, pose in zip(active, detections, poses, strict=True):
+            if boxes[i] is not None:  # the user's boxes are not refined
+                pose = _with_boxes(pose, found)
+            result[i] = self._add_people(states[i], number, found, pose, timer)
+        return result
 
-        return answer
+    def _detect(
+        self, states: Sequence[ImageState], boxes: Sequence[Detections | None]
+    ) -> list[Detections]:
+        rows = [i for i, own in enumerate(boxes) if own is None]
+        painted = [paint_out(states[i].image, states[i].people.masks) for i in rows]
+        found = dict(zip(rows, self.detector.predict_batch(painted), strict=True))
+        limit = self.config.max_covered_fraction
+        return [
+            drop_covered(found[i], states[i].people.masks, limit) if own is None else own
+            for i, own in enumerate(boxes)
+        ]
 
-    def _whole(self, image: Image, given: Detections | None, timer: StageTimer) -> Steps[People]:
-        last = yield from self._rounds(image, given, timer)
-        found, people = last.found, last.people
-        if self.config.refine:
-            found, people = yield from self._refined(image, last, timer)
-        with timer('merge'):
-            return self._reported(found, people)
-
-    def _reported(self, found: Found, people: People) -> People:
-        """Who is left of all that were found; the others take no pixel from them."""
-        if self.config.min_score is None:
-            return people
-        kept = people.scores >= self.config.min_score
-        return people if kept.all() else self._assembled(found.select(kept))
-
-    def _assembled(self, found: Found) -> People:
-        return assemble(found, self.config.exclusive, self.config.boxes, self.config.score)
-
-    def _rounds(
-        self, image: Image, given: Detections | None, timer: StageTimer
-    ) -> Steps[RoundState]:
-        config = self.config
-        found = Found.nobody(*size_of(image), self.pose_estimator.num_keypoints)
-        people = self._assembled(found)
-        segment = self.segmenter(image)
-        state = RoundState(0, found, people, segment)
-        yield state
-        for number in range(1, (config.max_rounds or config.round_cap) + 1):
-            with timer('detect'):
-                own = given if number == 1 else None
-                detections = self._detect(image, people) if own is None else own
-            poses: Poses = yield PoseRequest(image, detections)
-            if own is not None:  # the user's boxes are taken as they are
-                poses = replace(poses, boxes=own.boxes, box_scores=own.box_scores)
-            old, new = keep_distinct_poses(people, poses, config.pose_nms)
-            if len(new) == 0:
-                break
-            found, people, poses = found.select(old), people.select(old), poses.select(new)
-            detections = detections.select(new)
-            with timer('segment'):
-                segments = segment(poses, people)
-            with timer('merge'):
-                segments = settle(segments, poses, people, config.fallback, config.exclusive)
-                found = found.concat(Found.in_round(number, poses, segments, detections))
-                people = self._assembled(found)
-            state = RoundState(number, found, people, segment)
-            yield state
-        return state
-
-    def _detect(self, image: Image, people: People) -> Detections:
-        detections = self.detector(paint_out(image, people.masks))
-        return drop_hidden(detections, people.masks, self.config.hidden_share)
-
-    def _refined(
-        self, image: Image, state: RoundState, timer: StageTimer
-    ) -> Steps[tuple[Found, People]]:
-        config, found, people = self.config, state.found, state.people
-        sides = (people.boxes[:, 2:] - people.boxes[:, :2]).max(1, initial=0)
-        big, small = np.flatnonzero(sides >= config.refine_min_side), sides < config.refine_min_side
-        if len(big) == 0:
-            return found, people
-        before, rows = found.select(big), people.select(big)
-        again = Detections(rows.boxes, rows.box_scores, rows.masks)
-        poses: Poses = yield PoseRequest(image, again)
-        if config.refine_keypoints == 'better':
-            poses = better_keypoints(before.poses, poses)
+    def _add_people(
+        self,
+        state: ImageState,
+        number: int,
+        detections: Detections,
+        poses: Poses,
+        timer: StageTimer,
+    ) -> ImageState:
+        old, new = keep_distinct_poses(state.people, poses, self.config.pose_nms)
+        if len(new) == 0:
+            return replace(state, finished=True)
+        people, poses, detections = (
+            state.people.select(old),
+            poses.select(new),
+            detections.select(new),
+        )
         with timer('segment'):
-            segments = state.segment(poses, people.select(small))
+            segments = state.segment(poses, people)
+        with timer('merge'):
+            segments = self.finish_segments(segments, poses, people)
+            found = Instances.from_round(number, poses, segments, detections)
+            instances = state.instances.select(old).concat(found)
+            people = self._build_result(instances)
+        return replace(state, instances=instances, people=people, round=number)
+
+    def _refine(
+        self, state: ImageState, is_large: npt.NDArray[np.bool_], poses: Poses, timer: StageTimer
+    ) -> ImageState:
+        if not is_large.any():
+            return state
+        config, small = self.config, state.people.select(~is_large)
+        before = state.instances.select(is_large)
+        if config.refine_keypoints == 'highest_score':
+            poses = keep_best_keypoints(before.poses, poses)
+        with timer('segment'):
+            segments = state.segment(poses, small)
         with timer('merge'):
             poses = replace(poses, detector_masks=before.poses.detector_masks)
-            segments = settle(
-                segments, poses, people.select(small), config.fallback, config.exclusive
-            )
-            if config.refine_masks == 'better':
-                segments = better_segments(before.segments, segments)
-            poses = replace(poses, boxes=before.poses.boxes, box_scores=before.poses.box_scores)
-            after = replace(before, poses=poses, segments=segments)
-            order = np.argsort(np.concatenate([big, np.flatnonzero(small)]), kind='stable')
-            found = after.concat(found.select(small)).select(order)
-            return found, self._assembled(found)
+            segments = self.finish_segments(segments, poses, small)
+            if config.refine_masks == 'highest_score':
+                segments = keep_best_segments(before.segments, segments)
+            after = replace(before, poses=_with_boxes(poses, before.poses), segments=segments)
+            rows = np.concatenate([np.flatnonzero(is_large), np.flatnonzero(~is_large)])
+            instances = after.concat(state.instances.select(~is_large))
+            instances = instances.select(np.argsort(rows, kind='stable'))
+            return replace(state, instances=instances, people=self._build_result(instances))
+
+    def _drop_low_scores(self, state: ImageState) -> People:
+        """The people to report; dropped ones take no pixel from them."""
+        if self.config.min_score is None:
+            return state.people
+        keep = state.people.scores >= self.config.min_score
+        return state.people if keep.all() else self._build_result(state.instances.select(keep))
+
+    def _build_result(self, instances: Instances) -> People:
+        config = self.config
+        return build_result(instances, config.resolve_overlaps, config.boxes, config.score)
+
+
+def _with_boxes(poses: Poses, detections: Detections) -> Poses:
+    return replace(poses, boxes=detections.boxes, box_scores=detections.box_scores)
+
+
+def _longer_sides(people: People) -> Floats:
+    return np.asarray((people.boxes[:, 2:] - people.boxes[:, :2]).max(1, initial=0))

@@ -1,8 +1,7 @@
-"""Pose NMS: drop poses that describe a person who was already found.
+"""Pose NMS: drop poses that repeat a person.
 
-The correct form (`greedy`) sorts by quality, keeps a pose and deletes every later one that is
-too similar to it; a deleted pose never suppresses. Settings whose name ends in ``as_in_bmp``
-reproduce the reference, its bugs B1, B13 and B14 included; they exist for comparison only.
+Greedy: sort by quality, keep a pose, drop every later one that is too similar to it. A dropped
+pose drops no other.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from .geometry import box_areas, xywh_to_xyxy
+from .boxes import box_areas
 from .keypoints import COCO_SIGMAS, NUM_COCO
 from .masks import Masks
 from .scores import pose_scores
@@ -29,9 +28,9 @@ class PoseNMSConfig:
 
     max_oks: float = 0.8  # a pose more similar than this to a better one is dropped
     confidence_threshold: float = 0.5  # keypoints scored above count for the similarity
-    box_area: Literal['box', 'mask', 'as_in_bmp'] = 'box'  # person size inside OKS
+    box_area: Literal['box', 'mask'] = 'box'  # person size inside OKS
+    # The pose with the higher value is kept.
     quality: Literal['score', 'keypoint_score', 'num_confident'] = 'score'
-    method: Literal['greedy', 'as_in_bmp'] = 'greedy'
 
     def __post_init__(self) -> None:
         if not 0 < self.max_oks <= 1:
@@ -40,6 +39,14 @@ class PoseNMSConfig:
             raise ValueError(
                 f'pose_nms.confidence_threshold must be in [0, 1), got {self.confidence_threshold}'
             )
+
+    def keep(self, candidates: Candidates) -> Rows:
+        """Rows that survive, ascending."""
+        rows, confident = candidates, candidates.confident(self.confidence_threshold)
+        similarity = oks_matrix(rows.keypoints, confident, rows.areas(self.box_area), rows.boxes)
+        # A pose without a confident keypoint suppresses no other pose.
+        similarity[~confident.any(1)] = 0
+        return greedy_nms(similarity, rows.quality(self), self.max_oks)
 
 
 def keep_distinct_poses(old: Poses, new: Poses, config: PoseNMSConfig) -> tuple[Rows, Rows]:
@@ -50,18 +57,7 @@ def keep_distinct_poses(old: Poses, new: Poses, config: PoseNMSConfig) -> tuple[
         new: poses of this round; on a tie in quality the old pose wins.
         config: settings.
     """
-    rows = _Candidates.join(old, new)
-    confident = rows.confident(config.confidence_threshold)
-    if config.method == 'as_in_bmp':
-        similarity = oks_matrix(
-            rows.keypoints, confident, rows.areas(config.box_area), rows.boxes_as_in_bmp
-        )
-        kept = _suppress_as_in_bmp(similarity, confident.sum(1), config.max_oks)
-    else:
-        similarity = oks_matrix(rows.keypoints, confident, rows.areas(config.box_area), rows.boxes)
-        # A pose that is sure of no keypoint is too weak a reason to delete another one.
-        similarity[~confident.any(1)] = 0
-        kept = greedy_nms(similarity, rows.quality(config), config.max_oks)
+    kept = config.keep(Candidates.join(old, new))
     return kept[kept < len(old)], kept[kept >= len(old)] - len(old)
 
 
@@ -110,8 +106,8 @@ def greedy_nms(similarity: Similarity, quality: npt.NDArray[Any], max_similarity
 
 
 @dataclass(frozen=True)
-class _Candidates:
-    """Old and new poses in one list, with what the NMS needs of them."""
+class Candidates:
+    """Columns of old and new poses that the NMS uses."""
 
     boxes: Floats
     box_scores: Floats
@@ -120,29 +116,26 @@ class _Candidates:
     mask_areas: Floats
 
     @classmethod
-    def join(cls, old: Poses, new: Poses) -> _Candidates:
+    def join(cls, old: Poses, new: Poses) -> Candidates:
+        """Old poses, then new ones."""
         names = ('boxes', 'box_scores', 'keypoints', 'keypoint_scores')
         columns = {n: np.concatenate([getattr(old, n), getattr(new, n)]) for n in names}
         areas = np.concatenate([_masks(old).areas, _masks(new).areas])
         return cls(**columns, mask_areas=areas)
 
     def confident(self, threshold: float) -> npt.NDArray[np.bool_]:
+        """Whether the score of each COCO keypoint is above the threshold, (N, 17)."""
         return np.asarray(self.keypoint_scores[:, :NUM_COCO] > threshold)
 
-    @property
-    def boxes_as_in_bmp(self) -> Floats:
-        """B1: xyxy read as xywh, and for the box distance converted twice."""
-        return xywh_to_xyxy(xywh_to_xyxy(self.boxes))
-
     def areas(self, kind: str) -> Floats:
-        if kind == 'as_in_bmp':
-            return box_areas(xywh_to_xyxy(self.boxes))
+        """Area of each person (N,) px^2: of the 'box', or of the 'mask' where one exists."""
         boxes = box_areas(self.boxes)
         if kind == 'mask':
             return np.where(self.mask_areas > 0, self.mask_areas, boxes)
         return boxes
 
     def quality(self, config: PoseNMSConfig) -> Floats:
+        """Sort key of the poses (N,), higher is better."""
         if config.quality == 'num_confident':
             return np.asarray(self.confident(config.confidence_threshold).sum(1), np.float32)
         if config.quality == 'keypoint_score':
@@ -160,19 +153,3 @@ def _squared_distance_to_doubled_box(
     low, size = box[:2], box[2:] - box[:2]
     outside = np.maximum(low - size - points, 0) + np.maximum(points - (low + 2 * size), 0)
     return np.asarray((outside**2).sum(-1))
-
-
-def _suppress_as_in_bmp(
-    similarity: Similarity, num_confident: npt.NDArray[Any], max_oks: float
-) -> Rows:
-    """The reference's loop: takes the largest entry again and again; removed poses still act."""
-    rest = similarity.copy()
-    np.fill_diagonal(rest, 0)
-    alive = np.ones(len(rest), bool)
-    while rest.size and rest.max() > max_oks:
-        i, j = np.unravel_index(int(rest.argmax()), rest.shape)
-        loser = j if num_confident[i] > num_confident[j] else i
-        alive[loser] = False
-        rest[:, loser] = 0
-        rest[i, j] = 0
-    return np.flatnonzero(alive)

@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from .weights_io import load_into, load_state
+from .weights.loading import load_into, load_state
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -49,7 +49,7 @@ def building_from(library: Library) -> Iterator[None]:
     A registry imports what fills it when the first name is looked up. The libraries' own
     `register_all_modules` would import everything, for seconds, and most of it serves training.
     """
-    # The OneDL packages print a line about data sets that nobody here asked for.
+    # The OneDL packages print a line about data sets.
     with scope_of(library), redirect_stdout(io.StringIO()):
         yield
 

@@ -1,7 +1,7 @@
-"""Typed rows that travel between the stages.
+"""Typed rows that travel between the stages, exported as COCO results, MMPose samples or drawings.
 
 Convention, everywhere inside: images are RGB uint8 HWC; boxes are xyxy float32 pixels of the
-original image; scores are in [0, 1]; nobody is zero rows, never ``None``.
+original image; scores are in [0, 1]; empty is zero rows, never ``None``.
 
 Legend: N people, K keypoints, H x W image.
 """
@@ -9,35 +9,26 @@ Legend: N people, K keypoints, H x W image.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
+from .arrays import Floats as Floats
+from .arrays import Image as Image
+from .arrays import Index as Index
+from .arrays import Ints as Ints
+from .arrays import size_of as size_of
+from .boxes import xyxy_to_xywh
+from .keypoints import COCO_NAMES, NUM_COCO, PERSON
 from .masks import LogitMasks, Masks
+from .masks import MaskSource as MaskSource
+from .scores import pose_scores
 
 if TYPE_CHECKING:
+    from mmengine.structures import InstanceData
     from mmpose.structures import PoseDataSample
-
-Image = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int32]
-Index = npt.NDArray[Any]  # (N,) bool, or row numbers
-
-
-def size_of(image: Image) -> tuple[int, int]:
-    """(H, W) of an image."""
-    return image.shape[0], image.shape[1]
-
-
-class MaskSource(IntEnum):
-    """Where the mask of a person comes from; anything but SAM is a fallback."""
-
-    SAM = 0
-    DETECTOR = 1
-    BOX = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,11 +56,11 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Detections(Rows):
-    """People found by a detector, or boxes given by the user."""
+    """People found by a detector, or boxes of the user."""
 
     boxes: Floats  # (N, 4) xyxy px
     box_scores: Floats  # (N,)
-    detector_masks: Masks  # N rows; an empty mask says that the detector gave none
+    detector_masks: Masks  # N rows; empty masks where the detector predicts none
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -97,19 +88,19 @@ class Poses(Detections):
 
     keypoints: Floats  # (N, K, 2) x, y px
     keypoint_scores: Floats  # (N, K) how well the point is placed (predicted OKS or heatmap peak)
-    presence: Floats  # (N, K) probability that the point lies in the picture
+    presence: Floats  # (N, K) probability that the point lies in the image
     visibility: Floats  # (N, K) probability that nothing hides the point
 
     @classmethod
     def empty_poses(cls, height: int, width: int, num_keypoints: int) -> Poses:
-        """No pose yet, in an image of (height, width) px."""
-        nobody = Detections.from_boxes([], (height, width))
+        """Zero poses in an image of (height, width) px."""
+        empty = Detections.from_boxes([], (height, width))
         per_point = np.zeros((0, num_keypoints), np.float32)
         points = np.zeros((0, num_keypoints, 2), np.float32)
         return Poses(
-            nobody.boxes,
-            nobody.box_scores,
-            nobody.detector_masks,
+            empty.boxes,
+            empty.box_scores,
+            empty.detector_masks,
             points,
             per_point,
             per_point,
@@ -124,7 +115,7 @@ class Poses(Detections):
 
 @dataclass(frozen=True, eq=False)
 class Segments(Rows):
-    """What the segmenter says about each pose, before pixels are shared out."""
+    """Output of the segmenter, one row per pose; masks may overlap."""
 
     logits: LogitMasks  # N rows, above 0 is person
     mask_scores: Floats  # (N,) mask quality as predicted by the segmenter; 0 for a fallback
@@ -133,7 +124,7 @@ class Segments(Rows):
 
     @classmethod
     def empty(cls, height: int, width: int, num_keypoints: int) -> Segments:
-        """No segment yet, in an image of (height, width) px."""
+        """Zero segments in an image of (height, width) px."""
         none = np.zeros(0, np.int32)
         prompts = np.zeros((0, num_keypoints), np.int32)
         return cls(LogitMasks.empty(height, width), np.zeros(0, np.float32), none, prompts)
@@ -147,13 +138,13 @@ class People(Poses):
     mask_scores: Floats  # (N,) as in `Segments`
     mask_sources: Ints  # (N,) of `MaskSource`
     prompts: Ints  # (N, K) as in `Segments`
-    detector_boxes: Floats  # (N, 4) xyxy px, as the detector or the user gave them
+    detector_boxes: Floats  # (N, 4) xyxy px, from the detector or the user
     rounds: Ints  # (N,) round that found the person, from 1
     scores: Floats  # (N,) instance score, see `pipeline.scores`
 
     @classmethod
     def empty(cls, height: int, width: int, num_keypoints: int = 17) -> People:
-        """No person yet, in an image of (height, width) px."""
+        """Zero people in an image of (height, width) px."""
         k = num_keypoints
         box, one = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
         none, per_point = np.zeros(0, np.int32), np.zeros((0, k), np.float32)
@@ -169,16 +160,106 @@ class People(Poses):
         return self.masks.height, self.masks.width
 
     def to_coco(self, image_id: int | str = 0) -> list[dict[str, Any]]:
-        """COCO results of all three tasks, one dict per person (see `pipeline.io.coco`)."""
-        from .io.coco import people_to_coco
+        """COCO results of one image, one dict per person in their order.
 
-        return people_to_coco(self, image_id)
+        Each dict serves all three tasks and holds only what ``json.dump`` takes:
 
-    def to_data_sample(self) -> PoseDataSample:
-        """MMPose `PoseDataSample` with the field names that MMPose users know."""
-        from .io.data_sample import people_to_data_sample
+        - ``image_id``, ``category_id`` (1), ``score`` (instance score);
+        - ``bbox`` xywh px, ``segmentation`` (compressed RLE, ``counts`` as str), ``area`` px of
+          the mask;
+        - ``keypoints``: 17 times x, y, keypoint score, flat;
+        - ``keypoint_scores``, ``keypoint_visibility``, ``keypoint_presence``: 17 each, in [0, 1];
+        - ``box_score``, ``mask_score``, ``pose_score``: what the instance score is made of;
+        - ``detector_bbox`` xywh px, ``round`` (from 1);
+        - ``mask_source``: 'sam', or a fallback, 'detector' or 'box';
+        - ``prompt_keypoints``: names of the keypoints that prompted the mask, in order.
 
-        return people_to_data_sample(self)
+        Pixels are rounded to 2 digits, scores to 5. Of K > 17 keypoints the first 17 are written:
+        COCO defines no others. ``COCO.loadRes`` accepts the list, but takes the areas of the boxes
+        for all three tasks; pass `pipeline.io.coco.for_task` of it to score people by size.
+
+        Args:
+            image_id: id of the image in the annotation file.
+
+        Raises:
+            ValueError: K < 17.
+        """
+        if self.num_keypoints < NUM_COCO:
+            raise ValueError(
+                f'COCO results need {NUM_COCO} keypoints per person, got {self.num_keypoints}'
+            )
+        rles, areas = self.masks.to_rle(), self.masks.areas
+        boxes_xywh = xyxy_to_xywh(self.boxes)
+        detector_boxes_xywh = xyxy_to_xywh(self.detector_boxes)
+        poses = pose_scores(self.keypoint_scores)
+        return [
+            {
+                'image_id': image_id,
+                'category_id': PERSON,
+                'bbox': _pixels(boxes_xywh[i]),
+                'score': _score(self.scores[i]),
+                'segmentation': rles[i],
+                'area': int(areas[i]),
+                'keypoints': _flat_keypoints(self.keypoints[i], self.keypoint_scores[i]),
+                'keypoint_scores': _scores(self.keypoint_scores[i]),
+                'keypoint_visibility': _scores(self.visibility[i]),
+                'keypoint_presence': _scores(self.presence[i]),
+                'box_score': _score(self.box_scores[i]),
+                'mask_score': _score(self.mask_scores[i]),
+                'pose_score': _score(poses[i]),
+                'detector_bbox': _pixels(detector_boxes_xywh[i]),
+                'round': int(self.rounds[i]),
+                'mask_source': MaskSource(int(self.mask_sources[i])).name.lower(),
+                'prompt_keypoints': [_keypoint_name(k) for k in self.prompts[i] if k >= 0],
+            }
+            for i in range(len(self))
+        ]
+
+    def to_data_sample(self, *, with_masks: bool = False) -> PoseDataSample:
+        """Sample with ``pred_instances`` under the names that MMPose users know.
+
+        As in a top-down prediction: ``bboxes`` (N, 4) xyxy px, ``bbox_scores`` (N,) of the
+        detector, ``keypoints`` (N, K, 2) px, ``keypoint_scores`` (N, K). As in ProbPose:
+        ``keypoints_visible`` (N, K), probability that nothing hides the point, and
+        ``keypoints_probs`` (N, K), probability that it lies in the image. MMPose's visualizer
+        compares ``kpt_thr`` with ``keypoints_visible``. Ours: ``scores`` (N,) of the whole person,
+        ``mask_scores`` (N,), ``mask_sources`` (N,) of `MaskSource`, ``detector_bboxes`` (N, 4),
+        ``rounds`` (N,) and ``mask_rles``, N COCO RLE dicts. ``ori_shape`` and ``img_shape`` are
+        (H, W). All arrays are numpy copies, float32 or int32.
+
+        Args:
+            with_masks: add ``masks`` (N, H, W) bool, the layout of MMDetection; N x H x W bytes.
+        """
+        from mmpose.structures import PoseDataSample
+
+        shape = self.image_shape
+        sample = PoseDataSample(metainfo={'ori_shape': shape, 'img_shape': shape})
+        sample.pred_instances = self._instances(with_masks)
+        return sample
+
+    def _instances(self, with_masks: bool) -> InstanceData:
+        from mmengine.structures import InstanceData
+
+        instances = InstanceData(
+            bboxes=self.boxes.copy(),
+            bbox_scores=self.box_scores.copy(),
+            scores=self.scores.copy(),
+            keypoints=self.keypoints.copy(),
+            keypoint_scores=self.keypoint_scores.copy(),
+            keypoints_visible=self.visibility.copy(),
+            keypoints_probs=self.presence.copy(),
+            mask_scores=self.mask_scores.copy(),
+            mask_sources=self.mask_sources.copy(),
+            mask_rles=self.masks.to_rle(),
+            detector_bboxes=self.detector_boxes.copy(),
+            rounds=self.rounds.copy(),
+        )
+        if with_masks:
+            dense = np.zeros((len(self), *self.image_shape), bool)
+            for i, crop in enumerate(self.masks.crops):
+                dense[i][self.masks.window(i)] = crop
+            instances.masks = dense
+        return instances
 
     def draw(self, image: Image) -> Image:
         """Copy of ``image`` (H, W, 3) RGB with box, mask and skeleton in one colour per person."""
@@ -198,3 +279,32 @@ def _join(first: Any, second: Any) -> Any:
     if isinstance(first, _COMPOUND):
         return first.concat(second)
     return np.concatenate([first, second])
+
+
+_PX_DIGITS, _SCORE_DIGITS = 2, 5
+
+
+def _flat_keypoints(points: Floats, scores: Floats) -> list[float]:
+    rows = zip(points[:NUM_COCO].tolist(), scores[:NUM_COCO].tolist(), strict=True)
+    return [
+        v
+        for (x, y), s in rows
+        for v in (round(x, _PX_DIGITS), round(y, _PX_DIGITS), round(s, _SCORE_DIGITS))
+    ]
+
+
+def _pixels(values: Floats) -> list[float]:
+    return [round(v, _PX_DIGITS) for v in values.tolist()]
+
+
+def _scores(values: Floats) -> list[float]:
+    return [round(v, _SCORE_DIGITS) for v in values[:NUM_COCO].tolist()]
+
+
+def _score(value: np.float32) -> float:
+    return round(float(value), _SCORE_DIGITS)
+
+
+def _keypoint_name(index: int) -> str:
+    # Models with more keypoints than COCO put them after the 17.
+    return COCO_NAMES[index] if index < NUM_COCO else f'keypoint_{index}'

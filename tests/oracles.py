@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipeline.loop import PoseToMask
 from pipeline.masks import LogitMasks, Masks
 from pipeline.segmenters.prompts import PromptConfig, make_prompts
+from pipeline.stages import Detector, PoseEstimator, PoseToMask
 from pipeline.structures import Detections, Image, MaskSource, People, Poses, Segments
 
 
 @dataclass
-class OracleDetector:
+class FunctionDetector(Detector):
+    """Detects with a function."""
+
+    detect: Callable[[Image], Detections]
+
+    def __call__(self, image: Image) -> Detections:
+        return self.detect(image)
+
+
+@dataclass
+class OracleDetector(Detector):
     """Shows a person unless it is painted out, or a person in front of it is still there.
 
     ``hidden_by[i]`` is the row of the person that hides ``i`` from the detector, or -1.
@@ -41,7 +52,7 @@ def row_of(truth: People, box: np.ndarray) -> int:
 
 
 @dataclass
-class OraclePoses:
+class OraclePoses(PoseEstimator):
     """The true pose of the box."""
 
     truth: People

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import PIL.Image
 
-from pipeline.io.inputs import find_photos
-from pipeline.io.run import run_photos
+from pipeline.io.inputs import find_images
+from pipeline.io.run import run_images
 from pipeline.io.run_options import OUTPUTS, RunOptions, RunReport
 from pipeline.masks import Masks
+from pipeline.runtime.timing import StageTimer
 from pipeline.structures import People
-from pipeline.timing import StageTimer
 
 PHOTOS = {'1.jpg': 50, '1.png': 60, 'a/1.jpg': 70, 'b/1.jpg': 80}
 
@@ -72,6 +72,13 @@ class FakePipeline:
         self.seconds = seconds
         self.calls: list[np.ndarray] = []
         self.boxes: list[np.ndarray | None] = []
+        self.batches: list[int] = []
+
+    def predict_batch(
+        self, images: Sequence[np.ndarray], boxes: Sequence[Any], timer: StageTimer | None = None
+    ) -> list[People]:
+        self.batches.append(len(images))
+        return [self(*both, timer) for both in zip(images, boxes, strict=True)]
 
     def __call__(
         self, image: np.ndarray, boxes: np.ndarray | None = None, timer: StageTimer | None = None
@@ -105,9 +112,9 @@ def run(
 ) -> tuple[RunReport, FakePipeline]:
     """Runs a fake pipeline over a folder."""
     pipeline = pipeline or FakePipeline()
-    found = find_photos([str(folder)], exclude=out)
+    found = find_images([str(folder)], exclude=out)
     save = frozenset(options.pop('save', OUTPUTS))
-    report = run_photos(
+    report = run_images(
         pipeline, found.photos, RunOptions(out, save, **options), failures=found.failures
     )
     return report, pipeline

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.datasets.coco_truth import PhotoTruth, load_truth
+from pipeline.datasets.coco_ground_truth import ImageGroundTruth, load_ground_truth
 from pipeline.masks import Masks
 from pipeline.structures import MaskSource, People
 
@@ -110,11 +110,11 @@ def dev_file(name: str = 'person_keypoints.json') -> Path:
     return path
 
 
-def as_results(truth: list[PhotoTruth]) -> list[dict[str, Any]]:
+def as_results(truth: list[ImageGroundTruth]) -> list[dict[str, Any]]:
     """Ground truth as COCO results of score 1."""
     return [r for photo in truth for r in photo.people.to_coco(photo.image_id)]
 
 
 def toy_results(tmp_path: Path) -> list[dict[str, Any]]:
     """Ground truth of `toy_annotations` as results."""
-    return as_results(load_truth(write(tmp_path / 'toy.json', toy_annotations())))
+    return as_results(load_ground_truth(write(tmp_path / 'toy.json', toy_annotations())))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.datasets.synthetic import SceneConfig, coco_category, make_scene
+from pipeline.synthetic.scene import SceneConfig, coco_category, make_scene
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = 160
@@ -61,10 +61,10 @@ def as_other_convention(path: Path, mapping: Any, count: int) -> Path:
 
 
 def detector_settings(data: Path, **changes: Any) -> dict[str, Any]:
-    """Overrides that make a tiny run on ``data`` of the compact detector's training config."""
-    folder = f'{data}/'
+    """Overrides that make a tiny run on ``data`` of the detector's practice config."""
     settings = {
-        'train_dataloader.dataset.data_root': folder,
+        'train_dataloader.dataset.data_root': f'{data}/',
+        'train_dataloader.dataset.ann_file': 'train.json',
         'val_dataloader': None,
         'val_evaluator': None,
         'val_cfg': None,
@@ -78,11 +78,10 @@ def detector_settings(data: Path, **changes: Any) -> dict[str, Any]:
         'train_dataloader.dataset.pipeline.7.size': (128, 128),
         'train_dataloader.dataset.pipeline.2.scale': (160, 160),
         'train_dataloader.dataset.pipeline.4.prob': 0.5,
-        'optim_wrapper.type': 'OptimWrapper',
         'default_hooks.logger.interval': 1,
+        'default_hooks.checkpoint.by_epoch': False,
         'default_hooks.checkpoint.max_keep_ckpts': -1,
         'default_hooks.checkpoint.save_best': None,
-        'train_dataloader.sampler.type': 'DefaultSampler',
         'train_cfg': {'_delete_': True, 'type': 'EpochBasedTrainLoop', 'max_epochs': 1},
         'custom_hooks': [
             {'type': 'EMAHook', 'ema_type': 'ExpMomentumEMA', 'momentum': 0.1,
@@ -93,9 +92,14 @@ def detector_settings(data: Path, **changes: Any) -> dict[str, Any]:
 
 
 def pose_settings(data: Path, **changes: Any) -> dict[str, Any]:
-    """Overrides that make a tiny run on ``data`` of the compact pose model's training config."""
+    """Overrides that make a tiny run on ``data`` of the pose model's practice config, by steps."""
     settings = {
+        'load_from': None,
         'train_dataloader.dataset.data_root': str(data),
+        'train_dataloader.dataset.ann_file': 'train.json',
+        'train_dataloader.sampler.type': 'InfiniteSampler',
+        'train_cfg': {'_delete_': True, 'type': 'IterBasedTrainLoop', 'max_iters': 8},
+        'log_processor.by_epoch': False,
         'val_dataloader': None,
         'val_evaluator': None,
         'val_cfg': None,
@@ -106,8 +110,9 @@ def pose_settings(data: Path, **changes: Any) -> dict[str, Any]:
         'model.backbone.depth': 1,
         'model.head.in_channels': 32,
         'model.head.branch_channels': 16,
-        'optim_wrapper.type': 'OptimWrapper',
+        'optim_wrapper.paramwise_cfg.num_layers': 1,
         'default_hooks.logger.interval': 1,
+        'default_hooks.checkpoint.by_epoch': False,
         'default_hooks.checkpoint.max_keep_ckpts': -1,
         'default_hooks.checkpoint.save_best': None,
         'custom_hooks': [

@@ -1,4 +1,4 @@
-"""A web server on this machine that behaves as badly as it is told to."""
+"""A web server on this machine that fails in chosen ways."""
 
 from __future__ import annotations
 
@@ -63,6 +63,9 @@ class Handler(BaseHTTPRequestHandler):
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         answer(self)
 
+    def do_HEAD(self) -> None:
+        (self.site.answers[self.path] or [status(404)])[0](self)  # the next GET gets it too
+
     def start(self, code: int, length: int | None, **headers: str) -> None:
         self.send_response(code)
         if length is not None:
@@ -114,6 +117,8 @@ def serve(
             handler.start(416, 0)
             return
         handler.start(206 if start else 200, len(body) if length == -1 else length, **more)
+        if handler.command == 'HEAD':
+            return
         body = body[:stop_after]
         for i in range(0, len(body), step or len(body)):
             handler.wfile.write(body[i : i + (step or len(body))])
@@ -144,6 +149,8 @@ def chunked(content: bytes, whole: bool) -> Answer:
     def answer(handler: Handler) -> None:
         handler.protocol_version = 'HTTP/1.1'
         handler.start(200, None, Transfer_Encoding='chunked', Connection='close')
+        if handler.command == 'HEAD':
+            return
         handler.wfile.write(b'%x\r\n' % len(content) + content + b'\r\n')
         if whole:
             handler.wfile.write(b'0\r\n\r\n')

@@ -1,10 +1,9 @@
 #!/usr/bin/env python3
 """Create or update the environment: python tools/setup_env.py --venv .venv --editable.
 
-Needs Python 3.10-3.12 with its venv and development files and a C++ compiler, and nothing else.
-Installs the versions pinned in requirements/, writes a stamp with the hash of the pins, and does
-nothing while the stamp matches. It also starts on unsupported Python versions, to refuse them with
-a useful message.
+Needs Python 3.10-3.12 with its venv and development files and a C++ compiler. Installs the
+versions pinned in requirements/, writes a stamp with the hash of the pins, and does nothing while
+the stamp matches. It also starts on unsupported Python versions, to refuse them with a message.
 
 BMP_KEEP_TORCH=1 keeps the torch and torchvision that are in the environment already.
 """
@@ -18,63 +17,101 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
+import sysconfig
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 
-# Plain modules of this folder: the project cannot be imported before its environment exists.
-from setup_checks import (
-    SUPPORTED,
-    SetupError,
-    check_machine,
-    cuda_build,
-    inspect_machine,
-    nvcc_version,
-    parallel_jobs,
-)
-from setup_runner import PIN_FILES, ROOT, Installer, Step
-
-# Raise it when the same pins are installed in another way, so that old environments are updated.
+ROOT = Path(__file__).resolve().parent.parent
+REQUIREMENTS = ROOT / 'requirements'
+PIN_FILES = ('torch.txt', 'openmmlab.txt', 'runtime.txt', 'dev.txt', 'constraints.txt')
+SUPPORTED = ((3, 10), (3, 11), (3, 12))
+# Increase it when the same pins are installed in another way, to update old environments.
 SETUP_REVISION = 1
 STAMP = 'bmp-stamp.json'
-OPENCV_BUILDS = ('opencv-python', 'opencv-contrib-python', 'opencv-contrib-python-headless')
+DISK_GB = 12
+OPENCV_BUILDS = {'opencv-python', 'opencv-contrib-python', 'opencv-contrib-python-headless'}
 VERIFY = (
     'import torch, torchvision, cv2, mmcv.ops, xtcocotools.coco, mmdet.apis, mmpose.apis, '
     'mmpretrain, sam2'
 )
+# Prints whether torch sees a GPU, and the major CUDA versions of torch and nvcc.
+CUDA_VERSIONS = r"""
+import re, shutil, subprocess, torch
+from torch.utils.cpp_extension import CUDA_HOME as home
+nvcc = shutil.which(f'{home}/bin/nvcc')
+text = subprocess.run([nvcc, '--version'], capture_output=True, text=True).stdout if nvcc else ''
+nvcc = ''.join(re.findall(r'release (\d+)', text))
+print(torch.cuda.is_available(), (torch.version.cuda or '').split('.')[0], nvcc, sep=';')
+"""
 
 
-def pins_key(requirements: Path = ROOT / 'requirements') -> str:
+class SetupError(Exception):
+    """A reason to stop, and what to do about it."""
+
+    def __init__(self, problem: str, hint: str) -> None:
+        super().__init__(f'{problem}\n  Hint: {hint}')
+
+
+def check_machine(venv: Path) -> None:
+    """Refuse at once what cannot work.
+
+    Raises:
+        SetupError: Naming what to install.
+    """
+    version = '{}.{}'.format(*sys.version_info[:2])
+    apt = 'Debian, Ubuntu: apt-get install'
+    if sys.version_info[:2] not in SUPPORTED:
+        hint = f'{apt} python3.11 python3.11-venv python3.11-dev, then: make PYTHON=python3.11 demo'
+        raise SetupError(f'Python {version} is not supported; 3.10, 3.11 and 3.12 are.', hint)
+    if find_spec('ensurepip') is None:  # Debian splits it off; `venv` alone is of no use
+        raise SetupError(f'Python {version} has no ensurepip.', f'{apt} python{version}-venv')
+    if not any(map(shutil.which, (os.environ.get('CXX') or 'c++', 'g++'))):
+        problem = 'No C++ compiler found (c++, g++ or $CXX); onedl-mmcv has to be compiled.'
+        raise SetupError(problem, f'{apt} build-essential')
+    if not Path(sysconfig.get_paths()['include'], 'Python.h').is_file():
+        raise SetupError(f'Python.h of Python {version} is absent.', f'{apt} python{version}-dev')
+    free = shutil.disk_usage(next(f for f in (venv, *venv.parents) if f.exists())).free / 1e9
+    if free < DISK_GB:
+        hint = 'Free some, or put the environment elsewhere: make env BMP_VENV=/big/disk/venv'
+        raise SetupError(f'Only {free:.0f} GB of disk are free; {DISK_GB} are needed.', hint)
+
+
+def pins_key(requirements: Path = REQUIREMENTS) -> str:
     """Hash the pins (12 hex digits); comments and blank lines do not count."""
     digest = hashlib.sha256(f'revision {SETUP_REVISION}'.encode())
     for name in PIN_FILES:
-        lines = (
-            line.partition('#')[0].strip()
-            for line in (requirements / name).read_text('utf-8').splitlines()
-        )
+        text = (requirements / name).read_text('utf-8')
+        lines = (line.partition('#')[0].strip() for line in text.splitlines())
         digest.update('\n'.join([name, *sorted(filter(None, lines))]).encode())
     return digest.hexdigest()[:12]
 
 
-def has_pins(venv: Path, wanted: Mapping[str, str]) -> bool:
-    """Whether the environment has a working interpreter and all wanted pins."""
-    return os.access(venv / 'bin' / 'python', os.X_OK) and (
-        read_stamp(venv).get('pins') == wanted['pins']
-    )
+def read_stamp(venv: Path) -> dict[str, str]:
+    """Return `pins` and `checkout` of a finished set-up; empty without one."""
+    try:
+        stamp = json.loads((venv / STAMP).read_text('utf-8'))
+    except (OSError, ValueError):
+        return {}
+    working = os.access(venv / 'bin' / 'python', os.X_OK)
+    return stamp if working and isinstance(stamp, dict) else {}
 
 
 def is_current(venv: Path, wanted: Mapping[str, str]) -> bool:
-    """Whether nothing is left to do; an unlinked environment may be linked to any checkout."""
-    linked = wanted['checkout'] in ('', read_stamp(venv).get('checkout'))
-    return has_pins(venv, wanted) and linked
+    """Whether nothing is left to do; an environment that is not linked may have any checkout."""
+    stamp = read_stamp(venv)
+    linked = wanted['checkout'] in ('', stamp.get('checkout'))
+    return stamp.get('pins') == wanted['pins'] and linked
 
 
 @contextmanager
 def locked(venv: Path) -> Iterator[None]:
-    """Let one process at a time work on the environment; the others wait and say so."""
-    import fcntl  # not on Windows, which is refused with a message before this line
+    """Let one process at a time work on the environment; the others wait."""
+    import fcntl  # absent on Windows
 
     venv.mkdir(parents=True, exist_ok=True)
     with (venv / 'bmp-setup.lock').open('w') as lock:
@@ -86,160 +123,168 @@ def locked(venv: Path) -> Iterator[None]:
         yield
 
 
-def read_stamp(venv: Path) -> dict[str, str]:
-    """Return the stamp of a finished set-up: `pins` and `checkout`; empty when there is none."""
-    try:
-        stamp = json.loads((venv / STAMP).read_text('utf-8'))
-    except (OSError, ValueError):
-        return {}
-    return {str(key): str(value) for key, value in stamp.items()} if isinstance(stamp, dict) else {}
+class Installer:
+    """Runs the steps in one environment."""
+
+    def __init__(self, venv: Path) -> None:
+        self.venv = venv
+        self.python = str(venv / 'bin' / 'python')
+        self.torch_pins = REQUIREMENTS / 'torch.txt'
+
+    def pip(self, *arguments: str) -> list[str]:
+        """Return a pip command line for this environment."""
+        return [self.python, '-m', 'pip', '--disable-pip-version-check', '--no-input', *arguments]
+
+    def install(self, *arguments: str) -> list[str]:
+        """Return a `pip install` command line with all pins as constraints."""
+        files = [self.torch_pins, *(REQUIREMENTS / name for name in PIN_FILES[1:])]
+        pins = [part for path in files for part in ('-c', str(path))]
+        return self.pip('install', '--progress-bar', 'off', *arguments, *pins)
+
+    def run(self, title: str, command: list[str], **env: str) -> None:
+        """Run one step; the command prints its own progress.
+
+        Raises:
+            SetupError: The step failed.
+        """
+        print(title, flush=True)
+        # PYTHONPATH would show pip the checkout as installed; the others would install elsewhere.
+        dropped = ('PYTHONPATH', 'PIP_USER', 'PIP_TARGET')
+        variables = {k: v for k, v in os.environ.items() if k not in dropped} | env
+        # A session of its own, so that compilers started by pip can be stopped with it.
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, env=variables, start_new_session=True
+        )
+        try:
+            failed = process.wait()
+        except BaseException:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+            process.wait()
+            raise
+        if failed:
+            hint = 'Read the lines above and the table in docs/installation.md. Then run it again.'
+            raise SetupError(f'The step failed: {title.strip()}', hint)
+
+    def output(self, code: str) -> str:
+        """Return what Python code prints in the environment; '' if it fails."""
+        try:
+            result = subprocess.run([self.python, '-c', code], capture_output=True, text=True)
+        except OSError:  # no interpreter there, or a broken link
+            return ''
+        return result.stdout.strip() if result.returncode == 0 else ''
 
 
 def ensure_venv(installer: Installer) -> None:
-    """Create the environment, or check that the one that is there can be used.
+    """Create the environment, or check that an existing one can be used.
 
     Raises:
         SetupError: The folder holds something else, or an unsupported Python.
     """
     venv = installer.venv
-    foreign = [path for path in venv.iterdir() if not path.name.startswith('bmp-')]
-    if foreign and not (venv / 'pyvenv.cfg').exists():
-        cure = 'Name another folder: BMP_VENV=/path'
-        raise SetupError(f'{venv} exists and is not a Python environment.', cure)
-    # Without pip it is the rest of an interrupted attempt and is created again.
-    version = installer.output('import pip, sys; print(*sys.version_info[:2])') if foreign else ''
-    if version and tuple(map(int, version.split())) not in SUPPORTED:
-        found = version.replace(' ', '.')
-        raise SetupError(f'{venv} has Python {found}; 3.10-3.12 work.', f'Delete it: rm -r {venv}')
+    foreign = any(not path.name.startswith('bmp-') for path in venv.iterdir())
+    version = installer.output('import pip, sys; print(*sys.version_info[:2], sep=".")')
+    if version and version not in ('3.10', '3.11', '3.12'):
+        raise SetupError(
+            f'{venv} has Python {version}; 3.10-3.12 work.', f'Delete it: rm -r {venv}'
+        )
     if version:
-        installer.say(f'[1/7] Use the environment {venv}')
+        print(f'[1/7] Use the environment {venv}', flush=True)
         return
-    if foreign and not installer.log_path.exists():
-        cure = f'Repair it ({venv}/bin/python -m ensurepip), or name another: BMP_VENV=/path'
-        raise SetupError(f'{venv} has no working Python with pip.', cure)
-    for name in ('bin', 'include', 'lib'):  # of our own attempt; --clear would delete the lock too
-        shutil.rmtree(venv / name, ignore_errors=True)
-    command = (sys.executable, '-m', 'venv', str(venv))
-    installer.run(Step(f'[1/7] Create the environment {venv} (seconds)', (command,)))
+    if foreign:
+        problem = f'{venv} exists and is not a Python environment with pip.'
+        raise SetupError(problem, f'Delete it (rm -r {venv}), or name another: BMP_VENV=/path')
+    installer.run(
+        '[1/7] Create the environment (seconds)', [sys.executable, '-m', 'venv', str(venv)]
+    )
 
 
 def keep_torch(installer: Installer) -> None:
-    """Pin torch and torchvision to what is installed, for a CUDA build chosen by hand.
-
-    Raises:
-        SetupError: torch or torchvision is not installed.
-    """
+    """Pin torch and torchvision to what is installed, for a CUDA build chosen by hand."""
     code = 'from importlib.metadata import version as v; print(v("torch"), v("torchvision"))'
     versions = installer.output(code).split()
     if not versions:
-        cure = f'Install both with {installer.python} -m pip, or unset BMP_KEEP_TORCH.'
-        raise SetupError('BMP_KEEP_TORCH is set, but torch or torchvision is not installed.', cure)
-    text = installer.pin_files[0].read_text('utf-8')
+        hint = f'Install both with {installer.python} -m pip, or unset BMP_KEEP_TORCH.'
+        raise SetupError('BMP_KEEP_TORCH is set, but torch or torchvision is not installed.', hint)
+    text = installer.torch_pins.read_text('utf-8')
     for name, version in zip(('torch', 'torchvision'), versions, strict=True):
         text = re.sub(rf'(?m)^{name}==.*$', f'{name}=={version}', text)
-    installer.pin_files[0] = installer.venv / 'bmp-torch.txt'
-    installer.pin_files[0].write_text(text, 'utf-8')
+    installer.torch_pins = installer.venv / 'bmp-torch.txt'
+    installer.torch_pins.write_text(text, 'utf-8')
+
+
+def build_variables(installer: Installer) -> dict[str, str]:
+    """Return the variables of the compilation.
+
+    mmcv's setup.py stops if it sees a GPU but no nvcc of torch's CUDA version, so the GPU is hidden
+    from it then.
+    """
+    memory_gb = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9
+    jobs = max(1, min(os.cpu_count() or 1, int(memory_gb / 1.5)))  # the compiler needs 1.5 GB
+    # SAM 2's only extension fills holes of masks on the GPU; this project uses OpenCV.
+    variables = {'SAM2_BUILD_CUDA': '0', 'MAX_JOBS': os.environ.get('MAX_JOBS', str(jobs))}
+    gpu, torch_cuda, nvcc = (installer.output(CUDA_VERSIONS) or ';;').split(';')
+    if gpu == 'True' and torch_cuda == nvcc:
+        variables['FORCE_CUDA'] = '1'
+    elif gpu == 'True':
+        versions = f'torch uses CUDA {torch_cuda or "none"}, nvcc is {nvcc or "absent"}'
+        print(f'      CPU operators only: {versions} (docs/installation.md, GPU)', flush=True)
+        variables |= {'CUDA_VISIBLE_DEVICES': '', 'FORCE_CUDA': '0'}
+    return variables
 
 
 def install_pins(installer: Installer) -> None:
     """Install everything that is pinned, in the one order that works."""
-    requirements = ROOT / 'requirements'
     if os.environ.get('BMP_KEEP_TORCH') == '1':
         keep_torch(installer)
     installer.run(
-        Step(
-            '[2/7] Install PyTorch and build tools (about 3 GB to download, 2 to 10 minutes)',
-            (installer.install('-r', str(installer.pin_files[0])),),
-        )
+        '[2/7] Install PyTorch and build tools (about 3 GB to download, 2 to 10 minutes)',
+        installer.install('-r', str(installer.torch_pins)),
     )
-    probe = 'import torch; print(int(torch.cuda.is_available()), torch.version.cuda or "")'
-    gpu, _, torch_cuda = installer.output(probe).partition(' ')
-    build_env, note = cuda_build(gpu == '1', torch_cuda or None, nvcc_version())
-    # SAM 2's only extension fills holes of masks on the GPU; this project does that with OpenCV.
-    build_env = {'SAM2_BUILD_CUDA': '0', 'MAX_JOBS': str(parallel_jobs()), **build_env}
-    if 'MAX_JOBS' in os.environ:
-        build_env['MAX_JOBS'] = os.environ['MAX_JOBS']
+    env = build_variables(installer)
     # xtcocotools' wheels are built for NumPy 1; mmcv must be compiled against the torch of step 2.
-    build = ('--no-build-isolation', '--no-binary', 'xtcocotools')
-    packages = str(requirements / 'openmmlab.txt')
+    flags = ('--no-build-isolation', '--no-binary', 'xtcocotools')
+    openmmlab = REQUIREMENTS / 'openmmlab.txt'
     installer.run(
-        Step(
-            '[3/7] Compile onedl-mmcv, install the OpenMMLab packages and SAM 2\n'
-            '      (about 10 minutes on 2 cores, once: pip caches the wheel)'
-            + (f'\n      {note}' if note else ''),
-            (installer.install('-v', *build, '-r', packages),),
-            build_env,
-        )
+        '[3/7] Compile onedl-mmcv, install the OpenMMLab packages and SAM 2\n'
+        '      (about 10 minutes on 2 cores, once: pip caches the wheel)',
+        installer.install(*flags, '-r', str(openmmlab)),
+        **env,
     )
-    extra = ('-r', str(requirements / 'runtime.txt'), '-r', str(requirements / 'dev.txt'))
-    installer.run(
-        Step('[4/7] Install the remaining packages (a minute)', (installer.install(*extra),))
-    )
+    rest = [
+        part for name in ('runtime.txt', 'dev.txt') for part in ('-r', f'{REQUIREMENTS}/{name}')
+    ]
+    installer.run('[4/7] Install the remaining packages (a minute)', installer.install(*rest))
     keep_one_opencv(installer)
-    verify(installer, build_env)
+    if not installer.output('import mmcv.ops; print("ok")'):
+        # pip caches the compiled wheel by version only: it may be of another torch.
+        pin = re.findall(r'(?m)^onedl-mmcv==\S+', openmmlab.read_text('utf-8'))[0]
+        again = ('--no-cache-dir', '--force-reinstall', '--no-deps', '--no-build-isolation')
+        title = '      the cached onedl-mmcv does not fit this torch: compile again (10 minutes)'
+        installer.run(title, installer.install(*again, pin), **env)
+    installer.run('[6/7] Import the libraries (seconds)', [installer.python, '-c', VERIFY])
 
 
 def keep_one_opencv(installer: Installer) -> None:
     """Leave exactly one OpenCV build, the headless one.
 
-    onedl-mmcv and mmpose ask for opencv-python, imaug (through onedl-mmdetection) for both builds.
-    Both write into the same folder `cv2`, so whichever came last wins, an upgrade of one breaks
-    the other, and opencv-python needs libGL, which servers lack. They offer the same functions but
-    for windows, which nothing here opens. The price: `pip check` reports opencv-python as missing.
+    onedl-mmcv, mmpose and imaug ask for opencv-python, which writes into the same folder `cv2` and
+    needs libGL, which servers lack. The price: `pip check` reports opencv-python as missing.
     """
-    title = '[5/7] Keep one OpenCV build, the headless one (seconds)'
     code = (
         'from importlib.metadata import distributions\n'
         'print(*{d.metadata["Name"].lower().replace("_", "-") for d in distributions()})'
     )
-    found = set(installer.output(code).split()) & set(OPENCV_BUILDS)
-    if not found:
-        installer.say(title + ': nothing to do')
-        return
+    found = sorted(set(installer.output(code).split()) & OPENCV_BUILDS)
     headless = 'opencv-python-headless'
-    commands = (
-        installer.pip('uninstall', '-y', headless, *sorted(found)),
-        installer.install('--no-deps', headless),
-    )
-    installer.run(Step(title, commands))
-
-
-def verify(installer: Installer, build_env: Mapping[str, str]) -> None:
-    """Import the libraries once; rebuild mmcv when its binary does not fit this torch.
-
-    pip caches the compiled wheel by version only. One that was compiled against another torch
-    installs without complaint and fails at import.
-    """
-    installer.say('[6/7] Import the libraries (seconds)')
-    if not installer.output('import mmcv.ops; print("ok")'):
-        pin = next(
-            line
-            for line in (ROOT / 'requirements' / 'openmmlab.txt').read_text('utf-8').splitlines()
-            if line.startswith('onedl-mmcv==')
-        )
-        flags = ('-v', '--no-cache-dir', '--force-reinstall', '--no-deps', '--no-build-isolation')
-        installer.run(
-            Step(
-                '      the cached onedl-mmcv does not fit this torch: compile again (10 minutes)',
-                (installer.install(*flags, pin),),
-                build_env,
-            )
-        )
-    installer.run(Step('      all of them', ((installer.python, '-c', VERIFY),)))
-
-
-def link_checkout(installer: Installer, editable: bool) -> None:
-    """Install the project itself in editable form, unless the environment is a shared one."""
-    if not editable:
-        installer.say('[7/7] Shared environment: the project is used through PYTHONPATH')
-        return
-    flags = ('--no-deps', '--no-build-isolation', '-e', str(ROOT))
-    command = installer.pip('install', '--progress-bar', 'off', *flags)
-    installer.run(Step('[7/7] Link this checkout (pip install -e, seconds)', (command,)))
+    if found:
+        title = '[5/7] Keep one OpenCV build, the headless one (seconds)'
+        installer.run(title, installer.pip('uninstall', '-y', headless, *found))
+        installer.run('      install it again', installer.install('--no-deps', headless))
 
 
 def set_up(venv: Path, *, editable: bool) -> None:
-    """Bring the environment to the pinned state; instant when it is there already.
+    """Bring the environment to the pinned state; instant if it is there already.
 
     Raises:
         SetupError: Something is missing or a step failed.
@@ -247,24 +292,26 @@ def set_up(venv: Path, *, editable: bool) -> None:
     wanted = {'pins': pins_key(), 'checkout': str(ROOT) if editable else ''}
     if is_current(venv, wanted):
         return
-    if not has_pins(venv, wanted):
-        check_machine(inspect_machine(venv))
+    if read_stamp(venv).get('pins') != wanted['pins']:
+        check_machine(venv)
     begin = time.monotonic()
     with locked(venv):
         if is_current(venv, wanted):  # another process finished it while this one waited
             return
         installer = Installer(venv)
-        if not has_pins(venv, wanted):
+        if read_stamp(venv).get('pins') != wanted['pins']:
             (venv / STAMP).unlink(missing_ok=True)
             ensure_venv(installer)
             install_pins(installer)
-        link_checkout(installer, editable)
+        if editable:
+            flags = ('--no-deps', '--no-build-isolation', '-e', str(ROOT))
+            installer.run('[7/7] Link this checkout (seconds)', installer.pip('install', *flags))
         (venv / STAMP).write_text(json.dumps(wanted), 'utf-8')
     minutes, seconds = divmod(int(time.monotonic() - begin), 60)
-    installer.say(f'The environment {venv} is ready after {minutes}:{seconds:02d} minutes.')
+    print(f'The environment {venv} is ready after {minutes}:{seconds:02d} minutes.', flush=True)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(description='Create or update the environment.')
     parser.add_argument('--venv', type=Path, default=ROOT / '.venv', help='folder (%(default)s)')

@@ -2,7 +2,14 @@
 # with the PMPose head (heat maps, presence, visibility, expected OKS) and a second look at the box.
 # Inference settings. Train it with vitpose_compact_train.py, then vitpose_compact_boxes.py.
 default_scope = 'mmpose'
-custom_imports = dict(imports=['pipeline'], allow_failed_imports=False)
+custom_imports = dict(
+    imports=[
+        'pipeline.poses.conv_stem_vit',
+        'pipeline.poses.mask_background',
+        'pipeline.poses.pmpose_box_head',
+    ],
+    allow_failed_imports=False,
+)
 
 # What MMPose's inferencer and tools/test.py ask for.
 dataset_type = 'CocoDataset'
@@ -70,7 +77,7 @@ test_dataloader = dict(
         data_root='',
         data_mode=data_mode,
         ann_file='{{$COMPACT_POSE_DATA:work_dirs/pose/data}}/val.json',
-        data_prefix=dict(img='{{$COMPACT_POSE_PHOTOS:../shared/data/train/}}'),
+        data_prefix=dict(img='{{$COMPACT_POSE_PHOTOS:data/people/}}'),
         test_mode=True,
         pipeline=test_pipeline,
     ),

@@ -9,7 +9,7 @@
 _base_ = 'mmdet::rtmdet/rtmdet-ins_l_8xb32-300e_coco.py'
 
 custom_imports = dict(
-    imports=['pipeline'],
+    imports=['pipeline.registry'],
     allow_failed_imports=False,
 )
 

@@ -8,7 +8,7 @@ _base_ = [
 custom_imports = dict(
     imports=[
         'mmpose.engine.optim_wrappers.layer_decay_optim_wrapper',
-        'pipeline',
+        'pipeline.poses.mask_background',
     ],
     allow_failed_imports=False,
 )

@@ -2,6 +2,17 @@
 # crop, whether it is visible, and how well it is placed. 23 keypoints, the first 17 are COCO's.
 _base_ = 'maskpose_b.py'
 
+custom_imports = dict(
+    imports=[
+        'mmpose.engine.optim_wrappers.layer_decay_optim_wrapper',
+        'pipeline.poses.mask_background',
+        'pipeline.poses.oks_heatmap',
+        'pipeline.poses.oks_losses',
+        'pipeline.poses.pmpose_head',
+        'pipeline.poses.train_transforms',
+    ],
+)
+
 # decode='expected_oks' reads the maps as the paper says, instead of by their peak as released.
 _oks_codec = dict(
     type='OKSArgMaxHeatmap',
@@ -26,7 +37,8 @@ model = dict(
 )
 
 # Training as published, but with targets that work for 23 keypoints (the released ones do not) and
-# mean COCO's OKS; type='MultiHead' has the released losses. Start from MaskPose-b (load_from).
+# mean COCO's OKS (projects/reference_parity has the released losses). Start from
+# MaskPose-b (load_from).
 train_pipeline = [
     dict(type='LoadImage'),
     dict(type='GetBBoxCenterScale'),

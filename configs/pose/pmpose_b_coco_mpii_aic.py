@@ -8,7 +8,7 @@
 _base_ = '../models/pmpose_b.py'
 
 custom_imports = dict(
-    imports=['pipeline'],
+    imports=['pipeline.registry'],
     allow_failed_imports=False,
 )
 

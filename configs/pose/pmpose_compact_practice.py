@@ -5,16 +5,18 @@
 #   python tools/train.py configs/pose/pmpose_compact_practice.py
 #   python tools/train.py configs/pose/pmpose_compact_practice.py --work-dir work_dirs/frozen \
 #       --cfg-options model.freeze_backbone=True
-_base_ = '../compact/vitpose_compact_train.py'
+_base_ = '../compact/vitpose_compact.py'
 
 custom_imports = dict(
-    imports=['pipeline'],
+    imports=['pipeline.registry'],
     allow_failed_imports=False,
 )
 
 data_root = '{{$BMP_DATA:data}}/practice/'
 work_dir = 'work_dirs/pose_practice'
 load_from = 'vitpose_compact'
+
+env_cfg = dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=1))
 
 oks_codec = dict(type='OKSArgMaxHeatmap', input_size=(144, 192), heatmap_size=(36, 48))
 codec = dict(_delete_=True, **oks_codec)
@@ -46,27 +48,34 @@ train_pipeline = [
     dict(type='PackPoseInputs', pack_transformed=True),
 ]
 train_dataloader = dict(
-    sampler=dict(_delete_=True, type='DefaultSampler', shuffle=True),
+    batch_size=16,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
-        data_root=data_root + 'train/', ann_file='annotations.json', pipeline=train_pipeline
+        type='CocoDataset',
+        data_root=data_root + 'train/',
+        data_mode='topdown',
+        ann_file='annotations.json',
+        data_prefix=dict(img=''),
+        pipeline=train_pipeline,
     ),
 )
+val_data = dict(data_root=data_root + 'val/', ann_file='annotations.json', data_prefix=dict(img=''))
 val_dataloader = dict(
-    dataset=dict(
-        data_root=data_root + 'val/', ann_file='annotations.json', data_prefix=dict(img='')
-    )
+    _base_.test_dataloader, dataset=dict(_base_.test_dataloader.dataset, **val_data)
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(ann_file=data_root + 'val/annotations.json')
+val_evaluator = dict(_base_.test_evaluator, ann_file=data_root + 'val/annotations.json')
 test_evaluator = val_evaluator
 
-train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=3, val_interval=1)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=3, val_interval=1)
+val_cfg = dict()
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(lr=5e-4, weight_decay=0.1),
+    optimizer=dict(type='AdamW', lr=5e-4, betas=(0.9, 0.99), weight_decay=0.1, fused=True),
+    clip_grad=dict(max_norm=5.0),
     constructor='LayerDecayConstructor',
     paramwise_cfg=dict(
-        _delete_=True,
         num_layers=4,
         layer_decay_rate=0.75,
         custom_keys=dict(pos_embed=dict(decay_mult=0.0)),
@@ -77,11 +86,12 @@ param_scheduler = [
     dict(type='MultiStepLR', begin=0, end=3, milestones=[2], gamma=0.1, by_epoch=True),
 ]
 default_hooks = dict(
-    logger=dict(interval=3),
-    param_scheduler=dict(_delete_=True, type='ParamSchedulerHook'),
-    checkpoint=dict(by_epoch=True, interval=1, max_keep_ckpts=2),
+    logger=dict(type='LoggerHook', interval=3),
+    checkpoint=dict(
+        type='CheckpointHook', interval=1, max_keep_ckpts=2, save_best='coco/AP', rule='greater'
+    ),
 )
 custom_hooks = [
     dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=0.05, update_buffers=True),
 ]
-log_processor = dict(window_size=10, by_epoch=True)
+log_processor = dict(type='LogProcessor', window_size=10, num_digits=4)

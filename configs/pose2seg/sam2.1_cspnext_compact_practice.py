@@ -16,7 +16,7 @@ model = dict(
     image_size=image_size,
     clicks=dict(num_corrections=3, method='distance+confidence'),
     # The embedded model hardly reads prompt tokens: its prompts are drawn, in use as well.
-    draw_prompts=True,
+    mask_prompt_from_keypoints=True,
     multimask_max_points=0,
     detach_logits=True,
     losses=dict(focal=10.0, dice=2.0, focal_alpha=0.5),
@@ -47,7 +47,7 @@ val_dataloader = dict(
         data_root=data_root,
         data_prefix=dict(img='val'),
         pipeline=[
-            dict(type='LoadPosePhoto'),
+            dict(type='LoadPoseImage'),
             dict(type='PackPromptedPoses', image_size=image_size),
         ],
     ),

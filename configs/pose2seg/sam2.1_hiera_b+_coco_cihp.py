@@ -1,4 +1,4 @@
-# SAM 2.1 B+ fine-tuned by PoseMaskRefine with the published recipe (docs/pose2seg.md):
+# SAM 2.1 B+ fine-tuned by PoseMaskRefine, published recipe (docs/user_guide/training_pose2seg.md):
 # torchrun --nproc_per_node 8 tools/train.py configs/pose2seg/sam2.1_hiera_b+_coco_cihp.py
 # One GPU: add --accumulate 8. Without a GPU it runs as well; two steps are shown in the document.
 custom_imports = dict(
@@ -29,7 +29,7 @@ model = dict(
 )
 
 train_pipeline = [
-    dict(type='LoadPosePhoto'),
+    dict(type='LoadPoseImage'),
     dict(type='FlipPose', prob=0.5),
     dict(type='AffinePose', degrees=25, shear=20),
     dict(type='JitterPose', brightness=0.1, contrast=0.03, saturation=0.03),
@@ -79,7 +79,7 @@ val_dataloader = dict(
         need_keypoints=True,
         test_mode=True,
         pipeline=[
-            dict(type='LoadPosePhoto'),
+            dict(type='LoadPoseImage'),
             dict(type='PackPromptedPoses', image_size=image_size),
         ],
     ),

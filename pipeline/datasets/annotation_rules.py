@@ -16,15 +16,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ..conventions import KEYPOINT_SETS, Convention
 from ..io.coco import Task
+from ..keypoints import AREA_OF_BOX, KEYPOINT_SETS, Convention
+from ..rle import polygons, rle_of
 
 Annotation = dict[str, Any]
 Severity = Literal['fatal', 'warning'] | Task
-
-# Persons in files without masks: as in the evaluation code of CrowdPose, people are taken to
-# fill this share of their box.
-AREA_OF_BOX = 0.53
 
 
 @dataclass(frozen=True)
@@ -195,22 +192,12 @@ def count_labelled(annotation: Annotation) -> int:
     return sum(flag > 0 for flag in (annotation.get('keypoints') or [])[2::3])
 
 
-def polygons(segmentation: Sequence[Sequence[float]]) -> list[list[float]]:
-    """The polygons of at least 3 points."""
-    return [list(polygon) for polygon in segmentation if len(polygon) >= 6]
-
-
 def mask_area(person: Person) -> int:
     """Pixels of the mask; 0 where there is none."""
     from pycocotools import mask as coco_mask
 
-    mask, size = person.annotation.get('segmentation'), (person.height, person.width)
-    if isinstance(mask, list):
-        parts = polygons(mask)
-        mask = coco_mask.merge(coco_mask.frPyObjects(parts, *size)) if parts else None
-    elif mask is not None and isinstance(mask['counts'], list):
-        mask = coco_mask.frPyObjects(mask, *size)
-    return 0 if mask is None else int(coco_mask.area(mask))
+    rle = rle_of(person.annotation.get('segmentation'), person.height, person.width)
+    return 0 if rle is None else int(coco_mask.area(rle))
 
 
 def _wrong_polygon(polygon: Any) -> str | None:

@@ -1,7 +1,7 @@
 """The data sets that are evaluated on, as data: where each lies and how it is scored.
 
 Folders are relative to the data root and follow MMPose where it has the data set, so that one
-folder serves both. What to know about each, in full, is in `docs/datasets.md`.
+folder serves both. What to know about each, in full, is in `docs/user_guide/datasets.md`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ..conventions import Convention
 from ..io.coco import TASKS, Task
+from ..keypoints import Convention
 
 Rule = Literal['coco', 'crowdpose']
 
@@ -20,7 +20,7 @@ class CatalogEntry:
     """One evaluation set."""
 
     title: str
-    anchor: str  # heading in docs/datasets.md
+    anchor: str  # heading in docs/user_guide/datasets.md
     annotations: tuple[str, ...]  # names of the file, the first that exists is read
     images: str  # folder of the photos
     homepage: str  # official source

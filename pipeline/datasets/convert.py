@@ -56,7 +56,7 @@ def convert_coco(source: str | Path, images: Path | None, reporter: Reporter) ->
         AnnotationError: the file cannot be used.
     """
     loaded = load_annotations(source)
-    return without_broken_photos(loaded.content, images, reporter, warnings=loaded.warnings)
+    return without_broken_images(loaded.content, images, reporter, warnings=loaded.warnings)
 
 
 def convert_crowdpose(source: str | Path, images: Path | None, reporter: Reporter) -> Conversion:
@@ -67,7 +67,7 @@ def convert_crowdpose(source: str | Path, images: Path | None, reporter: Reporte
     """
     tasks: tuple[Task, ...] = ('bbox', 'keypoints')
     loaded = load_annotations(source, tasks=tasks, convention='crowdpose14')
-    return without_broken_photos(loaded.content, images, reporter, warnings=loaded.warnings)
+    return without_broken_images(loaded.content, images, reporter, warnings=loaded.warnings)
 
 
 def convert_cocopersons(
@@ -100,7 +100,7 @@ def convert_cocopersons(
         'images': [image for image in loaded.content['images'] if image['id'] in shown],
         'annotations': [row for row in kept if row['image_id'] in shown],
     }
-    return without_broken_photos(content, images, reporter, warnings=loaded.warnings)
+    return without_broken_images(content, images, reporter, warnings=loaded.warnings)
 
 
 def ignored(row: Annotation, others: Others) -> Annotation | None:
@@ -108,7 +108,7 @@ def ignored(row: Annotation, others: Others) -> Annotation | None:
     return None if others == 'drop' else {**row, 'iscrowd': 1}
 
 
-def without_broken_photos(
+def without_broken_images(
     content: dict[str, Any],
     images: Path | None,
     reporter: Reporter,

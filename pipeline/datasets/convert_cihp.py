@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..geometry import xyxy_to_xywh
+from ..boxes import xyxy_to_xywh
 from ..io.coco import PERSON
 from ..io.images import ImageReadError
 from ..io.progress import Reporter

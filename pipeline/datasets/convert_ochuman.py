@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ..geometry import box_iou, xywh_to_xyxy
+from ..boxes import box_iou, xywh_to_xyxy
 from ..io.coco import PERSON
 from ..io.progress import Reporter
 from ..keypoints import COCO_NAMES
@@ -30,7 +30,7 @@ from .convert import (
     coco_content,
     ignored,
     numbered,
-    without_broken_photos,
+    without_broken_images,
 )
 
 Boxes = Literal['xyxy', 'xywh']
@@ -101,7 +101,7 @@ def convert_ochuman(
             photos.append({'id': ids[name], 'file_name': name, **_size(record)})
             people += rows
     result = coco_content('OCHuman', photos, people)
-    return without_broken_photos(result, images, reporter, problems=problems)
+    return without_broken_images(result, images, reporter, problems=problems)
 
 
 class _Reader:
@@ -254,7 +254,8 @@ def _read(path: Path) -> dict[str, Any]:
         isinstance(r, dict) and isinstance(r.get('annotations'), list) for r in records
     )
     if not own:
-        hint = 'it is a COCO file: use "coco"' if _is_coco(content) else 'see docs/datasets.md'
+        see = 'see docs/user_guide/datasets.md'
+        hint = 'it is a COCO file: use "coco"' if _is_coco(content) else see
         raise ConversionError(f'{path}: not ochuman.json, images lack annotations; {hint}')
     return dict(content)
 

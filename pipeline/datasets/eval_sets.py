@@ -10,11 +10,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ..conventions import Convention
 from ..io.coco import Task
+from ..keypoints import Convention
 from .catalog import CATALOG, CatalogEntry, Rule
 
-DOCS = 'docs/datasets.md'
+DOCS = 'docs/user_guide/datasets.md'
 DATA_ROOT_VARIABLE = 'BMP_DATA'
 DEFAULT_DATA_ROOT = 'data'
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from ..geometry import xywh_to_xyxy
+from ..boxes import xywh_to_xyxy
 from ..io.images import ImageReadError, read_image
 from ..io.progress import Reporter
 from ..keypoints import NUM_COCO
 from ..masks import Masks
+from ..rle import rle_of
 from ..structures import Detections, Image, Poses
 from .convert import Problem
-from .segmentation import rle_of
 
 Annotation = dict[str, Any]
 Estimate = Callable[[Image, Detections], Poses]

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..manifest import CheckpointError
-from ..weights_io import load_state
+from ..weights.loading import load_state
+from ..weights.manifest import CheckpointError
 
 if TYPE_CHECKING:
     from mmengine.config import Config

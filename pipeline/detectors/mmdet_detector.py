@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
+from mmengine.dataset import pseudo_collate
 
-from ..manifest import CheckpointError
 from ..masks import Masks
 from ..openmmlab import build_model, building_from, read_model_config, scope_of
-from ..precision import Backend, Compile, tune
+from ..runtime.batches import AdaptiveBatcher
+from ..runtime.options import ON_CPU, RuntimeOptions
+from ..runtime.precision import optimize_modules
+from ..stages import Detector
 from ..structures import Detections, Image, size_of
+from ..weights.manifest import CheckpointError
 from .class_count import class_names, fit_class_count
 from .compact_masks import use_compact_masks
 from .image_steps import image_steps
@@ -24,15 +30,16 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-class MMDetDetector:
+class MMDetDetector(Detector):
     """Runs an MMDetection model and keeps its people.
 
     Args:
-        model: detector in evaluation mode, on its device.
-        transforms: its test pipeline, from an image array to packed inputs.
-        score_threshold: boxes scored at or below are dropped.
-        max_iou: box NMS between people; None is off.
-        max_people: the best so many are kept; None is all that the model gives.
+        model: Detector in evaluation mode, on its device.
+        transforms: Its test pipeline, from an image array to packed inputs.
+        score_threshold: Boxes with this score or a lower one are dropped.
+        max_iou: Box NMS between people; None is off.
+        max_people: Keep at most this many people, those with the highest scores; None keeps all.
+        batch_size: Images per forward pass, where the inputs have the same size.
     """
 
     def __init__(
@@ -43,23 +50,44 @@ class MMDetDetector:
         score_threshold: float,
         max_iou: float | None,
         max_people: int | None = None,
+        batch_size: int = 1,
     ) -> None:
         self.model = model
         self.transforms = transforms
         self.score_threshold = score_threshold
         self.max_iou = max_iou
         self.max_people = max_people
+        self.batcher = AdaptiveBatcher(batch_size, 'detector.batch_size')
 
     def __call__(self, image: Image) -> Detections:
-        """People in an RGB uint8 image (H, W, 3), best score first."""
-        image_bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)  # MMDetection's pipelines take BGR
+        """Detect people in an RGB uint8 image (H, W, 3), highest score first."""
+        return self.predict_batch([image])[0]
+
+    def predict_batch(self, images: Sequence[Image]) -> list[Detections]:
+        """Detect people in every image; inputs of the same size share forward passes."""
         with scope_of('mmdet'), torch.inference_mode():
-            data = self.transforms({'img': image_bgr, 'img_id': 0})
-            batch = {'inputs': [data['inputs']], 'data_samples': [data['data_samples']]}
-            found = self.model.test_step(batch)[0].pred_instances  # type: ignore[operator]
-            boxes, scores, labels = (
-                found[name].float().cpu().numpy() for name in ('bboxes', 'scores', 'labels')
-            )
+            samples = [self._pack(image) for image in images]
+
+            def forward(rows: Any) -> list[Any]:
+                batch = pseudo_collate([samples[i] for i in rows.tolist()])
+                return list(self.model.test_step(batch))  # type: ignore[operator]
+
+            found: dict[int, Detections] = {}
+            for group in _same_size(samples):
+                for rows, results in self.batcher.run(group, forward):
+                    for i, result in zip(rows.tolist(), results, strict=True):
+                        found[i] = self._select(result.pred_instances, size_of(images[i]))
+        return [found[i] for i in range(len(images))]
+
+    def _pack(self, image: Image) -> dict[str, Any]:
+        image_bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)  # MMDetection's pipelines take BGR
+        packed: dict[str, Any] = self.transforms({'img': image_bgr, 'img_id': 0})
+        return packed
+
+    def _select(self, found: Any, shape: tuple[int, int]) -> Detections:
+        boxes, scores, labels = (
+            found[name].float().cpu().numpy() for name in ('bboxes', 'scores', 'labels')
+        )
         keep = select_people(
             boxes,
             scores,
@@ -68,8 +96,15 @@ class MMDetDetector:
             max_iou=self.max_iou,
             max_people=self.max_people,
         )
-        shape = size_of(image)
         return Detections(_inside(boxes[keep], shape), scores[keep], _masks(found, keep, shape))
+
+
+def _same_size(samples: Sequence[Mapping[str, Any]]) -> list[npt.NDArray[np.int64]]:
+    """Rows of the samples, grouped by the shape of their inputs."""
+    groups: dict[Any, list[int]] = {}
+    for i, sample in enumerate(samples):
+        groups.setdefault(tuple(sample['inputs'].shape), []).append(i)
+    return [np.array(rows, np.int64) for rows in groups.values()]
 
 
 def _masks(found: Any, keep: Any, shape: tuple[int, int]) -> Masks:
@@ -84,15 +119,12 @@ def _masks(found: Any, keep: Any, shape: tuple[int, int]) -> Masks:
 def build_mmdet_detector(
     config: str,
     checkpoint: Path | None,
+    runtime: RuntimeOptions = ON_CPU,
     *,
-    device: str = 'cpu',
-    precision: str = 'fp32',
-    memory_format: str | None = 'channels_last',
-    compile_mode: Compile | None = None,
-    backend: Backend | None = None,
     score_threshold: float = 0.3,
     max_iou: float | None = 0.3,
     max_people: int | None = None,
+    batch_size: int = 1,
     ignorable: tuple[str, ...] = (),
 ) -> MMDetDetector:
     """A detector from a config (file or ``mmdet::name``) and weights (None: random ones).
@@ -107,17 +139,14 @@ def build_mmdet_detector(
     _raise_limits(loaded.model.get('test_cfg'), score_threshold, max_people)
     model, meta = build_model(loaded, checkpoint, 'mmdet', ignorable)
     _check_person_first(meta, config)
-    tune(
-        model, ('backbone', 'neck'),
-        precision=precision, memory_format=memory_format, compile_mode=compile_mode,
-        backend=backend,
-    )  # fmt: skip
+    optimize_modules(model, ('backbone', 'neck'), runtime)
     return MMDetDetector(
-        model.to(device),
+        model.to(runtime.device),
         _transforms(loaded),
         score_threshold=score_threshold,
         max_iou=max_iou,
         max_people=max_people,
+        batch_size=batch_size,
     )
 
 

@@ -14,13 +14,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from mmdet.models.dense_heads.rtmdet_head import RTMDetHead
 from mmdet.models.dense_heads.rtmdet_ins_head import RTMDetInsSepBNHead
 from mmdet.registry import MODELS
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
 from mmengine.structures import InstanceData
 from torch import Tensor
-from torch.nn import functional
 
 LevelTensors = Sequence[Tensor]
 
@@ -63,57 +61,9 @@ class RTMDetInsPartialMaskHead(RTMDetInsSepBNHead):  # type: ignore[misc,unused-
 
     - The mask loss skips people with an empty ground-truth mask.
     - Points inside a box to ignore (COCO `iscrowd`) that no person takes are no negatives.
-    - Masks cost a quarter of a training step; with `mask_interval` they are trained in some steps
-      only.
 
-    Args:
-        mask_interval: masks are computed and trained in every this-many-th training step.
-        **kwargs: of `RTMDetInsSepBNHead`.
-
-    Raises:
-        ValueError: `mask_interval` is below 1.
+    Arguments are those of `RTMDetInsSepBNHead`.
     """
-
-    def __init__(self, *args: Any, mask_interval: int = 1, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if mask_interval < 1:
-            raise ValueError(f'mask_interval = {mask_interval}; give 1 or more')
-        self.mask_interval = mask_interval
-        self._step = 0
-
-    def forward(self, feats: tuple[Tensor, ...]) -> tuple[Any, ...]:
-        """Runs the head; see `RTMDetInsSepBNHead.forward`.
-
-        Args:
-            feats: per level (B, C, h, w).
-
-        Returns:
-            Class logits, distances in pixels, mask kernels (per level) and mask prototypes; the
-            last two are `()` and None in training steps without masks.
-        """
-        if not self.training:
-            outputs: tuple[Any, ...] = super().forward(feats)
-            return outputs
-        with_masks = self._step % self.mask_interval == 0
-        self._step += 1
-        if with_masks:
-            return tuple(super().forward(feats))
-        levels = [self._class_and_distance(index, x) for index, x in enumerate(feats)]
-        logits, distances = zip(*levels, strict=True)
-        return logits, distances, (), None
-
-    def _class_and_distance(self, index: int, feature: Tensor) -> tuple[Tensor, Tensor]:
-        class_feature = box_feature = feature
-        for layer in self.cls_convs[index]:
-            class_feature = layer(class_feature)
-        if self.reg_convs[index] is self.cls_convs[index]:
-            box_feature = class_feature  # one branch in MMDetection 3.x: run it once
-        else:
-            for layer in self.reg_convs[index]:
-                box_feature = layer(box_feature)
-        stride = self.prior_generator.strides[index][0]
-        distance = functional.relu(self.rtm_reg[index](box_feature)) * stride
-        return self.rtm_cls[index](class_feature), distance
 
     def _get_targets_single(
         self,
@@ -148,7 +98,7 @@ class RTMDetInsPartialMaskHead(RTMDetInsSepBNHead):  # type: ignore[misc,unused-
         cls_scores: LevelTensors,
         bbox_preds: LevelTensors,
         kernel_preds: LevelTensors,
-        mask_feat: Tensor | None,
+        mask_feat: Tensor,
         batch_gt_instances: list[InstanceData],
         *args: Any,
         **kwargs: Any,
@@ -166,11 +116,8 @@ class RTMDetInsPartialMaskHead(RTMDetInsSepBNHead):  # type: ignore[misc,unused-
             **kwargs: passed on.
 
         Returns:
-            `loss_cls`, `loss_bbox` (lists, one scalar per level) and, in steps with masks,
-            `loss_mask` (scalar).
+            `loss_cls`, `loss_bbox` (lists, one scalar per level) and `loss_mask` (scalar).
         """
-        if mask_feat is None:
-            return self._box_losses(cls_scores, bbox_preds, batch_gt_instances, *args, **kwargs)
         for people in batch_gt_instances:
             people.masks, people.has_mask = fill_unknown_masks(people.masks, people.bboxes)
         # Distances of 200 px and dice sums over 10^4 pixels need more than bfloat16's 8 bits.
@@ -181,29 +128,6 @@ class RTMDetInsPartialMaskHead(RTMDetInsSepBNHead):  # type: ignore[misc,unused-
                 [level.float() for level in kernel_preds],
                 mask_feat.float(),
                 batch_gt_instances,
-                *args,
-                **kwargs,
-            )
-        return losses
-
-    def _box_losses(
-        self,
-        cls_scores: LevelTensors,
-        bbox_preds: LevelTensors,
-        batch_gt_instances: list[InstanceData],
-        *args: Any,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        """`loss_cls` and `loss_bbox` alone, in float32."""
-        # Without masks the assigner takes the centre of the box, which is cheaper.
-        people = [InstanceData(bboxes=p.bboxes, labels=p.labels) for p in batch_gt_instances]
-        with torch.autocast(cls_scores[0].device.type, enabled=False):
-            # The box-only parent of the mask head.
-            losses: dict[str, Any] = RTMDetHead.loss_by_feat(
-                self,
-                [level.float() for level in cls_scores],
-                [level.float() for level in bbox_preds],
-                people,
                 *args,
                 **kwargs,
             )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..geometry import box_nms
+from ..boxes import box_nms
 
 PERSON = 0  # label of the person class, in COCO's 80 classes and in person-only detectors
 

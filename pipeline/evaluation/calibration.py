@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..io.coco import Task
-from .overlaps import Numbers, PhotoOverlaps, photo_overlaps
+from .overlaps import ImageOverlaps, Numbers, image_overlaps
 from .precision import match
 from .scored import Scored
 
@@ -79,7 +79,7 @@ def calibration(scored: Scored, bins: int = SCORE_BINS) -> CalibrationTable:
     edges = np.linspace(0, 1, bins + 1)
     rows = []
     for task in scored.tasks:
-        scores, hits = _right(photo_overlaps(scored, task))
+        scores, hits = _right(image_overlaps(scored, task))
         place = np.minimum(np.searchsorted(edges, scores, side='right') - 1, bins - 1)
         for b in range(bins):
             inside = place == b
@@ -92,7 +92,7 @@ def calibration(scored: Scored, bins: int = SCORE_BINS) -> CalibrationTable:
     return CalibrationTable(tuple(rows))
 
 
-def _right(photos: Sequence[PhotoOverlaps]) -> tuple[Numbers, Numbers]:
+def _right(photos: Sequence[ImageOverlaps]) -> tuple[Numbers, Numbers]:
     """Scores of the results that count, and 1 where they are right."""
     scores, hits = [np.zeros(0)], [np.zeros(0)]
     for photo in photos:

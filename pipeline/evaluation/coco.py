@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..conventions import KEYPOINT_SETS, KeypointSet, to_convention
-from ..datasets.annotation_rules import AREA_OF_BOX, count_labelled
+from ..datasets.annotation_rules import count_labelled
 from ..datasets.annotations import Annotations, check_annotations
 from ..io.coco import PAYLOADS, PERSON, TASKS, Task, for_task
 from ..io.results import PROTOCOLS, ResultsInfo, file_sha256, read_json, read_results
-from ..keypoints import NUM_COCO
+from ..keypoints import AREA_OF_BOX, KEYPOINT_SETS, NUM_COCO, KeypointSet, to_convention
 from .mask_iou import mean_mask_iou
 from .metrics import CocoMetrics, CrowdLevels, MaskIoU, TaskMetrics
 from .results_check import check_rows, rows_of_task
@@ -72,7 +71,7 @@ def score(
     converted, and keypoint AP is told for each level of ``crowdIndex`` too.
 
     Args:
-        results: what `people_to_coco` gives for each photo, in one list; a task needs only its
+        results: what `People.to_coco` gives for each photo, in one list; a task needs only its
             own keys, and rows where it is null are no results of it. Left as they are.
         annotations: content of a COCO annotation file. Only people are scored.
         tasks: any of 'bbox', 'segm' and 'keypoints'; None: all that are annotated and that the

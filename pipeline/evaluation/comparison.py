@@ -22,7 +22,7 @@ import numpy as np
 
 from ..io.coco import Task
 from .metrics import TaskMetrics
-from .overlaps import PhotoOverlaps, Row, photo_overlaps
+from .overlaps import ImageOverlaps, Row, image_overlaps
 from .precision import match
 from .scored import Scored
 
@@ -33,7 +33,7 @@ SAME = 1e-9  # quality differences up to this are none
 
 
 @dataclass(frozen=True)
-class PhotoQuality:
+class ImageQuality:
     """One results file on one photo."""
 
     people: int  # annotated, those that are ignored left out
@@ -52,13 +52,13 @@ class PhotoQuality:
 
 
 @dataclass(frozen=True)
-class PhotoDifference:
+class ImageDifference:
     """Both results files on one photo."""
 
     image_id: int | str
     file_name: str
-    a: PhotoQuality
-    b: PhotoQuality
+    a: ImageQuality
+    b: ImageQuality
 
     @property
     def gain(self) -> float:
@@ -85,16 +85,16 @@ class Comparison:
 
     task: Task
     metrics: tuple[TaskMetrics, TaskMetrics]  # of A and B, over all photos
-    photos: tuple[PhotoDifference, ...]  # in the order of their ids
+    photos: tuple[ImageDifference, ...]  # in the order of their ids
 
     @property
-    def gained(self) -> tuple[PhotoDifference, ...]:
+    def gained(self) -> tuple[ImageDifference, ...]:
         """Photos where B is better, the largest gain first."""
         better = [p for p in self.photos if p.gain > SAME]
         return tuple(sorted(better, key=lambda p: -p.gain))
 
     @property
-    def lost(self) -> tuple[PhotoDifference, ...]:
+    def lost(self) -> tuple[ImageDifference, ...]:
         """Photos where B is worse, the largest loss first."""
         worse = [p for p in self.photos if p.gain < -SAME]
         return tuple(sorted(worse, key=lambda p: p.gain))
@@ -127,7 +127,7 @@ class Comparison:
             **names,
             'summary': lines,
             'photos': counts,
-            'by_photo': [p.to_row() for p in self.photos],
+            'by_image': [p.to_row() for p in self.photos],
         }
 
 
@@ -146,13 +146,13 @@ def compare(a: Scored, b: Scored, task: Task) -> Comparison:
     _check_people(a, b, task)
     names = {i['id']: str(i['file_name']) for i in a.annotations['images']}
     photos = tuple(
-        PhotoDifference(x.image_id, names[x.image_id], _quality(x), _quality(y))
-        for x, y in zip(photo_overlaps(a, task), photo_overlaps(b, task), strict=True)
+        ImageDifference(x.image_id, names[x.image_id], _quality(x), _quality(y))
+        for x, y in zip(image_overlaps(a, task), image_overlaps(b, task), strict=True)
     )
     return Comparison(task, (a.metrics.tasks[task], b.metrics.tasks[task]), photos)
 
 
-def _quality(photo: PhotoOverlaps) -> PhotoQuality:
+def _quality(photo: ImageOverlaps) -> ImageQuality:
     matched = match(photo, FOUND)
     counted = ~np.append(photo.ignored, False)[matched]
     hits = np.flatnonzero(counted & (matched >= 0))
@@ -161,7 +161,7 @@ def _quality(photo: PhotoOverlaps) -> PhotoQuality:
     missed = sorted(set(np.flatnonzero(~photo.ignored).tolist()) - set(matched.tolist()))
     false = np.flatnonzero(counted & (matched < 0))
     total = people + results
-    return PhotoQuality(
+    return ImageQuality(
         people=people,
         results=results,
         found=len(hits),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..rle import to_rle
 from .metrics import MaskIoU
 
 Row = dict[str, Any]
@@ -62,9 +63,5 @@ def _iou(result: Row | None, person: Row, size: tuple[int, int]) -> float:
 
     if result is None or result['segmentation'] is None:
         return 0.0
-    mask = person['segmentation']
-    if isinstance(mask, list):
-        mask = coco_mask.merge(coco_mask.frPyObjects(mask, *size))
-    elif isinstance(mask['counts'], list):
-        mask = coco_mask.frPyObjects(mask, *size)
+    mask = to_rle(person['segmentation'], *size)
     return float(coco_mask.iou([result['segmentation']], [mask], [0])[0, 0])

@@ -112,9 +112,9 @@ class CocoMetrics:
             'made_with': None,
         }
         if self.info:
-            made_with = asdict(self.info)
-            del made_with['image_ids']  # below, if wanted
-            report['made_with'] = made_with
+            provenance = asdict(self.info)
+            del provenance['image_ids']  # below, if wanted
+            report['made_with'] = provenance
         if with_ids:
             report['image_ids'] = list(self.image_ids)
             report['image_ids_without_results'] = list(self.ids_without_results)

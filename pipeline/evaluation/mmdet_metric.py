@@ -11,7 +11,7 @@ from mmdet.registry import METRICS
 from mmengine.evaluator import BaseMetric
 from mmengine.fileio import get_local_path
 
-from ..geometry import xyxy_to_xywh
+from ..boxes import xyxy_to_xywh
 from ..io.coco import PERSON, Task
 from ..io.results import read_json
 from ..masks import Masks

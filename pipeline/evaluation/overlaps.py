@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..conventions import KEYPOINT_SETS, KeypointSet
 from ..io.coco import PAYLOADS, Task
+from ..keypoints import KEYPOINT_SETS, KeypointSet
+from ..rle import to_rle
 from .scored import Scored
 
 Numbers = npt.NDArray[np.float64]
@@ -26,7 +27,7 @@ MAX_RESULTS = {'bbox': 100, 'segm': 100, 'keypoints': 20}  # per photo, as COCO 
 
 
 @dataclass(frozen=True, eq=False)
-class PhotoOverlaps:
+class ImageOverlaps:
     """One photo of one task."""
 
     image_id: int | str
@@ -46,9 +47,9 @@ class PhotoOverlaps:
         return np.array([bool(p.get('iscrowd', 0)) for p in self.people], bool)
 
 
-def photo_overlaps(
+def image_overlaps(
     scored: Scored, task: Task, *, flags: Collection[int] = LABELLED
-) -> list[PhotoOverlaps]:
+) -> list[ImageOverlaps]:
     """All photos, in the order of their ids; what is ignored follows COCO.
 
     Args:
@@ -76,17 +77,17 @@ def _by_photo(rows: Sequence[Row]) -> dict[int | str, list[Row]]:
 
 def _photo(
     image_id: int | str, rows: list[Row], people: list[Row], task: Task, flags: Collection[int]
-) -> PhotoOverlaps:
+) -> ImageOverlaps:
     crowds = np.array([bool(p.get('iscrowd', 0)) for p in people], bool)
     if task != 'keypoints':
         overlaps = _iou(rows, people, crowds, task)
-        return PhotoOverlaps(image_id, tuple(people), tuple(rows), overlaps, crowds)
+        return ImageOverlaps(image_id, tuple(people), tuple(rows), overlaps, crowds)
     use = [np.isin(flags_of(p), list(flags)) for p in people]
     overlaps = np.zeros((len(rows), len(people)))
     for g, (person, points) in enumerate(zip(people, use, strict=True)):
         overlaps[:, g] = oks(rows, person, points)
     nothing = [not u.any() or not p['num_keypoints'] for u, p in zip(use, people, strict=True)]
-    return PhotoOverlaps(
+    return ImageOverlaps(
         image_id, tuple(people), tuple(rows), overlaps, crowds | np.array(nothing, bool)
     )
 
@@ -105,19 +106,6 @@ def _iou(rows: list[Row], people: list[Row], crowds: Flags, task: Task) -> Numbe
             [to_rle(r['segmentation'], height, width) for r in both] for both in (rows, people)
         ]
     return np.asarray(coco_mask.iou(*shapes, crowds.astype(np.uint8).tolist()), np.float64)
-
-
-def to_rle(segmentation: Any, height: int, width: int) -> Row:
-    """Compressed COCO RLE of polygons or of any RLE, in a photo of (height, width) px."""
-    from pycocotools import mask as coco_mask
-
-    if isinstance(segmentation, list):
-        rle: Row = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-        return rle
-    if isinstance(segmentation['counts'], list):
-        rle = coco_mask.frPyObjects(segmentation, height, width)
-        return rle
-    return dict(segmentation)
 
 
 def flags_of(row: Row) -> npt.NDArray[np.int64]:

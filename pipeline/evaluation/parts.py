@@ -8,9 +8,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..geometry import max_neighbour_iou, xywh_to_xyxy
+from ..boxes import max_neighbour_iou, xywh_to_xyxy
 from ..io.coco import Task
-from .overlaps import Flags, Numbers, PhotoOverlaps, Row, photo_overlaps, to_rle
+from ..rle import to_rle
+from .overlaps import Flags, ImageOverlaps, Numbers, Row, image_overlaps
 from .precision import PartScore, score_part
 from .scored import Scored
 
@@ -71,7 +72,7 @@ def crowding(
     bounds = (0.0, *edges, float('inf'))
     rows = []
     for task in scored.tasks:
-        photos = photo_overlaps(scored, task)
+        photos = image_overlaps(scored, task)
         crowded = [_neighbour_iou(p) for p in photos]
         for low, high in pairwise(bounds):
             outside = [
@@ -100,7 +101,7 @@ def sizes(
     bounds = (0.0, *edges, float('inf'))
     rows = []
     for task in scored.tasks:
-        photos = photo_overlaps(scored, task)
+        photos = image_overlaps(scored, task)
         true = [np.array([a['area'] for a in p.people], np.float64) for p in photos]
         found = [np.array([_result_area(r, task) for r in p.results], np.float64) for p in photos]
         for low, high in pairwise(bounds):
@@ -121,7 +122,7 @@ def _row(task: Task, part: str, low: float, high: float, score: PartScore) -> Pa
     )
 
 
-def _neighbour_iou(photo: PhotoOverlaps) -> Numbers:
+def _neighbour_iou(photo: ImageOverlaps) -> Numbers:
     """Highest box IoU (G,) with another single person; 0 for crowd regions."""
     single = np.flatnonzero(~photo.crowds)
     boxes = xywh_to_xyxy([photo.people[g]['bbox'] for g in single])

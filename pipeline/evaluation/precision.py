@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .overlaps import Flags, Numbers, PhotoOverlaps
+from .overlaps import Flags, ImageOverlaps, Numbers
 
 THRESHOLDS: Numbers = np.asarray(np.linspace(0.5, 0.95, 10), np.float64)
 _RECALLS: Numbers = np.asarray(np.linspace(0, 1, 101), np.float64)
@@ -39,7 +39,7 @@ class PartScore:
     ar: float | None  # share of people found, mean over the same overlaps
 
 
-def match(photo: PhotoOverlaps, threshold: float, ignored: Flags | None = None) -> Rows:
+def match(photo: ImageOverlaps, threshold: float, ignored: Flags | None = None) -> Rows:
     """The annotation (D,) that each result is matched with, -1 for none.
 
     As in pycocotools ``COCOeval.evaluateImg``: best score first, each result takes the free
@@ -62,7 +62,7 @@ def match(photo: PhotoOverlaps, threshold: float, ignored: Flags | None = None) 
 
 
 def score_part(
-    photos: Sequence[PhotoOverlaps],
+    photos: Sequence[ImageOverlaps],
     ignored: Sequence[Flags],
     *,
     unmatched_ignored: Sequence[Flags] | None = None,
@@ -93,7 +93,7 @@ def score_part(
 
 
 def _outcomes(
-    photos: Sequence[PhotoOverlaps],
+    photos: Sequence[ImageOverlaps],
     ignored: Sequence[Flags],
     unmatched_ignored: Sequence[Flags] | None,
     threshold: float,

@@ -12,9 +12,9 @@ from .overlaps import (
     Flags,
     Numbers,
     flags_of,
+    image_overlaps,
     keypoint_set,
     keypoint_similarities,
-    photo_overlaps,
 )
 from .precision import match, score_part
 from .scored import Scored
@@ -72,7 +72,7 @@ def visibility(scored: Scored) -> VisibilityTable:
     similarities, flags, found = _keypoint_rows(scored, len(names))
     rows = []
     for name, wanted in VISIBILITIES.items():
-        photos = photo_overlaps(scored, 'keypoints', flags=wanted)
+        photos = image_overlaps(scored, 'keypoints', flags=wanted)
         score = score_part(photos, [p.ignored for p in photos])
         use = np.isin(flags, wanted)
         rows.append(_visibility_row('all', name, similarities, use, found, score.ap))
@@ -85,7 +85,7 @@ def visibility(scored: Scored) -> VisibilityTable:
 def _keypoint_rows(scored: Scored, count: int) -> tuple[Numbers, Numbers, Flags]:
     """Of all N annotated people: similarities (N, K), flags (N, K), was he found (N,)."""
     similarities, flags, found = [], [], []
-    for photo in photo_overlaps(scored, 'keypoints'):
+    for photo in image_overlaps(scored, 'keypoints'):
         matched = match(photo, OWN_POSE)
         for g in np.flatnonzero(~photo.ignored).tolist():
             rows = [photo.results[d] for d in np.flatnonzero(matched == g)]

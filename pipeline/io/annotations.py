@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from ..geometry import xywh_to_xyxy
+from ..boxes import xywh_to_xyxy
 from ..structures import Floats
-from .inputs import InputError, Photo
+from .inputs import InputError, InputImage
 
 ImageId = int | str
 
@@ -30,7 +30,7 @@ class BoxesError(ValueError):
 class OwnBoxes:
     """Boxes of the user for round one, still unchecked."""
 
-    by_photo: Mapping[str, Any]  # name of the photo -> list of x1, y1, x2, y2
+    by_image: Mapping[str, Any]  # name of the photo -> list of x1, y1, x2, y2
     unknown: tuple[str, ...]  # names in the file that no photo has
 
 
@@ -38,12 +38,12 @@ class OwnBoxes:
 class ImageIds:
     """Image ids of an annotation file."""
 
-    by_photo: Mapping[str, ImageId]  # name of the photo -> id
+    by_image: Mapping[str, ImageId]  # name of the photo -> id
     unknown: tuple[str, ...]  # photos that the file does not have
 
 
 def load_boxes(
-    path: Path, photos: Sequence[Photo], *, image_ids: Mapping[str, ImageId] | None = None
+    path: Path, photos: Sequence[InputImage], *, image_ids: Mapping[str, ImageId] | None = None
 ) -> OwnBoxes:
     """Own boxes from a file, for the photos of a run.
 
@@ -73,7 +73,7 @@ def load_boxes(
             f'{path}: holds a {type(content).__name__}; write {{"photo.jpg": [[x1, y1, x2, y2]]}} '
             'or COCO annotations or results'
         )
-    matches = match_photos(path, boxes, photos)
+    matches = match_images(path, boxes, photos)
     found = {photo: boxes[name] for name, photo in matches.items()}
     return OwnBoxes(found, tuple(name for name in boxes if name not in matches))
 
@@ -104,7 +104,7 @@ def check_boxes(rows: Any, shape: tuple[int, int]) -> Floats:
     return boxes
 
 
-def load_image_ids(path: Path, photos: Sequence[Photo]) -> ImageIds:
+def load_image_ids(path: Path, photos: Sequence[InputImage]) -> ImageIds:
     """Ids of the photos in a COCO annotation file, by file name.
 
     Raises:
@@ -118,14 +118,14 @@ def load_image_ids(path: Path, photos: Sequence[Photo]) -> ImageIds:
         str(image['file_name']): image['id']
         for image in _rows(path, content['images'], 'file_name', 'id')
     }
-    matches = match_photos(path, ids, photos)
+    matches = match_images(path, ids, photos)
     found = {photo: ids[name] for name, photo in matches.items()}
     if photos and not found:
         raise InputError(f'{path}: has none of the {len(photos)} photos, e.g. {photos[0].name}')
     return ImageIds(found, tuple(p.name for p in photos if p.name not in found))
 
 
-def match_photos(path: Path, names: Iterable[str], photos: Sequence[Photo]) -> dict[str, str]:
+def match_images(path: Path, names: Iterable[str], photos: Sequence[InputImage]) -> dict[str, str]:
     """Name in a file -> name of the photo that it means; names of other photos are left out.
 
     Raises:
@@ -198,7 +198,7 @@ def _from_annotations(path: Path, content: dict[str, Any]) -> dict[str, Any]:
 def _from_results(
     path: Path,
     rows: list[Any],
-    photos: Sequence[Photo],
+    photos: Sequence[InputImage],
     image_ids: Mapping[str, ImageId] | None,
 ) -> dict[str, Any]:
     names: dict[ImageId, str] = {i: name for name, i in (image_ids or {}).items()}

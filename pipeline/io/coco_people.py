@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..geometry import xywh_to_xyxy
+from ..boxes import xywh_to_xyxy
 from ..keypoints import NUM_COCO
 from ..masks import Masks
 from ..structures import Floats, MaskSource, People

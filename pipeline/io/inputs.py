@@ -25,7 +25,7 @@ class InputError(ValueError):
 
 
 @dataclass(frozen=True)
-class Photo:
+class InputImage:
     """A picture to run, and the key of everything that is written about it."""
 
     path: Path
@@ -56,11 +56,11 @@ class Failure:
 class Inputs:
     """Photos in the order of their names, and the inputs that gave none."""
 
-    photos: tuple[Photo, ...]
+    photos: tuple[InputImage, ...]
     failures: tuple[Failure, ...]
 
 
-def find_photos(inputs: Sequence[str], *, exclude: Path | None = None) -> Inputs:
+def find_images(inputs: Sequence[str], *, exclude: Path | None = None) -> Inputs:
     """Photos that the inputs stand for; each file once, in the order of their names.
 
     A photo is named by its path relative to the directory or to the fixed part of the glob
@@ -76,7 +76,7 @@ def find_photos(inputs: Sequence[str], *, exclude: Path | None = None) -> Inputs
         Photos; a file named by itself is one even if it does not exist (reading it will tell).
         Failures: directories and patterns without pictures, list files that cannot be read.
     """
-    found: dict[str, Photo] = {}
+    found: dict[str, InputImage] = {}
     failures: list[Failure] = []
     for source in inputs:
         try:
@@ -93,7 +93,7 @@ def is_list_file(source: str) -> bool:
     return source.startswith('@') or source.lower().endswith(LIST_SUFFIXES)
 
 
-def _expand(source: str, exclude: Path | None) -> Iterator[Photo]:
+def _expand(source: str, exclude: Path | None) -> Iterator[InputImage]:
     if '://' in source:
         raise InputError(f'{source}: is an address; download it and give the file')
     if is_list_file(source) and not os.path.isdir(source):
@@ -102,12 +102,13 @@ def _expand(source: str, exclude: Path | None) -> Iterator[Photo]:
         yield from _from_path(Path(source).expanduser(), exclude)
 
 
-def _from_path(path: Path, exclude: Path | None) -> Iterator[Photo]:
+def _from_path(path: Path, exclude: Path | None) -> Iterator[InputImage]:
     if _lies_in(path, exclude):
         exclude = None  # asked for by name
     if path.is_dir():
         photos = [
-            Photo(file, _relative(file, path) or file.name, path) for file in _walk(path, exclude)
+            InputImage(file, _relative(file, path) or file.name, path)
+            for file in _walk(path, exclude)
         ]
         if not photos:
             raise InputError(
@@ -117,10 +118,10 @@ def _from_path(path: Path, exclude: Path | None) -> Iterator[Photo]:
     elif glob.has_magic(str(path)) and not path.exists():
         yield from _from_pattern(path, exclude)
     else:
-        yield Photo(path, path.name, path.parent)
+        yield InputImage(path, path.name, path.parent)
 
 
-def _from_pattern(pattern: Path, exclude: Path | None) -> Iterator[Photo]:
+def _from_pattern(pattern: Path, exclude: Path | None) -> Iterator[InputImage]:
     fixed = []
     for part in pattern.parts[:-1]:
         if glob.has_magic(part):
@@ -134,7 +135,7 @@ def _from_pattern(pattern: Path, exclude: Path | None) -> Iterator[Photo]:
             f'{pattern}: {len(matches)} files match this pattern, none of them a picture; '
             f'looked for {" ".join(sorted(SUFFIXES))}'
         )
-    yield from (Photo(file, _relative(file, root) or file.name, root) for file in files)
+    yield from (InputImage(file, _relative(file, root) or file.name, root) for file in files)
 
 
 def _pictures_among(matches: Iterable[str], exclude: Path | None) -> Iterator[Path]:
@@ -145,7 +146,7 @@ def _pictures_among(matches: Iterable[str], exclude: Path | None) -> Iterator[Pa
             yield match
 
 
-def _from_list(file: Path, exclude: Path | None) -> Iterator[Photo]:
+def _from_list(file: Path, exclude: Path | None) -> Iterator[InputImage]:
     try:
         lines = [line.strip() for line in file.read_text('utf-8-sig').splitlines()]
     except UnicodeDecodeError:
@@ -195,7 +196,7 @@ def _relative(path: Path, root: Path) -> str | None:
         return None
 
 
-def _distinct(photos: list[Photo]) -> list[Photo]:
+def _distinct(photos: list[InputImage]) -> list[InputImage]:
     uses = Counter(photo.name for photo in photos)
     # Names that nobody shares are out of reach for the counter of `_free_name`.
     taken = {name for name, number in uses.items() if number == 1}
@@ -207,7 +208,7 @@ def _distinct(photos: list[Photo]) -> list[Photo]:
     return result
 
 
-def _free_name(photo: Photo, taken: set[str]) -> str:
+def _free_name(photo: InputImage, taken: set[str]) -> str:
     folder = Path(os.path.abspath(photo.root)).name or 'root'
     numbered = (f'{folder}_{number}/{photo.name}' for number in count(2))
     return next(n for n in chain([f'{folder}/{photo.name}'], numbered) if n not in taken)

@@ -4,49 +4,60 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+if TYPE_CHECKING:
+    from rich.console import Console
 
 logger = logging.getLogger(__name__)
 LOG_INTERVAL_S = 2.0
 
 
-class Reporter(Protocol):
-    """Hears about a run."""
+class Reporter:
+    """Lines of log; at most one every `LOG_INTERVAL_S` about images, and one about the last."""
+
+    def __init__(self, interval_s: float = LOG_INTERVAL_S) -> None:
+        self._interval_s = interval_s
+        self._total = self._number = 0
+        self._started = self._spoke = 0.0
 
     def start(self, total: int) -> None:
-        """``total`` photos are going to be run."""
+        """``total`` images are going to be run."""
+        self._total, self._started = total, time.monotonic()
+        logger.info('%d images', total)
 
     def photo(self, name: str, text: str) -> None:
-        """One photo is done or has failed."""
+        """One image is done or has failed."""
+        self._number += 1
+        now = time.monotonic()
+        if now - self._spoke < self._interval_s and self._number < self._total:
+            return
+        self._spoke = now
+        left = (now - self._started) / self._number * (self._total - self._number)
+        logger.info('[%d/%d] ETA %s %s: %s', self._number, self._total, clock(left), name, text)
 
     def message(self, text: str) -> None:
-        """Something that the user should read."""
+        """Show a message to the user."""
+        logger.warning('%s', text)
 
     def stop(self) -> None:
-        """No photo follows."""
+        """No image follows."""
 
 
-class TerminalReporter:
+class TerminalReporter(Reporter):
     """A bar that stays in its place; messages scroll above it."""
 
     def __init__(self, console: Console) -> None:
-        self._bar = Progress(
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn('ETA'),
-            TimeRemainingColumn(),
-            TextColumn('{task.description}', markup=False),
+        from rich import progress
+
+        super().__init__()
+        self._bar = progress.Progress(
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(),
+            progress.TextColumn('ETA'),
+            progress.TimeRemainingColumn(),
+            progress.TextColumn('{task.description}', markup=False),
             console=console,
         )
         self._task = self._bar.add_task('', total=None)
@@ -69,41 +80,12 @@ class TerminalReporter:
         self._bar.stop()
 
 
-class LogReporter:
-    """Lines of log; at most one every `LOG_INTERVAL_S` about photos, and one about the last."""
-
-    def __init__(self, interval_s: float = LOG_INTERVAL_S) -> None:
-        self._interval_s = interval_s
-        self._total = self._number = 0
-        self._started = self._spoke = 0.0
-
-    def start(self, total: int) -> None:
-        """Log the number of photos."""
-        self._total, self._started = total, time.monotonic()
-        logger.info('%d photos', total)
-
-    def photo(self, name: str, text: str) -> None:
-        """Log the photo with the time that is left."""
-        self._number += 1
-        now = time.monotonic()
-        if now - self._spoke < self._interval_s and self._number < self._total:
-            return
-        self._spoke = now
-        left = (now - self._started) / self._number * (self._total - self._number)
-        logger.info('[%d/%d] ETA %s %s: %s', self._number, self._total, clock(left), name, text)
-
-    def message(self, text: str) -> None:
-        """Log it."""
-        logger.warning('%s', text)
-
-    def stop(self) -> None:
-        """Nothing to do."""
-
-
 def make_reporter() -> Reporter:
     """A bar on stderr if that is a terminal, else log lines."""
+    from rich.console import Console
+
     console = Console(stderr=True)
-    return TerminalReporter(console) if console.is_terminal else LogReporter()
+    return TerminalReporter(console) if console.is_terminal else Reporter()
 
 
 def clock(seconds: float) -> str:

@@ -8,6 +8,8 @@ Legend: K keypoints; boxes are x1, y1, x2, y2 in px of the upright photo.
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,20 @@ _FLOATS = {
     'keypoint_visibility': 'visibility',
     'detector_box': 'detector_boxes',
 }
+
+
+def record_path(out_dir: Path, name: str) -> Path:
+    """Where the record of the image ``name`` is."""
+    return out_dir / 'predictions' / f'{name}.json'
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """The record in a file; None if it is damaged or of another version's format."""
+    try:
+        record = json.loads(path.read_bytes())
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and record.get('format') == FORMAT else None
 
 
 def people_to_record(people: People) -> dict[str, Any]:

@@ -1,91 +1,103 @@
-"""Run a pipeline over photos: outputs, failures, resume.
+"""Run a pipeline on images: outputs, failures, resume.
 
-A photo is done when its record ``predictions/<name>.json`` is there; it is written last, after the
-other files of the photo, and says what it was made with. A run skips the photos that are done with
-the same config, weights, boxes, version and file content; the files for the whole run are made
-from the records at the end. So a run may be killed at any time and started again.
+An image is done when its record ``predictions/<name>.json`` exists. The record is written after the
+other files of the image and states what it was made with. A run skips images that are done with the
+same config, weights, boxes, version and file content. The files for the whole run are made from the
+records at the end. So you can kill a run at any time and start it again.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ..runtime.timing import StageTimer
 from .annotations import ImageId
 from .atomic import write_json, write_text
-from .inputs import Failure, Photo
-from .merged import MergeEntry, write_merged
-from .progress import LogReporter, Reporter
-from .records import people_from_record
+from .dataset_writers import MergeEntry, write_dataset_files
+from .inputs import Failure, InputImage
+from .progress import Reporter
+from .records import people_from_record, read_record, record_path
 from .run_info import describe_run
-from .run_options import Pipeline, RunOptions, RunReport, read_record, record_path
-from .runner import HOPELESS, Runner
+from .run_options import OutputError, Pipeline, RunOptions, RunReport
+from .runner import HOPELESS, JobReader, JobWriter
 
 
-class OutputError(RuntimeError):
-    """Results cannot be written where the user wants them."""
-
-
-def run_photos(
+def run_images(
     pipeline: Pipeline,
-    photos: Sequence[Photo],
+    photos: Sequence[InputImage],
     options: RunOptions,
     *,
     failures: Sequence[Failure] = (),
     reporter: Reporter | None = None,
 ) -> RunReport:
-    """Run ``pipeline`` on every photo and write what ``options.save`` asks for.
+    """Run ``pipeline`` on every image and write what ``options.save`` asks for.
 
-    A photo that fails is recorded and the others go on; after Ctrl-C the files for the whole run
+    An image that fails is recorded and the others go on. After Ctrl-C the files for the whole run
     are written for what is done.
 
     Args:
         pipeline: finds the people.
-        photos: in the order of their image ids, as `pipeline.io.inputs.find_photos` gives them.
+        photos: in the order of their image ids, as `pipeline.io.inputs.find_images` returns them.
         options: what to write, and where.
         failures: inputs that failed before; they go into ``failures.json`` too.
-        reporter: hears about the progress; default: log lines.
+        reporter: shows the progress; default: log lines.
 
     Raises:
         OutputError: another run writes to the same folder, or the disk is full or read-only.
     """
-    started = time.time()
+    started, timer, reporter = time.time(), StageTimer(), reporter or Reporter()
     report = RunReport(len(photos), list(failures))
-    with own_folder(options.out_dir), disk_errors(options.out_dir):
+    with lock_folder(options.out_dir), disk_errors(options.out_dir):
         write_text(options.out_dir / 'config.py', pipeline.config_text)
-        runner = Runner(pipeline, options, reporter or LogReporter(), report)
-        report.done = done = frozenset(runner.run(photos))
-        with runner.timer('merge files'):
-            ids = options.image_ids
-            if ids is None:
-                ids = {photo.name: i for i, photo in enumerate(photos, 1)}
-            entries = done_entries(options.out_dir, [p for p in photos if p.name in done], ids)
-            report.files = write_merged(options.out_dir, sorted(options.save), entries)
-        report.seconds = {**runner.timer.seconds, 'total': time.time() - started}
-        write_json(options.out_dir / 'failures.json', failures_json(report.failures), indent=1)
-        info = describe_run(pipeline, options.config, options.command, started)
-        counts = ('photos', 'computed', 'resumed', 'redone', 'people', 'interrupted')
-        info |= {key: getattr(report, key) for key in counts}
-        info |= {'failed': len(report.failures), 'save': sorted(options.save)}
-        info['seconds'] = {k: round(v, 4) for k, v in report.seconds.items()}
+        writer = JobWriter(options, timer, report, reporter)
+        reporter.start(len(photos))
+        try:
+            with closing(JobReader(pipeline, options, timer).batches(photos)) as batches:
+                for batch in batches:
+                    writer.begin(batch.jobs)
+                    for todo in batch.attempts(reporter):
+                        with todo.computing():
+                            people = pipeline.predict_batch(todo.images, todo.boxes, timer)
+                            todo.set_people(people)
+                    writer.write(batch.jobs)
+        except KeyboardInterrupt:
+            report.interrupted = True
+        finally:
+            writer.close()  # what is computed is not lost
+            reporter.stop()
+        with timer('merge files'):
+            report.files = merge(photos, options, report.done)
+        report.seconds = {**timer.seconds, 'total': time.time() - started}
+        write_failures(options.out_dir, report)
+        info = describe_run(pipeline, options, report, started)
         write_json(options.out_dir / 'run.json', info, indent=1)
     return report
 
 
-def failures_json(failures: Sequence[Failure]) -> list[dict[str, str]]:
-    """Content of ``failures.json``: ``input``, ``error`` (type) and ``message`` of each."""
-    return [asdict(failure) for failure in failures]
+def merge(photos: Sequence[InputImage], options: RunOptions, done: frozenset[str]) -> list[Path]:
+    """Write the files for the whole run; returns them."""
+    ids = options.image_ids
+    if ids is None:
+        ids = {photo.name: i for i, photo in enumerate(photos, 1)}
+    entries = done_entries(options.out_dir, [p for p in photos if p.name in done], ids)
+    return write_dataset_files(options.out_dir, sorted(options.save), entries)
+
+
+def write_failures(out_dir: Path, report: RunReport) -> None:
+    """Write ``failures.json``: ``input``, ``error`` (type) and ``message`` of each."""
+    write_json(out_dir / 'failures.json', [asdict(f) for f in report.failures], indent=1)
 
 
 def done_entries(
-    out_dir: Path, photos: Sequence[Photo], image_ids: Mapping[str, ImageId]
+    out_dir: Path, photos: Sequence[InputImage], image_ids: Mapping[str, ImageId]
 ) -> Iterator[MergeEntry]:
-    """What the records of ``photos`` say, one photo in memory; photos without an id are left out.
+    """The records of ``photos``, one image in memory; images without an id are left out.
 
     Raises:
         OutputError: a record is damaged.
@@ -94,16 +106,15 @@ def done_entries(
         if photo.name not in image_ids:
             continue  # the user's annotations do not have it
         path = record_path(out_dir, photo.name)
-        record = read_record(path)
         try:
-            people = people_from_record(record or {})
+            people = people_from_record(read_record(path) or {})
         except (KeyError, TypeError, ValueError) as error:
             raise OutputError(f'{path} is damaged ({error}); delete it and run again') from error
         yield MergeEntry(photo.name, image_ids[photo.name], people)
 
 
 @contextmanager
-def own_folder(out_dir: Path) -> Iterator[None]:
+def lock_folder(out_dir: Path) -> Iterator[None]:
     """The folder, made if needed, for this process alone.
 
     Raises:

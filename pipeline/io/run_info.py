@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import subprocess
-from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from .. import __version__
+from .run_options import Pipeline, RunOptions, RunReport
 
 # Library -> distributions that provide it; the first one installed counts.
 DISTRIBUTIONS = {
@@ -29,25 +29,17 @@ DISTRIBUTIONS = {
 }
 
 
-class Loaded(Protocol):
-    """What is told about a pipeline."""
-
-    weights: dict[str, str]
-    device: str
-    precision: str
-    load_seconds: float
-
-
 def describe_run(
-    pipeline: Loaded, config: str, command: Sequence[str], started: float
+    pipeline: Pipeline, options: RunOptions, report: RunReport, started: float
 ) -> dict[str, Any]:
-    """Versions, weights, settings and times of a run that ends now.
+    """Versions, weights, settings, counts and times of a run that ends now.
 
-    ``started`` is what ``time.time()`` said at its start.
+    ``started`` is ``time.time()`` at its start.
     """
+    counts = ('photos', 'computed', 'resumed', 'redone', 'people', 'interrupted')
     return {
-        'command': list(command),
-        'config': config,
+        'command': list(options.command),
+        'config': options.config,
         'resolved_config': 'config.py',
         'device': pipeline.device,
         'precision': pipeline.precision,
@@ -57,6 +49,10 @@ def describe_run(
         'started': _iso(started),
         'ended': _iso(datetime.now(timezone.utc).timestamp()),
         'load_seconds': round(pipeline.load_seconds, 4),
+        **{key: getattr(report, key) for key in counts},
+        'failed': len(report.failures),
+        'save': sorted(options.save),
+        'seconds': {k: round(v, 4) for k, v in report.seconds.items()},
     }
 
 
@@ -70,17 +66,9 @@ def git_commit() -> str | None:
     """Commit of this checkout, with ``-dirty`` if files differ; None outside of a checkout."""
     root = Path(__file__).resolve().parents[2]
     if not (root / '.git').exists():
-        return None  # installed, perhaps inside the repository of somebody else
-    command = [
-        'git',
-        '-C',
-        str(root),
-        'describe',
-        '--always',
-        '--dirty',
-        '--abbrev=40',
-        '--exclude=*',
-    ]
+        return None  # installed, perhaps inside another repository
+    command = ['git', '-C', str(root), 'describe', '--always', '--dirty', '--abbrev=40']
+    command += ['--exclude=*']
     try:
         run = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):

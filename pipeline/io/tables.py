@@ -1,9 +1,10 @@
-"""Tables as CSV files: UTF-8, one header line, empty cells for None."""
+"""Tables: CSV files, and Markdown on the screen."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
 from math import isinf
 from pathlib import Path
@@ -13,7 +14,7 @@ from .atomic import write_text
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows with equal keys; floats keep all their digits.
+    """Write rows with equal keys; UTF-8, one header line, empty cells for None, all digits.
 
     Raises:
         ValueError: no rows, or rows with different keys.
@@ -30,3 +31,19 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def finite(row: Mapping[str, Any]) -> dict[str, Any]:
     """The row for JSON, which has no infinity: None in its place."""
     return {k: None if isinstance(v, float) and isinf(v) else v for k, v in row.items()}
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows of text under their titles; Markdown, whose cells wrap on a narrow terminal."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns, box=box.MARKDOWN)
+    table.columns[0].no_wrap = True
+    for row in rows:
+        table.add_row(*row)
+    console = Console(width=None if sys.stdout.isatty() else 1000, highlight=False, markup=False)
+    with console.capture() as text:
+        console.print(table)
+    sys.stdout.write('\n'.join(line.rstrip() for line in text.get().strip().splitlines()) + '\n')

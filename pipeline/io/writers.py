@@ -19,21 +19,21 @@ JPEG_QUALITY = 92
 
 
 @dataclass(frozen=True)
-class DonePhoto:
+class FinishedImage:
     """What a writer may need: the people, and the picture if it asks for it."""
 
     people: People
     image: Callable[[], Image]  # (H, W, 3) RGB uint8; reads the file at the first call
 
 
-class PhotoWriter(Protocol):
+class ImageWriter(Protocol):
     """Turns a photo into the content of a file ``folder/<name of the photo><suffix>``."""
 
     folder: str
     suffix: str
     needs_image: bool
 
-    def render(self, done: DonePhoto) -> bytes:
+    def render(self, done: FinishedImage) -> bytes:
         """Content of the file."""
 
 
@@ -44,7 +44,7 @@ class OverlayWriter:
     suffix = '.jpg'
     needs_image = True
 
-    def render(self, done: DonePhoto) -> bytes:
+    def render(self, done: FinishedImage) -> bytes:
         """JPEG, RGB, as large as the upright photo."""
         picture = PIL.Image.fromarray(done.people.draw(done.image()))
         return _encoded(picture, 'JPEG', quality=JPEG_QUALITY)
@@ -57,7 +57,7 @@ class MaskWriter:
     suffix = '.png'
     needs_image = False
 
-    def render(self, done: DonePhoto) -> bytes:
+    def render(self, done: FinishedImage) -> bytes:
         """16-bit grey PNG, as large as the upright photo."""
         masks = done.people.masks
         owners = np.zeros(done.people.image_shape, np.uint16)
@@ -72,14 +72,14 @@ class MMPoseWriter:
 
     As there, ``bbox`` is a list that holds one box (x1, y1, x2, y2) and ``bbox_score`` the score of
     the detector. Additions: ``score`` of the whole person, ``keypoints_visible`` and
-    ``keypoints_probs`` (presence), named as in `pipeline.io.data_sample`.
+    ``keypoints_probs`` (presence), named as in `People.to_data_sample`.
     """
 
     folder = 'mmpose'
     suffix = '.json'
     needs_image = False
 
-    def render(self, done: DonePhoto) -> bytes:
+    def render(self, done: FinishedImage) -> bytes:
         """JSON text, UTF-8."""
         people = done.people
         rows = [
@@ -123,7 +123,7 @@ def keypoint_names(num_keypoints: int) -> tuple[str, ...]:
     return tuple(f'keypoint_{i}' for i in range(num_keypoints))
 
 
-def output_path(out_dir: Path, writer: PhotoWriter, name: str) -> Path:
+def output_path(out_dir: Path, writer: ImageWriter, name: str) -> Path:
     """Where ``writer`` puts the photo ``name``."""
     return out_dir / writer.folder / f'{name}{writer.suffix}'
 
@@ -134,7 +134,7 @@ def _encoded(picture: PIL.Image.Image, kind: str, **options: int) -> bytes:
     return buffer.getvalue()
 
 
-WRITERS: dict[str, PhotoWriter] = {
+WRITERS: dict[str, ImageWriter] = {
     'overlay': OverlayWriter(),
     'masks': MaskWriter(),
     'mmpose': MMPoseWriter(),

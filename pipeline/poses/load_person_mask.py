@@ -41,7 +41,7 @@ class LoadPersonMask(BaseTransform):  # type: ignore[misc,unused-ignore]
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Add the mask of one person; see the class for the keys."""
         box = np.asarray(results['bbox'], np.float32)[0]
-        boxes, scores, masks = self.rows.get(results['img_id'], _NOBODY)
+        boxes, scores, masks = self.rows.get(results['img_id'], _NO_PERSON)
         distance = np.abs(boxes - box).max(axis=1)
         same = np.flatnonzero(distance <= TOLERANCE)
         if not len(same):
@@ -60,7 +60,7 @@ class LoadPersonMask(BaseTransform):  # type: ignore[misc,unused-ignore]
 
 
 _Rows = tuple[Any, Any, list[Any]]  # boxes (N, 4) xyxy, scores (N,), N segmentations or None
-_NOBODY: _Rows = (np.zeros((0, 4), np.float32), np.zeros(0, np.float32), [])
+_NO_PERSON: _Rows = (np.zeros((0, 4), np.float32), np.zeros(0, np.float32), [])
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

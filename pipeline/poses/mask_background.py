@@ -6,7 +6,7 @@ by 1 - alpha, inside it is unchanged. No mask, no change; so one model serves bo
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,8 +15,8 @@ from mmcv.transforms.utils import cache_randomness
 from mmpose.registry import TRANSFORMS
 from numpy.typing import NDArray
 
-from pipeline.datasets.segmentation import rle_of
 from pipeline.poses.mask_corruption import MaskCorruption
+from pipeline.rle import rle_of
 
 
 def dim_background(
@@ -58,25 +58,6 @@ def decode_segmentation(segmentation: Any, height: int, width: int) -> NDArray[n
     return decoded
 
 
-def outline_as_in_bmp(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """A mask after the reference's way through polygons (its `inference.py`).
-
-    The outer outlines become polygons through the px centres, which COCO's tools fill again: holes
-    are closed, outlines with three corners or fewer vanish, and the last column and row are lost.
-
-    Args:
-        mask: bool, shape (H, W).
-
-    Returns:
-        bool, the same shape.
-    """
-    contours, _ = cv2.findContours(
-        mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
-    )
-    polygons = [c.astype(np.float64).ravel().tolist() for c in contours if len(c) > 3]
-    return decode_segmentation(polygons, *mask.shape)
-
-
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class MaskBackground(BaseTransform):  # type: ignore[misc,unused-ignore]
     """Dims the pixels outside the person's mask; comes before the crop is cut.
@@ -92,7 +73,6 @@ class MaskBackground(BaseTransform):  # type: ignore[misc,unused-ignore]
         alpha: the background is multiplied by 1 - alpha; in [0, 1].
         continue_on_failure: a person without a mask passes unchanged; if False that is an error.
         prob: how often a mask that is there is used, in [0, 1]; below 1 in training only.
-        outline: 'exact', or 'as_in_bmp': the mask as the reference redraws it.
         dilate_prob: how often the mask grows.
         dilate_amount: by at most this share of its area.
         erode_prob: how often the mask shrinks.
@@ -109,7 +89,6 @@ class MaskBackground(BaseTransform):  # type: ignore[misc,unused-ignore]
         continue_on_failure: bool = True,
         prob: float = 1.0,
         *,
-        outline: Literal['exact', 'as_in_bmp'] = 'exact',
         dilate_prob: float = 0.0,
         dilate_amount: float = 0.1,
         erode_prob: float = 0.0,
@@ -120,12 +99,9 @@ class MaskBackground(BaseTransform):  # type: ignore[misc,unused-ignore]
         for name, value in (('alpha', alpha), ('prob', prob)):
             if not 0.0 <= value <= 1.0:
                 raise ValueError(f'{name} = {value}; it must be in [0, 1]')
-        if outline not in ('exact', 'as_in_bmp'):
-            raise ValueError(f'outline = {outline!r}; allowed: exact, as_in_bmp')
         self.alpha = alpha
         self.continue_on_failure = continue_on_failure
         self.prob = prob
-        self.outline = outline
         self.corruption = MaskCorruption(
             dilate_prob, dilate_amount, erode_prob, erode_amount, patch_prob
         )
@@ -156,16 +132,14 @@ class MaskBackground(BaseTransform):  # type: ignore[misc,unused-ignore]
         shape = results['img'].shape[:2]
         mask, segmentation = results.get('mask'), results.get('segmentation')
         if mask is not None:
-            mask = np.asarray(mask, dtype=np.bool_)
-        elif segmentation is not None:
-            mask = decode_segmentation(segmentation, *shape)
-        else:
-            mask = np.zeros(shape, dtype=np.bool_)
-        return outline_as_in_bmp(mask) if self.outline == 'as_in_bmp' else mask
+            return np.asarray(mask, dtype=np.bool_)
+        if segmentation is not None:
+            return decode_segmentation(segmentation, *shape)
+        return np.zeros(shape, dtype=np.bool_)
 
     def __repr__(self) -> str:
         return (
             f'{type(self).__name__}(alpha={self.alpha}, '
             f'continue_on_failure={self.continue_on_failure}, prob={self.prob}, '
-            f'outline={self.outline!r}, corruption={self.corruption})'
+            f'corruption={self.corruption})'
         )

@@ -13,12 +13,14 @@ import cv2
 import numpy as np
 import torch
 
-from ..chunks import Chunks
 from ..keypoints import COCO_NAMES, NUM_COCO
 from ..openmmlab import build_model, building_from, read_model_config, scope_of
-from ..precision import Backend, Compile, tune
+from ..runtime.batches import AdaptiveBatcher
+from ..runtime.options import ON_CPU, RuntimeOptions
+from ..runtime.precision import optimize_modules
+from ..stages import PoseEstimator
 from ..structures import Detections, Image, Poses, size_of
-from .released_config import ERROR_BRANCH, PARTS, stock_config
+from .released_config import ERROR_BRANCH, stock_config
 
 Window = tuple[slice, slice]  # rows, columns
 
@@ -35,20 +37,21 @@ REACH = 1.5
 MARGIN_PX = 3
 
 
-class MMPoseEstimator:
+class MMPoseEstimator(PoseEstimator):
     """Runs an MMPose top-down model on boxes, in bounded batches, and keeps its COCO keypoints.
 
-    A model without presence and visibility outputs (plain ViTPose) reports the keypoint score in
-    their place, as the reference does.
+    For a model without presence and visibility outputs (plain ViTPose) the keypoint score takes
+    their place, as in the reference.
 
     Args:
-        model: pose estimator in evaluation mode, on its device.
-        transforms: its test pipeline without the dimming, from image and box to packed inputs.
-        dataset_meta: keypoint facts that travel with each sample (flip order, names).
-        batch_size: people per forward pass.
-        dimmer: the `MaskBackground` of its test pipeline, given the detector's masks; None: masks
-            are not used.
-        refine_boxes: the boxes of the result are those of the model (`PMPoseBoxHead`).
+        model: Pose estimator in evaluation mode, on its device.
+        transforms: Its test pipeline without background dimming, from image and box to packed
+            inputs.
+        dataset_meta: Keypoint metadata that each sample carries (flip order, names).
+        batch_size: People per forward pass.
+        dimmer: The `MaskBackground` of its test pipeline, applied with the detector's masks; None
+            ignores the masks.
+        refine_boxes: Return the boxes that the model predicts (`PMPoseBoxHead`).
     """
 
     num_keypoints = NUM_COCO
@@ -66,35 +69,47 @@ class MMPoseEstimator:
         self.model = model
         self.transforms = transforms
         self.dataset_meta = dataset_meta
-        self.chunks = Chunks(batch_size, 'pose.batch_size')
+        self.batcher = AdaptiveBatcher(batch_size, 'pose.batch_size')
         self.dimmer = dimmer
         self.crop = _Crop.of(transforms)
         self.refine_boxes = refine_boxes
 
     def __call__(self, image: Image, detections: Detections) -> Poses:
-        """Keypoints for every detection in an RGB uint8 image (H, W, 3), same order."""
-        return self.together([(image, detections)])[0]
+        """Estimate a pose per detection in an RGB uint8 image (H, W, 3), in the same order."""
+        return self.predict_batch([image], [detections])[0]
 
-    def together(self, photos: Sequence[tuple[Image, Detections]]) -> list[Poses]:
-        """As ``[self(*photo) for photo in photos]``, but people of all photos share the batches."""
-        canvases = [np.zeros_like(image) for image, _ in photos]
-        counts = [len(detections) for _, detections in photos]
-        rows = np.array([(p, i) for p, count in enumerate(counts) for i in range(count)], np.int64)
+    def predict_batch(
+        self, images: Sequence[Image], detections: Sequence[Detections]
+    ) -> list[Poses]:
+        """Estimate the poses of every image; on a GPU, people of all images share batches.
+
+        On a CPU sharing brings no speed, and the last bits of a result depend on what else is in
+        the batch. There each image has batches of its own, so results equal those of single images.
+        """
+        counts = [len(people) for people in detections]
+        rows = np.array([(i, j) for i, count in enumerate(counts) for j in range(count)], np.int64)
+        groups = [rows] if self.shares_batches else np.split(rows, np.cumsum(counts)[:-1])
+        canvases = [np.zeros_like(image) for image in images]
 
         def forward(part: Any) -> list[Any]:
-            return self._forward([(*photos[p], canvases[p], i) for p, i in part.tolist()])
-
-        found = [sample for _, part in self.chunks.run(rows, forward) for sample in part]
-        ends = np.cumsum(counts).tolist()
-        return [
-            _poses(
-                size_of(image), detections, found[end - len(detections) : end], self.refine_boxes
+            return self._forward(
+                [(images[i], detections[i], canvases[i], j) for i, j in part.tolist()]
             )
-            for (image, detections), end in zip(photos, ends, strict=True)
+
+        parts = (part for group in groups for _, part in self.batcher.run(group, forward))
+        samples = iter([sample for part in parts for sample in part])
+        return [
+            _poses(size_of(image), people, [next(samples) for _ in people.boxes], self.refine_boxes)
+            for image, people in zip(images, detections, strict=True)
         ]
 
+    @property
+    def shares_batches(self) -> bool:
+        """Whether people of several images share a forward pass."""
+        return next(self.model.parameters()).device.type != 'cpu'
+
     def _forward(self, people: list[tuple[Image, Detections, Any, int]]) -> list[Any]:
-        """MMPose's predictions for people, each given as the arguments of `_sample`."""
+        """MMPose predictions for people, each given as the arguments of `_sample`."""
         from mmengine.dataset import pseudo_collate
 
         with scope_of('mmpose'), torch.inference_mode():
@@ -126,7 +141,7 @@ class MMPoseEstimator:
         masks = detections.detector_masks
         if self.dimmer is None or not masks.crops[i].any():
             return part
-        return self.dimmer({'img': part, 'mask': masks.cut(i, window)})['img']
+        return self.dimmer({'img': part, 'mask': masks.crop(i, window)})['img']
 
 
 def _poses(
@@ -158,12 +173,8 @@ def _with_refined_boxes(poses: Poses, shape: tuple[int, int], found: list[Any]) 
 def build_mmpose_estimator(
     config: str,
     checkpoint: Path | None,
+    runtime: RuntimeOptions = ON_CPU,
     *,
-    device: str = 'cpu',
-    precision: str = 'fp32',
-    memory_format: str | None = 'channels_last',
-    compile_mode: Compile | None = None,
-    backend: Backend | None = None,
     batch_size: int = 32,
     flip_test: bool | None = None,
     mask_conditioning: bool = True,
@@ -175,7 +186,9 @@ def build_mmpose_estimator(
     Configs of the reference's fork of MMPose work as well; see `stock_config`.
     """
     loaded = stock_config(read_model_config(config, 'mmpose'))
-    import_module(PARTS)
+    for part in loaded.custom_imports['imports']:
+        if part.startswith('pipeline.'):
+            import_module(part)
     if flip_test is not None:
         loaded.model.test_cfg['flip_test'] = flip_test
     ignorable = (*ignorable, ERROR_BRANCH)
@@ -187,14 +200,10 @@ def build_mmpose_estimator(
             f'pose.refine_boxes = True, but {config} has no second look at boxes: use a model with '
             'a PMPoseBoxHead, or refine_boxes=False'
         )
-    tune(
-        model, ('backbone', 'neck'),
-        precision=precision, memory_format=memory_format, compile_mode=compile_mode,
-        backend=backend,
-    )  # fmt: skip
+    optimize_modules(model, ('backbone', 'neck'), runtime)
     dimmer, transforms = _transforms(loaded)
     return MMPoseEstimator(
-        model.to(device),
+        model.to(runtime.device),
         transforms,
         meta,
         batch_size=batch_size,

@@ -22,7 +22,7 @@ from mmpose.models.utils.tta import flip_heatmaps
 from mmpose.registry import MODELS
 from torch import Tensor, nn
 
-from pipeline.poses.conventions import sigmas_of
+from pipeline.keypoints import sigmas_of
 from pipeline.poses.pmpose_losses import (
     SpatialCrossEntropyLoss,
     branch_losses,

@@ -15,8 +15,7 @@ from mmpose.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional
 
-# COCO counts 0.53 of the box as the area of a person who has no mask.
-AREA_OF_BOX = 0.53
+from pipeline.keypoints import AREA_OF_BOX
 
 
 def sparsemax(logits: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 
 from pipeline.segmenters.image_size import check_image_size
 from pipeline.segmenters.sam2_package import import_sam2
-from pipeline.weights_io import load_into, load_state
+from pipeline.weights.loading import load_into, load_state
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -152,7 +152,7 @@ def load_weights(model: torch.nn.Module, checkpoint: Path, ignorable: tuple[str,
         CheckpointError: Not readable; missing, unexpected or differently shaped weights, all named.
     """
     if not checkpoint.is_file():
-        raise FileNotFoundError(f'no SAM 2 weights at {checkpoint}; see docs/weights.md')
+        raise FileNotFoundError(f'no SAM 2 weights at {checkpoint}; see docs/user_guide/weights.md')
     weights, _ = load_state(checkpoint, key='model')
     load_into(model, weights, checkpoint, ignorable)
 

@@ -18,25 +18,26 @@ FAINT = 2.0**-8
 
 def clean_logits(
     logits: npt.NDArray[np.float16],
-    min_island: int,
-    min_hole: int,
-    min_island_share: float = 0.0,
+    min_component_area: int,
+    max_hole_area: int,
+    min_component_fraction: float = 0.0,
 ) -> npt.NDArray[np.float16]:
-    """Soft mask (h, w) without islands and holes smaller than so many px; 0 is off.
+    """Remove components and holes below these areas (px) from a soft mask (h, w); 0 is off.
 
-    Islands smaller than ``min_island_share`` of the mask go as well. The largest always stays.
+    Components below ``min_component_fraction`` of the mask are removed too. The largest component
+    always stays.
     """
     if logits.size == 0:
         return logits
     result = logits.copy()
-    if min_island or min_island_share:
+    if min_component_area or min_component_fraction:
         on = result > 0
-        least = max(min_island, min_island_share * int(on.sum()))
+        least = max(min_component_area, min_component_fraction * int(on.sum()))
         result[_small_parts(on, least)] = -FAINT
-    if min_hole:
+    if max_hole_area:
         # A border of background joins everything outside, so that it never counts as a hole.
         outside = np.pad(result <= 0, 1, constant_values=True)
-        result[_small_parts(outside, min_hole)[1:-1, 1:-1]] = FAINT
+        result[_small_parts(outside, max_hole_area)[1:-1, 1:-1]] = FAINT
     return result
 
 

@@ -11,16 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from ..geometry import box_iou, max_neighbour_iou
+from ..boxes import box_iou, max_neighbour_iou
 from ..keypoints import FACE, NUM_COCO
 from ..structures import Floats, Ints, Poses
 
+# The one list of prompt methods; `_ORDERS` has a function for each.
 Method = Literal['k_most_visible', 'distance+confidence', 'distance', 'closest']
+METHODS: tuple[Method, ...] = get_args(Method)
 Order = npt.NDArray[np.int64]
 
 
@@ -28,7 +30,8 @@ Order = npt.NDArray[np.int64]
 class PromptConfig:
     """How a pose becomes a prompt."""
 
-    num_keypoints: int = 3
+    num_keypoints: int = 3  # positive points per person
+    # Order in which the keypoints become points: pipeline.segmenters.prompts.
     method: Method = 'k_most_visible'
     visibility_threshold: float = 0.5  # keypoints less visible are not used
     confidence_threshold: float | None = None  # keypoints scored at or below are not used
@@ -53,8 +56,8 @@ class PromptConfig:
             )
         if crowd is not None and self.crowd_iou is None:
             raise ValueError('prompt.num_keypoints_in_crowd acts only when prompt.crowd_iou is set')
-        if self.method not in _ORDERS:
-            raise ValueError(f'prompt.method must be one of {sorted(_ORDERS)}, got {self.method!r}')
+        if self.method not in METHODS:
+            raise ValueError(f'prompt.method must be one of {sorted(METHODS)}, got {self.method!r}')
         names = (
             'visibility_threshold', 'confidence_threshold', 'presence_threshold', 'min_confident',
             'crowd_iou',
@@ -256,7 +259,7 @@ def _closest(points: Column, scores: Column, visibility: Column, centre: Column)
     return np.argsort(np.linalg.norm(points - centre, axis=1), kind='stable')
 
 
-_ORDERS: dict[str, Callable[[Column, Column, Column, Column], Order]] = {
+_ORDERS: dict[Method, Callable[[Column, Column, Column, Column], Order]] = {
     'k_most_visible': _by_visibility,
     'distance+confidence': _by_spread,
     'distance': _by_distance,

@@ -12,19 +12,25 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..chunks import Chunks
 from ..logit_crops import logit_crop
 from ..masks import LogitMasks
-from ..precision import Backend, Compile, tune
+from ..runtime.batches import AdaptiveBatcher
+from ..runtime.options import ON_CPU, RuntimeOptions
+from ..runtime.precision import optimize_modules
 from ..structures import Image, Ints, MaskSource, Poses, Segments, size_of
 from .build_sam2 import at_image_size, build_sam2_model
 from .cleanup import clean_logits
+from .crop_segmentation import (
+    CropSegmentationConfig,
+    boxes_of_places,
+    first_windows,
+    windows_around,
+)
 from .lean_encoder import lean_encoder
 from .prompts import PromptConfig, Prompts, make_prompts
 from .sam2_forward import ImageEmbedding, decode_prompts, embed_images
 from .sam2_preprocess import boxes_of, boxes_to_square, points_to_square, preprocess_images
 from .sam2_prior import prompt_prior
-from .zoom import ZoomConfig, boxes_of_places, first_windows, windows_around
 
 if TYPE_CHECKING:
     from sam2.modeling.sam2_base import SAM2Base
@@ -34,19 +40,20 @@ class Sam2Segmenter:
     """Turns poses into masks with a stock SAM 2 model.
 
     Args:
-        model: in evaluation mode, on its device.
-        prompt: how a pose becomes clicks.
-        batch_size: people per decoder call.
+        model: SAM 2 model in evaluation mode, on its device.
+        prompt: How a pose becomes point prompts.
+        batch_size: People per decoder call.
         channel_order: 'bgr' feeds swapped channels, as the reference does (its B2).
-        min_island: px; smaller parts of a mask are removed, 0 is off.
-        min_island_share: so are parts smaller than this share of the mask, 0 is off.
-        min_hole: px; smaller holes are filled, 0 is off.
-        draw_prompts: also draw the prompts as SAM's mask prompt; for models trained that way.
-        own_box: who is prompted without a box is prompted again with the box of the mask so far as
-            well, and gets the mean of both answers.
-        close_model: `model` for the square of the cut-outs (`at_image_size`), with `zoom`.
-        zoom: people are cut out of the photo and embedded one by one: around their box or, if they
-            are prompted without one, around their points and then around the mask; None is off.
+        min_component_area: px; smaller connected components of a mask are removed, 0 is off.
+        min_component_fraction: Components below this fraction of the mask are removed, 0 is off.
+        max_hole_area: px; smaller holes are filled, 0 is off.
+        mask_prompt_from_keypoints: Also draw the point prompts as SAM's mask prompt, for models
+            trained that way.
+        prompt_with_mask_box: Without a box prompt, SAM runs a second time with the bounding box of
+            the first mask, and the two logit maps are averaged.
+        crop_model: `model` at the image size of the crops (`at_image_size`); needs `crops`.
+        crops: Crop each person and embed the crops one by one: around the box or, without a box
+            prompt, around the points and then around the first mask. None is off.
     """
 
     def __init__(
@@ -56,28 +63,28 @@ class Sam2Segmenter:
         *,
         batch_size: int = 16,
         channel_order: Literal['rgb', 'bgr'] = 'rgb',
-        min_island: int = 0,
-        min_island_share: float = 0.0,
-        min_hole: int = 0,
-        draw_prompts: bool = False,
-        own_box: bool = False,
-        close_model: SAM2Base | None = None,
-        zoom: ZoomConfig | None = None,
+        min_component_area: int = 0,
+        min_component_fraction: float = 0.0,
+        max_hole_area: int = 0,
+        mask_prompt_from_keypoints: bool = False,
+        prompt_with_mask_box: bool = False,
+        crop_model: SAM2Base | None = None,
+        crops: CropSegmentationConfig | None = None,
     ) -> None:
         self.model = model
         self.prompt = prompt
-        self.chunks = Chunks(batch_size, 'segmenter.batch_size')
+        self.batcher = AdaptiveBatcher(batch_size, 'segmenter.batch_size')
         self.channel_order = channel_order
-        self.min_island = min_island
-        self.min_island_share = min_island_share
-        self.min_hole = min_hole
-        self.draw_prompts = draw_prompts
-        self.own_box = own_box
-        self.zoom = zoom
-        self.close_up: Sam2Segmenter | None = None
-        if zoom is not None:
-            self.close_up = copy(self)
-            self.close_up.model = close_model or at_image_size(model, zoom.image_size)
+        self.min_component_area = min_component_area
+        self.min_component_fraction = min_component_fraction
+        self.max_hole_area = max_hole_area
+        self.mask_prompt_from_keypoints = mask_prompt_from_keypoints
+        self.prompt_with_mask_box = prompt_with_mask_box
+        self.crops = crops
+        self.crop_segmenter: Sam2Segmenter | None = None
+        if crops is not None:
+            self.crop_segmenter = copy(self)
+            self.crop_segmenter.model = crop_model or at_image_size(model, crops.image_size)
 
     def answer(
         self,
@@ -107,10 +114,12 @@ class Sam2Segmenter:
             point_coords=points,
             point_labels=labels,
             boxes=boxes,
-            mask_inputs=prompt_prior(points, labels, side, boxes) if self.draw_prompts else None,
+            mask_inputs=prompt_prior(points, labels, side, boxes)
+            if self.mask_prompt_from_keypoints
+            else None,
         )
         low_res = logits[:, 0].float()
-        if not self.own_box or boxes is not None:
+        if not self.prompt_with_mask_box or boxes is not None:
             return low_res, quality[:, 0]
         found = (low_res > 0).flatten(1).any(1)
         if found.any():
@@ -121,16 +130,23 @@ class Sam2Segmenter:
             quality[found, 0] = (quality[found, 0] + better) / 2
         return low_res, quality[:, 0]
 
+    def _draw_prompts(self, points: Tensor, labels: Tensor, boxes: Tensor | None) -> Tensor | None:
+        if not self.mask_prompt_from_keypoints:
+            return None
+        return prompt_prior(points, labels, int(self.model.image_size), boxes)
+
     def clean(self, logits: npt.NDArray[np.float16]) -> npt.NDArray[np.float16]:
         """A soft mask (h, w) without small islands and holes."""
-        return clean_logits(logits, self.min_island, self.min_hole, self.min_island_share)
+        return clean_logits(
+            logits, self.min_component_area, self.max_hole_area, self.min_component_fraction
+        )
 
-    def __call__(self, image: Image) -> PhotoSegmenter:
+    def __call__(self, image: Image) -> ImageSegmenter:
         """Ready to segment people of an RGB uint8 image (H, W, 3); embeds it when first asked."""
-        return PhotoSegmenter(self, image)
+        return ImageSegmenter(self, image)
 
 
-class PhotoSegmenter:
+class ImageSegmenter:
     """One photo: poses in, soft masks out."""
 
     def __init__(self, segmenter: Sam2Segmenter, image: Image) -> None:
@@ -151,12 +167,12 @@ class PhotoSegmenter:
         is_bgr = self.segmenter.channel_order == 'bgr'
         return np.ascontiguousarray(self.image[..., ::-1]) if is_bgr else self.image
 
-    def with_prompt(self, prompt: PromptConfig) -> PhotoSegmenter:
+    def with_prompt(self, prompt: PromptConfig) -> ImageSegmenter:
         """The same photo, its embedding shared, with people prompted in another way."""
         other = copy(self)
         other.segmenter = copy(self.segmenter)
         other.segmenter.prompt = prompt
-        if self.segmenter.zoom is None:
+        if self.segmenter.crops is None:
             other.embedding = self.embedding
         return other
 
@@ -168,7 +184,7 @@ class PhotoSegmenter:
         scores = np.zeros(len(poses), np.float32)
         with torch.inference_mode():
             for alike in _same_kind(prompts):
-                parts = self.segmenter.chunks.run(alike, lambda rows: self._decode(prompts, rows))
+                parts = self.segmenter.batcher.run(alike, lambda rows: self._decode(prompts, rows))
                 for rows, (logits, quality, windows) in parts:
                     scores[rows] = quality.float().cpu().numpy()
                     for row, low_res, window in zip(rows.tolist(), logits, windows, strict=True):
@@ -190,33 +206,36 @@ class PhotoSegmenter:
         labels = torch.from_numpy(prompts.labels[rows, :count]).to(device)
         boxes = torch.from_numpy(prompts.boxes[rows]).to(device)
         given = boxes if prompts.has_box[rows[0]] else None
-        zoom, close_up = self.segmenter.zoom, self.segmenter.close_up
-        if zoom is None or close_up is None:
+        crops, crop_segmenter = (
+            self.segmenter.crops,
+            self.segmenter.crop_segmenter,
+        )
+        if crops is None or crop_segmenter is None:
             whole = np.array([[0, 0, *self.shape[::-1]]], np.int32)
             return *self._from_photo(points, labels, given), whole.repeat(len(rows), 0)
         around, clicks = prompts.boxes[rows], prompts.points[rows, :count]
         if given is None:
-            windows = first_windows(clicks, self.shape, zoom)
-            masks, _ = self._from_windows(close_up, windows, points, labels, None)
+            windows = first_windows(clicks, self.shape, crops)
+            masks, _ = self._from_windows(crop_segmenter, windows, points, labels, None)
             places = [self._crop(*mask) for mask in zip(masks, windows, strict=True)]
             around = boxes_of_places(places, windows)
-        windows = windows_around(around, clicks, self.shape, zoom.margin)
-        return *self._from_windows(close_up, windows, points, labels, given), windows
+        windows = windows_around(around, clicks, self.shape, crops.margin)
+        return *self._from_windows(crop_segmenter, windows, points, labels, given), windows
 
     def _from_windows(
         self,
-        close_up: Sam2Segmenter,
+        crop_segmenter: Sam2Segmenter,
         windows: Ints,
         points: Tensor,
         labels: Tensor,
         boxes: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """`Sam2Segmenter.answer` for one window each, prompts in pixels of the photo."""
-        side = int(close_up.model.image_size)
+        side = int(crop_segmenter.model.image_size)
         pixels = self.pixels
         cut = [pixels[y1:y2, x1:x2] for x1, y1, x2, y2 in windows.tolist()]
         embedding = embed_images(
-            close_up.model, preprocess_images(cut, side, close_up.model.device)
+            crop_segmenter.model, preprocess_images(cut, side, crop_segmenter.model.device)
         )
         corner = torch.from_numpy(windows[:, None, :2]).to(points)
         scale = side / torch.from_numpy(windows[:, None, 2:] - windows[:, None, :2]).to(points)
@@ -224,7 +243,7 @@ class PhotoSegmenter:
         if boxes is not None:
             boxes = ((boxes.reshape(-1, 2, 2) - corner) * scale).reshape(-1, 4)
         index = torch.arange(len(windows), device=points.device)
-        return close_up.answer(embedding, points, labels, boxes, index)
+        return crop_segmenter.answer(embedding, points, labels, boxes, index)
 
     def _from_photo(
         self, points: Tensor, labels: Tensor, boxes: Tensor | None
@@ -256,31 +275,23 @@ def build_sam2_segmenter(
     config: str,
     checkpoint: Path | None,
     prompt: PromptConfig,
+    runtime: RuntimeOptions = ON_CPU,
     *,
-    device: str = 'cpu',
-    precision: str = 'fp32',
-    memory_format: str | None = 'channels_last',
-    compile_mode: Compile | None = None,
-    backend: Backend | None = None,
     ignorable: tuple[str, ...] = (),
     lean: bool = True,
-    zoom: ZoomConfig | None = None,
+    crops: CropSegmentationConfig | None = None,
     **options: Any,
 ) -> Sam2Segmenter:
     """A segmenter from a config (file, or name in the ``sam2`` package) and weights.
 
     ``lean``: the image encoder is changed by `lean_encoder`.
     """
-    model = build_sam2_model(config, checkpoint, device, ignorable=ignorable)
+    model = build_sam2_model(config, checkpoint, runtime.device, ignorable=ignorable)
     if lean:
-        plain = compile_mode is None and backend is None  # else the graph would have many pieces
-        lean_encoder(model, grouped=plain and device.startswith('cpu'))
-    close_model = None if zoom is None else at_image_size(model, zoom.image_size)
-    for part in (model, close_model):
+        # Compiled, a grouped encoder would be many pieces.
+        lean_encoder(model, grouped=runtime.compile is None and runtime.on_cpu)
+    crop_model = None if crops is None else at_image_size(model, crops.image_size)
+    for part in (model, crop_model):
         if part is not None:
-            tune(
-                part, ('image_encoder',),
-                precision=precision, memory_format=memory_format, compile_mode=compile_mode,
-                backend=backend,
-            )  # fmt: skip
-    return Sam2Segmenter(model, prompt, close_model=close_model, zoom=zoom, **options)
+            optimize_modules(part, ('image_encoder',), runtime)
+    return Sam2Segmenter(model, prompt, crop_model=crop_model, crops=crops, **options)

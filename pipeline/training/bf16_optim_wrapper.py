@@ -11,12 +11,10 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
-from ..precision import cpu_computes_in_bf16
+from ..runtime.precision import cpu_computes_in_bf16
 
 
-@OPTIM_WRAPPERS.register_module(  # type: ignore[untyped-decorator,unused-ignore]
-    name=['Bf16OptimWrapper', 'CpuBf16OptimWrapper']
-)
+@OPTIM_WRAPPERS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class Bf16OptimWrapper(OptimWrapper):  # type: ignore[misc,unused-ignore]
     """`OptimWrapper` whose forward pass runs in bfloat16 where that is safe.
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-GUIDE = 'docs/datasets.md'
+GUIDE = 'docs/user_guide/datasets.md'
 SETS = ('train_dataloader', 'val_dataloader')
 
 

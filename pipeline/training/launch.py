@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..checkpoints import CheckpointError, find_weights
+from ..weights.checkpoints import CheckpointError, find_weights
 from .config_check import AMP_ON_GPU, SettingsError, check_custom_keys, problems_of
 from .config_names import typed_dicts, unknown_overrides
 from .cpu_processes import join_processes_on_cpu
@@ -23,12 +23,9 @@ if TYPE_CHECKING:
     from .train_runner import TrainRunner
 
 SCOPES = ('mmdet', 'mmpose', 'mmengine')
-# Registers the loops, hooks and constructors that any training config may name.
-PARTS = ('bf16_optim_wrapper', 'layer_decay', 'plain_weights_hook', 'resumable_loops',
-         'time_budget_hook', 'train_runner')  # fmt: skip
 LOOPS = {'EpochBasedTrainLoop': 'ResumableEpochLoop', 'IterBasedTrainLoop': 'ResumableIterLoop'}
 BF16_ANYWHERE = 'Bf16OptimWrapper'
-PLAIN_WRAPPERS = ('OptimWrapper', AMP_ON_GPU, BF16_ANYWHERE, 'CpuBf16OptimWrapper')
+PLAIN_WRAPPERS = ('OptimWrapper', AMP_ON_GPU, BF16_ANYWHERE)
 TENSORBOARD = 'TensorboardVisBackend'
 PIPELINES = ('pipeline', 'switch_pipeline')
 # What a config that is run as Python, and MMEngine's merging of it, raise.
@@ -119,8 +116,7 @@ def read_config(path: Path, overrides: Mapping[str, object]) -> tuple[Any, str]:
         problems.append(f'default_scope = {scope!r}; allowed: {", ".join(SCOPES)}')
     if problems:
         raise SettingsError(problems)
-    for part in PARTS:
-        import_module(f'{__package__}.{part}')
+    import_module('pipeline.registry')  # any of our names may stand in a training config
     if scope != 'mmengine':
         # The OneDL packages print a line about data sets that nobody here asked for.
         with redirect_stdout(io.StringIO()):

@@ -13,7 +13,7 @@ from typing import Any, cast
 from mmengine.dist import get_rank
 from mmengine.registry import LOOPS
 from mmengine.runner.loops import EpochBasedTrainLoop, IterBasedTrainLoop
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
 from .seeded_data import STEP, SeededBatches, seed_everything, seeded_loader
 
@@ -93,36 +93,6 @@ class BatchStream:
         return iter(self.loader)
 
 
-class WholeBatchStream:
-    """Batches of a data set that makes them whole and by number, as `PackedCrops`.
-
-    Args:
-        loader: of an `IterableDataset` with an attribute `first`, the number to begin with.
-
-    Raises:
-        ValueError: the data set has no such attribute.
-    """
-
-    def __init__(self, loader: DataLoader[Any]) -> None:
-        if not hasattr(loader.dataset, 'first'):
-            raise ValueError(
-                f'train_dataloader: batches of {type(loader.dataset).__name__} cannot be counted; '
-                'give a data set with indices, or one with an attribute first, as PackedCrops'
-            )
-        self.loader = loader
-        self._iterator: Iterator[Any] | None = None
-
-    def skip_iter(self, num_iters: int) -> None:
-        """Goes on after so many batches from the very start; comes before the first batch."""
-        cast(Any, self.loader.dataset).first = num_iters
-
-    def __next__(self) -> Any:
-        if self._iterator is None:
-            # The loader has nothing to add, and would warn of more batches than an epoch has.
-            self._iterator = iter(cast(Any, self.loader.dataset))
-        return next(self._iterator)
-
-
 @LOOPS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class ResumableIterLoop(IterBasedTrainLoop):  # type: ignore[misc,unused-ignore]
     """`IterBasedTrainLoop` with seeded samples and steps. Same arguments."""
@@ -131,9 +101,6 @@ class ResumableIterLoop(IterBasedTrainLoop):  # type: ignore[misc,unused-ignore]
 
     def __init__(self, runner: Any, dataloader: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(runner, dataloader, *args, **kwargs)
-        if isinstance(self.dataloader.dataset, IterableDataset):
-            self.dataloader_iterator: Any = WholeBatchStream(self.dataloader)
-            return
         self.dataloader = seeded_loader(self.dataloader, runner.seed)
         self.dataloader_iterator = BatchStream(self.dataloader)
 

@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..geometry import box_areas
+from ..arrays import Floats, Image
+from ..boxes import box_areas
 from ..keypoints import COCO_SKELETON
-from ..structures import Floats, Image, People
+from .drawable import Drawable
 from .labels import draw_labels
 from .palette import Colours, distinct_colours
 
@@ -59,7 +60,7 @@ class _Widths:
     zoom: int  # skeletons of small people are drawn enlarged, then shrunk
 
 
-def draw_people(image: Image, people: People, style: DrawStyle = DEFAULT_STYLE) -> Image:
+def draw_people(image: Image, people: Drawable, style: DrawStyle = DEFAULT_STYLE) -> Image:
     """Copy of ``image`` with everybody in ``people`` on it.
 
     A person has one colour, clearly different from those of his neighbours; the same people
@@ -97,7 +98,7 @@ def draw_people(image: Image, people: People, style: DrawStyle = DEFAULT_STYLE) 
     return canvas
 
 
-def _check(image: Image, people: People) -> None:
+def _check(image: Image, people: Drawable) -> None:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(
             f'image must be (H, W, 3) uint8 RGB, got {image.dtype} of shape {image.shape}'
@@ -126,7 +127,7 @@ def _large_first(boxes: Floats) -> list[int]:
     return [int(i) for i in np.argsort(-box_areas(boxes), kind='stable')]
 
 
-def _shown(people: People, threshold: float) -> npt.NDArray[np.bool_]:
+def _shown(people: Drawable, threshold: float) -> npt.NDArray[np.bool_]:
     """Keypoints (N, K) worth drawing."""
     # Far outside, fixed-point coordinates of OpenCV would overflow.
     height, width = people.image_shape
@@ -137,7 +138,7 @@ def _shown(people: People, threshold: float) -> npt.NDArray[np.bool_]:
 
 
 def _draw_mask(
-    canvas: Image, people: People, i: int, colours: Colours, widths: _Widths, alpha: float
+    canvas: Image, people: Drawable, i: int, colours: Colours, widths: _Widths, alpha: float
 ) -> None:
     crop = people.masks.crops[i]
     if crop.size == 0:
@@ -165,7 +166,7 @@ def _draw_box(canvas: Image, box: Floats, colour: _Colour, width: int) -> None:
 
 def _draw_skeleton(
     canvas: Image,
-    people: People,
+    people: Drawable,
     i: int,
     shown: npt.NDArray[np.bool_],
     colour: _Colour,

@@ -9,8 +9,9 @@ import numpy.typing as npt
 from PIL import Image as PilImage
 from PIL import ImageDraw, ImageFont
 
+from ..arrays import Floats, Image
 from ..keypoints import COCO_NAMES
-from ..structures import Floats, Image, People
+from .drawable import Drawable
 from .palette import Colours, oklab
 
 _HEAD = [COCO_NAMES.index(n) for n in ('nose', 'left_eye', 'right_eye', 'left_ear', 'right_ear')]
@@ -20,7 +21,7 @@ _OVERLAP_ALLOWED = 0.1  # of a label
 
 
 def draw_labels(
-    canvas: Image, people: People, shown: npt.NDArray[np.bool_], colours: Colours
+    canvas: Image, people: Drawable, shown: npt.NDArray[np.bool_], colours: Colours
 ) -> None:
     """Write the instance score of each person on ``canvas``, best score first.
 
@@ -45,7 +46,7 @@ def draw_labels(
             _write(canvas, place, text, font, colours[i])
 
 
-def face_boxes(people: People, shown: npt.NDArray[np.bool_]) -> Floats:
+def face_boxes(people: Drawable, shown: npt.NDArray[np.bool_]) -> Floats:
     """Boxes (N, 4) xyxy px around the faces.
 
     Around the trusted points of the head, or, when there is none, the upper middle of the box.

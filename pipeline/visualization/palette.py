@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..geometry import box_areas
-from ..structures import Floats
+from ..arrays import Floats
+from ..boxes import box_areas
 
 Colours = npt.NDArray[np.uint8]
 

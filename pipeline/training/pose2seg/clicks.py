@@ -20,12 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.segmenters.prompts import Method, select_keypoints
+from pipeline.segmenters.prompts import METHODS, Method, select_keypoints
 from pipeline.segmenters.sam2_forward import POINT_NEGATIVE, POINT_POSITIVE
 
 FIRST_CLICKS = ('most_visible', 'sampled', 'uniform')
 CHOICES = ('random', 'most_visible')
-METHODS = ('k_most_visible', 'distance+confidence', 'distance', 'closest')
 
 # What the random numbers of one click decide.
 _REGION, _KIND, _WHICH, _PIXEL, _NUM_DRAWS = 0, 1, 2, 3, 4
@@ -82,14 +81,12 @@ class People:
         keypoints: x, y in px of the square, float (N, K, 2).
         visibility: In [0, 1], 0 for keypoints that are not there, float (N, K).
         seeds: One per person; equal seeds make equal random choices, whoever else is there.
-        unknown: Pixels that may or may not be the person's, bool (N, S, S); never clicked.
     """
 
     masks: Tensor
     keypoints: Tensor
     visibility: Tensor
     seeds: Sequence[int]
-    unknown: Tensor
 
     def __len__(self) -> int:
         return len(self.masks)
@@ -178,9 +175,13 @@ class ClickSimulator:
     def region(self, logits: Tensor, noise: Tensor) -> Tensor:
         """Where the next clicks may lie, bool (N, S, S)."""
         masks = self.people.masks
-        error = ((logits > 0) != masks) & ~self.people.unknown
+        error = self.error(logits)
         from_mask = (noise[:, _REGION] < self.config.gt_prob) | ~error.flatten(1).any(1)
         return torch.where(from_mask[:, None, None], masks, error)
+
+    def error(self, logits: Tensor) -> Tensor:
+        """Pixels where the masks so far are wrong, bool (N, S, S)."""
+        return (logits > 0) != self.people.masks
 
     def _next_noise(self) -> Tensor:
         noise = self._noise[:, self._num_clicks]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ from mmengine.registry import DATASETS
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from pipeline.datasets.segmentation import rle_of
 from pipeline.keypoints import NUM_COCO
+from pipeline.rle import rle_of
 
 VISIBILITY_SOURCES = ('auto', 'flags', 'model')
 _HIDDEN, _VISIBLE = 1, 2  # COCO's keypoint flags; 0 is "not labelled"
@@ -32,16 +31,12 @@ class PoseMaskDataset(BaseDataset):  # type: ignore[misc,unused-ignore]
 
     Crowd regions, people without a mask and people with fewer than `min_area` px are left out and
     counted in the log; so are photos without anybody left. An item has `img_path`, `img_id`,
-    `height`, `width` and `people`: a list of dicts with `ann_id`, `rle` (None: known in part),
-    `box` (4,) xyxy px, `keypoints` (K, 2) px and `visibility` (K,) in [0, 1].
+    `height`, `width` and `people`: a list of dicts with `ann_id`, `rle`, `keypoints` (K, 2) px and
+    `visibility` (K,) in [0, 1].
 
     Args:
         ann_file: COCO JSON: `person_keypoints_*.json`, a converted CIHP file, or any other.
             Segmentations are polygons or RLE; `keypoints` may be absent.
-        subset: only photos whose `subset` field says this; None: all.
-        only: only photos with these values of these fields, e.g. `dict(fully_annotated=True)`.
-        from_keypoints: people without a mask join if so many keypoints are usable; their masks are
-            known in part (`skeletons.py`). None: they are left out.
         need_keypoints: leave out people without a usable keypoint (for evaluation).
         visibility: 'flags': COCO's v, see `hidden_visibility`; 'model': the field `visibility` that
             `tools/predict_keypoints.py` writes; 'auto': that field where there is one, else flags.
@@ -49,7 +44,6 @@ class PoseMaskDataset(BaseDataset):  # type: ignore[misc,unused-ignore]
             v = 2 have 1, those with v = 0 have 0.
         usable_visibility: a keypoint is usable, for `need_keypoints`, from here on.
         min_area: smallest mask in px of the photo.
-        one_by_one: an item is one person, who is alone in `people`, not all those of a photo.
         kwargs: as of MMEngine's `BaseDataset`: `data_root`, `data_prefix=dict(img=...)`,
             `pipeline`, `indices`, `test_mode`, ...
 
@@ -64,51 +58,37 @@ class PoseMaskDataset(BaseDataset):  # type: ignore[misc,unused-ignore]
         self,
         ann_file: str,
         *,
-        subset: str | None = None,
-        only: Mapping[str, Any] | None = None,
-        from_keypoints: int | None = None,
         need_keypoints: bool = False,
         visibility: str = 'auto',
         hidden_visibility: float = 0.3,
         usable_visibility: float = 0.5,
         min_area: float = 64.0,
-        one_by_one: bool = False,
         **kwargs: Any,
     ) -> None:
         if visibility not in VISIBILITY_SOURCES:
             raise ValueError(f'visibility must be one of {VISIBILITY_SOURCES}, got {visibility!r}')
         if not 0 <= hidden_visibility <= 1:
             raise ValueError(f'hidden_visibility must be in [0, 1], got {hidden_visibility}')
-        if from_keypoints is not None and from_keypoints < 2:
-            raise ValueError(f'from_keypoints must be 2 or more, or None, got {from_keypoints}')
         if min_area < 1:
             raise ValueError(f'min_area must be 1 px or more, got {min_area}')
-        self.subset = subset
-        self.only = dict(only or {}) if subset is None else {**(only or {}), 'subset': subset}
-        self.from_keypoints = from_keypoints
         self.need_keypoints = need_keypoints
         self.visibility = visibility
         self.hidden_visibility = hidden_visibility
         self.usable_visibility = usable_visibility
         self.min_area = min_area
-        self.one_by_one = one_by_one
         super().__init__(ann_file=ann_file, **kwargs)
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """Reads the annotation file; logs how many people were left out, and why."""
         content = load(self.ann_file)
-        photos = {
-            image['id']: image
-            for image in content['images']
-            if all(image.get(field) == value for field, value in self.only.items())
-        }
+        photos = {image['id']: image for image in content['images'] if self.takes(image)}
         people: dict[Any, list[dict[str, Any]]] = {}
         skipped: Counter[str] = Counter()
         for annotation in content['annotations']:
             photo = photos.get(annotation['image_id'])
             if photo is None:
                 continue
-            reason, person = self._person(annotation, photo)
+            reason, person = self.read_person(annotation, photo)
             if person is None:
                 skipped[reason] += 1
             else:
@@ -121,41 +101,40 @@ class PoseMaskDataset(BaseDataset):  # type: ignore[misc,unused-ignore]
                 'img_id': key,
                 'height': photos[key]['height'],
                 'width': photos[key]['width'],
-                'people': item,
+                'people': group,
             }
             for key, group in people.items()
-            for item in ([[person] for person in group] if self.one_by_one else [group])
         ]
 
-    def _person(
+    def takes(self, image: dict[str, Any]) -> bool:
+        """Whether an image of the file belongs to the data set."""
+        return True
+
+    def read_person(
         self, annotation: dict[str, Any], photo: dict[str, Any]
     ) -> tuple[str, dict[str, Any] | None]:
         """('', person), or why there is none."""
         if annotation.get('iscrowd') or annotation.get('merged_people'):
             return 'crowd regions', None
         rle = rle_of(annotation.get('segmentation'), photo['height'], photo['width'])
-        points, visibility = self._keypoints(annotation)
-        usable = int((visibility >= self.usable_visibility).sum())
-        if rle is None and (self.from_keypoints is None or usable < self.from_keypoints):
+        if rle is None:
             return 'without a mask', None
-        box_xywh = np.asarray(annotation['bbox'] if rle is None else coco_mask.toBbox(rle))
-        area = box_xywh[2] * box_xywh[3] if rle is None else float(coco_mask.area(rle))
-        if area < self.min_area:
+        if float(coco_mask.area(rle)) < self.min_area:
             return f'smaller than {self.min_area:g} px', None
-        if self.need_keypoints and not usable:
+        points, visibility = self.keypoints_of(annotation)
+        if self.need_keypoints and not (visibility >= self.usable_visibility).any():
             return 'without a usable keypoint', None
-        box = np.concatenate([box_xywh[:2], box_xywh[:2] + box_xywh[2:]]).astype(np.float32)
         return '', {
             'ann_id': annotation['id'],
             'rle': rle,
-            'box': box,
             'keypoints': points,
             'visibility': visibility,
         }
 
-    def _keypoints(
+    def keypoints_of(
         self, annotation: dict[str, Any]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Keypoints (K, 2) px and their visibility (K,)."""
         flat = annotation.get('keypoints') or [0.0] * (3 * NUM_COCO)
         rows = np.asarray(flat, np.float32).reshape(-1, 3)[:NUM_COCO]
         from_model = self.visibility == 'model' or (
@@ -171,10 +150,7 @@ class PoseMaskDataset(BaseDataset):  # type: ignore[misc,unused-ignore]
     def _report(self, people: dict[Any, list[dict[str, Any]]], skipped: Counter[str]) -> None:
         count = sum(len(group) for group in people.values())
         left_out = ', '.join(f'{number} {why}' for why, number in skipped.items()) or 'none'
-        which = '' if self.subset is None else f', subset {self.subset!r}'
-        text = (
-            f'{self.ann_file}{which}: {count} people in {len(people)} photos; left out: {left_out}'
-        )
+        text = f'{self.ann_file}: {count} people in {len(people)} photos; left out: {left_out}'
         if not count:
             raise ValueError(f'nobody to train on: {text}')
         print_log(text, logger='current', level=logging.INFO)

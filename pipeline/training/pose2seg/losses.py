@@ -1,8 +1,5 @@
 """Losses of a promptable segmenter (SAM 2, arXiv 2408.00714, section D.2.2): pure functions.
 
-A target may be known in part: `known` marks the pixels that count. Of such an object the sides are
-trained too, as the known rest reaches them nowhere (BoxInst, arXiv 2012.02310, section 3.1).
-
 Legend: N objects, M candidate masks per object, h x w mask size.
 """
 
@@ -24,7 +21,6 @@ class LossWeights:
         dice: Dice loss of the mask.
         iou: L1 error of the predicted IoU.
         object_score: Cross entropy of the object score.
-        projection: Dice loss of the mask's shadows on both axes, for targets known in part.
         focal_alpha: Weight of pixels inside in [0, 1], the others have the rest. 0.25 as in SAM 2
             makes uncertain pixels background at logit 0; 0.5 is unbiased.
     """
@@ -33,45 +29,24 @@ class LossWeights:
     dice: float = 1.0
     iou: float = 1.0
     object_score: float = 1.0
-    projection: float = 1.0
     focal_alpha: float = 0.25
 
 
-def focal_loss(
-    logits: Tensor,
-    targets: Tensor,
-    alpha: float = 0.25,
-    gamma: float = 2.0,
-    known: Tensor | None = None,
-) -> Tensor:
-    """Focal loss (arXiv 1708.02002) per mask, (N, M), for targets in [0, 1], (N, M, h, w).
-
-    `known`, (N, 1, h, w): 1 for the pixels that count; None: all.
-    """
+def focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """Focal loss (arXiv 1708.02002) per mask, (N, M), for targets in [0, 1], (N, M, h, w)."""
     probability = logits.sigmoid()
     cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction='none')
     hardness = (probability - targets).abs() ** gamma
     balance = alpha * targets + (1 - alpha) * (1 - targets)
-    loss = balance * hardness * cross_entropy
-    return (loss if known is None else loss * known).mean(dim=(-2, -1))
+    return (balance * hardness * cross_entropy).mean(dim=(-2, -1))
 
 
-def dice_loss(logits: Tensor, targets: Tensor, known: Tensor | None = None) -> Tensor:
+def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """1 - Dice overlap per mask, (N, M), with one pixel of smoothing; arguments as above."""
     probability = logits.sigmoid()
-    if known is not None:
-        probability = probability * known
-    return _dice(probability, targets, (-2, -1))
-
-
-def projection_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """1 - Dice overlap of the shadows of a mask and its target, both axes' mean, (N, M)."""
-    probability = logits.sigmoid()
-    parts = [
-        _dice(probability.amax(axis), targets.amax(axis).expand_as(probability.amax(axis)), (-1,))
-        for axis in (-2, -1)
-    ]
-    return (parts[0] + parts[1]) / 2
+    overlap = (probability * targets).sum(dim=(-2, -1))
+    total = probability.sum(dim=(-2, -1)) + targets.sum(dim=(-2, -1))
+    return 1 - (2 * overlap + 1) / (total + 1)
 
 
 def mask_iou(logits: Tensor, targets: Tensor) -> Tensor:
@@ -82,42 +57,26 @@ def mask_iou(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def prompt_losses(
-    outputs: tuple[Tensor, Tensor, Tensor],
-    targets: Tensor,
-    weights: LossWeights,
-    known: Tensor | None = None,
+    outputs: tuple[Tensor, Tensor, Tensor], targets: Tensor, weights: LossWeights
 ) -> dict[str, Tensor]:
     """Weighted parts of the loss of one decoder pass, each a scalar; their sum is the loss.
 
     Of several candidate masks only the best counts for the mask parts; the IoU head learns from
-    all. Objects that are known in part teach no IoU, but their shadows.
+    all.
 
     Args:
         outputs: Mask logits (N, M, h, w), predicted IoU (N, M), object score logits (N, 1).
-        targets: Masks in [0, 1], (N, 1, h, w); 0 where they are not known.
+        targets: Masks in [0, 1], (N, 1, h, w).
         weights: Weights of the parts.
-        known: 1 where a target is known, else 0, (N, 1, h, w); None: everywhere.
     """
     logits, predicted_iou, object_score = outputs
-    focal = weights.focal * focal_loss(
-        logits, targets.expand_as(logits), weights.focal_alpha, known=known
-    )
-    dice = weights.dice * dice_loss(logits, targets.expand_as(logits), known)
+    masks = targets.expand_as(logits)
+    focal = weights.focal * focal_loss(logits, masks, weights.focal_alpha)
+    dice = weights.dice * dice_loss(logits, masks)
     best = (focal + dice).argmin(dim=1, keepdim=True)
     iou_error = (predicted_iou - mask_iou(logits, targets)).abs().mean(dim=1, keepdim=True)
     parts = {'focal': focal.gather(1, best), 'dice': dice.gather(1, best)}
-    if known is not None:
-        partly = (known.flatten(1).amin(1) < 1).float()[:, None]
-        iou_error = iou_error * (1 - partly)
-        shadows = projection_loss(logits, torch.maximum(targets, 1 - known))
-        parts['projection'] = weights.projection * shadows.gather(1, best) * partly
     parts['iou'] = weights.iou * iou_error
     score = F.binary_cross_entropy_with_logits(object_score, torch.ones_like(object_score))
     result = {name: part.mean() for name, part in parts.items()}
     return {**result, 'object_score': weights.object_score * score}
-
-
-def _dice(probability: Tensor, targets: Tensor, axes: tuple[int, ...]) -> Tensor:
-    overlap = (probability * targets).sum(dim=axes)
-    total = probability.sum(dim=axes) + targets.sum(dim=axes)
-    return 1 - (2 * overlap + 1) / (total + 1)

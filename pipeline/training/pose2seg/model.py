@@ -17,8 +17,7 @@ from mmengine.registry import MODELS
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
-from pipeline.checkpoints import find_weights
-from pipeline.segmenters.build_sam2 import build_sam2_model, load_model_config
+from pipeline.segmenters.build_sam2 import build_sam2_model
 from pipeline.segmenters.sam2_forward import (
     MASK_PROMPT_LIMIT,
     ImageEmbedding,
@@ -27,19 +26,13 @@ from pipeline.segmenters.sam2_forward import (
 )
 from pipeline.segmenters.sam2_preprocess import square_image
 from pipeline.segmenters.sam2_prior import prompt_prior
+from pipeline.weights.checkpoints import find_weights
 
-from .alignment import align_attention
 from .clicks import ClickSimulator, People, PoseMaskRefine
-from .dense import DenseHeads
-from .embedding_cache import EmbeddingCache
-from .first_prompts import FirstPrompts, draw_first
 from .losses import LossWeights, mask_iou, prompt_losses
-from .prediction import eval_prompts, predict_photo
+from .prediction import eval_prompts, predict_image
 
 Outputs = tuple[Tensor, Tensor, Tensor]
-# Sides of the image features are projected by two layers of the mask decoder; stored embeddings
-# contain the result.
-PROJECTIONS = ('conv_s0', 'conv_s1')
 
 
 @MODELS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
@@ -68,16 +61,8 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
     Args:
         config: architecture: a YAML file or a config name of the `sam2` package.
         checkpoint: weights to start from, a name in the manifest or a file; None: random ones.
-        trunk_checkpoint: weights of an RTMDet from which a `CSPNeXtTrunk` starts, in the same form;
-            None: as `checkpoint` says.
         image_size: S; None: that of the config.
-        align: random weights are changed so that prompts count from the start (`align_attention`).
         clicks: settings of `PoseMaskRefine`.
-        prompts: settings of `FirstPrompts`, which then come in place of the first click; None: off.
-        correction_prob: chance that a step has the corrections of `clicks`; else it ends after the
-            first prompts.
-        dense_weight: weight of the image encoder's dense supervision (`DenseHeads`); None: off.
-        loss_stride: losses are computed at 1 / `loss_stride` of the square's side: 1, 2 or 4.
         losses: settings of `LossWeights`.
         freeze_image_encoder: the image encoder gets no gradients and stays in evaluation mode.
         train_prompt_encoder: else it is frozen too.
@@ -85,10 +70,8 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
         multimask_max_points: prompts of up to so many points are answered by three masks, of which
             the best is trained, as in SAM 2 (1); 0: always by the one mask that inference takes.
         detach_logits: no gradients through the masks that are fed back; SAM 2 has them (False).
-        draw_prompts: the mask prompt is always a drawing of all clicks so far (`prompt_prior`), as
-            the pipeline makes it for models that need one; the mask so far is not fed back.
-        cache_embeddings: take image embeddings from the disk (`EmbeddingCacheHook`); freezes the
-            two projections of the mask decoder that are part of them.
+        mask_prompt_from_keypoints: the mask prompt is a drawing of all clicks so far
+            (`prompt_prior`), as at inference; the previous mask is not fed back.
         eval_counts: what `predict` prompts with: numbers of keypoints, None (all usable ones),
             'box', or both, as 'box+3'.
 
@@ -101,31 +84,22 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
         config: str,
         *,
         checkpoint: str | None = None,
-        trunk_checkpoint: str | None = None,
         image_size: int | None = None,
-        align: bool = False,
         clicks: Mapping[str, Any] | None = None,
-        prompts: Mapping[str, Any] | None = None,
-        correction_prob: float = 1.0,
-        dense_weight: float | None = None,
-        loss_stride: int = 1,
         losses: Mapping[str, Any] | None = None,
         freeze_image_encoder: bool = True,
         train_prompt_encoder: bool = True,
         train_mask_decoder: bool = True,
         multimask_max_points: int = 1,
         detach_logits: bool = False,
-        draw_prompts: bool = False,
-        cache_embeddings: bool = False,
+        mask_prompt_from_keypoints: bool = False,
         eval_counts: Sequence[int | str | None] = (1, 2, 3, 5, None),
     ) -> None:
-        self.clicks = _settings(PoseMaskRefine, clicks, 'clicks')
-        self.weights = _settings(LossWeights, losses, 'losses')
-        self.prompts = None if prompts is None else _settings(FirstPrompts, prompts, 'prompts')
+        self.clicks = read_settings(PoseMaskRefine, clicks, 'clicks')
+        self.weights = read_settings(LossWeights, losses, 'losses')
         self.eval_prompts = eval_prompts(eval_counts)
-        _check_ranges(multimask_max_points, correction_prob, loss_stride)
-        if align and checkpoint is not None:
-            raise ValueError('align=True is for random weights: it would spoil those of checkpoint')
+        if multimask_max_points < 0:
+            raise ValueError(f'multimask_max_points must be 0 or more, got {multimask_max_points}')
         trained = {
             'image_encoder': not freeze_image_encoder,
             'sam_prompt_encoder': train_prompt_encoder,
@@ -134,45 +108,21 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
         if not any(trained.values()):
             raise ValueError('nothing is trained: all of image encoder, prompt encoder and mask '
                              'decoder are frozen')  # fmt: skip
-        if cache_embeddings and not freeze_image_encoder:
-            raise ValueError('cache_embeddings needs freeze_image_encoder=True')
-        if dense_weight is not None and freeze_image_encoder:
-            raise ValueError('dense_weight trains the image encoder: freeze_image_encoder=False')
         weights = find_weights(checkpoint).path if checkpoint is not None else None
         sam = build_sam2_model(config, weights, 'cpu', image_size=image_size)
-        if trunk_checkpoint is not None:
-            # Here, as other SAMs need no MMDetection.
-            from pipeline.segmenters.cspnext_trunk import load_detector_trunk
-
-            load_detector_trunk(sam.image_encoder.trunk, find_weights(trunk_checkpoint).path)
-        if align:
-            align_attention(sam)
         super().__init__(data_preprocessor=PromptedSamPreprocessor(int(sam.image_size)))
         self.sam = sam
-        self.encoder_config = str(load_model_config(config).image_encoder)
-        self.dense = None
-        if dense_weight is not None:
-            self.dense = DenseHeads(int(sam.hidden_dim), dense_weight)
-        self.correction_prob = correction_prob
-        self.loss_stride = loss_stride
         self.multimask_max_points = multimask_max_points
         self.detach_logits = detach_logits
-        self.draw_prompts = draw_prompts
-        self.cache_embeddings = cache_embeddings
-        self.cache: EmbeddingCache | None = None
+        self.mask_prompt_from_keypoints = mask_prompt_from_keypoints
         self._trained_parts = tuple(name for name, wanted in trained.items() if wanted)
         for name, parameter in self.sam.named_parameters():
-            parameter.requires_grad_(self._is_trained(name))
+            parameter.requires_grad_(name.split('.')[0] in self._trained_parts)
 
     @property
     def image_size(self) -> int:
         """S."""
         return int(self.sam.image_size)
-
-    def _is_trained(self, name: str) -> bool:
-        part, *rest = name.split('.')
-        stored = self.cache_embeddings and rest and rest[0] in PROJECTIONS
-        return part in self._trained_parts and not stored
 
     def train(self, mode: bool = True) -> PromptedSam:
         """Sets the mode of the trained parts; the others stay in evaluation mode."""
@@ -208,15 +158,17 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
         raise ValueError(f"mode must be 'loss', 'predict' or 'tensor', got {mode!r}")
 
     def embed(self, inputs: Tensor, data_samples: Sequence[BaseDataElement]) -> ImageEmbedding:
-        """Embeds each photo once, or reads what is stored."""
-        if not (self.cache_embeddings and self.training):
-            return embed_images(self.sam, inputs)
-        if self.cache is None:
-            raise RuntimeError(
-                "cache_embeddings=True needs custom_hooks=[dict(type='EmbeddingCacheHook', ...)]"
-            )
-        paths = [sample.img_path for sample in data_samples]
-        return self.cache.get(paths, inputs, lambda images: embed_images(self.sam, images))
+        """Embeds each image once."""
+        return embed_images(self.sam, inputs)
+
+    def first_prompts(self, people: People) -> tuple[ClickSimulator, Tensor, Tensor]:
+        """A simulator of clicks, and its first points (N, P, 2) and labels (N, P)."""
+        simulator = ClickSimulator(people, self.clicks)
+        return simulator, *simulator.first()
+
+    def num_corrections(self) -> int:
+        """Corrections of the next step."""
+        return int(self.clicks.num_corrections)
 
     def roll_out(
         self, embedding: ImageEmbedding, people: People, image_index: Tensor
@@ -226,27 +178,25 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
         Yields:
             Mask logits (N, M, S / 4, S / 4), predicted IoU (N, M), object score logits (N, 1).
         """
-        simulator = ClickSimulator(people, self.clicks)
-        points, labels = (
-            simulator.first() if self.prompts is None else draw_first(simulator, self.prompts)
-        )
+        simulator, points, labels = self.first_prompts(people)
         previous: Tensor | None = None
-        is_corrected = self.correction_prob == 1 or float(torch.rand(())) < self.correction_prob
-        for corrections_left in range(self.clicks.num_corrections if is_corrected else 0, -1, -1):
+        for corrections_left in range(self.num_corrections(), -1, -1):
             outputs = decode_prompts(
                 self.sam,
                 embedding,
                 image_index=image_index,
                 point_coords=points,
                 point_labels=labels,
-                mask_inputs=self._drawn(points, labels) if self.draw_prompts else previous,
+                mask_inputs=self._drawn(points, labels)
+                if self.mask_prompt_from_keypoints
+                else previous,
                 multimask_output=points.shape[1] <= self.multimask_max_points,
             )
             yield outputs
             if not corrections_left:
                 return
-            previous = _best(outputs).clamp(-MASK_PROMPT_LIMIT, MASK_PROMPT_LIMIT)
-            point, label = simulator.correct(self._to_square(previous.detach())[:, 0])
+            previous = best_mask(outputs).clamp(-MASK_PROMPT_LIMIT, MASK_PROMPT_LIMIT)
+            point, label = simulator.correct(self.to_square(previous.detach())[:, 0])
             if self.detach_logits:
                 previous = previous.detach()
             points, labels = torch.cat([points, point], 1), torch.cat([labels, label], 1)
@@ -255,35 +205,40 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
         """Losses of a batch, summed over all decoder passes as in SAM 2.
 
         They are sums over people divided by the mean number of people of a process, so several
-        processes together take the step of one with all photos. IoU is that of people whose whole
-        mask is known.
+        processes together take the step of one with all images.
         """
         people, image_index = self._people(data_samples)
         embedding = self.embed(inputs, data_samples)
-        targets, known = self._targets(people)
-        is_whole = known.flatten(1).amin(1) == 1
-        partly = None if bool(is_whole.all()) else known
-        total: dict[str, Tensor] = {}
+        total = self.image_losses(embedding, data_samples)
         overlaps = []
-        for logits, iou, score in self.roll_out(embedding, people, image_index):
-            full = self._to_square(logits, self.loss_stride)
-            outputs = (full, iou.float(), score.float())
-            for name, part in prompt_losses(outputs, targets, self.weights, partly).items():
+        for outputs in self.roll_out(embedding, people, image_index):
+            parts, overlap = self.pass_losses(outputs, people)
+            overlaps.append(overlap)
+            for name, part in parts.items():
                 total[f'loss_{name}'] = total.get(f'loss_{name}', 0) + part
-            found = mask_iou(_best((full, iou, score)).detach(), targets)[is_whole]
-            overlaps.append(found.sum() / is_whole.sum().clamp(min=1))
-        if self.dense is not None:
-            groups = [sample.gt_instances for sample in data_samples]
-            total['loss_dense'] = self.dense(embedding, groups)
-        share = len(people) / self._mean_count(len(people), targets.device)
+        share = len(people) / self._mean_count(len(people), inputs.device)
         dropped = sum(sample.num_dropped for sample in data_samples)
         return {
             **{name: part * share for name, part in total.items()},
             'iou_first': overlaps[0],
             'iou_last': overlaps[-1],
-            'people': targets.new_tensor(float(len(people))),
-            'dropped': targets.new_tensor(float(dropped)),
+            'people': inputs.new_tensor(float(len(people))),
+            'dropped': inputs.new_tensor(float(dropped)),
         }
+
+    def image_losses(
+        self, embedding: ImageEmbedding, data_samples: Sequence[BaseDataElement]
+    ) -> dict[str, Tensor]:
+        """Losses that do not depend on prompts; none here."""
+        return {}
+
+    def pass_losses(self, outputs: Outputs, people: People) -> tuple[dict[str, Tensor], Tensor]:
+        """Losses of one decoder pass and the mean IoU of its masks."""
+        logits, iou, score = outputs
+        full = (self.to_square(logits), iou.float(), score.float())
+        targets = people.masks.float()[:, None]
+        losses = prompt_losses(full, targets, self.weights)
+        return losses, mask_iou(best_mask(full).detach(), targets).mean()
 
     @torch.no_grad()
     def predict(
@@ -292,49 +247,43 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
         """Prompts each person in the ways of `eval_counts`.
 
         Returns:
-            The samples with `predictions` as of `predict_photo`.
+            The samples with `predictions` as of `predict_image`.
         """
         embedding = self.embed(inputs, data_samples)
         for index, sample in enumerate(data_samples):
-            sample.predictions = predict_photo(
+            sample.predictions = predict_image(
                 self.sam, embedding, index, sample,
-                self.eval_prompts, self.clicks, self.draw_prompts,
+                self.eval_prompts, self.clicks, self.mask_prompt_from_keypoints,
             )  # fmt: skip
         return list(data_samples)
 
     def _people(self, data_samples: Sequence[BaseDataElement]) -> tuple[People, Tensor]:
         """Everybody of a batch, and the photo that each is in, long (N,)."""
         groups = [sample.gt_instances for sample in data_samples]
-        masks = torch.cat([group.masks for group in groups])
-        if masks.shape[-1] != self.image_size:
+        people = self.gather(groups)
+        side, device = people.masks.shape[-1], people.masks.device
+        if side != self.image_size:
             raise ValueError(
-                f'masks have {masks.shape[-1]} px, the model takes {self.image_size}: set '
+                f'masks have {side} px, the model takes {self.image_size}: set '
                 'image_size of PackPromptedPoses to that of the model'
             )
-        people = People(
-            masks,
+        counts = torch.tensor([len(group) for group in groups], device=device)
+        photos = torch.arange(len(groups), device=device)
+        return people, photos.repeat_interleave(counts)
+
+    def gather(self, groups: Sequence[Any]) -> People:
+        """Everybody of a batch, from the `gt_instances` of its images."""
+        return People(
+            torch.cat([group.masks for group in groups]),
             torch.cat([group.keypoints for group in groups]),
             torch.cat([group.visibility for group in groups]),
             [int(seed) for group in groups for seed in group.seeds],
-            torch.cat([group.unknown for group in groups]),
         )
-        counts = torch.tensor([len(group) for group in groups], device=masks.device)
-        photos = torch.arange(len(groups), device=masks.device)
-        return people, photos.repeat_interleave(counts)
 
     def _drawn(self, points: Tensor, labels: Tensor) -> Tensor:
         return prompt_prior(points, labels, self.image_size)
 
-    def _targets(self, people: People) -> tuple[Tensor, Tensor]:
-        """True masks in [0, 1] and what is known of them (1 or 0), both (N, 1, s, s)."""
-        both = torch.stack([people.masks, people.unknown]).float()
-        if self.loss_stride > 1:
-            both = F.avg_pool2d(both, self.loss_stride)
-        targets, unknown = both[:, :, None]
-        known = (unknown == 0).float()
-        return targets * known, known
-
-    def _to_square(self, logits: Tensor, stride: int = 1) -> Tensor:
+    def to_square(self, logits: Tensor, stride: int = 1) -> Tensor:
         """Mask logits at 1 / stride of the size of the square, float32 (N, M, s, s)."""
         side = self.image_size // stride
         size = (side, side)
@@ -349,14 +298,14 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
         return max(1.0, mean)
 
 
-def _best(outputs: Outputs) -> Tensor:
+def best_mask(outputs: Outputs) -> Tensor:
     """The mask (N, 1, h, w) of the highest predicted IoU."""
     logits, iou, _ = outputs
     rows = torch.arange(len(logits), device=logits.device)
     return logits[rows, iou.argmax(1)][:, None]
 
 
-def _settings(kind: Any, values: Mapping[str, Any] | None, name: str) -> Any:
+def read_settings(kind: Any, values: Mapping[str, Any] | None, name: str) -> Any:
     """A dataclass of settings from a config.
 
     Raises:
@@ -367,12 +316,3 @@ def _settings(kind: Any, values: Mapping[str, Any] | None, name: str) -> Any:
     if unknown:
         raise ValueError(f'{name} has no {", ".join(unknown)}; known: {", ".join(sorted(known))}')
     return kind(**(values or {}))
-
-
-def _check_ranges(multimask_max_points: int, correction_prob: float, loss_stride: int) -> None:
-    if multimask_max_points < 0:
-        raise ValueError(f'multimask_max_points must be 0 or more, got {multimask_max_points}')
-    if not 0 <= correction_prob <= 1:
-        raise ValueError(f'correction_prob must be in [0, 1], got {correction_prob}')
-    if loss_stride not in (1, 2, 4):
-        raise ValueError(f'loss_stride must be 1, 2 or 4, got {loss_stride}')

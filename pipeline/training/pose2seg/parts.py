@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-from .augment import PastePoses, ZoomPose
 from .dataset import PoseMaskDataset
-from .embedding_cache import EmbeddingCacheHook
 from .export import ExportSamHook
 from .metric import PromptMetric
 from .model import PromptedSam, PromptedSamPreprocessor
 from .optimizer import TrainedPartsConstructor
 from .transforms import (
     AffinePose,
-    CropPose,
     FlipPose,
     GrayscalePose,
     JitterPose,
-    LoadPosePhoto,
+    LoadPoseImage,
     PackPromptedPoses,
 )
 
 __all__ = [
     'AffinePose',
-    'CropPose',
-    'EmbeddingCacheHook',
     'ExportSamHook',
     'FlipPose',
     'GrayscalePose',
     'JitterPose',
-    'LoadPosePhoto',
+    'LoadPoseImage',
     'PackPromptedPoses',
-    'PastePoses',
     'PoseMaskDataset',
     'PromptMetric',
     'PromptedSam',
     'PromptedSamPreprocessor',
     'TrainedPartsConstructor',
-    'ZoomPose',
 ]

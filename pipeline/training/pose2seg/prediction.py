@@ -15,7 +15,7 @@ from mmengine.structures import BaseDataElement
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
-from pipeline.geometry import xywh_to_xyxy
+from pipeline.boxes import xywh_to_xyxy
 from pipeline.segmenters.prompts import select_keypoints
 from pipeline.segmenters.sam2_forward import POINT_POSITIVE, ImageEmbedding, decode_prompts
 from pipeline.segmenters.sam2_preprocess import boxes_to_square, logits_to_image
@@ -75,14 +75,14 @@ def eval_prompts(values: Sequence[int | str | None]) -> tuple[EvalPrompt, ...]:
     return tuple(prompts)
 
 
-def predict_photo(
+def predict_image(
     sam: Any,
     embedding: ImageEmbedding,
     index: int,
     sample: BaseDataElement,
     prompts: Sequence[EvalPrompt],
     clicks: PoseMaskRefine,
-    draw_prompts: bool,
+    draw: bool,
 ) -> dict[str, list[dict[str, Any]]]:
     """Prompts each person of a photo in all ways.
 
@@ -97,7 +97,7 @@ def predict_photo(
         sample: as `PackPromptedPoses` makes it.
         prompts: kinds of prompts.
         clicks: `method` and `visibility_threshold` of the keypoints.
-        draw_prompts: give the prompt as a drawn mask too.
+        draw: Also draw the points as the mask prompt.
 
     Returns:
         Name of a prompt -> one dict per person with `ann_id`, `score` (predicted IoU) and `rle`
@@ -119,7 +119,7 @@ def predict_photo(
             batch = rows[start : start + _BATCH]
             coords = torch.stack([people.keypoints[row][orders[row][:number]] for row in batch])
             chosen = boxes[batch] if with_box else None
-            logits, scores = _decode(sam, embedding, index, coords, chosen, draw_prompts)
+            logits, scores = _decode(sam, embedding, index, coords, chosen, draw)
             full = logits_to_image(logits, sample.ori_shape)[:, 0] > 0
             for row, mask, score in zip(batch, full.cpu().numpy(), scores, strict=True):
                 rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
@@ -143,11 +143,11 @@ def _decode(
     index: int,
     coords: Tensor,
     boxes: Tensor | None,
-    draw_prompts: bool,
+    draw: bool,
 ) -> tuple[Tensor, Tensor]:
     """Low-resolution logits (n, 1, h, w) and predicted IoU (n,) for positive points."""
     labels = torch.full(coords.shape[:2], POINT_POSITIVE, device=coords.device)
-    drawn = prompt_prior(coords, labels, int(sam.image_size), boxes) if draw_prompts else None
+    drawn = prompt_prior(coords, labels, int(sam.image_size), boxes) if draw else None
     logits, iou, _ = decode_prompts(
         sam,
         embedding,

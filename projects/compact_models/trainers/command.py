@@ -96,7 +96,7 @@ def run(
 
     if args.evaluate:
         figures = evaluate_all(build_model(args.config, args.evaluate))
-        print(json.dumps(figures, indent=1))  # noqa: T201
+        print(json.dumps(figures, indent=1))
         return
     if not args.work_dir:
         raise SystemExit('give --work-dir, or --evaluate WEIGHTS')

@@ -13,8 +13,8 @@ from mmdet.structures.bbox import bbox_overlaps, distance2bbox
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.detectors.rtmdet_distilled import flatten_levels, quality_focal
-from pipeline.detectors.rtmdet_packed import mask_logits
+from projects.compact_models.detector.distilled import flatten_levels, quality_focal
+from projects.compact_models.detector.packed import mask_logits
 
 from .detector_data import DetectorBatch
 

@@ -94,7 +94,7 @@ def main() -> None:
         for number, found in enumerate(pool.map(detect, items, chunksize=16), 1):
             rows += found
             if number % 500 == 0:
-                print(f'{number} of {len(items)} photos', flush=True)  # noqa: T201
+                print(f'{number} of {len(items)} photos', flush=True)
     partial = args.out.with_suffix('.partial')
     partial.write_text(json.dumps(rows))
     os.replace(partial, args.out)

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.training.muon import MuonAdamW
+from projects.compact_models.training.muon import MuonAdamW
 
 LOG_STEPS = 50
 EMA_WARMUP = 10  # steps; averaging starts with the newest weights
@@ -322,7 +322,7 @@ class Log:
         line = json.dumps({'time': time.strftime('%Y-%m-%d %H:%M:%S'), **rounded})
         with self.path.open('a') as file:
             file.write(line + '\n')
-        print(line, flush=True)  # noqa: T201
+        print(line, flush=True)
 
     def write_step(self, trainer: Trainer) -> None:
         """Append mean losses and rates since the last such line."""

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from pipeline.geometry import box_areas, box_iou, box_nms, xywh_to_xyxy
+from pipeline.boxes import box_areas, box_iou, box_nms, xywh_to_xyxy
 
 from .crops import Array, Pixels
 

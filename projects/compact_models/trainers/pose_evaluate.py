@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline.geometry import box_iou
-from pipeline.poses.conventions import sigmas_of
+from pipeline.boxes import box_iou
+from pipeline.keypoints import sigmas_of
 
 from .coco_ap import measure_coco
 from .crops import FLIP, Array, normalize, warp

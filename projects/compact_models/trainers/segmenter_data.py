@@ -24,7 +24,7 @@ from pipeline.segmenters.sam2_forward import (
     POINT_PADDING,
     POINT_POSITIVE,
 )
-from pipeline.training.pose2seg.skeletons import draw_skeleton
+from projects.compact_models.segmenter.skeletons import draw_skeleton
 
 from .crops import FLIP, Array, Bools, Pixels, Rng, change_colours, normalize, place_cutout, warp
 from .pose_data import KINDS, People, PlacedMask

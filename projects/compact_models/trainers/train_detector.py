@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this checkout, installed or not
 
-from pipeline.detectors.rtmdet_distilled import build_teacher
+from projects.compact_models.detector.distilled import build_teacher
 from projects.compact_models.trainers.command import make_parser, prepare_process, run
 from projects.compact_models.trainers.detector_data import (
     DetectorAugmentation,
@@ -50,8 +50,8 @@ def build_model(config: Path, weights: Path | None) -> nn.Module:
     from mmdet.utils import register_all_modules
     from mmengine.config import Config
 
-    import pipeline.training.depthwise_conv  # noqa: F401  (registers a convolution)
-    from pipeline.weights_io import load_into, load_state
+    import projects.compact_models.detector.depthwise_conv  # noqa: F401  (registers a convolution)
+    from pipeline.weights.loading import load_into, load_state
 
     register_all_modules()
     settings = Config.fromfile(config).model

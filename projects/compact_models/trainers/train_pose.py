@@ -44,7 +44,7 @@ def build_model(config: Path, weights: Path | None) -> nn.Module:
     from mmpose.registry import MODELS
     from mmpose.utils import register_all_modules
 
-    from pipeline.weights_io import load_into, load_state
+    from pipeline.weights.loading import load_into, load_state
 
     register_all_modules()
     model: nn.Module = MODELS.build(Config.fromfile(config).model)
@@ -57,7 +57,7 @@ def pack_weights(state: dict[str, Tensor]) -> dict[str, Any]:
     """Content of a checkpoint that MMPose and `publish_checkpoint.py` read."""
     from mmpose.datasets.datasets.utils import parse_pose_metainfo
 
-    from pipeline.training.plain_weights_hook import plain
+    from projects.compact_models.training.plain_weights_hook import plain
 
     meta = parse_pose_metainfo({'from_file': 'configs/_base_/datasets/coco.py'})
     return {'state_dict': state, 'meta': {'dataset_meta': plain(meta)}}

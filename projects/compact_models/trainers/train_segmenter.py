@@ -24,8 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this checkout, i
 from pipeline.segmenters.build_sam2 import build_sam2_model
 from pipeline.segmenters.sam2_forward import decode_prompts, embed_images
 from pipeline.segmenters.sam2_prior import prompt_prior
-from pipeline.training.depthwise_conv import CpuDepthwiseConv2d
-from pipeline.training.pose2seg.losses import LossWeights, mask_iou, prompt_losses
+from pipeline.training.pose2seg.losses import mask_iou
+from projects.compact_models.detector.depthwise_conv import CpuDepthwiseConv2d
+from projects.compact_models.segmenter.losses import PartialLossWeights, partial_prompt_losses
 from projects.compact_models.trainers.command import make_parser, prepare_process, run
 from projects.compact_models.trainers.crops import normalize
 from projects.compact_models.trainers.loop import has_bfloat16, to_channels_last
@@ -43,7 +44,7 @@ from projects.compact_models.trainers.segmenter_data import (
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = ROOT / 'configs/compact/sam2.1_cspnext_compact.yaml'
-WEIGHTS = LossWeights(focal=10.0, dice=2.0, iou=0.5, object_score=0.1, focal_alpha=0.5)
+WEIGHTS = PartialLossWeights(focal=10.0, dice=2.0, iou=0.5, object_score=0.1, focal_alpha=0.5)
 TRAINED = ('image_encoder.', 'sam_prompt_encoder.', 'sam_mask_decoder.')
 MARGIN = 1.25  # of the window in `bmp_compact`
 EVALUATED = ('keypoints', 'box', 'both')
@@ -61,7 +62,7 @@ class SegmenterTask:
         with torch.autocast('cpu', enabled=False):
             found = tuple(value.float() for value in outputs)
             logits = _resize(found[0], S // STRIDE)
-            losses = prompt_losses(
+            losses = partial_prompt_losses(
                 (logits, found[1], found[2]), batch.targets, WEIGHTS, batch.known
             )
             is_whole = batch.known.flatten(1).amin(1) == 1

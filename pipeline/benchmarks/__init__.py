@@ -1,1 +1,0 @@
-"""Measurements of time and memory; ``tools/benchmark.py`` is their command line."""

@@ -1,0 +1,82 @@
+"""Boxes: xyxy float32 pixels everywhere; other formats are converted here and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .arrays import Floats
+
+
+def xywh_to_xyxy(boxes_xywh: npt.ArrayLike) -> Floats:
+    """Boxes (N, 4) from x, y, width, height to x1, y1, x2, y2."""
+    boxes = np.array(boxes_xywh, np.float32).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    return boxes
+
+
+def xyxy_to_xywh(boxes: Floats) -> Floats:
+    """Boxes (N, 4) from x1, y1, x2, y2 to x, y, width, height, as COCO files want them."""
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+
+
+def box_of_mask(mask: npt.NDArray[Any]) -> Floats:
+    """Box (4,) xyxy px around what is not 0 in a mask (H, W); zeros if that is nothing."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if len(rows) == 0:
+        return np.zeros(4, np.float32)
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
+
+
+def box_areas(boxes: Floats) -> Floats:
+    """Areas (N,) in px^2 of boxes (N, 4) xyxy."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    return np.asarray(sides[:, 0] * sides[:, 1], np.float32)
+
+
+def box_iou(first: Floats, second: Floats, *, pixel: float = 0) -> Floats:
+    """IoU (N, M) in [0, 1] of boxes (N, 4) and (M, 4) xyxy.
+
+    Args:
+        first: (N, 4) boxes.
+        second: (M, 4) boxes.
+        pixel: 1 adds a pixel to every side, the legacy rule of MMPose's box NMS
+            (``mmpose/evaluation/functional/nms.py``); 0 is the plain definition.
+    """
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    inner = np.prod(np.maximum(high - low + pixel, 0), axis=-1)
+    sizes = [np.prod(b[:, 2:] - b[:, :2] + pixel, axis=-1) for b in (first, second)]
+    union = sizes[0][:, None] + sizes[1][None] - inner
+    return np.asarray(inner / np.maximum(union, 1e-9), np.float32)
+
+
+def box_nms(boxes: Floats, scores: Floats, max_iou: float, *, pixel: float = 1) -> npt.NDArray[Any]:
+    """Greedy NMS: rows kept, best score first; ties keep the earlier row.
+
+    One row of IoUs is computed per kept box, so the memory is linear in the number of boxes.
+
+    Args:
+        boxes: (N, 4) xyxy px.
+        scores: (N,).
+        max_iou: a box is dropped when its IoU with a kept one is above this.
+        pixel: see `box_iou`; 1 as in MMPose and in the reference loop.
+    """
+    order = np.argsort(-scores, kind='stable')
+    kept: list[int] = []
+    while len(order):
+        best, order = int(order[0]), order[1:]
+        kept.append(best)
+        iou = box_iou(boxes[[best]], boxes[order], pixel=pixel)[0]
+        order = order[iou <= max_iou]
+    return np.array(kept, np.int64)
+
+
+def max_neighbour_iou(boxes: Floats) -> Floats:
+    """Highest IoU (N,) of each box (N, 4) xyxy with any other one; 0 when alone."""
+    if len(boxes) < 2:
+        return np.zeros(len(boxes), np.float32)
+    rows = (np.delete(box_iou(boxes[[i]], boxes)[0], i).max() for i in range(len(boxes)))
+    return np.fromiter(rows, np.float32, len(boxes))

@@ -1,0 +1,1 @@
+"""The commands: one module each; the scripts in ``tools/`` call them."""

@@ -1,0 +1,114 @@
+"""Where a COCO results file is good and where not: crowding, score, visibility, size of people.
+
+Every study gives OUT/<study>.csv, OUT/<study>.png and a line of text; OUT/analysis.json has all.
+`crowding` and `sizes`: metrics of a part of the people, the others ignored, not removed.
+`calibration`: share of right results by score. `visibility`: keypoints by COCO's flag and by name.
+
+Examples:
+    python tools/analyze_results.py results.json annotations.json
+    python tools/analyze_results.py results.json val.json --study crowding --crowding-edges 0.5 0.75
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..io.coco import TASKS
+from .options import add_data_root, exit_codes, make_parser
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ..evaluation.calibration import CalibrationTable
+    from ..evaluation.parts import PartTable
+    from ..evaluation.scored import Scored
+    from ..evaluation.visibility import VisibilityTable
+
+    Table = CalibrationTable | PartTable | VisibilityTable
+
+PROG = 'analyze_results.py'
+STUDIES = ('crowding', 'calibration', 'visibility', 'sizes')
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = make_parser(PROG, __doc__)
+    add = parser.add_argument
+    add('results', type=Path, metavar='RESULTS', help='COCO results')
+    add('annotations', metavar='ANNOTATIONS', help='COCO annotations of people, or a data set')
+    add_data_root(parser)
+    add('--study', nargs='+', choices=STUDIES, help='default: all four')
+    add('--tasks', nargs='+', choices=TASKS, help='default: all that both files have')
+    add('--crowding-edges', nargs='+', type=float, metavar='IOU',
+        help='where parts begin, box IoU (default: 0.1 0.3 0.5)')  # fmt: skip
+    add('--size-edges', nargs='+', type=float, metavar='PX',
+        help="where parts begin, root of the area (default: COCO's 32 96)")  # fmt: skip
+    add('--score-bins', type=int, metavar='N', help='bins of the calibration (default: 10)')
+    add('--out', type=Path, default=Path('outputs/analysis'), metavar='OUT', help='folder')
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the studies and print what each one says."""
+    args = build_parser().parse_args(argv)
+    with exit_codes(PROG, wrong_input=1):
+        for name, text in run(args).items():
+            print(f'{name}: {text}')
+        print(f'tables and charts: {args.out}')
+    return 0
+
+
+def run(args: argparse.Namespace) -> dict[str, str]:
+    """Write all files; returns what each study says.
+
+    Raises:
+        ValueError: the files or the edges do not fit.
+    """
+    from dataclasses import asdict
+
+    from ..datasets.eval_sets import find_annotations
+    from ..evaluation.charts import save_chart
+    from ..evaluation.scored import load_scored
+    from ..io.atomic import write_json
+    from ..io.tables import finite, write_csv
+
+    annotations = find_annotations(args.annotations, args.data_root)
+    scored = load_scored(args.results, annotations, args.tasks)
+    studies = list(args.study or STUDIES)
+    if 'keypoints' not in scored.tasks:
+        if args.study and 'visibility' in args.study:
+            raise ValueError('the study of visibility needs keypoints, annotated and found')
+        studies = [s for s in studies if s != 'visibility']
+    texts = {'results': scored.subject} if scored.subject else {}
+    report: dict[str, Any] = {}
+    for name in dict.fromkeys(studies):
+        table, draw = study(name, scored, args)
+        rows = [asdict(row) for row in table.rows]
+        write_csv(args.out / f'{name}.csv', rows)
+        save_chart(args.out / f'{name}.png', draw, table, scored.subject or args.results.name)
+        texts[name] = table.text
+        report[name] = {'text': table.text, 'rows': [finite(row) for row in rows]}
+    files = {'results': str(args.results), 'annotations': str(annotations)}
+    files |= {'subject': scored.subject}
+    write_json(args.out / 'analysis.json', {**files, 'studies': report}, indent=1)
+    return texts
+
+
+def study(
+    name: str, scored: Scored, args: argparse.Namespace
+) -> tuple[Table, Callable[..., Figure]]:
+    """Table of a study, and what draws it."""
+    from ..evaluation import calibration, charts, parts, visibility
+
+    if name == 'visibility':
+        return visibility.visibility(scored), charts.draw_visibility
+    if name == 'calibration':
+        bins = calibration.SCORE_BINS if args.score_bins is None else args.score_bins
+        return calibration.calibration(scored, bins), charts.draw_calibration
+    if name == 'crowding':
+        edges = args.crowding_edges or parts.CROWDING_EDGES
+        return parts.crowding(scored, edges), charts.draw_parts
+    return parts.sizes(scored, args.size_edges or parts.SIZE_EDGES), charts.draw_parts

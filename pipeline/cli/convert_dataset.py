@@ -1,0 +1,121 @@
+"""Turn a data set into the COCO file that tools/test.py and tools/score.py read.
+
+Photos that are missing or broken are left out and listed; the exit code is then 1. Which data
+set needs what is in docs/user_guide/datasets.md.
+
+Examples:
+    python tools/convert_dataset.py ochuman ochuman.json all.json --images data/ochuman/images
+    python tools/convert_dataset.py cihp data/cihp/Validation data/cihp/annotations/cihp_val.json
+    python tools/convert_dataset.py crowdpose crowdpose_test.json test.json
+    python tools/convert_dataset.py cocopersons person_keypoints_val2017.json cocopersons_val.json
+    python tools/convert_dataset.py coco annotations.json people.json --images photos/
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..io.atomic import write_json
+from ..io.progress import Reporter, make_reporter
+from .options import exit_codes, make_parser
+
+if TYPE_CHECKING:
+    from ..datasets.convert import Conversion
+
+PROG = 'convert_dataset.py'
+SOURCES = {
+    'ochuman': 'OCHuman in its own format, ochuman.json',
+    'cihp': 'CIHP, the folder Validation or Training',
+    'crowdpose': 'CrowdPose, crowdpose_*.json with 14 keypoints',
+    'cocopersons': 'people of COCO who have keypoints, from person_keypoints_*.json',
+    'coco': 'the people of any COCO file, checked and completed',
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = make_parser(PROG, __doc__)
+    formats = parser.add_subparsers(dest='format', required=True, metavar='FORMAT')
+    for name, text in SOURCES.items():
+        sub = formats.add_parser(name, help=text, description=text)
+        add = sub.add_argument
+        add('source', type=Path, help='what to convert')
+        add('out', type=Path, help='COCO file to write')
+        add('--overwrite', action='store_true', help='replace OUT if it exists')
+        if name != 'cihp':
+            add('--images', type=Path, metavar='FOLDER',
+                help='images, to find those that are missing, broken or of another size',
+            )  # fmt: skip
+        if name in ('ochuman', 'cocopersons'):
+            add('--others', choices=('drop', 'ignore'), default='drop',
+                help='people without keypoints or mask: left out (the published protocol), or '
+                'ignored like crowd regions (default: drop)')  # fmt: skip
+        if name == 'ochuman':
+            add('--only', type=Path, metavar='FILE',
+                help='only the images of this COCO file or list of names (val or test)',
+            )  # fmt: skip
+            add('--boxes', choices=('xyxy', 'xywh'), default='xyxy',
+                help='what the four numbers of a box are (default: xyxy)')  # fmt: skip
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Convert; 0 all well, 1 images were left out, 2 nothing could be written."""
+    args = build_parser().parse_args(argv)
+    with exit_codes(PROG, failed=2):
+        if args.out.exists() and not args.overwrite:
+            raise ValueError(f'{args.out} exists; give --overwrite to replace it')
+        conversion = convert(args, make_reporter())
+        for problem in conversion.problems:
+            print(f'left out: {problem.name}: {problem.reason}', file=sys.stderr)
+        if not conversion.content['images']:
+            raise ValueError(f'no photo is left; {args.out} is not written')
+        write_json(args.out, conversion.content)
+    return _report(args.out, conversion)
+
+
+def convert(args: argparse.Namespace, reporter: Reporter) -> Conversion:
+    """Run the converter that the arguments name."""
+    from ..datasets.convert import (
+        ConversionError,
+        convert_coco,
+        convert_cocopersons,
+        convert_crowdpose,
+    )
+    from ..datasets.convert_cihp import convert_cihp
+    from ..datasets.convert_ochuman import convert_ochuman
+
+    if args.format == 'cihp':
+        return convert_cihp(args.source, reporter)
+    if args.images is not None and not args.images.is_dir():
+        raise ConversionError(f'the folder of the photos, {args.images}, does not exist')
+    if args.format == 'ochuman':
+        return convert_ochuman(
+            args.source,
+            args.images,
+            reporter,
+            only=args.only,
+            boxes=args.boxes,
+            others=args.others,
+        )
+    if args.format == 'cocopersons':
+        return convert_cocopersons(args.source, args.images, reporter, others=args.others)
+    simple = convert_crowdpose if args.format == 'crowdpose' else convert_coco
+    return simple(args.source, args.images, reporter)
+
+
+def _report(out: Path, conversion: Conversion) -> int:
+    for line in conversion.warnings:
+        print(f'warning: {line}')
+    people = conversion.content['annotations']
+    crowds = sum(row['iscrowd'] for row in people)
+    print(
+        f'{out}: {len(conversion.content["images"])} photos, {len(people) - crowds} people'
+        + (f', {crowds} ignored regions' if crowds else '')
+        + (f'; {len(conversion.problems)} left out' if conversion.problems else '')
+    )
+    return 1 if conversion.problems else 0

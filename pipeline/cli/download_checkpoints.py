@@ -1,0 +1,192 @@
+"""Download the weights that pipelines use, or list which of them exist.
+
+An interrupted download continues where it stopped. Every file is checked. Folders, mirrors,
+machines without a network and licences: docs/user_guide/weights.md.
+
+Examples:
+    python tools/download_checkpoints.py --list
+    python tools/download_checkpoints.py --pipeline bmp_v2
+    python tools/download_checkpoints.py PMPose-b-1.0.0 sam2.1_hiera_large
+    python tools/download_checkpoints.py --verify
+
+Exit codes: 0 success, 1 a file failed or is wrong, 2 wrong arguments, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..weights.checkpoints import (
+    CheckpointError,
+    absence,
+    apparent_problem,
+    download_folder,
+    fetch_command,
+    find_weights,
+    path_of,
+    problem_with,
+    read_manifest,
+    replace_command,
+    size_text,
+)
+from ..weights.download import fetch, is_offline, parts_of, trust
+from ..weights.manifest import WeightsEntry
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    parser = argparse.ArgumentParser(
+        'download_checkpoints.py',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add('names', nargs='*', metavar='NAME', help='names in the manifest')
+    add(
+        '--pipeline', action='append', default=[], metavar='CONFIG',
+        help='all weights that this pipeline uses: name in configs/ or file; may be repeated',
+    )  # fmt: skip
+    add('--list', action='store_true', help='list the known files and their state')
+    add('--verify', action='store_true', help='compare the checksums of the files on the disk')
+    add('--force', action='store_true', help='download again and replace existing files')
+    add(
+        '--dir', type=Path,
+        help='folder of the files (default: BMP_CHECKPOINTS, else checkpoints/downloads)',
+    )  # fmt: skip
+    add('--mirror', metavar='URL', help='try URL/FILE first (default: BMP_MIRROR)')
+    add('--offline', action='store_true', help='do not use the network (default: BMP_OFFLINE)')
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    from ..config import ConfigError
+
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    folder = args.dir or download_folder()
+    if args.mirror:
+        os.environ['BMP_MIRROR'] = args.mirror
+    try:
+        chosen = _choose(args.names, args.pipeline)
+        if args.list or args.verify:
+            return _show(chosen, folder, verify=args.verify)
+        if chosen:
+            return _fetch_all(chosen, folder, args.force, args.offline)
+    except (_UsageError, ConfigError) as error:
+        parser.error(str(error))
+    except CheckpointError as error:
+        print(f'{parser.prog}: error: {error}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print('Interrupted. The same command continues the download.', file=sys.stderr)
+        return 130
+    if not args.pipeline:
+        parser.error('name the files to download, or give --pipeline CONFIG; --list shows all')
+    print('nothing to download: the pipeline uses your own files, or random weights')
+    return 0
+
+
+class _UsageError(ValueError):
+    """A name does not exist."""
+
+
+def _choose(names: Sequence[str], pipelines: Sequence[str]) -> list[WeightsEntry]:
+    """Return the entries that the arguments name, each once."""
+    known = read_manifest()
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        near = [m for name in unknown for m in difflib.get_close_matches(name, known, 2, 0.5)]
+        hint = f' (did you mean {" or ".join(near)}?)' if near else ''
+        raise _UsageError(f'no weights {", ".join(unknown)}{hint}; --list shows all names')
+    used = [name for pipeline in pipelines for name in _names_in(pipeline)]
+    return [known[name] for name in dict.fromkeys([*names, *used]) if name in known]
+
+
+def _names_in(pipeline: str) -> list[str]:
+    """Return the weights of a pipeline config; those that are files of the user must exist."""
+    from ..build import named_weights
+    from ..config import load_config
+
+    resolved = load_config(pipeline)
+    names = [name for name in named_weights(resolved) if name]
+    for name in names:
+        if name not in read_manifest():
+            find_weights(name, resolved.path)
+    return names
+
+
+def _show(chosen: Sequence[WeightsEntry], folder: Path, *, verify: bool) -> int:
+    """Print the table; fails if a file is wrong or, if the user named it, absent."""
+    entries = list(chosen) or list(read_manifest().values())
+    if verify and not chosen:
+        entries = [e for e in entries if path_of(e, folder).is_file()]
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)  # a pipe has no width; 80 would break the table
+    table = Table('name', 'for', 'what', 'size', 'state', 'licence', box=None, pad_edge=False)
+    for column in (0, 3):
+        table.columns[column].no_wrap = True
+    counts: Counter[str] = Counter()
+    for entry in entries:
+        path = path_of(entry, folder)
+        state, detail = _state_of(entry, path, verify=verify)
+        counts[state] += 1
+        size = entry.size or (path.stat().st_size if path.is_file() else None)
+        text = f'{state}: {detail}' if detail else state
+        style = 'bold red' if state == 'wrong' else ''
+        name, kind, about, licence = entry.name, entry.kind, entry.about, entry.licence
+        table.add_row(name, kind, about, size_text(size), Text(text, style), licence)
+    console.print(table)
+    summary = ', '.join(f'{count} {state}' for state, count in counts.items())
+    print(f'\n{summary or "no files"}; folder of downloads: {folder.absolute()}')
+    return int(bool(counts['wrong'] or (verify and chosen and counts['absent'])))
+
+
+def _state_of(entry: WeightsEntry, path: Path, *, verify: bool) -> tuple[str, str]:
+    """Return the state of a file, and how it is known or what is wrong."""
+    if not path.is_file():
+        done = sum(part.stat().st_size for part in parts_of(path))
+        return 'absent', f'{size_text(done)} of it downloaded' if done else ''
+    if not verify:
+        problem = apparent_problem(entry, path)
+        return ('wrong', problem) if problem else ('here', 'embedded' if entry.embedded else '')
+    problem, digest = problem_with(entry, path)
+    if problem:
+        return 'wrong', f'{problem}; replace it with: {replace_command(entry)}'
+    recorded = 'sha256 recorded now' if trust(entry, path, digest) else 'sha256 as recorded'
+    return 'here', 'sha256 as published' if entry.sha256 else recorded
+
+
+def _fetch_all(chosen: Sequence[WeightsEntry], folder: Path, force: bool, offline: bool) -> int:
+    """Download one file after the other; a failure does not stop the others."""
+    if offline or is_offline():
+        absent = [entry for entry in chosen if not path_of(entry, folder).is_file()]
+        if absent:
+            command = fetch_command(*(entry.name for entry in absent))
+            print(f'offline: {absence(absent, command, folder)}', file=sys.stderr)
+            return 1
+    failed = False
+    for entry in chosen:
+        try:
+            new = fetch(entry, folder, force=force, offline=offline)
+        except CheckpointError as error:
+            failed = True
+            print(f'\n{error}', file=sys.stderr)
+        else:
+            path = path_of(entry, folder)
+            done = 'downloaded' if new else 'exists already'
+            print(f'{entry.name}: {done}, {size_text(path.stat().st_size)}, {path}')
+    if folder.absolute() != download_folder().absolute():
+        print(f'pipelines find the files with BMP_CHECKPOINTS={folder.absolute()}')
+    return int(failed)

@@ -1,0 +1,42 @@
+"""Turn a training checkpoint of `PromptedSam` into weights for the sam2 package and pipelines.
+
+Example:
+    python tools/export_sam.py work_dirs/RUN/best_pose2seg_iou_3_epoch_15.pth sam-pose2seg.pt
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from .options import exit_codes, make_parser
+
+PROG = 'export_sam.py'
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = make_parser(PROG, __doc__)
+    parser.add_argument('checkpoint', type=Path, help='file that training has written')
+    parser.add_argument('out', type=Path, help='file to write')
+    parser.add_argument('--overwrite', action='store_true', help='replace OUT if it exists')
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Export the weights; 2 after a message if that cannot be done."""
+    args = build_parser().parse_args(argv)
+    with exit_codes(PROG, failed=2):
+        if args.out.exists() and not args.overwrite:
+            raise ValueError(f'{args.out} exists; give --overwrite to replace it')
+        from ..training.pose2seg.export import write_sam_weights
+        from ..weights.checkpoints import load_state
+
+        state, _ = load_state(args.checkpoint)
+        try:
+            write_sam_weights(state, args.out)
+        except ValueError as error:
+            raise ValueError(f'{args.checkpoint}: {error}') from error
+    print(f'{args.out}: {args.out.stat().st_size / 2**20:.1f} MiB')
+    return 0

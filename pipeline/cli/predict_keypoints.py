@@ -1,0 +1,64 @@
+"""Add predicted keypoints and their visibility to people of a COCO file who have none.
+
+The pose model of a pipeline config looks into the annotated boxes, with the annotated masks if it
+takes masks. People with keypoints keep theirs. A stopped run goes on with the same command plus
+--resume; a broken image is listed and the rest goes on.
+
+Example (all in one line):
+    python tools/predict_keypoints.py data/cihp/annotations/cihp_train.json
+        data/cihp/annotations/cihp_train_keypoints.json --images data/cihp/Training/Images
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..io.annotations import load_coco
+from ..io.atomic import write_json
+from ..io.progress import make_reporter
+from .options import exit_codes, make_parser
+
+PROG = 'predict_keypoints.py'
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = make_parser(PROG, __doc__)
+    add = parser.add_argument
+    add('annotations', type=Path, help='COCO file with boxes')
+    add('out', type=Path, help='COCO file to write')
+    add('--images', type=Path, required=True, help='folder of the images')
+    add('--config', default='bmp_v2', help='pipeline whose pose model is used (default: bmp_v2)')
+    add('--device', default='auto', help='torch device (default: auto)')
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument('--overwrite', action='store_true', help='replace OUT if it exists')
+    existing.add_argument('--resume', action='store_true', help='go on with what is in OUT')
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Predict; 0 all well, 1 images could not be read, 2 nothing was done."""
+    args = build_parser().parse_args(argv)
+    with exit_codes(PROG, failed=2):
+        if args.out.exists() and not (args.overwrite or args.resume):
+            raise ValueError(f'{args.out} exists; give --resume to go on with it, or --overwrite')
+        if not args.images.is_dir():
+            raise ValueError(f'the folder of the photos, {args.images}, does not exist')
+        from ..build import build_pose_estimator
+        from ..config import load_config
+        from ..datasets.predicted_keypoints import add_keypoints
+
+        content = load_coco(args.out if args.resume and args.out.exists() else args.annotations)
+        estimate = build_pose_estimator(load_config(args.config, {'runtime.device': args.device}))
+        problems = add_keypoints(
+            content, args.images, estimate, make_reporter(), lambda: write_json(args.out, content)
+        )
+    for problem in problems:
+        print(f'not read: {problem.name}: {problem.reason}', file=sys.stderr)
+    people = content['annotations']
+    found = sum(1 for person in people if person.get('visibility') is not None)
+    print(f'{args.out}: {found} of {len(people)} people with predicted keypoints')
+    return 1 if problems else 0

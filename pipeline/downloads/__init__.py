@@ -1,1 +1,0 @@
-"""Downloading weights of the manifest: resumed, checked, from several mirrors."""

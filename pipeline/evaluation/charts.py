@@ -1,0 +1,213 @@
+"""Charts of the studies: a table of rows becomes a figure, and the figure a PNG.
+
+Legends name what is drawn, axes their unit, tick labels the number of people or results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..io.atomic import write_bytes
+from .calibration import CalibrationTable
+from .parts import PartTable
+from .visibility import VisibilityTable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TASK_NAMES = {'bbox': 'boxes', 'segm': 'masks', 'keypoints': 'keypoints'}
+# Okabe and Ito's colours: told apart by colour-blind readers, and in grey.
+COLOURS = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#56B4E9', '#D55E00')
+_LINES = ('-', '--', '-.', ':')
+MARKERS = ('o', 's', '^', 'D', 'v', 'P')
+_DPI = 150
+
+
+def save_chart(path: Path, draw: Callable[..., Figure], *args: Any) -> None:
+    """Write what ``draw`` makes of ``args`` as PNG; equal figures give equal bytes."""
+    with chart_style():
+        figure = draw(*args)
+        stream = BytesIO()
+        # Without the version of the library, which would tell one machine from another.
+        figure.savefig(stream, format='png', dpi=_DPI, metadata={'Software': None})
+    write_bytes(path, stream.getvalue())
+
+
+@contextmanager
+def chart_style() -> Iterator[None]:
+    """Look of all charts; whatever the user's matplotlibrc says."""
+    import matplotlib
+
+    own: dict[Any, Any] = {
+        'font.size': 10,
+        'axes.titlesize': 11,
+        'axes.grid': True,
+        'axes.axisbelow': True,
+        'grid.color': '#dddddd',
+        'axes.spines.top': False,
+        'axes.spines.right': False,
+        'legend.frameon': False,
+    }
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(own)
+        yield
+
+
+def new_figure(
+    width: float, height: float, title: str, columns: int = 1, lines: int = 1
+) -> tuple[Figure, Any]:
+    """A figure without a window, and its axes, line by line."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout='constrained')
+    figure.suptitle(title, fontsize=12)
+    return figure, figure.subplots(lines, columns, squeeze=False).ravel()
+
+
+def draw_parts(table: PartTable, subject: str = '') -> Figure:
+    """Bars of AP, AP at equal size and AR for every part, one panel per task.
+
+    ``subject`` says in the title what the results are.
+    """
+    tasks = list(dict.fromkeys(r.task for r in table.rows))
+    figure, panels = new_figure(
+        4.3 * len(tasks) + 0.6, 4.2, _title(f'Metrics by {table.quantity}', subject), len(tasks)
+    )
+    series = (('AP', 'ap'), ('AP, parts of equal size', 'ap_equal_size'), ('AR', 'ar'))
+    for axes, task in zip(panels, tasks, strict=True):
+        rows = [r for r in table.rows if r.task == task]
+        for n, (label, key) in enumerate(series):
+            heights = [100 * (getattr(r, key) or 0) for r in rows]
+            places = [i + (n - 1) * 0.27 for i in range(len(rows))]
+            axes.bar(places, heights, 0.25, label=label, color=COLOURS[n], edgecolor='black',
+                     linewidth=0.4)  # fmt: skip
+        labels = [f'{r.part}\nn={r.num_people}' for r in rows]
+        axes.set_xticks(range(len(rows)), labels)
+        axes.grid(visible=False, axis='x')
+        axes.set(title=TASK_NAMES[task], ylabel='percent', ylim=(0, _top(axes)))
+        axes.set_xlabel(table.quantity + '\nn = number of people', fontsize=8.5)
+    _legend_below(figure, panels[0])
+    return figure
+
+
+def draw_calibration(table: CalibrationTable, subject: str = '') -> Figure:
+    """Reliability diagrams with the number of results in each bin; subject as in `draw_parts`."""
+    tasks = list(dict.fromkeys(r.task for r in table.rows))
+    title = _title('Score against the share of right results (overlap ≥ 0.5)', subject)
+    figure, panels = new_figure(4.1 * len(tasks) + 0.4, 5.2, title, len(tasks))
+    for axes, task in zip(panels, tasks, strict=True):
+        rows = [r for r in table.rows if r.task == task]
+        full = [r for r in rows if r.num_results]
+        axes.plot([0, 1], [0, 1], '--', color='#555555', label='perfectly calibrated')
+        axes.plot(
+            [r.mean_score for r in full], [r.precision for r in full],
+            'o-', color=COLOURS[0], label='precision', clip_on=False,
+        )  # fmt: skip
+        error = table.error(task)
+        told = 'no results' if error is None else f'ECE {error:.3f}'
+        total = sum(r.num_results for r in rows)
+        axes.set_box_aspect(1)
+        axes.set(xlim=(0, 1), ylim=(0, 1), title=f'{TASK_NAMES[task]}: {told}')
+        axes.set(xlabel=f'mean score of the bin (n={total} results)', ylabel='share that is right')
+        bars = axes.twinx()
+        bars.bar(
+            [(r.low + r.high) / 2 for r in rows], [r.num_results for r in rows],
+            0.9 / len(rows), color='#bbbbbb', zorder=0,
+        )  # fmt: skip
+        # In the lower quarter, behind the curve.
+        bars.set_box_aspect(1)
+        bars.set(ylim=(0, 4 * max(1, *(r.num_results for r in rows))), yticks=[])
+        for r in full:
+            bars.text((r.low + r.high) / 2, r.num_results, f' {r.num_results}', fontsize=7,
+                      rotation=90, ha='center', va='bottom')  # fmt: skip
+        bars.grid(visible=False)
+        axes.set_zorder(bars.get_zorder() + 1)
+        axes.patch.set_visible(False)
+    _legend_below(figure, panels[0])
+    return figure
+
+
+def draw_visibility(table: VisibilityTable, subject: str = '') -> Figure:
+    """AP and accuracy by visibility and of every keypoint; subject as in `draw_parts`."""
+    figure, (left, right) = new_figure(11, 5.4, _title('Keypoints by visibility', subject), 2)
+    rows = [r for r in table.rows if r.keypoint == 'all']
+    series = (
+        ('AP', 'ap'),
+        ('right, of all annotated', 'near'),
+        ('right, of people found', 'near_if_found'),
+    )
+    for n, (label, key) in enumerate(series):
+        heights = [100 * (getattr(r, key) or 0) for r in rows]
+        left.bar([i + (n - 1) * 0.27 for i in range(len(rows))], heights, 0.25, label=label,
+                 color=COLOURS[n], edgecolor='black', linewidth=0.4)  # fmt: skip
+    labels = [f'{r.visibility}\nn={r.num_keypoints}\nof {r.num_people} people' for r in rows]
+    left.set_xticks(range(len(rows)), labels)
+    left.grid(visible=False, axis='x')
+    left.set(ylabel='percent', title='all keypoints', ylim=(0, _top(left)))
+    left.set_xlabel('visibility (n = number of keypoints)')
+    _legend_under(left)
+    names = list(dict.fromkeys(r.keypoint for r in table.rows if r.keypoint != 'all'))
+    for n, name in enumerate(('visible', 'hidden')):
+        one = {r.keypoint: r for r in table.rows if r.visibility == name}
+        places = [i + (n - 0.5) * 0.4 for i in range(len(names))]
+        values = [100 * (one[k].near or 0) for k in names]
+        right.barh(places, values, 0.38, label=name, color=COLOURS[n], edgecolor='black',
+                   linewidth=0.4)  # fmt: skip
+        for y, value, k in zip(places, values, names, strict=True):
+            right.text(value, y, f' n={one[k].num_keypoints}', va='center', fontsize=6.5)
+    right.set_yticks(range(len(names)), [k.replace('_', ' ') for k in names])
+    right.invert_yaxis()
+    right.grid(visible=False, axis='y')
+    right.set(xlabel='right (similarity ≥ 0.5) of all annotated, percent', title='by keypoint')
+    right.set_xlim(0, right.get_xlim()[1] * 1.08)
+    _legend_under(right)
+    return figure
+
+
+def draw_lines(
+    title: str, x_label: str, panels: Sequence[tuple[str, str, Sequence[tuple[str, Any, Any]]]]
+) -> Figure:
+    """Curves: one panel per (title, label of y, [(legend, xs, ys), ...]); y is from 0."""
+    columns = min(len(panels), 2)
+    lines = -(-len(panels) // columns)
+    size = (4.8 * columns + 0.4, 3.4 * lines + 0.9)
+    figure, all_axes = new_figure(*size, title, columns, lines)
+    styles: dict[str, Any] = {}
+    for axes, (name, y_label, curves) in zip(all_axes, panels, strict=False):
+        for label, xs, ys in curves:
+            n = len(styles)
+            first = label not in styles
+            own = {'color': COLOURS[n % 6], 'marker': MARKERS[n % 6], 'linestyle': _LINES[n % 4]}
+            style = styles.setdefault(label, own)
+            axes.plot(xs, ys, label=label if first else None, markersize=5, **style)
+        axes.set_xticks(sorted({x for _, xs, _ in curves for x in xs}))
+        axes.set(title=name, xlabel=x_label, ylabel=y_label, ylim=(0, _top(axes)))
+    for axes in all_axes[len(panels) :]:
+        axes.set_axis_off()
+    figure.legend(loc='outside lower center', ncols=min(len(styles), 4))
+    return figure
+
+
+def _title(text: str, subject: str) -> str:
+    return f'{text}\n{subject}' if subject else text
+
+
+def _legend_below(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc='outside lower center', ncols=min(len(labels), 4))
+
+
+def _legend_under(axes: Axes) -> None:
+    axes.legend(fontsize=8.5, loc='upper center', bbox_to_anchor=(0.5, -0.2), ncols=3)
+
+
+def _top(axes: Axes) -> float:
+    """Upper end of an axis from 0: a little above what is drawn."""
+    top = float(axes.dataLim.y1) * 1.12
+    return top if 0 < top <= 100 else 104.0

@@ -1,0 +1,145 @@
+"""The photos of a comparison: both overlays, and what is annotated as lines on top.
+
+Legend: H x W photo; the lines are SVG in px of the photo.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import cv2
+import numpy as np
+import PIL.Image
+
+from ..io.coco import Task
+from ..io.coco_people import people_from_coco
+from ..keypoints import COCO_SKELETON, NUM_COCO
+from ..rle import to_rle
+from ..structures import Image
+from ..visualization.draw import DrawStyle, draw_people
+from .comparison import ImageDifference, ImageQuality
+from .overlaps import Row
+
+_GREY = 96  # where the picture itself is missing
+_QUALITY = 82  # of the JPEG
+
+
+@dataclass(frozen=True)
+class Card:
+    """A photo of the page."""
+
+    photo: ImageDifference
+    width: int  # px of the photo
+    height: int
+    pictures: tuple[str, str]  # data URLs: result A, result B
+    truth: str  # SVG lines of what is annotated
+    missed: tuple[str, str]  # SVG boxes of the people that A, B did not find
+    problem: str  # why the photo is not there; empty when it is
+
+
+def make_card(
+    photo: ImageDifference,
+    people: Sequence[Row],
+    rows: tuple[Sequence[Row], Sequence[Row]],
+    picture: Image | str,
+    *,
+    size: tuple[int, int],
+    task: Task,
+    max_side: int,
+) -> Card:
+    """Draw a photo.
+
+    Args:
+        photo: the figures.
+        people: annotations of the photo.
+        rows: results of A and of B for it.
+        picture: (H, W, 3) RGB uint8, or why there is none; a grey one takes its place then.
+        size: (H, W) of the photo as the annotations have it.
+        task: only what belongs to it is drawn.
+        max_side: px of the longer side of the pictures on the page.
+    """
+    height, width = size
+    image, problem = (None, picture) if isinstance(picture, str) else (picture, '')
+    if image is not None and image.shape[:2] != size:
+        problem = (
+            f'the picture is {image.shape[1]} x {image.shape[0]}, the annotations say '
+            f'{width} x {height}'
+        )
+        image = None
+    canvas = np.full((height, width, 3), _GREY, np.uint8) if image is None else image
+    style = DrawStyle(
+        show_boxes=task == 'bbox', show_masks=task == 'segm', show_skeletons=task == 'keypoints'
+    )
+    overlays = tuple(
+        _data_url(_smaller(draw_people(canvas, people_from_coco(r, *size), style), max_side))
+        for r in rows
+    )
+    missed = tuple(_boxes(people[g]['bbox'] for g in q.missed) for q in (photo.a, photo.b))
+    return Card(
+        photo, width, height, (overlays[0], overlays[1]), _truth(people, size, task),
+        (missed[0], missed[1]), problem,
+    )  # fmt: skip
+
+
+def marks(side: ImageQuality, missed: str, task: Task) -> str:
+    """SVG boxes of missed people, of false results and, where boxes are compared, of right ones."""
+    found = _boxes(side.found_boxes) if task == 'bbox' else ''
+    groups = (('missed', missed), ('found', found), ('false', _boxes(side.false_boxes)))
+    return ''.join(f'<g class="{css}">{boxes}</g>' for css, boxes in groups)
+
+
+def _truth(people: Sequence[Row], size: tuple[int, int], task: Task) -> str:
+    single = [p for p in people if not p.get('iscrowd', 0)]
+    if task == 'bbox':
+        return _boxes(p['bbox'] for p in single)
+    draw = _outline if task == 'segm' else _skeleton
+    return ''.join(draw(p, size) for p in single)
+
+
+def _boxes(boxes_xywh: Iterable[Sequence[float]]) -> str:
+    return ''.join(
+        f'<rect x="{x:.1f}" y="{y:.1f}" width="{w:.1f}" height="{h:.1f}"/>'
+        for x, y, w, h in boxes_xywh
+    )
+
+
+def _outline(person: Row, size: tuple[int, int]) -> str:
+    from pycocotools import mask as coco_mask
+
+    bitmap = np.ascontiguousarray(coco_mask.decode(to_rle(person['segmentation'], *size)))
+    contours, _ = cv2.findContours(bitmap, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    short = (cv2.approxPolyDP(c, 0.7, True)[:, 0] + 0.5 for c in contours)
+    lines = ('M' + 'L'.join(f'{x:.1f} {y:.1f}' for x, y in c.tolist()) + 'Z' for c in short)
+    return f'<path d="{"".join(lines)}"/>'
+
+
+def _skeleton(person: Row, size: tuple[int, int]) -> str:
+    points = np.array(person['keypoints'], float).reshape(-1, 3).tolist()
+    radius = max(size) / 250
+    bones = (
+        (points[a], points[b])
+        for a, b in COCO_SKELETON
+        if len(points) == NUM_COCO and points[a][2] > 0 and points[b][2] > 0
+    )
+    lines = ''.join(f'<path d="M{a[0]:.1f} {a[1]:.1f}L{b[0]:.1f} {b[1]:.1f}"/>' for a, b in bones)
+    dots = (
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"/>' for x, y, flag in points if flag > 0
+    )
+    return lines + ''.join(dots)
+
+
+def _smaller(image: Image, max_side: int) -> Any:
+    factor = max_side / max(image.shape[:2])
+    if factor >= 1:
+        return image
+    return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+
+
+def _data_url(image: Image) -> str:
+    stream = BytesIO()
+    PIL.Image.fromarray(image).save(stream, 'JPEG', quality=_QUALITY, optimize=True)
+    return 'data:image/jpeg;base64,' + b64encode(stream.getvalue()).decode()

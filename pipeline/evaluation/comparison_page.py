@@ -1,0 +1,221 @@
+"""A comparison as one HTML file that works offline: summary, photos side by side, table of all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from ..io.coco import Task
+from .comparison import SAME, Comparison, ImageDifference, ImageQuality
+from .comparison_cards import Card, marks
+from .comparison_style import SCRIPT, STYLE
+
+TASK_NAMES = {'bbox': 'boxes', 'segm': 'masks', 'keypoints': 'keypoints'}
+OVERLAPS = {'bbox': 'IoU of boxes', 'segm': 'IoU of masks', 'keypoints': 'OKS of keypoints'}
+
+_COLUMNS = ('photo', 'people', 'quality A', 'quality B', 'gain', 'found A', 'found B', 'false A',
+            'false B')  # fmt: skip
+
+
+def comparison_page(
+    comparison: Comparison,
+    names: Mapping[str, str],
+    gained: Sequence[Card],
+    lost: Sequence[Card],
+    *,
+    min_score: float = 0,
+) -> str:
+    """The page.
+
+    Args:
+        comparison: the figures.
+        names: of ``a``, ``b`` and ``annotations``, as the user gave them.
+        gained: photos to show where B is better, the largest gain first.
+        lost: photos to show where B is worse, the largest loss first.
+        min_score: what was left out, for the text.
+    """
+    shown = {card.photo.image_id for card in (*gained, *lost)}
+    task = TASK_NAMES[comparison.task]
+    parts = [
+        f'<h1>Comparison of {task}</h1>',
+        _names(names),
+        _definition(comparison, min_score),
+        '<h2>Summary</h2><div class="summary">',
+        _totals(comparison),
+        f'<div>{_counts(comparison)}</div>',
+        _chart(comparison.photos),
+        '</div>',
+        _switches(comparison.task),
+        _section('Gained most', gained, 'No photo is better in B.', comparison.task),
+        _section('Lost most', lost, 'No photo is worse in B.', comparison.task),
+        '<h2>All photos</h2>',
+        _table(comparison.photos, shown),
+    ]
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<title>Comparison of {task}</title><style>{STYLE}</style></head>\n<body>\n<main>\n'
+        + '\n'.join(parts)
+        + f'\n</main>\n<script>{SCRIPT}</script>\n</body></html>\n'
+    )
+
+
+def _names(names: Mapping[str, str]) -> str:
+    lines = (('A', names['a']), ('B', names['b']), ('annotations', names['annotations']))
+    inner = ''.join(f'<dt>{key}</dt><dd>{escape(value)}</dd>' for key, value in lines)
+    return f'<dl class="names">{inner}</dl>'
+
+
+def _definition(comparison: Comparison, min_score: float) -> str:
+    left_out = f' Results scored below {min_score:g} are left out.' if min_score else ''
+    return (
+        '<p class="soft"><b>Quality of a photo</b> = 2 × (sum of the overlaps of the people found) '
+        f'∕ (people + results); overlap is the {OVERLAPS[comparison.task]}, a person is found when '
+        'it is at least 0.5. 1 is perfect; missed people, false results and inexact ones lower it. '
+        'Crowd regions and people without what the task needs do not count, nor do results on '
+        f'them.{left_out}</p>'
+    )
+
+
+def _totals(comparison: Comparison) -> str:
+    rows = []
+    for name, (a, b) in comparison.totals().items():
+        whole = isinstance(a, int)
+        better = -1 if name == 'false' else 1
+        gain = None if a is None or b is None else b - a
+        text = '–' if gain is None else f'{gain:+d}' if whole else f'{100 * gain:+.1f}'
+        label = {'found': 'people found', 'false': 'false results'}.get(name, name)
+        label = label.upper() if label.startswith('a') else label
+        rows.append(
+            f'<tr><td>{label}</td><td>{_total(a)}</td><td>{_total(b)}</td>'
+            f'<td class="{_class(better * (gain or 0))}">{text}</td></tr>'
+        )
+    return (
+        '<table><thead><tr><th scope="col">percent, or number</th><th scope="col">A</th>'
+        '<th scope="col">B</th><th scope="col">B − A</th></tr></thead>'
+        f'<tbody>{"".join(rows)}</tbody></table>'
+    )
+
+
+def _counts(comparison: Comparison) -> str:
+    better, worse = len(comparison.gained), len(comparison.lost)
+    equal = len(comparison.photos) - better - worse
+    boxes = (('better in B', better, 'up'), ('worse in B', worse, 'down'), ('equal', equal, ''))
+    inner = ''.join(
+        f'<div><dt>{name}</dt><dd class="{css}">{number}</dd></div>' for name, number, css in boxes
+    )
+    return f'<dl class="counts" aria-label="number of photos">{inner}</dl>'
+
+
+def _chart(photos: Sequence[ImageDifference]) -> str:
+    """Gains of all photos as bars, sorted."""
+    gains = sorted((p.gain for p in photos), reverse=True)
+    largest = max((abs(g) for g in gains), default=0) or 1
+    bars = ''.join(
+        f'<rect x="{i + 0.1:.1f}" y="{50 - 47 * max(g, 0) / largest:.2f}" width="0.8" '
+        f'height="{max(47 * abs(g) / largest, 0.6):.2f}" fill="currentColor" class="{_class(g)}"/>'
+        for i, g in enumerate(gains)
+    )
+    text = f'gain of each of the {len(gains)} photos, sorted; the tallest bar is {largest:.3f}'
+    return (
+        f'<figure class="chart"><svg viewBox="0 0 {max(len(gains), 1)} 100" role="img" '
+        f'preserveAspectRatio="none" aria-label="{text}">{bars}</svg>'
+        f'<figcaption>{text}</figcaption></figure>'
+    )
+
+
+def _switches(task: Task) -> str:
+    found = '<span class="key found"></span>right results, ' if task == 'bbox' else ''
+    return (
+        f'<div class="switches"><label><input type="checkbox" id="show-marks" checked> {found}'
+        '<span class="key false"></span>false results, <span class="key missed"></span>missed '
+        'people</label><label><input type="checkbox" id="show-truth"> '
+        '<span class="key truth"></span>ground truth</label></div>'
+    )
+
+
+def _section(title: str, cards: Sequence[Card], nothing: str, task: Task) -> str:
+    inner = '\n'.join(_card(card, task) for card in cards) or f'<p>{nothing}</p>'
+    return f'<section><h2>{title}</h2>\n{inner}\n</section>'
+
+
+def _card(card: Card, task: Task) -> str:
+    photo = card.photo
+    problem = f'<p class="soft">{escape(card.problem)}</p>' if card.problem else ''
+    figures = ''.join(
+        _figure(card, name, side, picture, missed, task)
+        for name, side, picture, missed in zip(
+            'AB', (photo.a, photo.b), card.pictures, card.missed, strict=True
+        )
+    )
+    return (
+        f'<article class="card" id="{_anchor(photo)}"><header>'
+        f'<h3>{escape(photo.file_name)} <span class="soft">id {escape(str(photo.image_id))}</span>'
+        f'</h3><span>quality {photo.a.quality:.3f} → {photo.b.quality:.3f} '
+        f'<b class="{_class(photo.gain)}">{photo.gain:+.3f}</b></span></header>{problem}'
+        f'<div class="pair">{figures}</div></article>'
+    )
+
+
+def _figure(
+    card: Card, name: str, side: ImageQuality, picture: str, missed: str, task: Task
+) -> str:
+    overlap = '' if side.overlap is None else f', mean overlap {side.overlap:.3f}'
+    facts = f'{side.found} of {side.people} people found, {side.false} false{overlap}'
+    box = f'viewBox="0 0 {card.width} {card.height}" preserveAspectRatio="none" aria-hidden="true"'
+    return (
+        f'<figure><div class="stage"><img src="{picture}" width="{card.width}" '
+        f'height="{card.height}" loading="lazy" '
+        f'alt="{escape(card.photo.file_name)}, result {name}: {facts}">'
+        f'<svg class="truth" {box}><g class="rim">{card.truth}</g>'
+        f'<g class="line">{card.truth}</g></svg>'
+        f'<svg class="marks" {box}>{marks(side, missed, task)}</svg></div>'
+        f'<figcaption><b>{name}</b>: {facts}</figcaption></figure>'
+    )
+
+
+def _table(photos: Sequence[ImageDifference], shown: set[int | str]) -> str:
+    heads = ''.join(
+        f'<th scope="col" data-kind="{"text" if i == 0 else "number"}">'
+        f'<button type="button">{name}</button></th>'
+        for i, name in enumerate(_COLUMNS)
+    )
+    order = sorted(photos, key=lambda p: (-p.gain, p.file_name))
+    rows = '\n'.join(_row(p, p.image_id in shown) for p in order)
+    return (
+        f'<div class="scroll"><table class="sortable"><thead><tr>{heads}</tr></thead>'
+        f'<tbody>\n{rows}\n</tbody></table></div>'
+    )
+
+
+def _row(photo: ImageDifference, shown: bool) -> str:
+    name = escape(photo.file_name)
+    first = f'<a href="#{_anchor(photo)}">{name}</a>' if shown else name
+    a, b = photo.a, photo.b
+    numbers = (
+        (a.people, 'd'), (a.quality, '.3f'), (b.quality, '.3f'), (photo.gain, '+.3f'),
+        (a.found, 'd'), (b.found, 'd'), (a.false, 'd'), (b.false, 'd'),
+    )  # fmt: skip
+    cells = ''.join(
+        f'<td data-value="{value}"{_gain_class(value, form)}>{value:{form}}</td>'
+        for value, form in numbers
+    )
+    return f'<tr><td data-value="{name}">{first}</td>{cells}</tr>'
+
+
+def _gain_class(value: float, form: str) -> str:
+    return f' class="{_class(value)}"' if form == '+.3f' else ''
+
+
+def _anchor(photo: ImageDifference) -> str:
+    return 'photo-' + escape(str(photo.image_id)).replace(' ', '_')
+
+
+def _class(gain: float) -> str:
+    return 'up' if gain > SAME else 'down' if gain < -SAME else 'soft'
+
+
+def _total(value: float | None) -> str:
+    if value is None:
+        return '–'
+    return str(value) if isinstance(value, int) else f'{100 * value:.1f}'

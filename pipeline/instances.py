@@ -1,0 +1,156 @@
+"""The people found so far, and the result that is built from them.
+
+Every new person may claim pixels of earlier ones, so the loop keeps mask logits (`Instances`) and
+builds the result (`build_result`) from them after each round.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Literal
+
+import numpy as np
+
+from .masks import LogitMasks, Masks, exclusive_masks
+from .scores import ScoreConfig, instance_scores
+from .structures import Detections, Floats, Image, Ints, MaskSource, People, Poses, Rows, Segments
+
+_MIN_WEIGHT = 1e-3  # a person of score 0 still keeps pixels that no other person claims
+ResolveOverlaps = Literal['logits', 'scored_logits'] | None
+Fallback = Literal['detector_then_box'] | None
+
+# A fallback mask never takes a pixel from a confident SAM mask, and a box never takes one from a
+# detector mask. Both values stay above 0 in float16.
+DETECTOR_LOGIT = 2.0**-6
+BOX_LOGIT = 2.0**-10
+
+
+@dataclass(frozen=True, eq=False)
+class Instances(Rows):
+    """People found so far, with masks that may still overlap."""
+
+    poses: Poses
+    segments: Segments
+    rounds: Ints  # (N,) from 1
+    detector_boxes: Floats  # (N, 4) xyxy px, before the pose estimator refined them
+
+    @classmethod
+    def empty(cls, height: int, width: int, num_keypoints: int) -> Instances:
+        """Zero people in an image of (height, width) px."""
+        poses = Poses.empty_poses(height, width, num_keypoints)
+        segments = Segments.empty(height, width, num_keypoints)
+        return cls.from_round(0, poses, segments, poses)
+
+    @classmethod
+    def from_round(
+        cls, number: int, poses: Poses, segments: Segments, detections: Detections
+    ) -> Instances:
+        """The people that round ``number`` adds."""
+        rounds = np.full(len(poses), number, np.int32)
+        return cls(poses, segments, rounds, detections.boxes)
+
+
+def paint_out(image: Image, masks: Masks) -> Image:
+    """Copy of ``image`` (H, W, 3) with every mask black; the detector ignores black people."""
+    painted = image.copy()
+    for i, crop in enumerate(masks.crops):
+        painted[masks.window(i)][crop] = 0
+    return painted
+
+
+def drop_covered(detections: Detections, masks: Masks, max_fraction: float | None) -> Detections:
+    """Drop detections of which ``masks`` cover more than ``max_fraction``; ``None`` keeps all.
+
+    The covered fraction is that of the detector's mask, or of the box where there is no mask.
+    """
+    if max_fraction is None or len(masks) == 0 or len(detections) == 0:
+        return detections
+    detected = detections.detector_masks
+    boxes = Masks.from_boxes(detections.boxes, (masks.height, masks.width))
+    union = masks.union()
+    fractions = np.where(detected.areas > 0, detected.covered(union), boxes.covered(union))
+    return detections.select(fractions <= max_fraction)
+
+
+def keep_best_keypoints(first: Poses, second: Poses) -> Poses:
+    """``second`` with those keypoints of ``first`` that score higher."""
+    use_first = first.keypoint_scores > second.keypoint_scores
+    return replace(
+        second,
+        keypoints=np.where(use_first[..., None], first.keypoints, second.keypoints),
+        keypoint_scores=np.where(use_first, first.keypoint_scores, second.keypoint_scores),
+        presence=np.where(use_first, first.presence, second.presence),
+        visibility=np.where(use_first, first.visibility, second.visibility),
+    )
+
+
+def keep_best_segments(first: Segments, second: Segments) -> Segments:
+    """``second`` with those segments of ``first`` that score higher."""
+    use_first = first.mask_scores > second.mask_scores
+    count = len(first)
+    return first.concat(second).select(np.where(use_first, 0, count) + np.arange(count))
+
+
+def build_result(
+    instances: Instances, overlaps: ResolveOverlaps, boxes: str, score: ScoreConfig
+) -> People:
+    """Resolve overlapping masks, take the boxes around them and compute instance scores."""
+    poses, segments = instances.poses, instances.segments
+    scores = instance_scores(
+        poses.box_scores, poses.keypoint_scores, segments.mask_scores, segments.mask_sources, score
+    )
+    scores = np.where(instances.rounds > 1, score.later_rounds * scores, scores).astype(np.float32)
+    masks = resolve_overlaps(segments.logits, scores, overlaps)
+    columns = {f.name: getattr(poses, f.name) for f in fields(poses)}
+    columns['boxes'] = _mask_boxes(masks, poses.boxes) if boxes == 'mask' else poses.boxes
+    return People(
+        **columns,
+        masks=masks,
+        mask_scores=segments.mask_scores,
+        mask_sources=segments.mask_sources,
+        prompts=segments.prompts,
+        detector_boxes=instances.detector_boxes,
+        rounds=instances.rounds,
+        scores=scores ** (1 / score.root),
+    )
+
+
+def resolve_overlaps(logits: LogitMasks, scores: Floats, method: ResolveOverlaps) -> Masks:
+    """Give every disputed pixel to one person; ``None`` keeps the overlaps."""
+    if method == 'logits':
+        return exclusive_masks(logits)
+    if method == 'scored_logits':
+        return exclusive_masks(logits, scores.clip(_MIN_WEIGHT))
+    return logits.binary()
+
+
+def _mask_boxes(masks: Masks, boxes: Floats) -> Floats:
+    """Boxes around the masks; the input box where a mask is empty."""
+    return np.where((masks.areas > 0)[:, None], masks.boxes, boxes).astype(np.float32)
+
+
+def apply_mask_fallback(segments: Segments, poses: Poses, fallback: Fallback) -> Segments:
+    """Replace empty masks by the detector's mask or, without one, by the box."""
+    if fallback is None:
+        return segments
+    empty = np.array([not (crop > 0).any() for crop in segments.logits.crops], bool)
+    if not empty.any():
+        return segments
+    rows = np.flatnonzero(empty)
+    masks = poses.detector_masks.select(rows)
+    detector = LogitMasks.from_masks(masks, DETECTOR_LOGIT)
+    boxes = LogitMasks.from_masks(
+        Masks.from_boxes(poses.boxes[rows], (masks.height, masks.width)), BOX_LOGIT
+    )
+    # Both kinds of fallback are appended to the segments; each empty segment selects one.
+    kinds = segments.logits.concat(detector).concat(boxes)
+    chosen = np.where(masks.areas > 0, MaskSource.DETECTOR, MaskSource.BOX)
+    below = np.where(masks.areas > 0, 0, len(rows)) + len(poses) + np.arange(len(rows))
+    order, sources = np.arange(len(poses)), segments.mask_sources.copy()
+    order[rows], sources[rows] = below, chosen
+    return replace(
+        segments,
+        logits=kinds.select(order),
+        mask_sources=sources,
+        mask_scores=np.where(empty, 0, segments.mask_scores).astype(np.float32),
+    )

@@ -1,0 +1,1 @@
+"""How models run: options, half precision, batches that fit in memory, timing."""

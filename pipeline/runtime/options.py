@@ -1,0 +1,32 @@
+"""How the three models run: one object, handed on from the settings to every model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Precision = Literal['fp32', 'bf16', 'fp16']
+Compile = Literal['default', 'max-autotune-no-cudagraphs']
+
+
+@dataclass(frozen=True)
+class RuntimeOptions:
+    """Where and how the three models run."""
+
+    device: str = 'auto'  # auto: cuda when there is one, else cpu
+    precision: Precision = 'fp32'  # number format of the backbones; bf16 and fp16 use autocast
+    # Layout of the backbones' weights; None: PyTorch's own, for a model that cannot do with it.
+    memory_format: Literal['channels_last'] | None = 'channels_last'
+    compile: Compile | None = None  # mode of torch.compile; None: off
+    # What run_bmp.py asks of the C library for the memory of freed tensors, on a CPU: 'give_back'
+    # to the system at once; None: keep much of it for later tensors. `load_pipeline` ignores it.
+    freed_memory: Literal['give_back'] | None = None
+    note: str | None = None  # one line shown to the user
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the device is a CPU; ``auto`` must be resolved before."""
+        return self.device.startswith('cpu')
+
+
+ON_CPU = RuntimeOptions(device='cpu')

@@ -1,0 +1,1 @@
+"""Synthetic crowds with exact boxes, masks, keypoints and occlusion order."""

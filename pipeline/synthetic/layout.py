@@ -1,0 +1,165 @@
+"""Where the people of a synthetic scene stand: settings, perspective, crowding, truncation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .background import draw_blocker
+from .canvas import Layer
+from .figure import Figure, draw_figure, extent
+from .look import sample_look
+from .rig import Vectors, build_rig, sample_body, sample_pose
+
+MIN_SIDE, MAX_SIDE = 32, 8192
+MAX_PEOPLE = 200
+MIN_PERSON_PX = 16
+# Sub-streams of the seed, so that one kind of choice does not shift another.
+STREAM_SCENE, STREAM_PERSON, STREAM_BLOCKER, STREAM_BACKGROUND, STREAM_CAMERA = range(5)
+
+
+@dataclass(frozen=True)
+class SceneConfig:
+    """Settings of one scene; equal settings give equal bytes.
+
+    Args:
+        width: of the picture in px, 32 to 8192.
+        height: of the picture in px, 32 to 8192.
+        min_people: smallest number of people aimed at, from 0.
+        max_people: largest number of people, up to 200.
+        min_person_height: standing height of the farthest people, as a share of the picture height.
+        max_person_height: the same of the nearest people, up to 1; truncated ones may be larger.
+        overlap: 0 spreads the people over the width, 1 packs them into one dense crowd.
+        truncation: probability in [0, 1] that the border cuts a person on purpose.
+        max_blockers: largest number of posts, signs and plants among the people, up to 20.
+        min_visible: people with a smaller visible share of their area are left out, in [0, 1).
+        noise: strength of camera blur and grain, 0 (none) to 3.
+        seed: any integer from 0.
+
+    Raises:
+        ValueError: a setting is outside of its range; the message names it.
+    """
+
+    width: int = 640
+    height: int = 480
+    min_people: int = 3
+    max_people: int = 12
+    min_person_height: float = 0.3
+    max_person_height: float = 0.8
+    overlap: float = 0.5
+    truncation: float = 0.15
+    max_blockers: int = 2
+    min_visible: float = 0.04
+    noise: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self._check('width', MIN_SIDE, MAX_SIDE)
+        self._check('height', MIN_SIDE, MAX_SIDE)
+        self._check('max_people', 0, MAX_PEOPLE)
+        self._check('min_people', 0, self.max_people, 'max_people')
+        self._check('max_person_height', 0, 1)
+        self._check('min_person_height', 0, self.max_person_height, 'max_person_height')
+        for name, high in (('overlap', 1), ('truncation', 1), ('max_blockers', 20), ('noise', 3)):
+            self._check(name, 0, high)
+        self._check('min_visible', 0, 0.99)
+        self._check('seed', 0, 2**63 - 1)
+        smallest = self.min_person_height * self.height
+        if smallest < MIN_PERSON_PX:
+            raise ValueError(
+                f'min_person_height={self.min_person_height} of height={self.height} gives people '
+                f'of {smallest:.1f} px; raise one of them until it is at least {MIN_PERSON_PX} px'
+            )
+
+    def _check(self, name: str, low: float, high: float, limit: str = '') -> None:
+        value = vars(self)[name]
+        whole = isinstance(vars(type(self))[name], int)  # by its default
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+            kind = 'an integer' if whole else 'a number'
+            raise ValueError(f'{name}={value!r} must be {kind} from {low} to {high}')
+        if not low <= value <= high:
+            bound = f'{limit}={high}' if limit else f'{high}'
+            raise ValueError(f'{name}={value!r} is out of range; choose {low} to {bound}')
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Perspective and crowd centre of one scene, in px."""
+
+    config: SceneConfig
+    count: int  # people aimed at
+    far: float  # row where the farthest people stand
+    near: float  # row where the nearest people stand
+    horizon: float
+    center: float  # column of the crowd
+    slots: tuple[int, ...]  # which share of the width each person gets when spread out
+
+    @classmethod
+    def sample(cls, config: SceneConfig) -> Layout:
+        """Random camera height and crowd."""
+        rng = np.random.default_rng([config.seed, STREAM_SCENE])
+        height, count = config.height, int(rng.integers(config.min_people, config.max_people + 1))
+        low, high = config.min_person_height * height, config.max_person_height * height
+        camera = float(rng.uniform(0.85, 1.3))
+        near = 0.975 * height
+        # Far heads stay in the picture; people of one size still get some depth.
+        far = min(max(near - camera * (high - low), low + 0.03 * height), near - 0.03 * height)
+        slots = rng.permutation(max(count, 1)).tolist()
+        center = float(rng.uniform(0.38, 0.62)) * config.width
+        return cls(config, count, far, near, far - camera * low, center, tuple(slots))
+
+    def person(self, index: int) -> Figure:
+        """Person ``index``, drawn; from ``count`` on these are spare people, put anywhere."""
+        config = self.config
+        rng = np.random.default_rng([config.seed, STREAM_PERSON, index])
+        body, pose, look = sample_body(rng), sample_pose(rng), sample_look(rng)
+        if body.child:
+            look = replace(look, beard=False)
+        rig = build_rig(body, pose)
+        depth, size, where = rng.random(), rng.normal(1, 0.04), rng.normal(size=2)
+        cut, border, share = rng.random() < config.truncation, rng.random(), rng.random()
+        column = self._column(index, where) if index < self.count else rng.random() * config.width
+        # One cut in five is at the bottom: somebody who stands before the nearest place.
+        below = cut and border > 0.8
+        depth = 1.0 if below else depth
+        low, high = self._size(0), self._size(1)
+        unit = min(max(self._size(depth) * size * (0.74 if body.child else 1), low), high)
+        unit *= 1.15 if below else 1
+        left, top, right, bottom = (extent(rig) * unit).tolist()
+        x = _clamp(column, -left, config.width - right)
+        ground = self.far + depth * (self.near - self.far)
+        ground = _clamp(ground, -top, config.height - bottom)
+        if below:
+            ground = config.height + (0.15 + 0.35 * share) * unit
+        elif cut:
+            inward = (0.16 * share - 0.12) * unit
+            x = inward if border < 0.4 else config.width - inward
+        return draw_figure(rig, look, x, ground, unit)
+
+    def blockers(self) -> list[Layer]:
+        """Things among the people."""
+        rng = np.random.default_rng([self.config.seed, STREAM_BLOCKER])
+        layers = []
+        for _ in range(int(rng.integers(self.config.max_blockers + 1))):
+            depth, x = float(rng.random()), float(rng.uniform(0, self.config.width))
+            ground = self.far + depth * (self.near - self.far)
+            layers.append(draw_blocker(rng, x, ground, self._size(depth)))
+        return layers
+
+    def _size(self, depth: float) -> float:
+        """Standing height in px at a depth from 0 (far) to 1 (near)."""
+        low, high = self.config.min_person_height, self.config.max_person_height
+        return self.config.height * (low + depth * (high - low))
+
+    def _column(self, index: int, where: Vectors) -> float:
+        share = (self.slots[index % len(self.slots)] + 0.5 + 0.15 * where[0]) / len(self.slots)
+        spread = 0.16 * self._size(0.5) * np.sqrt(len(self.slots))
+        packed = self.center + spread * where[1]
+        overlap = self.config.overlap
+        return float((1 - overlap) * share * self.config.width + overlap * packed)
+
+
+def _clamp(value: float, low: float, high: float) -> float:
+    """Into [low, high], or to the middle where that is empty: too large for the picture."""
+    return min(max(value, low), high) if low <= high else (low + high) / 2

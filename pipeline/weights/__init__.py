@@ -1,0 +1,1 @@
+"""Weights: the manifest, files with their checksums, safe loading, downloads."""

@@ -1,0 +1,186 @@
+"""The manifest of weights, ``checkpoints/manifest.json``: what exists, where, on which terms.
+
+Only the standard library is imported here, so that tools which only list or fetch files start fast.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+FOLDER = Path(__file__).resolve().parents[2] / 'checkpoints'
+MANIFEST = FOLDER / 'manifest.json'
+KINDS = ('detector', 'pose', 'segmenter')
+
+
+class CheckpointError(RuntimeError):
+    """Weights are absent, not what the manifest says, or cannot be read."""
+
+
+class ManifestError(CheckpointError):
+    """The manifest itself is wrong."""
+
+
+@dataclass(frozen=True)
+class WeightsEntry:
+    """One file of weights.
+
+    Attributes:
+        name: How configs and commands call it.
+        file: Name of the file in the folder of downloads (of embedded ones, in ``checkpoints/``).
+        kind: Which stage it serves: detector, pose or segmenter.
+        about: What it is, in a few words.
+        licence: Terms of the weights.
+        source: Who publishes them.
+        urls: Addresses of the same file, tried in this order; none if embedded.
+        embedded: The file comes with the repository.
+        size: Bytes; None if nobody published it.
+        sha256: Checksum of the file in hex; None if nobody published it.
+        sha256_prefix: Its first digits, which OpenMMLab puts into file names.
+        ignorable: Prefixes of keys in the file that may be absent, left over or of another shape.
+
+    Raises:
+        ManifestError: A field has a wrong form.
+    """
+
+    name: str
+    file: str
+    kind: str
+    about: str
+    licence: str
+    source: str
+    urls: tuple[str, ...] = ()
+    embedded: bool = False
+    size: int | None = None
+    sha256: str | None = None
+    sha256_prefix: str | None = None
+    ignorable: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        problems = self._problems()
+        if problems:
+            raise ManifestError(f'manifest entry {self.name!r}: {"; ".join(problems)}')
+
+    def _problems(self) -> list[str]:
+        texts = (self.file, self.kind, self.about, self.licence, self.source)
+        if not all(isinstance(text, str) and text for text in texts):
+            return ['file, kind, about, licence and source must be texts that are not empty']
+        if PurePosixPath(self.file).name != self.file or self.file.startswith('.'):
+            return [f'file {self.file!r} must be a plain file name']
+        if self.kind not in KINDS:
+            return [f'kind {self.kind!r} must be one of {", ".join(KINDS)}']
+        return [*self._address_problems(), *self._checksum_problems()]
+
+    def _address_problems(self) -> list[str]:
+        for name in ('urls', 'ignorable'):
+            values = getattr(self, name)
+            if not isinstance(values, tuple) or not all(isinstance(v, str) and v for v in values):
+                return [f'{name} must be a list of texts, got {values!r}']
+        if self.embedded == bool(self.urls):
+            return ['an entry is either embedded or has urls']
+        return [
+            f'url {url!r} must start with https:// and name a file'
+            for url in self.urls
+            if urlsplit(url).scheme != 'https' or not urlsplit(url).path.rsplit('/', 1)[-1]
+        ]
+
+    def _checksum_problems(self) -> list[str]:
+        problems = []
+        if self.size is not None and (type(self.size) is not int or self.size <= 0):
+            problems.append(f'size must be a number of bytes or null, got {self.size!r}')
+        for name, digits in (('sha256', '{64}'), ('sha256_prefix', '{8,63}')):
+            value = getattr(self, name)
+            if value is not None and not re.fullmatch(f'[0-9a-f]{digits}', str(value)):
+                problems.append(f'{name} must be {digits} lower-case hex digits, got {value!r}')
+        if self.embedded and not (self.size and self.sha256):
+            problems.append('an embedded file needs its size and sha256')
+        return problems
+
+
+def parse_manifest(text: str, source: str) -> dict[str, WeightsEntry]:
+    """Entries by name.
+
+    Args:
+        text: JSON, ``{"files": {name: {field: value}}}``.
+        source: What messages call it.
+
+    Raises:
+        ManifestError: not of that form, an unknown or missing field, or two entries with one file.
+    """
+    try:
+        content = json.loads(text, object_pairs_hook=_no_duplicates)
+    except ValueError as error:
+        raise ManifestError(f'{source} is no valid JSON: {error}') from error
+    if not isinstance(content, dict) or not isinstance(content.get('files'), dict):
+        raise ManifestError(f'{source} must hold {{"files": {{name: entry}}}}')
+    entries = {name: _entry(name, values) for name, values in content['files'].items()}
+    owners: dict[str, str] = {}
+    for entry in entries.values():
+        # Some file systems do not tell capital letters from small ones.
+        owner = owners.setdefault(entry.file.lower(), entry.name)
+        if owner != entry.name:
+            raise ManifestError(
+                f'{source}: {owner!r} and {entry.name!r} name the same file {entry.file!r}'
+            )
+    return entries
+
+
+def read_manifest(path: Path | None = None) -> dict[str, WeightsEntry]:
+    """Entries of a manifest by name, of the shipped one by default.
+
+    Raises:
+        ManifestError: it is absent or wrong.
+    """
+    path = path or MANIFEST
+    try:
+        text = path.read_text('utf-8')
+    except OSError as error:
+        raise ManifestError(
+            f'{path} cannot be read ({error}); restore it with: git checkout -- checkpoints'
+        ) from error
+    return parse_manifest(text, str(path))
+
+
+def manifest_json(entries: Mapping[str, WeightsEntry]) -> str:
+    """The text of a manifest with these entries."""
+    files = {}
+    for name, entry in entries.items():
+        values = {f.name: getattr(entry, f.name) for f in fields(WeightsEntry) if f.name != 'name'}
+        # What does not apply is left out, but that a size or checksum is not known is said.
+        files[name] = {k: v for k, v in values.items() if v or k in ('size', 'sha256')}
+    return json.dumps({'files': files}, indent=2) + '\n'
+
+
+def _entry(name: str, values: Any) -> WeightsEntry:
+    if not isinstance(values, dict):
+        raise ManifestError(f'manifest entry {name!r} must be a mapping, got {values!r}')
+    known = {f.name for f in fields(WeightsEntry)} - {'name'}
+    required = ('file', 'kind', 'about', 'licence', 'source')
+    unknown, absent = sorted(set(values) - known), [k for k in required if k not in values]
+    if unknown:
+        raise ManifestError(
+            f'manifest entry {name!r}: unknown {", ".join(unknown)}; '
+            f'known: {", ".join(sorted(known))}'
+        )
+    if absent:
+        raise ManifestError(f'manifest entry {name!r}: {", ".join(absent)} missing')
+    if not isinstance(values.get('embedded', False), bool):
+        raise ManifestError(
+            f'manifest entry {name!r}: embedded must be true or false, got {values["embedded"]!r}'
+        )
+    fixed: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return WeightsEntry(name=name, **fixed)
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(f'{", ".join(twice)} given twice')
+    return content

@@ -1,0 +1,1 @@
+"""Projects beside the package: each with a README, its own configs, tools and tests."""

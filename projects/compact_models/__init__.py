@@ -1,0 +1,1 @@
+"""How the embedded compact models were trained."""

@@ -1,0 +1,135 @@
+"""Copy-paste of people for MMPose: a person in a crop hidden in part by others, exactly known.
+
+Comes before the crop is cut, as `MaskBackground` does. Legend: K key points, H, W size of the
+photo.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmpose.registry import TRANSFORMS
+from numpy.typing import NDArray
+
+from pipeline.poses.mask_background import decode_segmentation
+from projects.compact_models.cutouts import CutoutFolder, Layer, check_settings, place_randomly
+
+
+@TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
+class PastePeople(BaseTransform):  # type: ignore[misc,unused-ignore]
+    """Pastes people in front of the person of a top-down sample.
+
+    Key points that they cover stay labelled, as occluded (COCO v = 1): the model learns to guess
+    them and to know that it guesses. A sample in which they would cover more than
+    `max_hidden_keypoints` of the visible key points stays as it was.
+
+    Args:
+        cutouts: folder written by `projects/compact_models/tools/prepare_cutouts.py`.
+        prob: chance that a sample is changed, in [0, 1].
+        max_people: most people pasted, at least 1.
+        size_range: height of a pasted person relative to the longer side of the person's box;
+            drawn evenly.
+        max_hidden_keypoints: see above, share in [0, 1].
+
+    Raises:
+        ValueError: a setting outside its range.
+        FileNotFoundError: no cut-outs in the folder.
+    """
+
+    def __init__(
+        self,
+        cutouts: str,
+        prob: float = 0.3,
+        max_people: int = 2,
+        size_range: tuple[float, float] = (0.6, 1.3),
+        max_hidden_keypoints: float = 0.5,
+    ) -> None:
+        check_settings(
+            'PastePeople',
+            shares={'prob': prob, 'max_hidden_keypoints': max_hidden_keypoints},
+            max_people=max_people,
+            ranges={'size_range': size_range},
+        )
+        self.cutouts = CutoutFolder(cutouts)
+        self.prob = prob
+        self.max_people = max_people
+        self.size_range = size_range
+        self.max_hidden_keypoints = max_hidden_keypoints
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Changes one sample.
+
+        Args:
+            results: `img` (H, W, 3) uint8 BGR, `bbox` (1, 4) xyxy px, `keypoints` (1, K, 2) px,
+                `raw_ann_info` (COCO annotation), and `mask` or `segmentation` if the person has a
+                mask.
+
+        Returns:
+            The same dict. Changed ones hold copies of `img` and `raw_ann_info`; a mask becomes its
+            visible part, under the key `mask`.
+        """
+        if np.random.random() >= self.prob:
+            return results
+        x1, y1, x2, y2 = results['bbox'][0]
+        side = max(x2 - x1, y2 - y1)
+        layers = []
+        for _ in range(np.random.randint(1, self.max_people + 1)):
+            person = self.cutouts.random_person(side * np.random.uniform(*self.size_range))
+            layers.append(place_randomly(person, (x1, y1), (x2, y2)))
+        return hide_person(results, layers, self.max_hidden_keypoints)
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(cutouts={str(self.cutouts.folder)!r}, prob={self.prob}, '
+            f'max_people={self.max_people}, size_range={self.size_range}, '
+            f'max_hidden_keypoints={self.max_hidden_keypoints})'
+        )
+
+
+def hide_person(
+    results: dict[str, Any], layers: list[Layer], max_hidden_keypoints: float
+) -> dict[str, Any]:
+    """Pastes layers over a sample; see `PastePeople`.
+
+    Args:
+        results: MMPose pipeline dict of one person.
+        layers: people to paste, the last one on top.
+        max_hidden_keypoints: share of the visible key points.
+
+    Returns:
+        The same dict, unchanged if too much of the person would be hidden.
+    """
+    height, width = results['img'].shape[:2]
+    hidden = np.zeros((height, width), dtype=np.bool_)
+    for layer in layers:
+        hidden |= layer.mask_in(height, width)
+    levels = np.array(results['raw_ann_info']['keypoints'], dtype=np.float64)[2::3]
+    covered = (levels == 2) & _lies_in(results['keypoints'][0], hidden)
+    if covered.sum() > max_hidden_keypoints * (levels == 2).sum():
+        return results
+    image = results['img'].copy()
+    for layer in layers:
+        layer.paint_on(image)
+    results['img'] = image
+    raw = dict(results['raw_ann_info'])
+    raw['keypoints'] = list(raw['keypoints'])
+    for index in np.nonzero(covered)[0]:
+        raw['keypoints'][3 * index + 2] = 1
+    results['raw_ann_info'] = raw
+    mask = results.get('mask')
+    if mask is None and results.get('segmentation') is not None:
+        mask = decode_segmentation(results['segmentation'], height, width)
+    if mask is not None:
+        results['mask'] = np.asarray(mask, dtype=np.bool_) & ~hidden
+    return results
+
+
+def _lies_in(points: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(K,) bool: the pixel of a point (K, 2) x, y is set; outside of the mask: False."""
+    height, width = mask.shape
+    x, y = np.rint(points).astype(int).T
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    result: NDArray[np.bool_] = inside & mask[y.clip(0, height - 1), x.clip(0, width - 1)]
+    return result

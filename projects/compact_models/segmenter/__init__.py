@@ -1,0 +1,1 @@
+"""Parts that train the compact SAM 2.1."""

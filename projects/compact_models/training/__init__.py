@@ -1,0 +1,1 @@
+"""Optimizer and hooks of all three trainings."""

@@ -1,0 +1,1 @@
+"""Parity with the recorded numbers of the public BBoxMaskPose reference."""

@@ -1,0 +1,127 @@
+"""Boxes, masks and keypoints against the number of rounds, with and without refinement.
+
+One run with the largest number of rounds serves them all: no round looks ahead, so the state after
+round r is what a run with ``max_rounds=r`` returns (`PersonPipeline.iter_rounds`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.evaluation.coco import score
+from pipeline.io.coco import Task
+from pipeline.loop import PersonPipeline
+from pipeline.structures import Image, People
+from projects.studies.photos import Parts, StudyImage
+
+
+@dataclass(frozen=True)
+class RoundSetting:
+    """A point of the study."""
+
+    rounds: int
+    refine: bool
+
+    @property
+    def name(self) -> str:
+        """Of the part that is kept, and in names of files."""
+        return f'{self.rounds}{"-refined" if self.refine else ""}'
+
+
+@dataclass(frozen=True)
+class RoundRow:
+    """A setting with its metrics of one task; None where nobody is annotated."""
+
+    rounds: int
+    refine: bool
+    task: str
+    ap: float | None
+    ap50: float | None
+    ap75: float | None
+    ar: float | None
+    num_annotated: int  # people, in the photos that ran
+    num_results: int
+    seconds_per_photo: float  # of the whole setting, photos read before
+
+
+class RoundStudy:
+    """Computes the parts of a photo: COCO results and seconds of every setting."""
+
+    def __init__(self, run: PersonPipeline) -> None:
+        self.run = run
+
+    def __call__(self, image: Image, photo: StudyImage, missing: Sequence[str]) -> Parts:
+        """Parts of a photo; those up to the largest number of rounds that is missing."""
+        settings = [_setting(name) for name in missing]
+        last, refine = max(s.rounds for s in settings), any(s.refine for s in settings)
+        parts = {}
+        for setting, people, seconds in self._snapshots(image, last, refine):
+            rows = people.to_coco(photo.image_id)
+            parts[setting.name] = {'rows': rows, 'seconds': round(seconds, 4)}
+        return parts
+
+    def _snapshots(
+        self, image: Image, last: int, refine: bool
+    ) -> list[tuple[RoundSetting, People, float]]:
+        """People and seconds after each round; a round that finds nobody changes nothing."""
+        snapshots = []
+        states = self.run.iter_rounds([image])
+        state, spent = next(states), 0.0
+        for number in range(1, last + 1):
+            start = time.perf_counter()
+            state = next(states, state)
+            spent += time.perf_counter() - start
+            snapshots.append((RoundSetting(number, False), state[0].people, spent))
+            if refine:
+                start = time.perf_counter()
+                people = self.run.refine(state)[0].people
+                seconds = spent + time.perf_counter() - start
+                snapshots.append((RoundSetting(number, True), people, seconds))
+        return snapshots
+
+
+def round_settings(last: int, refine: Sequence[bool]) -> list[RoundSetting]:
+    """Rounds 1 to ``last``, for each choice of refinement."""
+    return [RoundSetting(number, choice) for choice in refine for number in range(1, last + 1)]
+
+
+def results_of(setting: RoundSetting, parts: Mapping[str, Parts]) -> list[dict[str, Any]]:
+    """COCO results of a setting, photo by photo."""
+    return [row for part in parts.values() for row in part[setting.name]['rows']]
+
+
+def round_rows(
+    settings: Sequence[RoundSetting],
+    parts: Mapping[str, Parts],
+    annotations: dict[str, Any],
+    tasks: Sequence[Task],
+) -> tuple[RoundRow, ...]:
+    """Figures of every setting; ``annotations`` are those of the photos that have parts."""
+    rows = []
+    for setting in settings:
+        results = results_of(setting, parts)
+        metrics = score(results, annotations, tasks)
+        seconds = sum(part[setting.name]['seconds'] for part in parts.values())
+        for task, figures in metrics.tasks.items():
+            rows.append(
+                RoundRow(
+                    rounds=setting.rounds,
+                    refine=setting.refine,
+                    task=task,
+                    ap=figures.ap,
+                    ap50=figures.ap50,
+                    ap75=figures.ap75,
+                    ar=figures.ar,
+                    num_annotated=metrics.num_people,
+                    num_results=metrics.num_results,
+                    seconds_per_photo=seconds / max(len(parts), 1),
+                )
+            )
+    return tuple(rows)
+
+
+def _setting(name: str) -> RoundSetting:
+    return RoundSetting(int(name.split('-')[0]), name.endswith('-refined'))

@@ -1,0 +1,183 @@
+"""Box, mask and keypoint AP against the number of rounds of the loop, and refinement on and off.
+
+Every photo is run once with the largest number of rounds; the state after round r is exactly what
+a run with `loop.max_rounds=r` gives. What is computed is kept in OUT/photos: a stopped study goes
+on.
+
+Examples:
+    python projects/studies/tools/study_rounds.py bmp_compact --data annotations.json --rounds 3
+    python projects/studies/tools/study_rounds.py bmp_v2 --data ochuman_val --rounds 4 --refine both
+
+Writes OUT/rounds.csv, OUT/rounds.png, OUT/rounds.json, and for every setting the COCO results
+OUT/results_<rounds>[-refined].json for tools/score.py and tools/compare_results.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from projects.studies.rounds import RoundRow
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this checkout, installed or not
+
+from pipeline.cli.options import config_options, exit_codes, make_parser
+from projects.studies import common
+
+REFINE = {'off': (False,), 'on': (True,), 'both': (False, True)}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Command line of this tool."""
+    parser = make_parser('study_rounds.py', __doc__)
+    common.add_arguments(parser, 'outputs/study_rounds')
+    add = parser.add_argument
+    add('--rounds', type=int, default=3, metavar='N', help='rounds 1 to N (default: 3)')
+    add('--refine', choices=tuple(REFINE), default='both', dest='refinement', help='default: both')
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the study; returns the exit code."""
+    args = build_parser().parse_args(argv)
+    with exit_codes('study_rounds.py', wrong_input=1):
+        return run(args)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compute what is missing, write the files, print the table.
+
+    Raises:
+        ValueError: settings or data that do not fit.
+    """
+    from pipeline.build import build_pipeline
+    from pipeline.config import load_config
+    from pipeline.evaluation.charts import save_chart
+    from pipeline.io.atomic import write_json
+    from pipeline.io.progress import make_reporter
+    from pipeline.io.tables import write_csv
+    from projects.studies.photos import annotations_of, compute_images, load_study_data, provenance
+    from projects.studies.rounds import RoundStudy, results_of, round_rows, round_settings
+
+    options = config_options(args)
+    config = load_config(args.config, options | {'loop.max_rounds': args.rounds})
+    # A round does not depend on how many follow, nor on what the config says of refinement.
+    free = {'loop.max_rounds': None, 'loop.refine': False}
+    any_rounds = load_config(args.config, options | free)
+    settings = round_settings(args.rounds, REFINE[args.refinement])
+    dataset = common.find_data(args)
+    data = load_study_data(dataset, args.limit)
+    built = build_pipeline(config)
+    computed = compute_images(
+        data.photos,
+        args.out / 'photos',
+        [s.name for s in settings],
+        RoundStudy(built.run),
+        depends_on=provenance(any_rounds, built),
+        reporter=make_reporter(),
+    )
+    common.check_computed(computed)
+    for setting in settings:
+        name = f'results_{setting.name}.json'
+        write_json(args.out / name, results_of(setting, computed.parts))
+    annotations = annotations_of(data, computed.parts)
+    rows = round_rows(settings, computed.parts, annotations, dataset.tasks)
+    facts = {
+        'config': args.config, 'data': dataset.name, 'photos': len(computed.parts),
+        'device': built.device,
+    }  # fmt: skip
+    write_csv(args.out / 'rounds.csv', [asdict(row) for row in rows])
+    save_chart(args.out / 'rounds.png', draw, rows, facts)
+    report = {**facts, 'text': text(rows), 'rows': [asdict(row) for row in rows]}
+    write_json(args.out / 'rounds.json', report, indent=1)
+    _print_table(rows, facts)
+    print(text(rows))
+    return common.report(computed.failures, data.notes, args.out)
+
+
+def draw(rows: Sequence[RoundRow], facts: dict[str, Any]) -> Figure:
+    """Curves of AP and AR of each task, and of the time."""
+    from pipeline.evaluation.charts import TASK_NAMES, draw_lines
+
+    panels = []
+    for task in dict.fromkeys(r.task for r in rows):
+        curves = [
+            (f'{label}{", refined" if refine else ""}', *_curve(rows, task, refine, key, 100))
+            for refine in dict.fromkeys(r.refine for r in rows)
+            for label, key in (('AP', 'ap'), ('AR', 'ar'))
+        ]
+        panels.append((TASK_NAMES[task], 'percent', curves))
+    first = rows[0].task
+    times = [
+        ('refined' if refine else 'not refined', *_curve(rows, first, refine, _TIME, 1))
+        for refine in dict.fromkeys(r.refine for r in rows)
+    ]
+    panels.append((f'time ({facts["device"]})', 'seconds per photo, all rounds', times))
+    title = (
+        f'{facts["config"]} on {facts["data"]}: rounds of the loop '
+        f'({facts["photos"]} photos, n={rows[0].num_annotated} people)'
+    )
+    return draw_lines(title, 'rounds', panels)
+
+
+_TIME = 'seconds_per_photo'
+
+
+def _curve(
+    rows: Sequence[RoundRow], task: str, refine: bool, key: str, factor: float
+) -> tuple[list[int], list[float]]:
+    chosen = [r for r in rows if r.task == task and r.refine == refine]
+    return [r.rounds for r in chosen], [factor * (getattr(r, key) or 0) for r in chosen]
+
+
+def text(rows: Sequence[RoundRow]) -> str:
+    """One line of what the study says: best setting per task, and what round two adds."""
+    parts = []
+    for task in dict.fromkeys(r.task for r in rows):
+        mine = [r for r in rows if r.task == task]
+        best = max(mine, key=lambda r: (r.ap or 0, -r.rounds))
+        refined = ' refined' if best.refine else ''
+        gain = 100 * ((best.ap or 0) - (mine[0].ap or 0))
+        parts.append(
+            f'{task}: {100 * (best.ap or 0):.1f} with {best.rounds} '
+            f'round{"s"[: best.rounds - 1]}{refined} ({gain:+.1f} against one round)'
+        )
+    return 'Highest AP: ' + '; '.join(parts)
+
+
+def _print_table(rows: Sequence[RoundRow], facts: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    people = rows[0].num_annotated
+    what = f'{facts["config"]} on {facts["data"]}'
+    title = f'{what}: {facts["photos"]} photos, {people} people; AP / AR, percent'
+    table = Table(title=title)
+    tasks = list(dict.fromkeys(r.task for r in rows))
+    for name in ('rounds', 'refined', *tasks, 'results', 's/photo'):
+        table.add_column(name, justify='right')
+    for first in (r for r in rows if r.task == tasks[0]):
+        same = [r for r in rows if (r.rounds, r.refine) == (first.rounds, first.refine)]
+        table.add_row(
+            str(first.rounds),
+            'yes' if first.refine else 'no',
+            *(f'{_percent(r.ap)} / {_percent(r.ar)}' for r in same),
+            str(first.num_results),
+            f'{first.seconds_per_photo:.2f}',
+        )
+    Console().print(table)
+
+
+def _percent(value: float | None) -> str:
+    return '–' if value is None else f'{100 * value:.1f}'
+
+
+if __name__ == '__main__':
+    sys.exit(main())

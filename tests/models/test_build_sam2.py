@@ -1,0 +1,222 @@
+"""Building stock SAM 2 models without Hydra's global state."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip('torch')
+if importlib.util.find_spec('sam2') is None:  # importing it here would initialise Hydra
+    pytest.skip('the stock sam2 package is not installed', allow_module_level=True)
+
+from pipeline.segmenters.build_sam2 import (  # noqa: E402
+    DynamicMultimask,
+    build_sam2_model,
+    packaged_config_names,
+)
+from pipeline.segmenters.sam2_package import import_sam2  # noqa: E402
+from pipeline.weights.manifest import CheckpointError  # noqa: E402
+
+COMPACT = Path(__file__).parents[2] / 'configs' / 'compact' / 'sam2.1_hiera_compact.yaml'
+MIB = 2**20
+
+
+@pytest.fixture(scope='module')
+def model():
+    torch.manual_seed(0)
+    return build_sam2_model(COMPACT, None, 'cpu')
+
+
+def run_python(code):
+    """Runs code in a fresh interpreter, where neither Hydra nor sam2 is imported yet."""
+    result = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_host_can_initialize_hydra_after_us():
+    run_python(f"""
+        from hydra import initialize_config_module
+        from hydra.core.global_hydra import GlobalHydra
+        from pipeline.segmenters.build_sam2 import build_sam2_model
+        build_sam2_model({str(COMPACT)!r}, None, 'cpu')
+        assert not GlobalHydra.instance().is_initialized()
+        initialize_config_module('sam2', version_base='1.3')
+        assert GlobalHydra.instance().is_initialized()
+    """)
+
+
+def test_hydra_of_the_host_stays_as_it_was():
+    run_python(f"""
+        from hydra import initialize_config_module
+        from hydra.core.global_hydra import GlobalHydra
+        initialize_config_module('hydra.test_utils', version_base='1.3')
+        before = GlobalHydra.instance().hydra
+        from pipeline.segmenters.build_sam2 import build_sam2_model
+        build_sam2_model({str(COMPACT)!r}, None, 'cpu')
+        assert GlobalHydra.instance().hydra is before
+    """)
+
+
+def test_sam2_imported_by_the_host_is_left_alone():
+    run_python(f"""
+        from sam2.build_sam import build_sam2
+        from pipeline.segmenters.build_sam2 import build_sam2_model
+        build_sam2_model({str(COMPACT)!r}, None, 'cpu')
+        build_sam2('configs/sam2.1/sam2.1_hiera_t.yaml', device='cpu')
+    """)
+
+
+@pytest.mark.parametrize('postprocessing', [True, False])
+def test_equals_the_stock_builder(postprocessing):
+    from hydra import initialize_config_module
+
+    import_sam2()
+    from sam2.build_sam import build_sam2
+
+    name = 'configs/sam2.1/sam2.1_hiera_t.yaml'
+    with initialize_config_module('sam2', version_base='1.2'):
+        stock = build_sam2(name, device='cpu', apply_postprocessing=postprocessing)
+    options = DynamicMultimask() if postprocessing else None
+    ours = build_sam2_model(name, None, 'cpu', dynamic_multimask=options)
+
+    shapes = {key: value.shape for key, value in stock.state_dict().items()}
+    assert {key: value.shape for key, value in ours.state_dict().items()} == shapes
+    for setting in (
+        'dynamic_multimask_via_stability',
+        'dynamic_multimask_stability_delta',
+        'dynamic_multimask_stability_thresh',
+    ):
+        assert getattr(ours.sam_mask_decoder, setting) == getattr(stock.sam_mask_decoder, setting)
+    assert not ours.training
+
+
+def test_names_of_the_package():
+    names = packaged_config_names()
+    assert 'sam2.1_hiera_b+' in names and 'sam2_hiera_l' in names
+    assert not any('MOSE' in name for name in names)
+
+
+def test_unknown_name_lists_the_known_ones():
+    with pytest.raises(FileNotFoundError, match=r"'sam2.1_hiera_xl'.*sam2.1_hiera_b\+"):
+        build_sam2_model('sam2.1_hiera_xl', None, 'cpu')
+
+
+def test_image_size_is_replaced_and_checked():
+    assert build_sam2_model(COMPACT, None, 'cpu', image_size=256).image_size == 256
+    with pytest.raises(ValueError, match='image_size must be a positive multiple of 32, got 250'):
+        build_sam2_model(COMPACT, None, 'cpu', image_size=250)
+
+
+def test_bad_options_name_the_setting():
+    with pytest.raises(ValueError, match='stability_thresh is 2'):
+        DynamicMultimask(stability_thresh=2)
+    with pytest.raises(ValueError, match='stability_delta is -1'):
+        DynamicMultimask(stability_delta=-1)
+
+
+@pytest.mark.parametrize('package', ['sam2', 'bboxmaskpose.sam2'])
+def test_the_config_of_the_reference_is_refused_with_the_stock_one_to_use(tmp_path, package):
+    path = tmp_path / 'sam-pose2seg_hiera_b+.yaml'
+    path.write_text(
+        f'model: {{_target_: {package}.modeling.sam2_base.SAM2Base, n_kpts_encoder: 8}}'
+    )
+    with pytest.raises(ValueError, match=r"n_kpts_encoder.*config='sam2\.1_hiera_b\+'"):
+        build_sam2_model(path, None, 'cpu')
+
+
+# Parts of the released B+ layout, which are those of stock SAM 2.1.
+PARTS = {
+    'image_encoder', 'mask_downsample', 'maskmem_tpos_enc', 'memory_attention', 'memory_encoder',
+    'no_mem_embed', 'no_mem_pos_enc', 'no_obj_embed_spatial', 'no_obj_ptr', 'obj_ptr_proj',
+    'obj_ptr_tpos_proj', 'sam_mask_decoder', 'sam_prompt_encoder',
+}  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def pose2seg_file(tmp_path_factory):
+    """Random weights in the layout of the released file: B+ under the key `model`."""
+    torch.manual_seed(0)
+    state = build_sam2_model('sam2.1_hiera_b+', None, 'cpu').state_dict()
+    path = tmp_path_factory.mktemp('pose2seg') / 'SAM-pose2seg_hiera_b+.pt'
+    torch.save({'model': state}, path)
+    yield path
+    path.unlink()
+
+
+def test_sam_pose2seg_loads_strictly_into_the_stock_model(pose2seg_file):
+    saved = torch.load(pose2seg_file, weights_only=True)['model']
+    assert len(saved) == 615
+    assert {key.split('.')[0] for key in saved} == PARTS
+    model = build_sam2_model('sam2.1_hiera_b+', pose2seg_file, 'cpu')
+    loaded = model.state_dict()
+    assert all(torch.equal(loaded[key], saved[key]) for key in saved)
+    assert model.image_size == 1024
+
+
+@pytest.mark.parametrize('size', ['t', 's', 'l'])
+def test_another_size_than_the_file_is_refused(pose2seg_file, size):
+    with pytest.raises(CheckpointError, match=r'of another shape: .*image_encoder'):
+        build_sam2_model(f'sam2.1_hiera_{size}', pose2seg_file, 'cpu')
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('model: {_target_: os.system, command: exit}', 'names the class os.system'),
+        ('model: {_target_: sam2.modeling.sam2_utils.MLP, a: {_target_: os.getcwd}}', 'os.getcwd'),
+        ('other: 1', 'no mapping `model`'),
+        (
+            'model: {_target_: sam2.modeling.sam2_utils.MLP, input_dim: 1, hidden_dim: 1, '
+            'output_dim: 1, num_layers: 1}',
+            'builds a MLP',
+        ),
+    ],
+)
+def test_bad_config_files_are_refused(tmp_path, text, message):
+    path = tmp_path / 'model.yaml'
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        build_sam2_model(path, None, 'cpu', dynamic_multimask=None)
+
+
+def test_half_precision_weights_are_loaded_as_float32(tmp_path, model):
+    path = tmp_path / 'weights.pt'
+    weights = {name: value.half() for name, value in model.state_dict().items()}
+    torch.save({'model': weights}, path)
+    assert path.stat().st_size <= 16 * MIB
+
+    loaded = build_sam2_model(str(COMPACT), path, 'cpu').state_dict()
+
+    assert {value.dtype for value in loaded.values()} == {torch.float32}
+    assert all(torch.equal(value, weights[name].float()) for name, value in loaded.items())
+
+
+def test_wrong_weights_are_named(tmp_path, model):
+    weights = dict(model.state_dict())
+    del weights['no_mem_embed']
+    weights['surplus'] = torch.zeros(1)
+    weights['no_obj_ptr'] = torch.zeros(1, 3)
+    path = tmp_path / 'weights.pt'
+    torch.save({'model': weights}, path)
+    message = r'missing: no_mem_embed; unexpected: surplus; of another shape: no_obj_ptr \(1, 3\)'
+    with pytest.raises(CheckpointError, match=message):
+        build_sam2_model(COMPACT, path, 'cpu')
+
+
+def test_files_without_model_key_and_missing_files(tmp_path):
+    path = tmp_path / 'weights.pt'
+    torch.save({'state_dict': {}}, path)
+    with pytest.raises(CheckpointError, match='key `model`: keys state_dict'):
+        build_sam2_model(COMPACT, path, 'cpu')
+    with pytest.raises(FileNotFoundError, match='no SAM 2 weights'):
+        build_sam2_model(COMPACT, tmp_path / 'none.pt', 'cpu')

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.keypoints import (
+    AIC_TO_COCO,
+    COCO_NAMES,
+    COCO_TO_CROWDPOSE,
+    CROWDPOSE_NAMES,
+    KEYPOINT_SETS,
+    MPII_TO_COCO,
+    Convention,
+    convention_of_names,
+    to_convention,
+)
+from tests.toy_people import DATA
+
+# A standing person, 100 px tall, seen from the front.
+STANDING = {
+    'nose': (50, 8.6), 'left_eye': (52, 6.4), 'right_eye': (48, 6.4),
+    'left_ear': (55, 7), 'right_ear': (45, 7),
+    'left_shoulder': (62, 20), 'right_shoulder': (38, 20),
+}  # fmt: skip
+
+
+def standing(points: int = 17) -> tuple[np.ndarray, np.ndarray]:
+    """One person (1, K, 2) and scores (1, K): 0.5, 0.51, ..."""
+    keypoints = np.arange(points * 2, dtype=np.float32).reshape(1, points, 2) + 100
+    for name, place in STANDING.items():
+        keypoints[0, COCO_NAMES.index(name)] = place
+    return keypoints, np.linspace(0.5, 0.5 + 0.01 * (points - 1), points, dtype=np.float32)[None]
+
+
+def test_limbs_are_taken_over_by_name() -> None:
+    keypoints, scores = standing()
+    mapped, mapped_scores = to_convention(keypoints, scores, 'crowdpose14')
+    assert mapped.shape == (1, 14, 2) and mapped_scores.shape == (1, 14)
+    assert mapped.dtype == mapped_scores.dtype == np.float32
+    for i, name in enumerate(CROWDPOSE_NAMES[:12]):
+        k = COCO_NAMES.index(name)
+        np.testing.assert_array_equal(mapped[0, i], keypoints[0, k])
+        assert mapped_scores[0, i] == scores[0, k]
+
+
+def test_head_top_and_neck_of_a_standing_person() -> None:
+    mapped, scores = to_convention(*standing(), 'crowdpose14')
+    np.testing.assert_allclose(mapped[0, 12], [50, 0], atol=0.6)
+    np.testing.assert_allclose(mapped[0, 13], [50, 16], atol=0.2)
+    np.testing.assert_allclose(scores[0, 12:], [0.54, 0.55])  # best of the face; lower shoulder
+
+
+@pytest.mark.parametrize('turn', [1, 2, 3])
+def test_the_estimate_turns_and_grows_with_the_person(turn: int) -> None:
+    keypoints, scores = standing()
+    upright, _ = to_convention(keypoints, scores, 'crowdpose14')
+    matrix = np.linalg.matrix_power(np.array([[0, -3], [3, 0]]), turn).astype(np.float32)
+    turned, _ = to_convention(keypoints @ matrix, scores, 'crowdpose14')
+    np.testing.assert_allclose(turned, upright @ matrix, rtol=1e-4, atol=1e-2)
+
+
+def test_points_of_the_face_count_by_their_score() -> None:
+    keypoints, scores = standing()
+    keypoints[0, 0] = (500, 500)  # a nose that nobody believes in
+    scores[0, 0] = 0
+    mapped, _ = to_convention(keypoints, scores, 'crowdpose14')
+    np.testing.assert_allclose(mapped[0, 12], [50, 0], atol=0.6)
+
+
+def test_a_face_that_nobody_saw_has_score_0_and_a_finite_place() -> None:
+    keypoints, scores = standing()
+    scores[0, :5] = 0
+    mapped, mapped_scores = to_convention(keypoints, scores, 'crowdpose14')
+    assert np.isfinite(mapped).all()
+    np.testing.assert_allclose(mapped_scores[0, 12:], [0, 0.55])
+
+
+@pytest.mark.parametrize(('points', 'top', 'neck'), [(21, 19, 17), (23, 22, 21)])
+def test_models_with_a_neck_of_their_own_keep_it(points: int, top: int, neck: int) -> None:
+    keypoints, scores = standing(points)
+    mapped, mapped_scores = to_convention(keypoints, scores, 'crowdpose14')
+    np.testing.assert_array_equal(mapped[0, 12:], keypoints[0, [top, neck]])
+    np.testing.assert_array_equal(mapped_scores[0, 12:], scores[0, [top, neck]])
+
+
+def test_coco_is_the_first_17() -> None:
+    keypoints, scores = standing(23)
+    mapped, mapped_scores = to_convention(keypoints, scores, 'coco17')
+    np.testing.assert_array_equal(mapped, keypoints[:, :17])
+    np.testing.assert_array_equal(mapped_scores, scores[:, :17])
+
+
+def test_nobody_stays_nobody() -> None:
+    mapped, scores = to_convention(np.zeros((0, 17, 2)), np.zeros((0, 17)), 'crowdpose14')
+    assert mapped.shape == (0, 14, 2) and scores.shape == (0, 14)
+
+
+WRONG: list[tuple[str, Any, Any, Any, str]] = [
+    ('few points', np.zeros((1, 14, 2)), np.zeros((1, 14)), 'crowdpose14', 'K >= 17'),
+    ('flat', np.zeros((17, 2)), np.zeros(17), 'coco17', r'got \(17, 2\)'),
+    ('scores', np.zeros((1, 17, 2)), np.zeros((1, 16)), 'coco17', r'must be \(1, 17\)'),
+    ('name', np.zeros((1, 17, 2)), np.zeros((1, 17)), 'crowdpose', 'one of coco17, crowdpose14'),
+]
+
+
+@pytest.mark.parametrize(
+    ('keypoints', 'scores', 'name', 'reason'), [w[1:] for w in WRONG], ids=[w[0] for w in WRONG]
+)
+def test_wrong_input_is_named(keypoints: Any, scores: Any, name: Any, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        to_convention(keypoints, scores, name)
+
+
+NAMES: list[tuple[str, list[str], str | None]] = [
+    ('coco', list(COCO_NAMES), 'coco17'),
+    ('more than coco', [*COCO_NAMES, 'left_finger'], 'coco17'),
+    ('crowdpose', list(CROWDPOSE_NAMES), 'crowdpose14'),
+    ('crowdpose as in its file', [*CROWDPOSE_NAMES[:12], 'head', 'neck'], 'crowdpose14'),
+    ('written otherwise', [n.replace('_', ' ').title() for n in CROWDPOSE_NAMES], 'crowdpose14'),
+    ('neck before head', [*CROWDPOSE_NAMES[:12], 'neck', 'head'], None),
+    ('posetrack', ['nose', 'head_bottom', 'head_top', *COCO_NAMES[3:]], None),
+    ('too few', list(COCO_NAMES[:16]), None),
+]
+
+
+@pytest.mark.parametrize(('names', 'convention'), [n[1:] for n in NAMES], ids=[n[0] for n in NAMES])
+def test_names_tell_the_convention(names: list[str], convention: str | None) -> None:
+    assert convention_of_names(names) == convention
+
+
+def mmpose_config(name: str) -> Any:
+    import mmpose
+    from mmengine.config import Config
+
+    return Config.fromfile(Path(mmpose.__file__).parent / '.mim' / 'configs' / name)
+
+
+@pytest.mark.parametrize('convention', KEYPOINT_SETS)
+def test_names_and_sigmas_are_those_of_mmpose(convention: Convention) -> None:
+    name = {'coco17': 'coco', 'crowdpose14': 'crowdpose'}[convention]
+    info, here = mmpose_config(f'_base_/datasets/{name}.py').dataset_info, KEYPOINT_SETS[convention]
+    assert tuple(info.keypoint_info[i]['name'] for i in range(here.num)) == here.names
+    np.testing.assert_allclose(info.sigmas, here.sigmas)
+
+
+def test_maps_are_those_of_mmpose() -> None:
+    body = mmpose_config('body_2d_keypoint/rtmpose/body8/rtmpose-m_8xb256-420e_body8-256x192.py')
+    assert set(body.aic_coco) == set(AIC_TO_COCO)
+    assert set(body.mpii_coco) == set(MPII_TO_COCO)
+    assert {coco: crowd for crowd, coco in body.crowdpose_coco} == COCO_TO_CROWDPOSE
+
+
+def test_the_neck_of_real_people_lies_where_it_is_estimated() -> None:
+    path = DATA / 'test_samples' / 'crowdpose' / 'test_crowdpose.json'
+    if not path.exists():
+        pytest.skip(f'{path} is absent (set BMP_TEST_DATA)')
+    shares = []
+    for row in json.loads(path.read_text())['annotations']:
+        points = np.reshape(row['keypoints'], (14, 3))
+        if (points[[0, 1, 12, 13], 2] > 0).all():
+            middle, top, neck = points[:2, :2].mean(0), points[12, :2], points[13, :2]
+            shares.append((neck - middle) @ (top - middle) / ((top - middle) @ (top - middle)))
+    assert len(shares) >= 3
+    np.testing.assert_allclose(shares, 0.2, atol=0.05)

@@ -1,0 +1,42 @@
+"""Loading a pipeline imports only what it needs, and changes nothing else in the process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+MAX_LINES = 10_000  # of this package, imported by a run with the default outputs
+STATE = """
+import gc, signal, sys, torch
+from pipeline import load_pipeline
+def state():
+    return (gc.isenabled(), gc.get_threshold(), signal.getsignal(signal.SIGINT),
+            torch.get_num_threads(), torch.is_grad_enabled(), sys.excepthook, sys.stdout,
+            [finder for finder in sys.meta_path if 'pipeline' in type(finder).__module__])
+before = state()
+load_pipeline('bmp_compact', {'runtime.device': 'cpu'})
+assert state() == before, (state(), before)
+assert not before[-1]
+"""
+
+
+def run_python(*arguments: str) -> str:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_loading_leaves_the_process_alone() -> None:
+    assert 'OneDL' not in run_python('-c', STATE)  # printed by the libraries during import
+
+
+def test_a_run_imports_little_of_the_package_and_no_training_code() -> None:
+    lines, libraries = run_python('-m', 'tests.imported_lines').splitlines()[-2:]
+    assert int(lines.split()[0]) <= MAX_LINES, lines
+    loaded = set(libraries.split())
+    assert {'torch', 'mmdet.models', 'mmpose.models', 'sam2'} <= loaded
+    # Each of these takes a second or more to import.
+    heavy = {'imgaug', 'numba', 'mmdet.datasets.transforms', 'mmdet.apis', 'mmdet.engine'}
+    assert not heavy & loaded

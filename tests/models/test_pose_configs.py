@@ -1,0 +1,260 @@
+"""The released pose models as MMPose configs: sizes, stock MMPose around them, training step."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip('mmpose', reason='the configs are MMPose configs')
+
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.evaluator import Evaluator
+from mmpose.apis import inference_topdown, init_model
+from mmpose.registry import DATASETS, KEYPOINT_CODECS, MODELS, TRANSFORMS
+
+from pipeline.keypoints import MODEL_SETS
+from pipeline.openmmlab import read_model_config
+from pipeline.poses.mmpose_estimator import build_mmpose_estimator
+from pipeline.poses.released_config import ERROR_BRANCH, stock_config
+from pipeline.registry import MODULES
+from pipeline.structures import Detections
+
+pytestmark = [pytest.mark.filterwarnings('ignore'), pytest.mark.usefixtures('mmpose_scope')]
+STOCK = 'mmpose::body_2d_keypoint/topdown_heatmap/coco/td-hm_ViTPose-{}_8xb64-210e_coco-256x192.py'
+CONFIG_FOLDER = Path(__file__).parents[2] / 'configs' / 'models'
+SIZES = {'s': 'small', 'b': 'base', 'l': 'large', 'h': 'huge'}
+CONFIGS = {
+    'vitpose_b_multi': 'b',
+    'maskpose_b_1.0.0': 'b',
+    **{f'{model}_{size}': size for model in ('maskpose', 'pmpose') for size in SIZES},
+}
+ALPHAS = {'vitpose_b_multi': None, 'maskpose_b_1.0.0': 0.2}
+
+
+@functools.cache
+def shipped(name: str) -> Config:
+    return read_model_config(str(CONFIG_FOLDER / f'{name}.py'), 'mmpose')
+
+
+def read(name: str) -> Config:
+    return copy.deepcopy(shipped(name))
+
+
+@functools.cache
+def stock(size: str) -> Config:
+    return read_model_config(STOCK.format(SIZES[size]), 'mmpose')
+
+
+def small(name: str) -> Config:
+    """The config with a backbone of 2 layers and 48 channels."""
+    config = read(name)
+    config.model.backbone.update(
+        arch=dict(embed_dims=48, num_layers=2, num_heads=4, feedforward_channels=96),
+        init_cfg=None,
+    )
+    if config.model.backbone.get('frozen_stages', -1) > 0:
+        config.model.backbone.frozen_stages = 2
+    config.model.head.update(in_channels=48, deconv_out_channels=(32, 32))
+    return config
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_settings_are_the_published_ones(name: str) -> None:
+    size = CONFIGS[name]
+    config, base = read(name), stock(size)
+    backbone = dict(config.model.backbone)
+    depth = config.optim_wrapper.paramwise_cfg.num_layers
+    assert backbone.pop('frozen_stages', None) == (depth if name.startswith('pmpose') else None)
+    for key in ('init_cfg', '_scope_'):
+        backbone.pop(key, None)
+    assert backbone == {k: base.model.backbone[k] for k in backbone}
+    assert config.optim_wrapper.paramwise_cfg == base.optim_wrapper.paramwise_cfg
+    k = 21 if name in ALPHAS else 23
+    assert config.model.head.out_channels == k
+    steps = {step['type']: step for step in config.test_dataloader.dataset.pipeline}
+    assert steps.get('MaskBackground', {}).get('alpha') == ALPHAS.get(name, 0.25)
+    info = config.test_dataloader.dataset.metainfo.keypoint_info
+    assert [info[i].name for i in range(k)] == list(MODEL_SETS[k].names)
+    assert config.model.test_cfg.flip_test
+    assert config.train_cfg.max_epochs == 210
+
+
+def test_our_parts_add_names_and_replace_none() -> None:
+    registries = (MODELS, TRANSFORMS, KEYPOINT_CODECS, DATASETS)
+    ours = {name for name in MODULES if name.startswith('pipeline.poses.')}
+    found = {c.__module__ for r in registries for c in r.module_dict.values()}
+    assert ours == {module for module in found if module.startswith('pipeline.')}
+    assert TRANSFORMS.get('TopdownAffine').__module__.startswith('mmpose.')
+    assert MODELS.get('HeatmapHead').__module__.startswith('mmpose.')
+
+
+def person_photo() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (240, 320, 3), dtype=np.uint8), np.array(
+        [[40, 30, 120, 220], [150, 20, 300, 200]], np.float32
+    )
+
+
+@pytest.mark.parametrize('name', ['pmpose_b', 'maskpose_b', 'maskpose_b_1.0.0', 'vitpose_b_multi'])
+def test_stock_mmpose_runs_the_model_and_gives_its_heat_maps(name: str) -> None:
+    config = small(name)
+    config.model.test_cfg.output_heatmaps = True
+    torch.manual_seed(0)
+    model = init_model(config, device='cpu')
+    image, boxes = person_photo()
+    k = config.model.head.out_channels
+    results = inference_topdown(model, image, boxes)
+    assert len(results) == 2
+    for result in results:
+        assert result.pred_instances.keypoints.shape == (1, k, 2)
+        assert result.pred_fields.heatmaps.shape == (k, 64, 48)
+        if name == 'pmpose_b':
+            sums = result.pred_fields.heatmaps.flatten(1).sum(1)
+            np.testing.assert_allclose(sums, 1, atol=1e-5)
+            for field in ('keypoints_probs', 'keypoints_visible', 'keypoints_oks'):
+                assert result.pred_instances[field].shape == (1, k)
+
+
+def test_the_expected_oks_decode_is_one_setting() -> None:
+    config = small('pmpose_b')
+    config.model.head.decoder.decode = 'expected_oks'
+    torch.manual_seed(0)
+    image, boxes = person_photo()
+    expected = inference_topdown(init_model(config, device='cpu'), image, boxes)
+    torch.manual_seed(0)
+    peaks = inference_topdown(init_model(small('pmpose_b'), device='cpu'), image, boxes)
+    for a, b in zip(expected, peaks, strict=True):
+        assert (a.pred_instances.keypoints != b.pred_instances.keypoints).any()
+        # In a normalised map no px weighs more than what lies around it.
+        assert (a.pred_instances.keypoints_conf >= b.pred_instances.keypoints_conf - 1e-6).all()
+
+
+def coco_files(folder: Path, num_keypoints: int = 17) -> Path:
+    """A photo with two people, as a COCO keypoint file with masks."""
+    image, boxes = person_photo()
+    (folder / 'img').mkdir(parents=True)
+    cv2.imwrite(str(folder / 'img' / '1.png'), image)
+    rng = np.random.default_rng(1)
+    annotations = []
+    for i, (x1, y1, x2, y2) in enumerate(boxes.tolist(), start=1):
+        points = rng.uniform([x1, y1], [x2, y2], (num_keypoints, 2)).round(1)
+        levels = rng.integers(1, 3, (num_keypoints, 1))
+        annotations.append(
+            {
+                'id': i, 'image_id': 1, 'category_id': 1, 'iscrowd': 0,
+                'area': (x2 - x1) * (y2 - y1), 'bbox': [x1, y1, x2 - x1, y2 - y1],
+                'num_keypoints': num_keypoints,
+                'keypoints': np.concatenate([points, levels], 1).ravel().tolist(),
+                'segmentation': [[x1 + 5, y1 + 5, x2 - 5, y1 + 5, x2 - 5, y2 - 5, x1 + 5, y2 - 5]],
+            }
+        )  # fmt: skip
+    categories = [{'id': 1, 'name': 'person', 'keypoints': ['x'] * num_keypoints, 'skeleton': []}]
+    content = {
+        'images': [{'id': 1, 'file_name': '1.png', 'height': 240, 'width': 320}],
+        'annotations': annotations,
+        'categories': categories,
+    }
+    (folder / 'people.json').write_text(json.dumps(content))
+    return folder / 'people.json'
+
+
+@pytest.mark.parametrize('name', ['pmpose_b', 'maskpose_b_1.0.0'])
+def test_coco_evaluation_sees_the_first_17_keypoints(name: str, tmp_path: Path) -> None:
+    config = small(name)
+    file = coco_files(tmp_path / 'data')
+    config.test_dataloader.dataset.update(
+        data_root=str(file.parent), ann_file=file.name, data_prefix=dict(img='img')
+    )
+    config.test_evaluator.ann_file = str(file)
+    dataset, model = DATASETS.build(config.test_dataloader.dataset), MODELS.build(config.model)
+    evaluator = Evaluator(config.test_evaluator)
+    evaluator.dataset_meta = dataset.metainfo
+    samples = model.eval().test_step(pseudo_collate([dataset[i] for i in range(len(dataset))]))
+    assert len(samples) == 2
+    for sample in samples:
+        # The truth in the first 17 points, nonsense in the others.
+        points = sample.pred_instances.keypoints
+        assert points.shape == (1, config.model.head.out_channels, 2)
+        points[:, 17:] = 1e6
+        points[:, :17] = np.array(sample.raw_ann_info['keypoints']).reshape(-1, 3)[:, :2]
+    evaluator.process(samples)
+    assert evaluator.evaluate(len(dataset))['coco/AP'] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize('name', ['pmpose_b', 'maskpose_b', 'maskpose_b_1.0.0', 'vitpose_b_multi'])
+def test_the_training_recipe_makes_a_step(name: str, tmp_path: Path) -> None:
+    config = small(name)
+    data = config.train_dataloader.dataset
+    for part, k in zip(data.datasets, (17, 16, 14), strict=True):
+        file = coco_files(tmp_path / str(k), k)
+        part.update(data_root=str(file.parent), ann_file=file.name, data_prefix=dict(img='img'))
+    np.random.seed(0)
+    torch.manual_seed(0)
+    dataset = DATASETS.build(data)
+    assert len(dataset) == 6
+    model = MODELS.build(config.model).train()
+    batch = [dataset[i] for i in range(len(dataset))]
+    inputs = torch.stack([row['inputs'] for row in batch]).float()
+    losses = model.loss(inputs, [row['data_samples'] for row in batch])
+    total = sum(v for k, v in losses.items() if k.startswith('loss_'))
+    assert torch.isfinite(total) and total > 0
+    total.backward()
+    trained = {n for n, p in model.named_parameters() if p.grad is not None}
+    frozen = {n for n, p in model.named_parameters() if n.startswith('backbone.')}
+    assert bool(trained & frozen) == (name != 'pmpose_b')
+    assert trained >= {n for n, _ in model.named_parameters() if n.startswith('head.')}
+
+
+def test_a_released_config_is_cleaned_and_otherwise_kept() -> None:
+    pipeline = [
+        dict(type='MaskBackground', alpha=0.25, continue_on_failure=False),
+        dict(type='TopdownAffine', input_size=(192, 256), input_padding=1.25, use_udp=True),
+    ]
+    released = Config(
+        dict(
+            model=dict(
+                type='TopdownPoseEstimator', freeze_backbone=True, head=dict(type='MultiHead')
+            ),
+            test_dataloader=dict(dataset=dict(pipeline=pipeline)),
+        )
+    )
+    config = stock_config(released)
+    head = dict(type='PMPoseHead', keypoint_score='oks')
+    assert config.model == dict(type='TopdownPoseEstimator', head=head)
+    dim, cut = config.test_dataloader.dataset.pipeline
+    assert dim == dict(type='MaskBackground', alpha=0.25, continue_on_failure=True)
+    assert cut == dict(type='TopdownAffine', input_size=(192, 256), use_udp=True)
+    assert 'pipeline.poses.pmpose_head' in config.custom_imports['imports']
+    assert released.model.freeze_backbone  # the given one is left alone
+    pipeline[1]['input_padding'] = 1.5
+    with pytest.raises(ValueError, match=r'GetBBoxCenterScale\.padding'):
+        stock_config(Config(dict(model={}, test_dataloader=dict(dataset=dict(pipeline=pipeline)))))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', CONFIGS)
+def test_full_size_weights_load_strictly_and_run(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    path = str(CONFIG_FOLDER / f'{name}.py')
+    config = read(name)
+    config.model.backbone.init_cfg = None
+    weights = MODELS.build(config.model).state_dict()
+    if name.startswith('pmpose'):  # as released: with an error branch
+        branch = {k: v for k, v in weights.items() if k.startswith('head.oks_layers.')}
+        weights.update({k.replace('head.oks_layers.', ERROR_BRANCH): v for k, v in branch.items()})
+    torch.save({'state_dict': weights, 'meta': {}}, tmp_path / 'weights.pth')
+    del weights
+    estimator = build_mmpose_estimator(path, tmp_path / 'weights.pth')
+    (tmp_path / 'weights.pth').unlink()
+    image, boxes = person_photo()
+    poses = estimator(image, Detections.from_boxes(boxes, image.shape[:2]))
+    assert poses.keypoints.shape == (2, 17, 2)
+    assert np.isfinite(poses.keypoints).all()

@@ -1,0 +1,263 @@
+"""Runs over data sets: one results file, whatever happened on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.cli.dataset_run import DatasetReport, DatasetRequest, Shard, run_dataset
+from pipeline.cli.protocols import Protocol, load_protocol
+from pipeline.evaluation.coco import score_files
+from pipeline.io.progress import Reporter
+from pipeline.io.results import info_path, read_results
+from tests.run_fakes import done_records, save_photo, wait_for
+from tests.toy_people import DATA, person, toy_annotations, write
+
+ROOT = Path(__file__).parents[2]
+ORACLE = Protocol('oracle')
+
+
+def toy_set(folder: Path, photos: int = 3) -> Path:
+    """A data set of ``photos`` photos, of 300 x 200 px, two or three people in each."""
+    content = toy_annotations() if photos == 3 else {'images': [], 'annotations': []}
+    for i in range(photos if photos != 3 else 0):
+        image = {'id': i + 1, 'file_name': f'{i % 2}/{i}.png', 'height': 200, 'width': 300}
+        content['images'].append(image)
+        for x in (20, 110.5):
+            number = len(content['annotations']) + 1
+            content['annotations'].append(person(number, i + 1, [x, 30.25 + i, 60, 150]))
+    for number, image in enumerate(content['images']):
+        save_photo(folder / image['file_name'], 20 + number, (300, 200))
+    return write(folder / 'annotations.json', content)
+
+
+def run(annotations: Path, out: Path, **options: Any) -> DatasetReport:
+    request = DatasetRequest('bmp_compact', str(annotations), out, **{'protocol': ORACLE} | options)
+    return run_dataset(request, load=load_protocol, reporter=Reporter())
+
+
+def files(out: Path) -> tuple[bytes, bytes]:
+    """What must not depend on how a run went."""
+    results = out / 'results.json'
+    return results.read_bytes(), info_path(results).read_bytes()
+
+
+def test_the_oracle_scores_one(tmp_path: Path) -> None:
+    annotations = toy_set(tmp_path / 'data')
+    report = run(annotations, tmp_path / 'out')
+    assert report.results is not None and report.run.exit_code == 0
+    metrics = score_files(report.results, annotations)
+    for task in metrics.tasks.values():
+        assert (task.ap, task.ap50, task.ar) == pytest.approx((1, 1, 1))
+    assert metrics.mask_iou is not None
+    assert (metrics.mask_iou.mean, metrics.mask_iou.people) == (pytest.approx(1), 5)
+
+
+@pytest.mark.parametrize(
+    ('file', 'tasks'),
+    [
+        ('dev/person_keypoints.json', {'bbox', 'segm', 'keypoints'}),
+        ('dev/crowd_masks.json', {'bbox', 'segm'}),
+        ('test_samples/ochuman/test_ochuman.json', {'bbox', 'segm', 'keypoints'}),
+        ('test_samples/crowdpose/test_crowdpose.json', {'bbox', 'keypoints'}),
+    ],
+)
+def test_the_oracle_scores_one_on_real_data(file: str, tasks: set[str], tmp_path: Path) -> None:
+    if not (DATA / file).exists():
+        pytest.skip(f'no real annotations: {DATA / file} is absent (set BMP_TEST_DATA)')
+    report = run(DATA / file, tmp_path)
+    assert report.results is not None
+    metrics = score_files(report.results, DATA / file)
+    assert set(metrics.tasks) == tasks
+    assert [m.ap for m in metrics.tasks.values()] == pytest.approx([1] * len(tasks))
+
+
+def test_rows_and_side_file(tmp_path: Path) -> None:
+    annotations = toy_set(tmp_path / 'data')
+    report = run(annotations, tmp_path / 'out')
+    assert report.results is not None
+    rows, info = read_results(report.results)
+    assert [r['annotation_id'] for r in rows] == [0, 1, 3, 4, 5]  # 2 is a crowd region
+    assert [r['image_id'] for r in rows] == [7, 7, 3, 3, 3]
+    assert [r['annotation_id'] for r in rows if r['keypoints'] is None] == [5]
+    assert info is not None
+    assert (info.protocol, info.data_set, info.image_ids) == ('oracle', 'annotations', (7, 3, 9))
+    assert info.config_text.endswith("# protocol: Protocol(name='oracle', gt_boxes=False, "
+                                     'gt_masks=False)\n')  # fmt: skip
+    assert 'shard' not in info_path(report.results).read_text()
+
+
+@pytest.mark.parametrize('order', [(1, 2, 3), (3, 1, 2), (2,)])
+def test_shards_end_with_the_same_bytes(order: Sequence[int], tmp_path: Path) -> None:
+    annotations, out = toy_set(tmp_path / 'data', 7), tmp_path / 'out'
+    for i in order:
+        part = run(annotations, out, shard=Shard(i, 3))
+        assert part.results is None and part.run.photos == (3 if i == 1 else 2)
+    whole = run(annotations, out)
+    done = 7 if len(order) == 3 else 2
+    assert (whole.run.resumed, whole.run.computed) == (done, 7 - done)
+    run(annotations, tmp_path / 'single')
+    assert files(out) == files(tmp_path / 'single')
+
+
+def test_newer_records_of_shards_win(tmp_path: Path) -> None:
+    annotations, out = toy_set(tmp_path / 'data', 7), tmp_path / 'out'
+    run(annotations, out, protocol=ORACLE, cfg_options={'loop.max_rounds': 5})
+    for i in (1, 2):
+        run(annotations, out, shard=Shard(i, 2))
+    assert run(annotations, out).run.resumed == 7
+
+
+SLOW_RUN = """
+import sys, time
+from pathlib import Path
+from pipeline.cli import protocols
+from pipeline.cli.dataset_run import DatasetRequest, Shard, run_dataset
+from pipeline.io.progress import Reporter
+
+class Slow(protocols.ProtocolPipeline):
+    def __call__(self, *args):
+        time.sleep(float(sys.argv[3]))
+        return super().__call__(*args)
+
+protocols.ProtocolPipeline = Slow
+shard = Shard.parse(sys.argv[4]) if len(sys.argv) > 4 else None
+request = DatasetRequest(
+    'bmp_compact', sys.argv[1], Path(sys.argv[2]), protocols.Protocol('oracle'), shard=shard)
+report = run_dataset(request, load=protocols.load_protocol, reporter=Reporter())
+print(report.run.computed, report.run.resumed)
+"""
+
+
+def process(annotations: Path, out: Path, seconds: float, *shard: str) -> subprocess.Popen[str]:
+    command = [sys.executable, '-c', SLOW_RUN, str(annotations), str(out), str(seconds), *shard]
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_shards_side_by_side_one_of_them_killed(tmp_path: Path) -> None:
+    annotations, out = toy_set(tmp_path / 'data', 12), tmp_path / 'out'
+    shards = [process(annotations, out, 0.2, f'{i}/2') for i in (1, 2)]
+    folder = out / 'shards' / '2-of-2'
+    wait_for(lambda: done_records(folder) >= 2, shards[1], 60)
+    shards[1].send_signal(signal.SIGKILL)
+    shards[1].communicate()
+    assert shards[0].communicate()[0].split() == ['6', '0']
+    before = done_records(folder)
+    assert 2 <= before < 6
+    resumed = process(annotations, out, 0, '2/2')
+    assert resumed.communicate()[0].split() == [str(6 - before), str(before)]
+    whole = process(annotations, out, 0)
+    assert whole.communicate()[0].split() == ['0', '12']
+    run(annotations, tmp_path / 'single')
+    assert files(out) == files(tmp_path / 'single')
+
+
+def break_photo(folder: Path) -> None:
+    (folder / '3.jpg').write_bytes(b'no picture')
+
+
+def lose_photo(folder: Path) -> None:
+    (folder / '3.jpg').unlink()
+
+
+def shrink_photo(folder: Path) -> None:
+    save_photo(folder / '3.jpg', 30, (150, 100))
+
+
+@pytest.mark.parametrize(
+    ('harm', 'message'),
+    [
+        (break_photo, '3.jpg'),
+        (lose_photo, '3.jpg'),
+        (shrink_photo, 'the photo is 150 x 100 px, the annotations say 300 x 200'),
+    ],
+)
+def test_a_failing_photo_is_listed_and_counted(harm: Any, message: str, tmp_path: Path) -> None:
+    annotations = toy_set(tmp_path / 'data')
+    harm(annotations.parent)
+    report = run(annotations, tmp_path / 'out')
+    assert report.results is not None and report.run.exit_code == 1
+    (failure,) = json.loads((tmp_path / 'out' / 'failures.json').read_text())
+    assert message in failure['message'] or message in failure['input']
+    metrics = score_files(report.results, annotations)
+    assert metrics.info is not None and metrics.info.failed == ('3.jpg',)
+    assert metrics.tasks['bbox'].ar == pytest.approx(2 / 5)
+    assert metrics.mask_iou is not None and metrics.mask_iou.mean == pytest.approx(2 / 5)
+    assert dict(metrics.lines())['failed photos'].startswith('1,')
+
+
+def test_a_limit_is_stated_and_scored(tmp_path: Path) -> None:
+    annotations = toy_set(tmp_path / 'data', 7)
+    report = run(annotations, tmp_path / 'out', limit=2)
+    assert report.results is not None
+    metrics = score_files(report.results, annotations)
+    assert metrics.image_ids == (1, 2) and metrics.tasks['bbox'].ap == pytest.approx(1)
+    assert 'only the first 2 of 7 photos' in dict(metrics.lines())['note']
+
+
+def without_keypoints(content: dict[str, Any]) -> None:
+    for annotation in content['annotations']:
+        annotation.pop('keypoints')
+        annotation.pop('num_keypoints')
+
+
+def without_masks(content: dict[str, Any]) -> None:
+    for annotation in content['annotations']:
+        annotation.pop('segmentation')
+
+
+def named(name: str) -> Any:
+    def change(content: dict[str, Any]) -> None:
+        content['images'][0]['file_name'] = name
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ('protocol', 'change', 'message'),
+    [
+        (Protocol('gt_boxes'), without_keypoints, 'is scored by keypoints'),
+        (Protocol('gt_keypoints'), without_keypoints, 'no keypoints, which protocol gt_keypoints'),
+        (Protocol('gt_keypoints'), without_masks, 'is scored by segm'),
+        (Protocol('gt_boxes', gt_masks=True), without_masks, 'no masks, which --gt-masks'),
+        (ORACLE, named('../7.jpg'), 'must be a path inside'),
+        (ORACLE, named('3.jpg'), 'there only once'),
+    ],
+)
+def test_what_does_not_fit_is_told_before_models_load(
+    protocol: Protocol, change: Any, message: str, tmp_path: Path
+) -> None:
+    annotations = toy_set(tmp_path / 'data')
+    content = json.loads(annotations.read_text())
+    change(content)
+    write(annotations, content)
+    request = DatasetRequest('bmp_compact', str(annotations), tmp_path / 'out', protocol)
+    with pytest.raises(ValueError, match=message):
+        run_dataset(request, load=None, reporter=Reporter())  # type: ignore[arg-type]
+    assert not (tmp_path / 'out').exists()
+
+
+def test_photos_elsewhere(tmp_path: Path) -> None:
+    annotations = toy_set(tmp_path / 'data')
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(
+        ValueError, match=r'none of the 3 photos .* name their folder with --images'
+    ):
+        run(annotations, tmp_path / 'out', images=tmp_path / 'empty')
+
+
+@pytest.mark.parametrize('text', ['0/2', '3/2', '1', 'a/b', '1/0', '-1/2', '1/2/3'])
+def test_wrong_shards(text: str) -> None:
+    with pytest.raises(ValueError, match='shard must be i/n'):
+        Shard.parse(text)

@@ -1,0 +1,181 @@
+"""The command line, with a fake pipeline and with the real one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+import pytest
+
+from pipeline.cli import run as run_bmp
+from pipeline.io.run_options import OUTPUTS
+from tests.commands import exit_code
+from tests.run_fakes import FakePipeline
+
+pytestmark = pytest.mark.usefixtures('plain_drawing')
+
+ROOT = Path(__file__).parents[2]
+TOOL = ROOT / 'tools' / 'run_bmp.py'
+
+
+# Command line
+
+
+@pytest.fixture
+def fake_models(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The command in this process, with a fake in place of the models."""
+    seen: list[Any] = []
+
+    def load(config: str, cfg_options: Any) -> FakePipeline:
+        seen.append((config, cfg_options))
+        return FakePipeline()
+
+    monkeypatch.setattr(run_bmp, 'load', load)
+    return seen
+
+
+def command(*arguments: object) -> int:
+    return exit_code(run_bmp.main, *arguments)
+
+
+def test_boxes_and_ids(photos: Path, tmp_path: Path, fake_models: list[Any]) -> None:
+    boxes = tmp_path / 'boxes.json'
+    boxes.write_text(json.dumps({'a/1.jpg': [[1, 1, 9, 9]]}))
+    ids = tmp_path / 'ids.json'
+    ids.write_text(json.dumps({'images': [{'id': 5, 'file_name': 'a/1.jpg'}]}))
+    out = tmp_path / 'out'
+    files = ('--boxes', boxes, '--coco-ids', ids, '--out-dir', out)
+    assert command(photos, *files, '--save', 'coco') == 0
+    info = json.loads((out / 'run.json').read_text())
+    assert (info['computed'], info['people']) == (4, 10)
+    rows = json.loads((out / 'coco_results.json').read_text())
+    assert [r['image_id'] for r in rows] == [5]
+
+
+def test_no_photo_loads_no_models(tmp_path: Path, fake_models: list[Any]) -> None:
+    (tmp_path / 'empty').mkdir()
+    assert command(tmp_path / 'empty', '--out-dir', tmp_path / 'out') == 1
+    assert fake_models == []
+    (failure,) = json.loads((tmp_path / 'out' / 'failures.json').read_text())
+    assert 'no picture in this directory' in failure['message']
+
+
+def test_own_results_are_no_inputs(photos: Path, fake_models: list[Any]) -> None:
+    out = photos / 'out'
+    for resumed in (0, 4):
+        assert command(photos, '--out-dir', out, '--save', 'overlay', 'masks') == 0
+        info = json.loads((out / 'run.json').read_text())
+        assert (info['photos'], info['resumed']) == (4, resumed)
+
+
+def test_demo(tmp_path: Path, fake_models: list[Any]) -> None:
+    assert command('--demo', '--out-dir', tmp_path / 'out') == 0
+    available = {'grace_hopper.jpg', 'astronaut.png', 'synthetic_crowd.png'}
+    done = {p.name.removesuffix('.json') for p in (tmp_path / 'out' / 'predictions').iterdir()}
+    assert done == available
+
+
+def test_main(
+    photos: Path, tmp_path: Path, fake_models: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(photos), '--out-dir', str(tmp_path / 'out'), '--save', 'csv', 'masks']
+    settings = ['--device', 'cpu', '--precision', 'bf16', '--max-rounds', 'none', '--no-refine']
+    assert run_bmp.main([*arguments, *settings]) == 0
+    assert fake_models == [
+        ('bmp_compact', {
+            'loop.max_rounds': None, 'runtime.device': 'cpu', 'runtime.precision': 'bf16',
+            'loop.refine': False,
+        }),
+    ]  # fmt: skip
+    printed = capsys.readouterr().out
+    for word in ('photos', 'computed', 'people', 'detect', 'read', 'write', 'total', 'results: '):
+        assert word in printed
+    info = json.loads((tmp_path / 'out' / 'run.json').read_text())
+    assert info['command'] == ['run_bmp.py', *arguments, *settings]
+    (photos / 'bad.jpg').write_text('x')
+    assert run_bmp.main(arguments) == 1
+    assert '1 inputs failed' in capsys.readouterr().out
+
+
+def test_defaults_leave_the_config_alone(
+    photos: Path, tmp_path: Path, fake_models: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_bmp.main([str(photos)]) == 0
+    assert fake_models == [('bmp_compact', {})]
+    top = set(os.listdir(tmp_path / 'outputs' / 'bmp_compact'))
+    assert {'predictions', 'visualizations', 'coco_results.json', 'coco_images.json'} <= top
+    assert not top & {'masks', 'people.csv', 'mmpose'}
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'reason'),
+    [
+        ([], 'give at least one INPUT'),
+        (['x', '--save', 'pdf'], "'pdf'"),
+        (['x', '--precision', 'int8'], "'int8'"),
+        (['x', '--max-rounds', '0'], 'neither a number from 1 nor none'),
+        (['x', '--max-rounds', 'many'], 'neither a number from 1 nor none'),
+        (['--cfg-options', 'a=1', 'photos'], 'put inputs before the options'),
+        (['x', '--unknown'], '--unknown'),
+    ],
+)
+def test_wrong_arguments(
+    arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(*arguments) == 2
+    assert reason in capsys.readouterr().err
+
+
+def test_folder_that_cannot_be_written(
+    photos: Path, fake_models: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for more in ([], ['--demo']):
+        assert command(photos, '--out-dir', photos / '1.jpg' / 'out', *more) == 1
+        assert 'run_bmp.py: error: ' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('option', ['--boxes', '--coco-ids'])
+def test_wrong_files(
+    option: str, photos: Path, fake_models: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ['--out-dir', str(photos.parent / 'out')]
+    assert command(photos, option, photos / 'none.json', *out) == 2
+    assert 'none.json: cannot read' in capsys.readouterr().err
+    assert fake_models == []
+
+
+def test_help_is_fast() -> None:
+    """Nothing heavy is imported."""
+    code = (
+        'import sys; sys.argv = ["run_bmp.py", "--help"]\n'
+        'import runpy\n'
+        f'try: runpy.run_path({str(TOOL)!r}, run_name="__main__")\n'
+        'except SystemExit as end: assert end.code == 0\n'
+        'heavy = {"torch", "cv2", "mmengine", "mmdet", "mmpose", "rich"}\n'
+        'assert not heavy & set(sys.modules), heavy & set(sys.modules)\n'
+    )
+    run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert '--save' in run.stdout
+
+
+def test_the_embedded_models_run_on_the_demo_images(tmp_path: Path) -> None:
+    pytest.importorskip('mmdet', reason='MMDetection is not installed')
+    out = tmp_path / 'out'
+    options = ['--demo', '--out-dir', str(out), '--device', 'cpu', '--save', *OUTPUTS]
+    command = [sys.executable, str(TOOL), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    info = json.loads((out / 'run.json').read_text())
+    assert (info['photos'], info['computed'], info['failed']) == (3, 3, 0)
+    assert info['people'] > 0 and len(info['weights_sha256']) == 3
+    assert {'read', 'detect', 'pose', 'segment', 'write'} <= set(info['seconds'])
+    record = json.loads((out / 'predictions' / 'astronaut.png.json').read_text())
+    with PIL.Image.open(out / 'visualizations' / 'astronaut.png.jpg') as drawn:
+        assert drawn.size == (record['image']['width'], record['image']['height'])

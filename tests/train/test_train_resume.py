@@ -1,0 +1,201 @@
+"""A training that crashed and goes on ends like one that did not; several processes like one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip('torch')
+pytest.importorskip('mmdet')
+pytest.importorskip('mmpose')
+
+from mmengine.hooks import Hook  # noqa: E402
+
+from pipeline.training.config_check import SettingsError  # noqa: E402
+from pipeline.training.launch import LaunchOptions, build_runner  # noqa: E402
+from pipeline.training.train_runner import latest_checkpoint  # noqa: E402
+from tests.train_data import ROOT, detector_settings, pose_settings, write_crowd  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures('one_thread')
+DETECTOR = ROOT / 'configs/detector/rtmdet-ins_compact_practice.py'
+POSE = ROOT / 'configs/pose/pmpose_compact_practice.py'
+
+
+class Crash(RuntimeError):
+    """The power goes."""
+
+
+class CrashHook(Hook):
+    """Ends a run by force.
+
+    Args:
+        step: number of the step that is the last to be done, from 0.
+    """
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def after_train_iter(self, runner: Any, batch_idx: int, **_: Any) -> None:
+        if runner.iter == self.step:
+            raise Crash
+
+
+@pytest.fixture(scope='module')
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp('crowd')
+    write_crowd(folder, photos=6)
+    return folder
+
+
+def run(config: Path, work_dir: Path, overrides: dict[str, Any], **options: Any) -> Any:
+    crash_after = options.pop('crash_after', None)
+    named = {**overrides, 'experiment_name': f'{work_dir}-{options}-{crash_after}'}
+    runner = build_runner(config, LaunchOptions(work_dir=work_dir, overrides=named, **options))
+    if crash_after is not None:
+        runner.register_hook(CrashHook(crash_after), priority='LOWEST')
+        with pytest.raises(Crash):
+            runner.train()
+    else:
+        runner.train()
+    return runner
+
+
+def state_of(path: Path) -> dict[str, Any]:
+    content = torch.load(path, map_location='cpu', weights_only=False)
+    kept = ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers')
+    return {name: content[name] for name in kept if name in content}
+
+
+def assert_equal(ours: Any, theirs: Any, place: str = '') -> None:
+    """Equal to the last bit, dicts and lists of tensors and numbers."""
+    if isinstance(ours, dict):
+        assert ours.keys() == theirs.keys(), place
+        for key in ours:
+            assert_equal(ours[key], theirs[key], f'{place}.{key}')
+    elif isinstance(ours, (list, tuple)):
+        assert len(ours) == len(theirs), place
+        for number, pair in enumerate(zip(ours, theirs, strict=True)):
+            assert_equal(*pair, f'{place}.{number}')
+    elif isinstance(ours, torch.Tensor):
+        assert torch.equal(ours, theirs), place
+    else:
+        assert ours == theirs, place
+
+
+def assert_crash_changes_nothing(
+    config: Path,
+    folder: Path,
+    overrides: dict[str, Any],
+    *,
+    after: int,
+    last: int,
+    then: dict[str, Any] | None = None,
+    **options: Any,
+) -> None:
+    """Trains without and with a crash after step ``after``; ``last`` is the final step."""
+    run(config, folder / 'whole', overrides, **options)
+    run(config, folder / 'broken', overrides, crash_after=after, **options)
+    broken = folder / 'broken'
+    assert not (broken / f'iter_{last}.pth').exists()
+    resumed = run(config, broken, overrides | (then or {}), resume='latest', **options)
+    assert resumed.iter == last
+    final = f'iter_{last}.pth'
+    assert_equal(state_of(folder / 'whole' / final), state_of(broken / final))
+
+
+def test_detector_goes_on_within_an_epoch(crowd: Path, tmp_path: Path) -> None:
+    # 6 photos: epochs of 3 steps. The crash is in the second epoch, after the checkpoint of step 4.
+    overrides = detector_settings(
+        crowd,
+        **{'default_hooks.checkpoint.interval': 2},
+        train_cfg={'_delete_': True, 'type': 'EpochBasedTrainLoop', 'max_epochs': 2},
+    )
+    # More loading processes than before: their number changes nothing either.
+    then = {'train_dataloader.num_workers': 2}
+    assert_crash_changes_nothing(DETECTOR, tmp_path, overrides, after=4, last=6, then=then)
+
+
+def test_pose_goes_on(crowd: Path, tmp_path: Path) -> None:
+    # 12 people, 2 a step: the crash and the end are in the second pass of the endless sampler.
+    overrides = pose_settings(
+        crowd, **{'default_hooks.checkpoint.interval': 4, 'train_cfg.max_iters': 8}
+    )
+    assert_crash_changes_nothing(POSE, tmp_path, overrides, after=6, last=8)
+
+
+def test_accumulated_gradients_survive(crowd: Path, tmp_path: Path) -> None:
+    overrides = pose_settings(
+        crowd, **{'default_hooks.checkpoint.interval': 1, 'train_cfg.max_iters': 4}
+    )
+    # The newest checkpoint, of step 3, lies between the updates after steps 2 and 4.
+    assert_crash_changes_nothing(POSE, tmp_path, overrides, after=2, last=4, accumulate=2)
+
+
+def test_other_seeds_give_other_weights(crowd: Path, tmp_path: Path) -> None:
+    overrides = pose_settings(
+        crowd, **{'default_hooks.checkpoint.interval': 1, 'train_cfg.max_iters': 1}
+    )
+    states = []
+    for seed in (0, 1):
+        run(POSE, tmp_path / str(seed), overrides, seed=seed)
+        states.append(state_of(tmp_path / str(seed) / 'iter_1.pth')['state_dict'])
+    assert any(not torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / 'iter_3.pth').touch()
+    options = LaunchOptions(work_dir=tmp_path, overrides=pose_settings(ROOT))
+    with pytest.raises(SettingsError, match=r'holds a run already .*iter_3\.pth.*--resume'):
+        build_runner(POSE, options)
+
+
+def test_an_absent_checkpoint_is_named(tmp_path: Path) -> None:
+    options = LaunchOptions(
+        work_dir=tmp_path, resume=Path('nowhere.pth'), overrides=pose_settings(ROOT)
+    )
+    with pytest.raises(SettingsError, match=r'--resume: no checkpoint at nowhere\.pth'):
+        build_runner(POSE, options)
+
+
+@pytest.mark.parametrize(
+    ('note', 'expected'),
+    [
+        pytest.param('/moved/away/iter_2.pth', 'iter_2.pth', id='folder moved'),
+        pytest.param('', 'iter_10.pth', id='note cut off'),
+        pytest.param('iter_11.pth', 'iter_10.pth', id='file lost'),
+        pytest.param(None, 'iter_10.pth', id='no note'),
+    ],
+)
+def test_newest_checkpoint_is_found(tmp_path: Path, note: str | None, expected: str) -> None:
+    import os
+
+    for age, step in enumerate((10, 2)):
+        path = tmp_path / f'iter_{step}.pth'
+        path.touch()
+        os.utime(path, (1000 - age, 1000 - age))
+    (tmp_path / 'iter_12.pth.partial').touch()
+    if note is not None:
+        (tmp_path / 'last_checkpoint').write_text(note)
+    found = latest_checkpoint(tmp_path)
+    assert found is not None
+    assert found.name == expected
+
+
+def test_a_cut_off_checkpoint_never_has_the_name_of_a_whole_one(
+    crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(checkpoint: Any, filename: str, **_: Any) -> None:
+        Path(filename).write_bytes(b'half')
+        raise Crash
+
+    overrides = pose_settings(
+        crowd, **{'default_hooks.checkpoint.interval': 1, 'train_cfg.max_iters': 1}
+    )
+    options = LaunchOptions(work_dir=tmp_path, overrides=overrides)
+    runner = build_runner(POSE, options)
+    monkeypatch.setattr('mmengine.runner.runner.save_checkpoint', cut_off)
+    with pytest.raises(Crash):
+        runner.train()
+    assert latest_checkpoint(tmp_path) is None

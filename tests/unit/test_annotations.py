@@ -1,0 +1,305 @@
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from pipeline.datasets.annotation_rules import _runs
+from pipeline.datasets.annotations import (
+    AnnotationError,
+    check_annotations,
+    load_annotations,
+    missing_images,
+)
+from pipeline.io.coco import TASKS, Task
+from pipeline.keypoints import COCO_NAMES
+from tests.toy_people import DATA, dev_file, person, toy_annotations, write
+
+Content = dict[str, Any]
+NAN, INF = float('nan'), float('inf')
+RLE = {'size': [200, 300], 'counts': [30000, 10000, 20000]}
+
+
+def with_person(**changes: Any) -> Content:
+    """The toy with one more person, number 55, in photo 7; ``...`` takes a key away."""
+    extra = person(55, 7, [1, 1, 20, 20]) | changes
+    content = toy_annotations()
+    content['annotations'].append({k: v for k, v in extra.items() if v is not ...})
+    return content
+
+
+def with_image(**changes: Any) -> Content:
+    image = {'id': 12, 'file_name': '12.jpg', 'height': 200, 'width': 300} | changes
+    content = toy_annotations()
+    content['images'].append({k: v for k, v in image.items() if v is not ...})
+    return content
+
+
+def compressed(rle: dict[str, Any]) -> dict[str, Any]:
+    packed = coco_mask.frPyObjects(rle, *rle['size'])
+    return {'size': rle['size'], 'counts': packed['counts'].decode()}
+
+
+FATAL: list[tuple[str, Callable[[], Any], str]] = [
+    ('a list', lambda: [], 'not a COCO annotation file: it has no list of objects "images"'),
+    ('no annotations', lambda: {'images': []}, 'no list of objects "annotations"'),
+    ('rows of text', lambda: {'images': ['a.jpg'], 'annotations': []}, 'objects "images"'),
+    ('no person', lambda: toy_annotations() | {'categories': [{'id': 1, 'name': 'dog'}]},
+     r"no category is called \"person\", only \['dog'\]"),
+    ('category', lambda: with_person(category_id=18), r'annotation 55 .*category_id 18 is none of'),
+    ('image id', lambda: with_person(image_id=1234), 'annotation 55 .*image_id 1234 is not among'),
+    ('no image id', lambda: with_person(image_id=...), 'image_id None is not among'),
+    ('id twice', lambda: with_person(id=0), r'annotation 0 \(image 7\): there are two of this id'),
+    ('image id twice', lambda: with_image(id=7), 'image 7: there are two images of this id'),
+    ('no id', lambda: with_image(id=...), 'image number 3: the id must be a number or text'),
+    ('no file name', lambda: with_image(file_name=...), 'image 12: there is no file_name'),
+    ('no size', lambda: with_image(width=...), 'image 12: height and width must be px'),
+    ('size', lambda: with_image(height=0), 'must be px, got 0 and 300'),
+    ('no box', lambda: with_person(bbox=...), 'there is no bbox'),
+    ('box of text', lambda: with_person(bbox='1 2 3 4'), 'bbox must be a list, got str'),
+    ('short box', lambda: with_person(bbox=[1, 2, 3]), 'bbox must hold 4 numbers, got 3'),
+    ('NaN box', lambda: with_person(bbox=[1, NAN, 3, 4]), 'bbox .*not finite'),
+    ('negative box', lambda: with_person(bbox=[1, 2, -3, 4]), 'width and height must be >= 0'),
+    ('NaN keypoint', lambda: with_person(keypoints=[NAN] * 51), 'keypoints .*not finite'),
+    ('inf keypoint', lambda: with_person(keypoints=[INF] * 51), 'keypoints .*not finite'),
+    ('keypoints', lambda: with_person(keypoints=[1] * 50), 'keypoints must hold 51 .* 50'),
+    ('flags', lambda: with_person(keypoints=[5] * 51), r'flags must be 0, 1 or 2, got \[5\]'),
+    ('area', lambda: with_person(area=-1), 'area must be a number >= 0, got -1'),
+    ('mask file', lambda: with_person(segmentation='mask.png'), 'polygons or RLE, got str'),
+    ('odd polygon', lambda: with_person(segmentation=[[1, 2, 3, 4, 5, 6, 7]]), 'x, y pairs'),
+    ('NaN polygon', lambda: with_person(segmentation=[[1, 2, 3, 4, 5, NAN]]), 'not finite'),
+    ('RLE size', lambda: with_person(segmentation={'size': [5, 5], 'counts': [25]}),
+     r'RLE of size \[5, 5\] for a photo of \[200, 300\]'),
+    ('no counts', lambda: with_person(segmentation={'size': [200, 300]}), 'needs size and counts'),
+    ('short RLE', lambda: with_person(segmentation=RLE | {'counts': [10, 20]}), '30 of 60000 px'),
+    ('cut RLE', lambda: with_person(segmentation=RLE | {'counts': compressed(RLE)['counts'][:-1]}),
+     'the runs of the RLE cover'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(('content', 'reason'), [w[1:] for w in FATAL], ids=[w[0] for w in FATAL])
+def test_what_cannot_be_scored_is_one_line(content: Callable[[], Any], reason: str) -> None:
+    with pytest.raises(AnnotationError, match=reason) as caught:
+        check_annotations(content())
+    assert '\n' not in str(caught.value)
+
+
+LACKING: list[tuple[str, Content, Task, str]] = [
+    ('no mask', {'segmentation': ...}, 'segm', 'no segmentation'),
+    ('empty mask', {'segmentation': []}, 'segm', 'the mask is empty'),
+    ('thin polygon', {'segmentation': [[1, 2, 3, 4]]}, 'segm', 'the mask is empty'),
+    ('empty RLE', {'segmentation': RLE | {'counts': [60000]}}, 'segm', 'the mask is empty'),
+    ('no keypoints', {'keypoints': ...}, 'keypoints', 'no keypoints'),
+]
+
+
+@pytest.mark.parametrize(
+    ('changes', 'task', 'reason'), [w[1:] for w in LACKING], ids=[w[0] for w in LACKING]
+)
+def test_what_a_task_lacks_is_an_error_if_it_is_asked_for(
+    changes: Content, task: Task, reason: str
+) -> None:
+    content = with_person(**changes)
+    others = tuple(t for t in TASKS if t != task)
+    assert check_annotations(content, tasks=others).tasks == others
+    with pytest.raises(AnnotationError, match=f"annotation 55 .*{reason}; task '{task}' needs it"):
+        check_annotations(content, tasks=TASKS)
+    loaded = check_annotations(content)
+    assert loaded.tasks == others
+    assert any(f'{task} is left out: annotation 55' in line for line in loaded.warnings)
+
+
+ODD: list[tuple[str, Content, str]] = [
+    ('flat box', {'bbox': [1, 1, 0, 5]}, 'the box has no area'),
+    ('no area', {'area': ...}, 'no area; that of the mask is taken'),
+    ('area 0', {'area': 0}, 'the area is 0'),
+    ('one thin polygon', {'segmentation': [[1, 2, 3, 4], [1, 1, 9, 1, 9, 9]]}, 'fewer than 3'),
+    ('ignored', {'num_keypoints': 0}, 'num_keypoints is 0 and 16 are labelled; .* is ignored'),
+]
+
+
+@pytest.mark.parametrize(('changes', 'reason'), [w[1:] for w in ODD], ids=[w[0] for w in ODD])
+def test_what_real_files_hold_is_a_warning(changes: Content, reason: str) -> None:
+    loaded = check_annotations(with_person(**changes), tasks=TASKS)
+    (warning,) = loaded.warnings
+    assert re.match(rf'annotation 55 \(image 7\): .*{reason}', warning)
+
+
+def test_every_kind_is_named_once_with_its_number() -> None:
+    content = with_person(bbox=[1, 2, -3, 4])
+    content['annotations'] += [
+        person(56, 7, [1, 2, 3, -4], area=12),
+        person(57, 7, [1, 1, 9, 9], keypoints=[1]),
+    ]
+    with pytest.raises(AnnotationError) as caught:
+        check_annotations(content)
+    first, second = str(caught.value).splitlines()
+    assert first.startswith('annotation 55') and first.endswith('(2 in all: wrong box)')
+    assert second.startswith('annotation 57') and 'in all' not in second
+
+
+def test_people_are_completed_and_the_given_content_is_left() -> None:
+    content = with_person(area=..., segmentation=RLE, num_keypoints=..., iscrowd=...)
+    content['categories'] = [{'id': 1, 'name': 'person'}, {'id': 3, 'name': 'car'}]
+    content['annotations'].append(person(90, 9, [0, 0, 5, 5], category_id=3))
+    before = copy.deepcopy(content)
+    loaded = check_annotations(content)
+    assert content == before
+    assert [a['id'] for a in loaded.content['annotations']] == [0, 1, 2, 3, 4, 5, 55]
+    last = loaded.content['annotations'][-1]
+    assert (last['area'], last['num_keypoints'], last['iscrowd']) == (10000, 16, 0)
+    assert loaded.content['categories'] == [{'id': 1, 'name': 'person'}]
+    assert loaded.content['images'] == content['images']
+
+
+def test_people_of_another_category_number_become_category_1() -> None:
+    content = toy_annotations() | {'categories': [{'id': 4, 'name': 'person'}]}
+    for row in content['annotations']:
+        row['category_id'] = 4
+    people = check_annotations(content).content['annotations']
+    assert {row['category_id'] for row in people} == {1}
+
+
+def test_crowd_regions_need_neither_mask_nor_keypoints() -> None:
+    content = with_person(iscrowd=1, segmentation=..., keypoints=..., num_keypoints=...)
+    loaded = check_annotations(content)
+    assert loaded.tasks == TASKS
+    region = loaded.content['annotations'][-1]
+    assert region['segmentation'] == [[1, 1, 21, 1, 21, 21, 1, 21]]
+    assert (region['keypoints'], region['num_keypoints']) == ([0] * 51, 0)
+
+
+def crowdpose(**changes: Any) -> Content:
+    points = [v for i in range(14) for v in (10 + i, 20 + i, 2)]
+    extra = {'keypoints': points, 'num_keypoints': 12, 'area': ..., 'segmentation': ...} | changes
+    content = with_person(**extra)
+    content['annotations'] = content['annotations'][-1:]
+    content['images'] = [i | {'crowdIndex': 0.3} for i in content['images']]
+    return content
+
+
+def test_crowdpose_is_told_by_its_14_keypoints() -> None:
+    loaded = check_annotations(crowdpose(), tasks=('bbox', 'keypoints'))
+    assert (loaded.convention, loaded.warnings) == ('crowdpose14', ())
+    (row,) = loaded.content['annotations']
+    assert row['area'] == pytest.approx(0.53 * 20 * 20)
+    assert row['num_keypoints'] == 12  # CrowdPose does not count head and neck
+    with pytest.raises(AnnotationError, match='must hold 42 numbers, got 51'):
+        check_annotations(crowdpose(keypoints=[1] * 51), convention='crowdpose14')
+    named = crowdpose()
+    named['categories'][0]['keypoints'] = list(COCO_NAMES)
+    with pytest.raises(AnnotationError, match='are those of coco17, not of crowdpose14'):
+        check_annotations(named, convention='crowdpose14')
+
+
+def test_photos_without_a_crowd_index_are_counted() -> None:
+    content = crowdpose()
+    for image in content['images'][:2]:
+        del image['crowdIndex']
+    warnings = check_annotations(content, tasks=('bbox',)).warnings
+    assert warnings == (
+        'image 7: no crowdIndex; it counts for none of easy, medium, hard '
+        '(2 in all: no crowdIndex)',
+    )
+
+
+def test_names_of_keypoints_decide_not_their_number() -> None:
+    content = crowdpose()
+    aic = ['Right Shoulder', 'Right Elbow', *(f'{i}' for i in range(12))]
+    content['categories'][0]['keypoints'] = aic
+    loaded = check_annotations(content)
+    assert loaded.tasks == ('bbox',)
+    assert any("the 14 keypoints ['Right Shoulder'" in line for line in loaded.warnings)
+
+
+def test_files_are_named(tmp_path: Path) -> None:
+    broken = tmp_path / 'broken.json'
+    broken.write_text('{"images": [')
+    with pytest.raises(AnnotationError, match=r'broken\.json: no JSON file'):
+        load_annotations(broken)
+    with pytest.raises(AnnotationError, match=r'absent\.json: cannot be read'):
+        load_annotations(tmp_path / 'absent.json')
+    with pytest.raises(AnnotationError, match=r'wrong\.json: annotation 55'):
+        load_annotations(write(tmp_path / 'wrong.json', with_person(bbox=...)))
+
+
+def test_missing_photos_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path / 'toy.json', toy_annotations())
+    (tmp_path / '3.jpg').touch()
+    assert missing_images(toy_annotations(), tmp_path) == ['7.jpg', '9.jpg']
+    load_annotations(path)
+    with pytest.raises(AnnotationError, match=r'2 of 3 photos are missing in .*: 7\.jpg, 9\.jpg'):
+        load_annotations(path, images=tmp_path)
+
+
+def test_runs_of_compressed_masks_are_those_of_pycocotools() -> None:
+    rng = np.random.default_rng(0)
+    for density in (0.001, 0.1, 0.5, 0.999):
+        mask = np.asfortranarray(rng.random((97, 61)) < density).astype(np.uint8)
+        flat = np.concatenate([[0], mask.ravel(order='F'), [0]])
+        edges = np.flatnonzero(np.diff(flat))
+        expected = np.diff(np.concatenate([[0], edges, [mask.size]])).tolist()
+        if expected[-1] == 0:
+            expected.pop()
+        assert _runs(coco_mask.encode(mask)['counts']).tolist() == expected
+    assert _runs('').tolist() == []
+
+
+@pytest.mark.parametrize('name', ['person_keypoints.json', 'crowd_masks.json'])
+def test_real_files_of_coco_pass(name: str) -> None:
+    content = json.loads(dev_file(name).read_text())
+    loaded = load_annotations(dev_file(name), images=dev_file(name).parent / 'images')
+    assert set(loaded.tasks) >= {'bbox', 'segm'}
+    for row, given in zip(loaded.content['annotations'], content['annotations'], strict=True):
+        assert row == given | {'category_id': 1}
+
+
+SAMPLES: list[tuple[str, tuple[Task, ...], str]] = [
+    ('ochuman/test_ochuman.json', TASKS, 'coco17'),
+    ('crowdpose/test_crowdpose.json', ('bbox', 'keypoints'), 'crowdpose14'),
+    ('exlpose/test_exlpose.json', ('bbox', 'keypoints'), 'crowdpose14'),
+    ('humanart/test_humanart.json', ('bbox', 'keypoints'), 'coco17'),
+    ('aic/test_aic.json', ('bbox',), 'coco17'),  # 14 keypoints in an order of their own
+    ('posetrack18/annotations/test_posetrack18_val.json', ('bbox',), 'coco17'),  # 17, no eyes
+]
+
+
+@pytest.mark.parametrize(('name', 'tasks', 'convention'), SAMPLES, ids=[s[0] for s in SAMPLES])
+def test_real_samples_of_other_data_sets(
+    name: str, tasks: tuple[Task, ...], convention: str
+) -> None:
+    path = DATA / 'test_samples' / name
+    if not path.exists():
+        pytest.skip(f'{path} is absent (set BMP_TEST_DATA)')
+    loaded = load_annotations(path)
+    assert (loaded.tasks, loaded.convention) == (tasks, convention)
+
+
+BAD_VALUES: list[Any] = [
+    None, 'x', '', -1, 0, 1.5, NAN, True, [], {}, [[]], [None] * 4, ['x'] * 51, {'size': None},
+    {'size': [200, 300], 'counts': None}, {'size': [200, 300], 'counts': ['x']},
+    {'size': [200, 300], 'counts': 'é' * 30}, {'size': 5, 'counts': []}, [[None] * 6], [5],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize('section', ['annotations', 'images', 'categories'])
+def test_values_of_any_type_give_an_annotation_error_or_pass(section: str) -> None:
+    named = [{'id': 1, 'name': 'person', 'keypoints': list(COCO_NAMES)}]
+    for key in (with_person() | {'categories': named})[section][-1]:
+        for value in BAD_VALUES:
+            content = with_person() | {'categories': copy.deepcopy(named)}
+            content[section][-1][key] = value
+            try:
+                check_annotations(content)
+            except AnnotationError as error:
+                assert str(error)
+    for value in BAD_VALUES:
+        with pytest.raises(AnnotationError):
+            check_annotations(with_person() | {section: [value]})

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from pipeline.datasets.coco_ground_truth import load_ground_truth
+from pipeline.io.coco import TASKS, Task, for_task
+from pipeline.structures import MaskSource, People
+from tests.toy_people import dev_file, people_in, person, toy_annotations, toy_results, write
+
+PAIR = [(10, 20, 60, 180), (40, 15, 100.126, 190)]
+
+
+def test_one_json_dict_per_person_with_every_documented_key() -> None:
+    results = people_in(PAIR, (200, 300)).to_coco(12)
+    assert json.loads(json.dumps(results, allow_nan=False)) == results
+    assert set(results[0]) == {
+        'image_id', 'category_id', 'bbox', 'score', 'segmentation', 'area', 'keypoints',
+        'keypoint_scores', 'keypoint_visibility', 'keypoint_presence', 'box_score', 'mask_score',
+        'pose_score', 'detector_bbox', 'round', 'mask_source', 'prompt_keypoints',
+    }  # fmt: skip
+    assert results[1]['bbox'] == [40.0, 15.0, 60.13, 175.0]
+    assert [r['score'] for r in results] == [0.9, 0.5]
+    assert results[0]['image_id'] == 12 and results[0]['category_id'] == 1
+    assert len(results[0]['keypoints']) == 51
+    assert results[0]['keypoints'][:3] == [35.0, 32.8, 0.8]
+    assert results[0]['pose_score'] == 0.8
+
+
+def test_masks_survive_as_rle() -> None:
+    people = people_in(PAIR, (200, 300))
+    for i, result in enumerate(people.to_coco(0)):
+        rle = result['segmentation']
+        assert isinstance(rle['counts'], str)
+        np.testing.assert_array_equal(coco_mask.decode(rle).astype(bool), people.masks.dense(i))
+        assert result['area'] == coco_mask.area(rle)
+
+
+def test_fallbacks_rounds_and_prompts_are_named() -> None:
+    people = dataclasses.replace(
+        people_in(PAIR, (200, 300), points=23),
+        mask_sources=np.array([MaskSource.DETECTOR, MaskSource.BOX], np.int32),
+        rounds=np.array([1, 2], np.int32),
+        prompts=np.array([[0, 5, 18] + [-1] * 20, [-1] * 23], np.int32),
+    )
+    first, second = people.to_coco('beach.jpg')
+    assert (first['mask_source'], second['mask_source']) == ('detector', 'box')
+    assert (first['round'], second['round']) == (1, 2)
+    assert first['prompt_keypoints'] == ['nose', 'left_shoulder', 'keypoint_18']
+    assert second['prompt_keypoints'] == []
+    assert first['image_id'] == 'beach.jpg'
+
+
+def test_of_more_keypoints_the_17_of_coco_are_written() -> None:
+    results = people_in(PAIR, (200, 300), points=23).to_coco(0)
+    lengths = [len(results[0][k]) for k in ('keypoints', 'keypoint_scores', 'keypoint_presence')]
+    assert lengths == [51, 17, 17]
+
+
+def test_fewer_keypoints_are_refused() -> None:
+    with pytest.raises(ValueError, match='17 keypoints per person, got 14'):
+        people_in(PAIR, (200, 300), points=14).to_coco(0)
+
+
+def test_nobody_is_an_empty_list() -> None:
+    assert People.empty(200, 300).to_coco(0) == []
+
+
+@pytest.mark.parametrize('task', TASKS)
+@pytest.mark.parametrize('narrow', [False, True], ids=['one list', 'for_task'])
+def test_pycocotools_scores_every_task(tmp_path: Path, task: Task, narrow: bool) -> None:
+    truth = COCO(write(tmp_path / 'truth.json', annotations_from_one()))
+    results = toy_results(tmp_path)
+    found = truth.loadRes(for_task(results, task) if narrow else results)
+    run = COCOeval(truth, found, task)
+    run.evaluate()
+    run.accumulate()
+    run.summarize()
+    assert run.stats[0] == pytest.approx(1)
+
+
+def annotations_from_one() -> dict[str, Any]:
+    """pycocotools takes an annotation of id 0 for none."""
+    content = toy_annotations()
+    for annotation in content['annotations']:
+        annotation['id'] += 1
+    return content
+
+
+def test_for_task_keeps_the_size_of_the_mask_and_the_given_dicts(tmp_path: Path) -> None:
+    truth = COCO(write(tmp_path / 'truth.json', toy_annotations()))
+    results = people_in([(10, 10, 110, 110)], (200, 300)).to_coco(7)
+    before = copy.deepcopy(results)
+    narrow = truth.loadRes(for_task(results, 'segm'))
+    assert results == before
+    assert narrow.anns[1]['area'] == results[0]['area'] == 98 * 98
+    assert truth.loadRes(results).anns[1]['area'] == 100 * 100  # what for_task is there for
+
+
+def test_truth_is_read_as_people(tmp_path: Path) -> None:
+    photos = load_ground_truth(write(tmp_path / 'toy.json', toy_annotations()))
+    assert [(p.image_id, p.file_name, len(p.people), p.num_crowds) for p in photos] == [
+        (7, '7.jpg', 2, 1), (3, '3.jpg', 3, 0), (9, '9.jpg', 0, 0),
+    ]  # fmt: skip
+    people = photos[0].people
+    assert (photos[0].height, photos[0].width) == people.image_shape == (200, 300)
+    np.testing.assert_array_equal(people.boxes[0], [20, 30, 80, 180])
+    np.testing.assert_array_equal(people.keypoint_scores[0, :5], [1, 1, 1, 1, 0])
+    np.testing.assert_array_equal(people.presence[0, :5], [1, 1, 1, 1, 0])
+    np.testing.assert_array_equal(people.visibility[0, :5], [1, 0, 1, 1, 0])
+    np.testing.assert_array_equal(people.keypoints[0, 4], [50, 105])  # not labelled: mid of box
+    assert people.masks.areas.tolist() == [60 * 150, 62 * 150]
+    assert set(people.scores) == set(people.mask_scores) == {1}
+    assert set(people.prompts.ravel()) == {-1} and set(people.rounds) == {1}
+
+
+def test_truth_reads_rle_masks_and_files_without_keypoints(tmp_path: Path) -> None:
+    content = toy_annotations()
+    crowd = content['annotations'][2] | {'iscrowd': 0}
+    del crowd['keypoints']
+    content['annotations'] = [crowd, person(9, 7, [0, 0, 10, 10], segmentation=[])]
+    people = load_ground_truth(write(tmp_path / 'toy.json', content))[0].people
+    assert people.masks.areas.tolist() == [10000, 0]
+    assert people.keypoint_scores[0].sum() == 0
+
+
+def test_truth_reads_only_people(tmp_path: Path) -> None:
+    content = toy_annotations()
+    content['categories'] = [{'id': 1, 'name': 'dog'}, {'id': 4, 'name': 'person'}]
+    content['annotations'][0]['category_id'] = 4
+    photos = load_ground_truth(write(tmp_path / 'toy.json', content))
+    assert [len(p.people) for p in photos] == [1, 0, 0]
+
+
+def test_truth_names_file_annotation_and_reason(tmp_path: Path) -> None:
+    content = toy_annotations()
+    content['annotations'].append(person(55, 7, [1, 1, -20, 20]))
+    with pytest.raises(ValueError, match=r'wrong\.json: annotation 55 .*width and height must be'):
+        load_ground_truth(write(tmp_path / 'wrong.json', content))
+
+
+def test_truth_of_crowdpose_has_the_limbs(tmp_path: Path) -> None:
+    content = toy_annotations()
+    points = [v for i in range(14) for v in (100 + i, 50 + i, i % 3)]
+    content['annotations'] = [person(1, 7, [90, 40, 40, 60], keypoints=points)]
+    del content['annotations'][0]['segmentation'], content['annotations'][0]['area']
+    people = load_ground_truth(write(tmp_path / 'toy.json', content))[0].people
+    assert people.masks.areas.tolist() == [0]
+    assert people.keypoint_scores[0].tolist() == [0] * 5 + [0, 1, 1] * 4
+    np.testing.assert_array_equal(people.keypoints[0, 0], [110, 70])  # the middle of the box
+    np.testing.assert_array_equal(people.keypoints[0, 6], [101, 51])
+    np.testing.assert_array_equal(people.visibility[0, 5:8], [0, 0, 1])
+
+
+def test_real_annotations_are_read() -> None:
+    photos = load_ground_truth(dev_file())
+    assert len(photos) == 17
+    assert sum(len(p.people) for p in photos) == 84
+    assert sum(p.num_crowds for p in photos) == 4
+    assert sum(int((p.people.keypoint_scores.sum(1) > 0).sum()) for p in photos) == 37
+    for photo in photos:
+        # Annotated box and mask agree within the width of a polygon's line.
+        assert np.abs(photo.people.masks.boxes - photo.people.boxes).max() < 12
+    assert sum(len(p.people) for p in load_ground_truth(dev_file('crowd_masks.json'))) == 26

@@ -1,0 +1,378 @@
+"""Two results files photo by photo: figures by hand, and the page as a browser sees it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from pipeline.cli import compare_results
+from pipeline.evaluation.comparison import Comparison, compare
+from pipeline.evaluation.scored import fit
+from pipeline.io.coco_people import people_from_coco
+from pipeline.io.results import PROTOCOLS, ResultsInfo
+from pipeline.structures import People
+from tests.commands import exit_code
+from tests.toy_people import people_in, person, toy_annotations, toy_results, write
+
+Rows = list[dict[str, Any]]
+CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
+NOBODY_LABELLED = {'keypoints': [0] * 51, 'num_keypoints': 0}
+
+
+def box_row(image_id: int, box_xywh: list[float], score: float = 0.9) -> dict[str, Any]:
+    return {'image_id': image_id, 'category_id': 1, 'bbox': box_xywh, 'score': score}
+
+
+def truth() -> dict[str, Any]:
+    """Photo 1: two people and a crowd region; 2: one person; 3: nobody."""
+    crowd = person(3, 1, [200, 100, 90, 90], iscrowd=1, **NOBODY_LABELLED)
+    crowd['segmentation'] = {'size': [200, 300], 'counts': [30000, 10000, 20000]}
+    images = [
+        {'id': i, 'file_name': f'{name}.jpg', 'height': 200, 'width': 300}
+        for i, name in ((1, 'two <b>'), (2, 'one'), (3, 'nobody'))
+    ]
+    people = [person(1, 1, [0, 0, 40, 90]), person(2, 1, [100, 0, 40, 90]), crowd]
+    return {
+        'images': images,
+        'annotations': [*people, person(4, 2, [50, 50, 40, 100])],
+        'categories': [{'id': 1, 'name': 'person'}],
+    }
+
+
+def compared(a: Rows, b: Rows) -> Comparison:
+    annotations = truth()
+    return compare(fit(a, annotations, ['bbox']), fit(b, annotations, ['bbox']), 'bbox')
+
+
+EXACT, THREE_QUARTERS = [0, 0, 40, 90], [0, 0, 30, 90]
+QUALITY = [
+    ('everybody exactly', [(1, EXACT), (1, [100, 0, 40, 90])], 1.0),
+    ('one missed', [(1, EXACT)], 2 * 1 / (2 + 1)),
+    ('one missed, the other inexact', [(1, THREE_QUARTERS)], 2 * 0.75 / (2 + 1)),
+    ('found twice', [(1, EXACT), (1, EXACT), (1, [100, 0, 40, 90])], 2 * 2 / (2 + 3)),
+    ('one false', [(1, EXACT), (1, [0, 110, 40, 90])], 2 * 1 / (2 + 2)),
+    ('below half an overlap', [(1, [0, 0, 19, 90])], 0.0),
+    ('in the crowd region', [(1, EXACT), (1, [210, 110, 20, 20])], 2 * 1 / (2 + 1)),
+    ('nothing', [], 0.0),
+    ('somebody where nobody is', [(3, EXACT)], 0.0),
+]
+
+
+@pytest.mark.parametrize(('rows', 'quality'), [q[1:] for q in QUALITY], ids=[q[0] for q in QUALITY])
+def test_quality_by_hand(rows: list[tuple[int, list[float]]], quality: float) -> None:
+    photo = rows[0][0] if rows else 1
+    results = [box_row(*r) for r in rows]
+    (ours,) = [p for p in compared([], results).photos if p.image_id == photo]
+    assert ours.b.quality == pytest.approx(quality)
+
+
+def test_nobody_to_find_and_nothing_found_is_perfect_and_equal() -> None:
+    photo = compared([], []).photos[2]
+    assert (photo.a.quality, photo.b.quality, photo.gain) == (1, 1, 0)
+
+
+def test_photos_are_ranked_and_counted() -> None:
+    a = [box_row(1, EXACT), box_row(2, [50, 50, 40, 100])]
+    b = [box_row(1, EXACT), box_row(1, [100, 0, 40, 90]), box_row(2, [50, 50, 40, 60])]
+    result = compared(a, b)
+    assert [p.image_id for p in result.gained] == [1]
+    assert [p.image_id for p in result.lost] == [2]
+    assert result.gained[0].gain == pytest.approx(1 - 2 / 3)
+    assert result.gained[0].a.missed == (1,)  # the second annotation of the photo
+    report = result.to_json({'a': 'x', 'b': 'y'})
+    assert report['photos'] == {'better': 1, 'worse': 1, 'equal': 1}
+    assert report['summary']['found'] == {'a': 2, 'b': 3}
+    assert report['summary']['ap']['a'] == pytest.approx(67 / 101)  # recall 2/3, precision 1
+    assert result.mean_quality == pytest.approx(((2 / 3 + 1 + 1) / 3, (1 + 0.6 + 1) / 3))
+
+
+def test_exchanged_files_turn_the_gains_around(tmp_path: Path) -> None:
+    rows, annotations = toy_results(tmp_path), toy_annotations()
+    for task in ('bbox', 'segm', 'keypoints'):
+        a, b = fit(rows, annotations), fit(rows[::2], annotations)
+        there, back = compare(a, b, task), compare(b, a, task)
+        assert [p.gain for p in there.photos] == [-p.gain for p in back.photos]
+        assert there.lost and not there.gained
+
+
+def test_people_come_back_from_results() -> None:
+    people = people_in([(5, 5, 60, 90), (100, 20, 150, 180)], (200, 300))
+    again = people_from_coco(people.to_coco(1), 200, 300)
+    for name in ('keypoints', 'keypoint_scores', 'scores', 'visibility', 'boxes'):
+        np.testing.assert_allclose(getattr(again, name), getattr(people, name), atol=6e-3)
+    assert again.masks.to_rle() == people.masks.to_rle()
+
+
+MASK = people_in([(5, 5, 60, 90)], (200, 300)).masks.to_rle()[0]
+BARE = [
+    ('box', {'bbox': [10, 20, 30, 40]}, [10, 20, 40, 60]),
+    ('mask', {'segmentation': MASK}, [6, 6, 59, 89]),
+    ('points', {'keypoints': [8, 9, 1] * 8 + [20, 30, 1] * 9}, [8, 9, 20, 30]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(('row', 'box'), [b[1:] for b in BARE], ids=[b[0] for b in BARE])
+def test_results_of_one_task_are_people_too(row: dict[str, Any], box: list[int]) -> None:
+    nulls = {'bbox': None, 'segmentation': None, 'keypoints': None, 'score': 0.5}
+    people = people_from_coco([nulls | row], 200, 300)
+    assert people.boxes.tolist() == [box]
+    assert (people.masks.areas[0] > 0) == ('segmentation' in row)
+    assert (people.keypoint_scores > 0).all() == ('keypoints' in row)
+    assert len(people_from_coco([], 200, 300)) == len(People.empty(200, 300))
+
+
+def test_results_of_different_people_are_not_compared(tmp_path: Path) -> None:
+    annotations, rows = toy_annotations(), toy_results(tmp_path)
+    rows = [r | {'annotation_id': i} for r, i in zip(rows, (0, 1, 3, 4), strict=False)]
+    a, b = fit(rows, annotations), fit(rows, annotations, info=info_of('gt_keypoints'))
+    assert compare(a, b, 'keypoints').photos
+    with pytest.raises(
+        ValueError, match=r'A \(\) is scored on 6 people, B \(.*gt_keypoints\) on 4'
+    ):
+        compare(a, b, 'segm')
+    with pytest.raises(ValueError, match='A was run on 3 photos, B on 2, not the same'):
+        compare(a, fit(rows[:2], annotations, info=info_of('loop', (7, 9))), 'segm')
+
+
+def info_of(protocol: Any, image_ids: tuple[int, ...] = (3, 7, 9)) -> ResultsInfo:
+    facts = PROTOCOLS[protocol]
+    return ResultsInfo(
+        protocol, facts.text, facts.from_truth, facts.tasks, 'toys', 'toy.json', '', 'mine', '', {},
+        'fp32', '1', image_ids,
+    )  # fmt: skip
+
+
+# --- the page -------------------------------------------------------------------------------------
+
+
+def files(tmp_path: Path, a: Rows, b: Rows) -> list[str]:
+    return [
+        str(write(tmp_path / 'a.json', a)),
+        str(write(tmp_path / 'b.json', b)),
+        str(write(tmp_path / 'truth.json', toy_annotations())),
+    ]
+
+
+def make_page(tmp_path: Path, *options: str, pictures: tuple[int, ...] = (3, 7)) -> Path:
+    """The page of the toy photos: B lacks two people and has a box of its own."""
+    rows = toy_results(tmp_path)
+    other = [*rows[1:4], rows[4] | {'bbox': [0, 0, 10, 10], 'score': 0.2}]
+    folder = tmp_path / 'photos'
+    folder.mkdir()
+    for name in pictures:
+        PIL.Image.new('RGB', (300, 200), (90, 120, 150)).save(folder / f'{name}.jpg')
+    out = tmp_path / 'out'
+    args = [*files(tmp_path, rows, other), '--images', str(folder), '--out', str(out)]
+    assert compare_results.main([*args, *options]) == 0
+    return out
+
+
+class Page(HTMLParser):
+    """Elements of a page; unclosed or crossed ones are an error."""
+
+    VOID = ('meta', 'img', 'input', 'br')
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ''
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open.pop() == tag, tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ('style', 'script'):
+            self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.mark.parametrize('task', ['bbox', 'segm', 'keypoints'])
+def test_the_page_is_whole_and_loads_nothing(tmp_path: Path, task: str) -> None:
+    text = (make_page(tmp_path, '--task', task) / 'index.html').read_text()
+    page = Page(text)
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', text) and 'http' not in text
+    assert '@import' not in text and 'url(' not in text
+    images = page.all('img')
+    assert images and all(i['alt'] and i['width'] == '300' for i in images)
+    anchors = {a['id'] for a in page.all('article')}
+    assert {f'#{a}' for a in anchors} == {a['href'] for a in page.all('a')}
+    assert page.all('html')[0]['lang'] == 'en'
+    inputs = {i['id'] for i in page.all('input')}
+    assert inputs == {'show-truth', 'show-marks'}
+
+
+def test_the_page_names_photos_as_text(tmp_path: Path) -> None:
+    rows = [box_row(1, EXACT)]
+    names = [write(tmp_path / f'{n}.json', c) for n, c in (('a', []), ('b', rows), ('t', truth()))]
+    out = tmp_path / 'out'
+    assert compare_results.main([*map(str, names), '--task', 'bbox', '--out', str(out)]) == 0
+    page = Page((out / 'index.html').read_text())
+    assert 'two <b>.jpg' in page.text
+    assert len(page.all('img')) == 2
+
+
+def test_the_files_hold_the_same_figures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = make_page(tmp_path, '--task', 'bbox')
+    report = json.loads((out / 'comparison.json').read_text())
+    table = list(csv.DictReader((out / 'photos.csv').read_text().splitlines()))
+    assert [float(r['gain']) for r in table] == [p['gain'] for p in report['by_image']]
+    assert [r['file_name'] for r in table] == ['3.jpg', '7.jpg', '9.jpg']
+    page = Page((out / 'index.html').read_text())
+    for row in report['by_image']:
+        assert f'{row["gain"]:+.3f}' in page.text
+    printed = capsys.readouterr().out
+    assert '0 photos better in B, 2 worse, 1 equal' in printed
+    assert f'{100 * report["summary"]["ap"]["b"]:.1f}' in printed
+    assert str(out / 'index.html') in printed.replace('\n', '')
+
+
+def test_equal_input_gives_equal_files(tmp_path: Path) -> None:
+    out = make_page(tmp_path)
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    args = [str(tmp_path / n) for n in ('a.json', 'b.json', 'truth.json')]
+    images = ['--images', str(tmp_path / 'photos'), '--out', str(out)]
+    assert compare_results.main([*args, *images]) == 0
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+
+
+def test_a_missing_or_broken_picture_leaves_the_page_standing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / 'photos').mkdir()
+    (tmp_path / 'photos' / '7.jpg').write_bytes(b'no picture')
+    rows = toy_results(tmp_path)
+    args = [*files(tmp_path, rows, []), '--images', str(tmp_path / 'photos')]
+    assert compare_results.main([*args, '--out', str(tmp_path / 'out')]) == 0
+    printed = capsys.readouterr().out.replace('\n', ' ')
+    assert 'warning: 3.jpg: no picture 3.jpg in' in printed
+    assert 'warning: 7.jpg: the picture cannot be read' in printed
+    page = Page((tmp_path / 'out' / 'index.html').read_text())
+    assert len(page.all('img')) == 4 and 'no picture 3.jpg' in page.text
+
+
+def test_a_picture_of_another_size_is_named(tmp_path: Path) -> None:
+    (tmp_path / 'photos').mkdir()
+    PIL.Image.new('RGB', (30, 20)).save(tmp_path / 'photos' / '7.jpg')
+    args = [*files(tmp_path, toy_results(tmp_path), []), '--images', str(tmp_path / 'photos')]
+    assert compare_results.main([*args, '--out', str(tmp_path / 'out')]) == 0
+    text = Page((tmp_path / 'out' / 'index.html').read_text()).text
+    assert 'the picture is 30 x 20, the annotations say 300 x 200' in text
+
+
+def test_only_the_top_is_shown_and_weak_results_can_be_left_out(tmp_path: Path) -> None:
+    page = Page(
+        (make_page(tmp_path, '--top', '1', '--min-score', '0.5') / 'index.html').read_text()
+    )
+    assert len(page.all('article')) == 1
+    assert 'Results scored below 0.5 are left out.' in page.text
+
+
+WRONG = [
+    ('absent', {'a': 'absent.json'}, 'absent.json'),
+    ('no JSON', {'b': 'broken.json'}, 'broken.json is no JSON'),
+    ('unknown photo', {'b': 'strange.json'}, 'strange.json against'),
+    ('other photos', {'a': 'three.json', 'b': 'seven.json'}, 'results of the same photos'),
+    ('no data set', {'annotations': 'coco_val'}, "did you mean 'coco_val2017'"),
+    ('no folder', {'images': 'absent'}, 'is no folder'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(('changes', 'reason'), [w[1:] for w in WRONG], ids=[w[0] for w in WRONG])
+def test_the_tool_says_what_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, str], reason: str
+) -> None:
+    rows = toy_results(tmp_path)
+    a, b, annotations = files(tmp_path, rows, rows)
+    write(tmp_path / 'strange.json', [rows[0] | {'image_id': 99}])
+    for name, photo in (('three', 3), ('seven', 7)):
+        write(tmp_path / f'{name}.json', [r for r in rows if r['image_id'] == photo])
+    (tmp_path / 'broken.json').write_text('[')
+    given = {'a': a, 'b': b, 'annotations': annotations, 'images': str(tmp_path)}
+    given |= {k: v if v == 'coco_val' else str(tmp_path / v) for k, v in changes.items()}
+    args = [given['a'], given['b'], given['annotations'], '--images', given['images']]
+    assert exit_code(compare_results.main, *args, '--out', tmp_path / 'out') == 1
+    error = capsys.readouterr().err
+    assert error.startswith('compare_results.py: ') and reason in error
+    assert not (tmp_path / 'out').exists()
+
+
+def in_browser(page: Path, tmp_path: Path) -> str:
+    """The page after its scripts ran, as Chromium has it."""
+    if CHROMIUM is None:
+        pytest.skip('no chromium is installed')
+    command = [
+        CHROMIUM, '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic',
+        '--no-first-run', '--disable-background-networking', '--disable-component-update',
+        '--disable-sync', f'--user-data-dir={tmp_path / "profile"}', '--dump-dom',
+        '--virtual-time-budget=3000', page.as_uri(),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout
+
+
+# Uses the page as a reader does, and writes what happened into its title.
+READER = """
+<script>
+const shown = css => getComputedStyle(document.querySelector(css)).display;
+const rows = () => [...document.querySelectorAll('.sortable tbody tr')];
+const column = () => rows().map(row => row.cells[0].textContent);
+const press = n => document.querySelectorAll('th button')[n].click();
+const told = {before: [shown('svg.truth'), shown('svg.marks'), shown('.key.truth')]};
+document.querySelector('#show-truth').click();
+document.querySelector('#show-marks').click();
+told.after = [shown('svg.truth'), shown('svg.marks'), shown('.key.truth')];
+press(0); told.names = column();
+press(0); told.backwards = column();
+press(4); told.gains = column();
+told.sorted = [...document.querySelectorAll('th[aria-sort]')].map(h => h.textContent);
+const images = [...document.images];
+Promise.all(images.map(i => { i.loading = 'eager'; return i.decode(); })).then(() => {
+  told.widths = images.map(i => i.naturalWidth);
+  document.title = JSON.stringify(told);
+});
+</script>
+"""
+
+
+def test_the_page_works_in_a_browser(tmp_path: Path) -> None:
+    out = make_page(tmp_path, '--task', 'bbox', '--max-side', '150')
+    text = (out / 'index.html').read_text()
+    driven = tmp_path / 'driven.html'
+    driven.write_text(text.replace('</body>', READER + '</body>'))
+    title = re.search(r'<title>(.*?)</title>', in_browser(driven, tmp_path))
+    assert title is not None
+    told = json.loads(title.group(1))
+    assert told['before'] == ['none', 'block', 'inline-block']
+    assert told['after'] == ['block', 'none', 'inline-block']
+    assert told['names'] == ['3.jpg', '7.jpg', '9.jpg']
+    assert told['backwards'] == ['9.jpg', '7.jpg', '3.jpg']
+    report = json.loads((out / 'comparison.json').read_text())
+    gains = {p['file_name']: p['gain'] for p in report['by_image']}
+    assert [gains[n] for n in told['gains']] == sorted(gains.values(), reverse=True)
+    assert told['sorted'] == ['gain']
+    assert set(told['widths']) == {150}

@@ -1,0 +1,75 @@
+"""Settings are checked before anything loads."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import CONFIG_FOLDER, ConfigError, find_model_config, load_config
+
+NAMES = sorted(p.stem for p in CONFIG_FOLDER.glob('*.py'))
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_every_shipped_config_loads_and_names_existing_files(name: str) -> None:
+    resolved = load_config(name)
+    for part in (resolved.settings.detector, resolved.settings.pose, resolved.settings.segmenter):
+        assert find_model_config(part.config, resolved.path)
+
+
+WRONG = [
+    ({'loop.max_round': 1}, r"unknown setting 'loop.max_round' \(did you mean 'max_rounds'\?\)"),
+    ({'lop.max_rounds': 1}, r"unknown setting 'lop' \(did you mean 'loop'\?\)"),
+    ({'loop.max_rounds': 0}, 'loop.max_rounds must be >= 1, got 0'),
+    ({'loop.max_rounds': 'two'}, "loop.max_rounds must be int or None, got 'two'"),
+    ({'loop.refine': 1}, 'loop.refine must be bool, got 1'),
+    ({'detector.max_iou': False}, 'off is None, never False'),
+    ({'segmenter.prompt.crowd_iou': False}, 'off is None, never False'),
+    (
+        {'loop.pose_nms.box_area': 'xywh'},
+        "loop.pose_nms.box_area must be 'box' or 'mask'",
+    ),
+    ({'loop.pose_nms.max_oks': 1.5}, r'pose_nms.max_oks must be in \(0, 1\], got 1.5'),
+    ({'segmenter.prompt.num_keypoints': 18}, r'prompt.num_keypoints must be in \[1, 17\]'),
+    ({'runtime.precision': 'half'}, "runtime.precision must be 'fp32' or 'bf16' or 'fp16'"),
+    ({'detector.score_threshold': 2}, r'detector.score_threshold must be in \[0, 1\]'),
+    ({'pose.batch_size': 0}, 'pose.batch_size must be >= 1'),
+    ({'segmenter.prompt': 3}, 'segmenter.prompt must be a dict, got 3'),
+]
+
+
+@pytest.mark.parametrize(('options', 'message'), WRONG)
+def test_wrong_settings_are_refused_by_name(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config('bmp_compact', options)
+
+
+def test_options_override_and_the_resolved_text_shows_them() -> None:
+    resolved = load_config(
+        'bmp_compact', {'loop.max_rounds': None, 'segmenter.prompt.num_keypoints': 1}
+    )
+    assert resolved.settings.loop.max_rounds is None
+    assert resolved.settings.segmenter.prompt.num_keypoints == 1
+    assert 'max_rounds=None' in resolved.text
+    assert dataclasses.is_dataclass(resolved.settings)
+
+
+def test_an_unknown_config_lists_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=r"'bmp_compac' \(did you mean 'bmp_compact'\?\).*bmp_v2"):
+        load_config('bmp_compac')
+
+
+def test_a_users_config_inherits_and_finds_models_beside_it(tmp_path: Path) -> None:
+    (tmp_path / 'det.py').write_text('model = dict()')
+    mine = tmp_path / 'mine.py'
+    mine.write_text(
+        f"_base_ = '{CONFIG_FOLDER / 'bmp_compact.py'}'\n"
+        "detector = dict(config='det.py', checkpoint=None)\n"
+    )
+    resolved = load_config(mine)
+    assert find_model_config(resolved.settings.detector.config, mine) == str(tmp_path / 'det.py')
+    assert find_model_config('compact/rtmdet-ins_compact.py', mine).startswith(str(CONFIG_FOLDER))
+    with pytest.raises(ConfigError, match=r"no model config 'absent\.py'"):
+        find_model_config('absent.py', mine)

@@ -1,0 +1,364 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from pipeline.cli import convert_dataset
+from pipeline.datasets.annotations import load_annotations
+from pipeline.datasets.convert import ConversionError, numbered
+from pipeline.datasets.convert_ochuman import OCHUMAN_NAMES, convert_ochuman
+from pipeline.io.progress import Reporter
+from pipeline.keypoints import COCO_NAMES
+from tests.commands import exit_code
+from tests.toy_people import DATA, toy_annotations, write
+
+
+def convert(tmp_path: Path, *args: Any) -> tuple[int, dict[str, Any]]:
+    """Exit code and file of the tool; FORMAT and SOURCE first."""
+    out = tmp_path / 'out.json'
+    code = exit_code(convert_dataset.main, args[0], args[1], out, *args[2:])
+    return code, json.loads(out.read_text()) if out.exists() else {}
+
+
+def photo(path: Path, width: int = 60, height: int = 40) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new('RGB', (width, height), 'grey').save(path)
+    return path
+
+
+# OCHuman in its own format
+
+
+def native_person(**changes: Any) -> dict[str, Any]:
+    """Box (10, 5) to (30, 35) with an outline that fills it and a hole in the middle."""
+    points = [v for i, _ in enumerate(OCHUMAN_NAMES) for v in (10 + i, 5 + i, i % 4)]
+    return {
+        'bbox': [10, 5, 30, 35],
+        'keypoints': points,
+        'segms': {
+            'outer': [[10, 5, 30, 5, 30, 35, 10, 35]],
+            'inner': [[18, 15, 22, 15, 22, 25, 18, 25]],
+        },
+        'max_iou': 0.8,
+    } | changes
+
+
+def native(**people: list[dict[str, Any]]) -> dict[str, Any]:
+    images = [
+        {'file_name': f'{name[1:]}.jpg', 'width': 60, 'height': 40, 'annotations': rows}
+        for name, rows in people.items()
+    ]
+    return {'images': images}
+
+
+def test_ochuman_becomes_coco(tmp_path: Path) -> None:
+    source = write(tmp_path / 'ochuman.json', native(_000817=[native_person()]))
+    code, content = convert(tmp_path, 'ochuman', source)
+    assert code == 0
+    assert content['images'] == [{'id': 817, 'file_name': '000817.jpg', 'height': 40, 'width': 60}]
+    (person,) = content['annotations']
+    assert person['bbox'] == [10, 5, 20, 30]
+    assert person['area'] == 600  # of the box, as in the official files
+    mask = coco_mask.decode(person['segmentation'])
+    assert mask.sum() == 600 - 40
+    assert (mask[5:35, 10:30].sum(), mask[15:25, 18:22].sum()) == (560, 0)
+    names = dict(zip(COCO_NAMES, np.reshape(person['keypoints'], (17, 3)).tolist(), strict=True))
+    assert names['nose'] == [0, 0, 0]  # 16 % 4 = 0: missing
+    assert names['right_eye'] == [27, 22, 2]  # 1: seen
+    assert names['left_eye'] == [28, 23, 1]  # 2: hidden by himself
+    assert names['left_shoulder'] == [13, 8, 1]  # 3: hidden by others
+    assert person['num_keypoints'] == 13
+    assert load_annotations(tmp_path / 'out.json').tasks == ('bbox', 'segm', 'keypoints')
+
+
+def test_names_and_flags_of_the_file_win(tmp_path: Path) -> None:
+    content = native(_000001=[native_person()])
+    content['keypoint_names'] = [*COCO_NAMES, 'head', 'neck']
+    content['keypoint_visible'] = dict(missing=3, vis=0, self_occluded=1, others_occluded=2)
+    _, coco = convert(tmp_path, 'ochuman', write(tmp_path / 'a.json', content))
+    points = np.reshape(coco['annotations'][0]['keypoints'], (17, 3)).tolist()
+    assert points[:4] == [[10, 5, 2], [11, 6, 1], [12, 7, 1], [0, 0, 0]]
+    content['keypoint_names'][0] = 'beak'
+    code, _ = convert(tmp_path, 'ochuman', write(tmp_path / 'a.json', content), '--overwrite')
+    assert code == 2
+
+
+@pytest.mark.parametrize(('others', 'crowds'), [('drop', []), ('ignore', [0, 1])])
+def test_people_without_mask(tmp_path: Path, others: str, crowds: list[int]) -> None:
+    bare = native_person(keypoints=None, segms=None, bbox=[40, 10, 50, 30])
+    source = write(tmp_path / 'a.json', native(_1=[native_person(), bare], _2=[bare]))
+    _, content = convert(tmp_path, 'ochuman', source, '--others', others)
+    assert [image['id'] for image in content['images']] == [1]  # nobody to score on 2
+    assert [a['iscrowd'] for a in content['annotations']] == (crowds or [0])
+    if crowds:
+        assert coco_mask.area(content['annotations'][1]['segmentation']) == 200
+    load_annotations(tmp_path / 'out.json', tasks=('bbox', 'segm', 'keypoints'))
+
+
+def test_ochuman_names_all_that_is_broken_and_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    people = {
+        '_1': [native_person()],
+        '_2': [native_person(), native_person(keypoints=[1, 2, 3])],
+        '_3': [native_person(bbox=[10, 5, 10, 35])],
+        '_4': [native_person(segms={'outer': []})],
+        '_5': [native_person()],
+        '_6': [native_person()],
+        '_7': [native_person()],
+    }
+    source = write(tmp_path / 'a.json', native(**people))
+    for number in (1, 2, 3, 4, 7):
+        photo(tmp_path / 'images' / f'{number}.jpg', width=61 if number == 7 else 60)
+    (tmp_path / 'images' / '6.jpg').write_bytes(b'no picture')
+    code, content = convert(tmp_path, 'ochuman', source, '--images', tmp_path / 'images')
+    assert code == 1
+    assert [image['file_name'] for image in content['images']] == ['1.jpg']
+    assert {a['image_id'] for a in content['annotations']} == {1}
+    told = capsys.readouterr().err
+    for line in (
+        '2.jpg: cannot be converted (person 2: keypoints must hold 57 finite numbers',
+        '3.jpg: cannot be converted (person 1: the box has no area',
+        '4.jpg: cannot be converted (person 1: segms has no outer polygon',
+        '5.jpg: no such file',
+        '6.jpg: is not a picture',
+        '7.jpg: is 61 x 40 px, but the annotations are for 60 x 40 px',
+    ):
+        assert f'left out: {line}' in told
+
+
+@pytest.mark.parametrize('kind', ['coco', 'list'])
+def test_only_the_photos_of_a_split(tmp_path: Path, kind: str) -> None:
+    source = write(tmp_path / 'a.json', native(_1=[native_person()], _2=[native_person()]))
+    if kind == 'coco':
+        split = write(tmp_path / 'val.json', {'images': [{'file_name': '2.jpg'}]})
+    else:
+        split = tmp_path / 'val.txt'
+        split.write_text('2.jpg\n\n')
+    code, content = convert(tmp_path, 'ochuman', source, '--only', split)
+    assert (code, [image['id'] for image in content['images']]) == (0, [2])
+    with split.open('w') as stream:
+        stream.write('9.jpg' if kind == 'list' else '{"images": [{"file_name": "9.jpg"}]}')
+    result = convert_ochuman(source, None, Reporter(), only=split)
+    assert [problem.name for problem in result.problems] == ['9.jpg']
+
+
+def test_boxes_read_the_wrong_way_are_noticed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    far = {'outer': [[40, 30, 50, 30, 50, 38, 40, 38]]}
+    person = native_person(bbox=[40, 30, 10, 8], segms=far)
+    source = write(tmp_path / 'a.json', native(_1=[person]))
+    code, _ = convert(tmp_path, 'ochuman', source)
+    assert code == 2 and 'try --boxes xywh' in capsys.readouterr().err
+    code, content = convert(tmp_path, 'ochuman', source, '--boxes', 'xywh')
+    assert (code, content['annotations'][0]['bbox']) == (0, [40, 30, 10, 8])
+
+
+def test_a_coco_file_is_not_ochumans_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write(tmp_path / 'a.json', toy_annotations())
+    assert convert(tmp_path, 'ochuman', source)[0] == 2
+    assert 'it is a COCO file: use "coco"' in capsys.readouterr().err
+
+
+def as_native(coco: dict[str, Any]) -> dict[str, Any]:
+    """Real people of OCHuman from its COCO file, written as `ochuman.json` would have them."""
+    flags = {0: 0, 2: 1, 1: 3}
+    images = []
+    for image in coco['images']:
+        people = []
+        for row in coco['annotations']:
+            if row['image_id'] != image['id']:
+                continue
+            points = np.reshape(row['keypoints'], (17, 3)).tolist()
+            by_name = dict(zip(COCO_NAMES, points, strict=True))
+            native_points = [by_name.get(name, [0, 0, 0]) for name in OCHUMAN_NAMES]
+            x, y, w, h = row['bbox']
+            people.append({
+                'bbox': [x, y, x + w, y + h],
+                'keypoints': [v for a, b, f in native_points for v in (a, b, flags[int(f)])],
+                'segms': {'outer': [[x, y, x + w, y, x + w, y + h, x, y + h]], 'inner': []},
+            })  # fmt: skip
+        images.append({k: image[k] for k in ('file_name', 'width', 'height')})
+        images[-1]['annotations'] = people
+    return {'images': images}
+
+
+def test_real_people_of_ochuman_come_out_as_in_its_coco_file(tmp_path: Path) -> None:
+    path = DATA / 'test_samples' / 'ochuman' / 'test_ochuman.json'
+    if not path.exists():
+        pytest.skip(f'{path} is absent (set BMP_TEST_DATA)')
+    official = json.loads(path.read_text())
+    source = write(tmp_path / 'ochuman.json', as_native(official))
+    code, ours = convert(tmp_path, 'ochuman', source, '--images', path.parent)
+    assert code == 0
+    ids = {image['id']: image['file_name'] for image in official['images']}
+    theirs = sorted(official['annotations'], key=lambda row: (ids[row['image_id']], row['id']))
+    for mine, row in zip(ours['annotations'], theirs, strict=True):
+        for key in ('bbox', 'area', 'num_keypoints', 'keypoints', 'iscrowd', 'category_id'):
+            assert mine[key] == row[key], key
+
+
+# CIHP
+
+
+@pytest.fixture
+def cihp(tmp_path: Path) -> Path:
+    """Two good photos, and one of each kind of broken one."""
+    root = tmp_path / 'Validation'
+    for number in (1, 2, 3, 4, 5, 6):
+        photo(root / 'Images' / f'000000{number}.jpg')
+    people = np.zeros((40, 60), np.uint8)
+    people[5:30, 10:20] = 1
+    people[10:35, 18:40] = 2
+    (root / 'Human_ids').mkdir()
+    for number in (1, 3, 4, 5, 7):
+        Image.fromarray(people).save(root / 'Human_ids' / f'000000{number}.png')
+    palette = Image.fromarray(np.zeros((40, 60), np.uint8), 'L').convert('P')
+    palette.save(root / 'Human_ids' / '0000002.png')
+    data = (root / 'Human_ids' / '0000003.png').read_bytes()
+    (root / 'Human_ids' / '0000003.png').write_bytes(data[: len(data) // 2])
+    Image.new('RGB', (60, 40)).save(root / 'Human_ids' / '0000004.png')
+    Image.fromarray(people[:, :30]).save(root / 'Human_ids' / '0000005.png')
+    return root
+
+
+def test_cihp_becomes_coco_and_names_what_is_broken(
+    tmp_path: Path, cihp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, content = convert(tmp_path, 'cihp', cihp)
+    assert code == 1
+    assert [(i['id'], i['file_name']) for i in content['images']] == [
+        (1, '0000001.jpg'), (2, '0000002.jpg'),
+    ]  # fmt: skip
+    first, second = content['annotations']
+    assert (first['bbox'], first['area']) == ([10, 5, 10, 25], 25 * 10 - 20 * 2)
+    assert (second['bbox'], second['area']) == ([18, 10, 22, 25], 25 * 22)
+    both = coco_mask.decode([first['segmentation'], second['segmentation']])
+    assert both.sum(2).max() == 1
+    told = capsys.readouterr().err
+    for line in (
+        '0000003.jpg: its map in Human_ids is damaged',
+        '0000004.jpg: its map is a coloured picture (RGB)',
+        '0000005.jpg: the photo has (40, 60) (H, W) px, its map in Human_ids (40, 30)',
+        '0000006.jpg: there is no map of this name in Human_ids',
+        '0000007.jpg: there is no photo of this name in Images',
+    ):
+        assert f'left out: {line}' in told
+    assert load_annotations(tmp_path / 'out.json').tasks == ('bbox', 'segm')
+
+
+def test_a_folder_that_is_not_cihp(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert convert(tmp_path, 'cihp', tmp_path)[0] == 2
+    assert 'Images is missing or empty; a folder of CIHP has' in capsys.readouterr().err
+
+
+# CrowdPose, COCOPersons, any COCO file
+
+
+def test_crowdpose_gets_areas(tmp_path: Path) -> None:
+    source = DATA / 'test_samples' / 'crowdpose' / 'test_crowdpose.json'
+    if not source.exists():
+        pytest.skip(f'{source} is absent (set BMP_TEST_DATA)')
+    code, content = convert(tmp_path, 'crowdpose', source, '--images', source.parent)
+    given = json.loads(source.read_text())
+    assert code == 0
+    assert content['images'] == given['images']  # with crowdIndex
+    for row, before in zip(content['annotations'], given['annotations'], strict=True):
+        assert row == before | {'area': pytest.approx(0.53 * before['bbox'][2] * before['bbox'][3])}
+
+
+def test_other_14_keypoints_are_not_taken_for_crowdpose(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = DATA / 'test_samples' / 'aic' / 'test_aic.json'
+    if not source.exists():
+        pytest.skip(f'{source} is absent (set BMP_TEST_DATA)')
+    assert convert(tmp_path, 'crowdpose', source)[0] == 2
+    assert "the 14 keypoints ['Right Shoulder'" in capsys.readouterr().err
+    coco = write(tmp_path / 'toy.json', toy_annotations())
+    assert convert(tmp_path, 'crowdpose', coco)[0] == 2
+    assert 'keypoints must hold 42 numbers, got 51' in capsys.readouterr().err
+
+
+def test_nothing_is_written_when_no_photo_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write(tmp_path / 'toy.json', toy_annotations())
+    code, content = convert(tmp_path, 'coco', source, '--images', tmp_path)
+    assert (code, content) == (2, {})
+    told = capsys.readouterr().err
+    assert told.count('left out: ') == 3 and 'no photo is left' in told
+
+
+@pytest.mark.parametrize(('others', 'kept'), [('drop', [0, 1, 2, 3, 4]), ('ignore', [*range(6)])])
+def test_cocopersons_are_the_people_with_keypoints(
+    tmp_path: Path, others: str, kept: list[int]
+) -> None:
+    source = write(tmp_path / 'toy.json', toy_annotations())
+    code, content = convert(tmp_path, 'cocopersons', source, '--others', others)
+    assert code == 0
+    assert [image['id'] for image in content['images']] == [7, 3]
+    assert [a['id'] for a in content['annotations']] == kept
+    assert [a['id'] for a in content['annotations'] if a['iscrowd']] == [
+        i for i in kept if i in (2, 5)
+    ]
+
+
+def test_any_coco_file_is_cleaned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = toy_annotations() | {'categories': [{'id': 4, 'name': 'person'}]}
+    for row in content['annotations']:
+        row['category_id'] = 4
+        del row['area']
+    source = write(tmp_path / 'toy.json', content)
+    for name in ('3.jpg', '7.jpg'):
+        photo(tmp_path / name, 300, 200)
+    code, clean = convert(tmp_path, 'coco', source, '--images', tmp_path)
+    told = capsys.readouterr()
+    assert code == 1 and 'left out: 9.jpg: no such file' in told.err
+    assert '(6 in all: no area)' in told.out and '2 photos, 5 people, 1 ignored' in told.out
+    assert {a['category_id'] for a in clean['annotations']} == {1}
+
+
+def test_output_is_the_same_every_time_and_never_overwritten_unasked(
+    tmp_path: Path, cihp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    convert(tmp_path, 'cihp', cihp)
+    first = (tmp_path / 'out.json').read_bytes()
+    assert convert(tmp_path, 'cihp', cihp)[0] == 2
+    assert '--overwrite' in capsys.readouterr().err
+    convert(tmp_path, 'cihp', cihp, '--overwrite')
+    assert (tmp_path / 'out.json').read_bytes() == first
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith('.')] == []
+
+
+def test_wrong_sources_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / 'broken.json').write_text('{')
+    for name in ('ochuman', 'crowdpose', 'cocopersons', 'coco'):
+        assert convert(tmp_path, name, tmp_path / 'broken.json')[0] == 2
+        assert 'broken.json: no JSON file' in capsys.readouterr().err
+        assert convert(tmp_path, name, tmp_path / 'absent.json')[0] == 2
+        assert 'absent.json: cannot be read' in capsys.readouterr().err
+    source = write(tmp_path / 'toy.json', toy_annotations())
+    assert convert(tmp_path, 'coco', source, '--images', tmp_path / 'nowhere')[0] == 2
+    assert 'nowhere, does not exist' in capsys.readouterr().err
+
+
+def test_ids_do_not_depend_on_what_is_broken() -> None:
+    assert numbered(['0000007.jpg', '0000012.jpg']) == {'0000007.jpg': 7, '0000012.jpg': 12}
+    assert numbered(['a.jpg', '7.jpg']) == {'a.jpg': 1, '7.jpg': 2}
+    assert numbered(['7.jpg', '07.jpg']) == {'7.jpg': 1, '07.jpg': 2}
+
+
+def test_unusable_split_files(tmp_path: Path) -> None:
+    source = write(tmp_path / 'a.json', native(_1=[native_person()]))
+    with pytest.raises(ConversionError, match=r'val\.json: no COCO file'):
+        convert_ochuman(source, None, Reporter(), only=write(tmp_path / 'val.json', {}))

@@ -1,0 +1,134 @@
+"""CrowdPose: 14 keypoints, sizes from boxes, levels of crowding; held to xtcocotools."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from xtcocotools.coco import COCO
+from xtcocotools.cocoeval import COCOeval
+
+from pipeline.evaluation.coco import score
+from pipeline.keypoints import KEYPOINT_SETS, to_convention
+from tests.synthetic_results import make_results
+from tests.toy_people import DATA, write
+
+Row = dict[str, Any]
+CROWDPOSE = KEYPOINT_SETS['crowdpose14']
+
+
+def made_up() -> tuple[dict[str, Any], list[Row]]:
+    """People of CrowdPose's format, and results with its 14 keypoints."""
+    annotations, results = make_results(40, seed=3)
+    for row in annotations['annotations'] + results:
+        row['keypoints'] = row['keypoints'][: 3 * CROWDPOSE.num]
+        row.pop('segmentation')
+        row.pop('area')
+    for annotation in annotations['annotations']:
+        # As in CrowdPose, only what is in sight is counted.
+        annotation['num_keypoints'] = annotation['keypoints'][2::3].count(2.0)
+    for number, image in enumerate(annotations['images']):
+        image['crowdIndex'] = number / 40
+    annotations['categories'][0]['keypoints'] = list(CROWDPOSE.names)
+    return annotations, results
+
+
+def sample() -> tuple[dict[str, Any], list[Row]]:
+    """The sample of the real data set, its people moved a little."""
+    path = DATA / 'test_samples' / 'crowdpose' / 'test_crowdpose.json'
+    if not path.exists():
+        pytest.skip(f'no sample of CrowdPose: {path} is absent (set BMP_TEST_DATA)')
+    annotations = json.loads(path.read_text())
+    rng = np.random.default_rng(0)
+    results = []
+    for person in annotations['annotations']:
+        points = np.array(person['keypoints'], float).reshape(-1, 3)
+        points += rng.normal(0, 0.03 * person['bbox'][2], points.shape)
+        points[:, 2] = 1
+        result = {key: person[key] for key in ('image_id', 'category_id', 'bbox')}
+        keypoints = points.ravel().tolist()
+        results.append(result | {'keypoints': keypoints, 'score': float(rng.random())})
+    return annotations, results
+
+
+def stats_of_xtcocotools(annotations: Row, results: list[Row], path: Path) -> list[float]:
+    truth = COCO(str(write(path, annotations)))
+    rows = [{k: v for k, v in r.items() if k != 'bbox'} for r in results]
+    found = truth.loadRes(str(write(path.with_name('results.json'), rows)))
+    run = COCOeval(truth, found, 'keypoints_crowd', CROWDPOSE.sigmas, use_area=False)
+    run.evaluate()
+    run.accumulate()
+    run.summarize()
+    stats: list[float] = run.stats.tolist()
+    return stats
+
+
+@pytest.mark.parametrize('source', [made_up, sample])
+def test_equal_to_xtcocotools(source: Any, tmp_path: Path) -> None:
+    annotations, results = source()
+    expected = stats_of_xtcocotools(annotations, results, tmp_path / 'truth.json')
+    metrics = score(results, annotations, ['keypoints'])
+    task, crowd = metrics.tasks['keypoints'], metrics.crowd
+    assert crowd is not None and task.ap is not None and 0 < task.ap < 1
+    values = [task.ap, task.ap50, task.ap75, task.ar, task.ar50, task.ar75]
+    assert values == pytest.approx(expected[:6], abs=1e-9)
+    levels = [-1.0 if v is None else v for v in (crowd.easy, crowd.medium, crowd.hard)]
+    assert levels == pytest.approx(expected[6:], abs=5.1e-5)  # which rounds them to 4 digits
+    if source is made_up:
+        assert min(levels) > 0
+
+
+def test_bounds_of_the_levels() -> None:
+    annotations, results = made_up()
+    for index, image in zip((0.1, 0.8, 0.0999, 0.7999), annotations['images'], strict=False):
+        image['crowdIndex'] = index
+    for image in annotations['images'][4:]:
+        image['crowdIndex'] = 0.5
+    results = [r for r in results if r['image_id'] in (1, 2)]
+    crowd = score(results, annotations, ['keypoints'], crowd_bounds=(0.1, 0.8)).crowd
+    assert crowd is not None
+    # Photos 1 and 2 alone have results: one lies on the lower bound of medium, one on that of hard.
+    assert crowd.easy == 0 and (crowd.medium or 0) > 0 and (crowd.hard or 0) > 0
+
+
+def test_coco_keypoints_are_converted() -> None:
+    annotations, _ = made_up()
+    _, results = make_results(40, seed=3)
+    points = np.array([r['keypoints'] for r in results], np.float32).reshape(-1, 17, 3)
+    xy, scores = to_convention(points[..., :2], points[..., 2], 'crowdpose14')
+    converted = [
+        r | {'keypoints': np.concatenate([p, s[:, None]], 1).ravel().tolist()}
+        for r, p, s in zip(results, xy, scores, strict=True)
+    ]
+    given = score(results, annotations, ['keypoints'])
+    assert given.tasks == score(converted, annotations, ['keypoints']).tasks
+
+
+def test_further_keypoints_of_a_model_are_used() -> None:
+    """The points of 23-point models hold a neck and a head top of their own."""
+    annotations, results = sample()
+    rng = np.random.default_rng(1)
+    for row in results:
+        row['keypoints'] = rng.uniform(0, 300, 51).tolist()
+        row['extra_keypoints'] = rng.uniform(0, 300, 18).tolist()
+    plain = [{k: v for k, v in r.items() if k != 'extra_keypoints'} for r in results]
+    points = np.array([r['keypoints'] + r['extra_keypoints'] for r in results], np.float32)
+    points = points.reshape(-1, 23, 3)
+    xy, scores = to_convention(points[..., :2], points[..., 2], 'crowdpose14')
+    short, _ = to_convention(points[:, :17, :2], points[:, :17, 2], 'crowdpose14')
+    assert (xy[:, 12:] != short[:, 12:]).any() and (xy[:, :12] == short[:, :12]).all()
+    rows = [
+        r | {'keypoints': np.concatenate([p, s[:, None]], 1).ravel().tolist()}
+        for r, p, s in zip(plain, xy, scores, strict=True)
+    ]
+    assert score(results, annotations, ['keypoints']) == score(rows, annotations, ['keypoints'])
+
+
+def test_levels_need_a_crowd_index() -> None:
+    annotations, results = made_up()
+    del annotations['images'][0]['crowdIndex']
+    metrics = score(results, annotations, ['keypoints'])
+    assert metrics.crowd is None and any('crowdIndex' in remark for remark in metrics.remarks)

@@ -1,0 +1,177 @@
+"""Each known problem is simulated with invented facts; the real environment stays as it is."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline import doctor
+from pipeline.doctor import LIBRARIES, CheckResult, Probe
+from pipeline.weights import manifest
+
+ROOT = Path(__file__).resolve().parents[2]
+PINS = {
+    'torch': '2.12.1',
+    'torchvision': '0.27.1',
+    'onedl-mmcv': '2.3.6',
+    'opencv-python-headless': '4.12.0.88',
+    'xtcocotools': '1.14.3',
+}
+
+
+def library(name: str, error: str = '', output: str = '', **values: object) -> CheckResult:
+    (found,) = [library for library in LIBRARIES if library.name == name]
+    return doctor.check_library(found, Probe(error, values, output), PINS)
+
+
+def gpu(driver: str | None, cuda: str | None, sees_gpu: bool, mmcv: str = '13.0') -> CheckResult:
+    torch = Probe('', {'cuda': cuda, 'gpu': sees_gpu})
+    return doctor.check_gpu(torch, Probe('', {'operators': mmcv}), driver)
+
+
+def twins(**installed: str) -> CheckResult:
+    return doctor.check_twins({k.replace('_', '-'): v for k, v in installed.items()}, PINS)[0]
+
+
+CASES = {
+    'supported python': (doctor.check_python((3, 10)), 'OK', ''),
+    'python too old': (doctor.check_python((3, 9)), 'FAIL', 'PYTHON=python3.11'),
+    'python too new': (doctor.check_python((3, 13)), 'FAIL', 'PYTHON=python3.11'),
+    'torch works': (library('torch', version='2.12.1', cuda='13.0'), 'OK', ''),
+    'torch missing': (library('torch', "No module named 'torch'"), 'FAIL', 'make repair'),
+    'torchvision of another build': (
+        library('torchvision', 'RuntimeError: operator torchvision::nms does not exist'),
+        'FAIL',
+        'torch==2.12.1 torchvision==0.27.1',
+    ),
+    'torchvision without torch': (
+        library('torchvision', "No module named 'torch'"),
+        'FAIL',
+        'make repair',
+    ),
+    'mmcv without operators': (
+        library('mmcv', "ModuleNotFoundError: No module named 'mmcv._ext'"),
+        'FAIL',
+        '--no-cache-dir --no-binary xtcocotools onedl-mmcv==2.3.6',
+    ),
+    'mmcv compiled against another torch': (
+        library('mmcv', 'ImportError: _ext.so: undefined symbol: _ZN3c1011StorageImpl'),
+        'FAIL',
+        '--no-cache-dir',
+    ),
+    'mmcv missing': (library('mmcv', "No module named 'mmcv'"), 'FAIL', 'make repair'),
+    'mmcv crashes': (
+        library('mmcv', 'the interpreter crashed with signal 11'),
+        'FAIL',
+        '--no-cache-dir',
+    ),
+    'no libGL': (
+        library('opencv', 'ImportError: libGL.so.1: cannot open shared object file'),
+        'FAIL',
+        'opencv-python-headless==4.12.0.88',
+    ),
+    'xtcocotools of NumPy 1': (
+        library('xtcocotools', 'ValueError: numpy.dtype size changed, may indicate binary...'),
+        'FAIL',
+        '--no-binary xtcocotools xtcocotools==1.14.3',
+    ),
+    'a clone of sam2 hides the package': (
+        library('sam2', 'exit code 1', 'from the parent directory of the sam2 repository'),
+        'FAIL',
+        'sam2',
+    ),
+    'two builds of OpenCV': (
+        twins(opencv_python='4', opencv_python_headless='4'),
+        'WARN',
+        'uninstall -y opencv-python-headless opencv-python && ',
+    ),
+    'two versions of OpenCV': (twins(opencv_python='5', opencv_contrib_python='4'), 'FAIL', '&&'),
+    'both mmcv': (twins(mmcv='2.2', onedl_mmcv='2.3'), 'FAIL', 'uninstall -y onedl-mmcv mmcv && '),
+    'pins met': (doctor.check_pins({'torch': '2.12.1+cpu'}, {'torch': '2.12.1'}), 'OK', ''),
+    'pin not met': (
+        doctor.check_pins({'torch': '2.13.0'}, {'torch': '2.12.1'}),
+        'WARN',
+        'make repair',
+    ),
+    'no source tree': (doctor.check_pins({}, {}), 'WARN', 'clone'),
+    'no driver': (gpu(None, '13.0', False), 'OK', ''),
+    'CUDA 13, old driver': (gpu('550.54.15', '13.0', False), 'WARN', 'R580'),
+    'CPU build of torch': (gpu('580.65.06', None, False), 'WARN', '--gpus all'),
+    'mmcv for the CPU': (gpu('580.65', '13.0', True, 'not available'), 'WARN', 'FORCE_CUDA=1'),
+    'GPU works': (gpu('580.65.06', '13.0', True), 'OK', ''),
+}
+
+
+@pytest.mark.parametrize(('result', 'status', 'hint'), CASES.values(), ids=CASES)
+def test_known_problems(result: CheckResult, status: str, hint: str) -> None:
+    assert result.status == status, result
+    assert hint in result.hint
+    assert bool(result.hint) == (status != 'OK')
+
+
+@pytest.mark.parametrize(
+    ('code', 'error', 'values'),
+    [
+        ('report(a=1)\nreport(b=None)', '', {'a': 1, 'b': None}),
+        ('report(a=1)\nimport no_such_module_', "No module named 'no_such_module_'", {'a': 1}),
+        ('import sys\nsys.exit(3)', 'exit code 3', {}),
+        ('import os\nos.abort()', 'crashed with signal 6', {}),
+    ],
+    ids=['values', 'values before an error', 'silent exit', 'crash'],
+)
+def test_run_probe(code: str, error: str, values: dict[str, object]) -> None:
+    found = doctor.run_probe(code)
+    assert error in found.error
+    assert bool(error) == bool(found.error)
+    assert found.values == values
+
+
+def test_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('BMP_CHECKPOINTS', str(tmp_path))
+    assert doctor.check_weights().status == 'WARN'
+    (tmp_path / 'PMPose-b-1.0.0.pth').write_bytes(b'<html>')
+    result = doctor.check_weights()
+    assert result.status == 'FAIL' and 'PMPose-b-1.0.0.pth (it is a web page' in result.detail
+    monkeypatch.setattr(manifest, 'FOLDER', tmp_path)  # of the embedded files
+    (tmp_path / 'PMPose-b-1.0.0.pth').unlink()
+    result = doctor.check_weights()
+    assert result.status == 'FAIL' and 'vitpose_compact.pth (absent)' in result.detail
+    (tmp_path / 'manifest.json').write_text('{')
+    monkeypatch.setattr(manifest, 'MANIFEST', tmp_path / 'manifest.json')
+    assert 'no valid JSON' in doctor.check_weights().detail
+
+
+def test_pins_depend_on_the_python_version(tmp_path: Path) -> None:
+    (tmp_path / 'a.txt').write_text(
+        '# comment\nPillow==13.0 ; python_version >= "3.11"\n'
+        'pillow==12.3 ; python_version < "3.11"  # old\nsam2==1.1.0\n'
+    )
+    assert doctor.read_pins(tmp_path, (3, 11)) == {'pillow': '13.0', 'sam2': '1.1.0'}
+    assert doctor.read_pins(tmp_path, (3, 10)) == {'pillow': '12.3', 'sam2': '1.1.0'}
+
+
+def test_all_checks_survive_an_empty_environment() -> None:
+    results = doctor.diagnose(lambda code: Probe("ModuleNotFoundError: No module named 'torch'"))
+    failed = {result.name for result in results if result.status == 'FAIL'}
+    assert {library.name for library in LIBRARIES} <= failed
+
+
+@pytest.mark.parametrize(('status', 'code'), [('OK', 0), ('WARN', 0), ('FAIL', 1)])
+def test_exit_code_and_json(
+    status: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hint = '' if status == 'OK' else 'do this'
+    monkeypatch.setattr(doctor, 'diagnose', lambda: [CheckResult('torch', status, 'detail', hint)])
+    assert doctor.main(['--json']) == code
+    assert json.loads(capsys.readouterr().out)[0]['status'] == status
+    assert doctor.main([]) == code
+    assert ('hint: do this' in capsys.readouterr().out) == (status != 'OK')
+
+
+def test_it_needs_the_standard_library_only() -> None:
+    code = f'import sys; sys.path.insert(0, {str(ROOT)!r}); import pipeline.doctor'
+    subprocess.run([sys.executable, '-I', '-S', '-c', code], check=True)

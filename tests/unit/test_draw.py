@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+from pipeline.datasets.coco_ground_truth import load_ground_truth
+from pipeline.structures import Image, People
+from pipeline.visualization.draw import DrawStyle, draw_people
+from pipeline.visualization.labels import face_boxes
+from pipeline.visualization.palette import PALETTE, distinct_colours, oklab
+from tests.toy_people import DATA, dev_file, people_in
+
+NOTHING = DrawStyle(show_boxes=False, show_masks=False, show_skeletons=False, show_labels=False)
+CROWD = [(x, 20 + x // 20, x + 60, 190) for x in range(5, 230, 22)]
+
+
+def grey(height: int = 200, width: int = 300) -> Image:
+    return np.full((height, width, 3), 90, np.uint8)
+
+
+def only(part: str) -> DrawStyle:
+    return dataclasses.replace(NOTHING, **{f'show_{part}': True})
+
+
+def changed(image: Image, drawn: Image) -> np.ndarray:
+    return (image != drawn).any(axis=2)
+
+
+def test_nobody_gives_an_unchanged_copy() -> None:
+    image = grey()
+    drawn = draw_people(image, People.empty(200, 300))
+    assert drawn is not image and not np.shares_memory(drawn, image)
+    np.testing.assert_array_equal(drawn, image)
+
+
+def test_the_image_stays_as_it_is_and_the_result_is_repeatable() -> None:
+    image, people = grey(), people_in(CROWD, (200, 300))
+    first, second = draw_people(image, people), people.draw(image)
+    np.testing.assert_array_equal(image, grey())
+    np.testing.assert_array_equal(first, second)
+    assert first.shape == image.shape and first.dtype == np.uint8
+
+
+@pytest.mark.parametrize('part', ['boxes', 'masks', 'skeletons', 'labels'])
+def test_every_part_can_be_drawn_alone_or_left_out(part: str) -> None:
+    image, people = grey(), people_in(CROWD, (200, 300))
+    assert changed(image, draw_people(image, people, only(part))).any()
+    without = dataclasses.replace(DrawStyle(), **{f'show_{part}': False})
+    assert changed(draw_people(image, people), draw_people(image, people, without)).any()
+
+
+def test_nothing_shown_is_nothing_drawn() -> None:
+    image = grey()
+    assert not changed(image, draw_people(image, people_in(CROWD, (200, 300)), NOTHING)).any()
+
+
+@pytest.mark.parametrize('shape', [(1, 1), (2, 3), (9, 200), (30, 12)])
+def test_tiny_images(shape: tuple[int, int]) -> None:
+    height, width = shape
+    boxes = [(0, 0, width, height), (width / 2, 0, width, height), (0, 0, 0, 0)]
+    assert draw_people(grey(height, width), people_in(boxes, shape)).shape == (height, width, 3)
+
+
+def test_people_partly_outside_and_wild_keypoints() -> None:
+    people = people_in([(-50, -40, 120, 260), (250, 150, 400, 300)], (200, 300))
+    points = people.keypoints.copy()
+    points[0, :4] = [(np.nan, 5), (1e9, 5), (-1e9, np.inf), (-40, -40)]
+    draw_people(grey(), dataclasses.replace(people, keypoints=points))
+
+
+def test_people_without_mask_or_confident_keypoints() -> None:
+    people = people_in([(20, 20, 80, 180), (20, 20, 80, 180)], (200, 300))
+    assert people.masks.areas[1] == 0
+    draw_people(grey(), dataclasses.replace(people, keypoint_scores=people.keypoint_scores * 0))
+
+
+@pytest.mark.parametrize('points', [14, 23])
+def test_other_numbers_of_keypoints(points: int) -> None:
+    image, people = grey(), people_in(CROWD, (200, 300), points)
+    assert changed(image, draw_people(image, people, only('skeletons'))).any()
+
+
+def test_read_only_and_strided_images_are_accepted() -> None:
+    image = np.repeat(grey(), 2, axis=1)[:, ::2]
+    image.flags.writeable = False
+    draw_people(image, people_in(CROWD, (200, 300)))
+
+
+WRONG = [
+    ('size', grey(100, 300), 'image is .100, 300.'),
+    ('float', grey().astype(float), 'uint8 RGB, got float64'),
+    ('one channel', grey()[..., 0], 'uint8 RGB'),
+    ('alpha', np.zeros((200, 300, 4), np.uint8), 'uint8 RGB'),
+]
+
+
+@pytest.mark.parametrize(('image', 'reason'), [w[1:] for w in WRONG], ids=[w[0] for w in WRONG])
+def test_wrong_images_are_refused(image: Image, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        draw_people(image, People.empty(200, 300))
+
+
+@pytest.mark.parametrize('name', ['alpha', 'keypoint_threshold'])
+def test_wrong_style_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=rf'DrawStyle\.{name} must be in \[0, 1\], got 2'):
+        DrawStyle(**{name: 2})
+
+
+def test_masks_change_their_own_pixels_only() -> None:
+    image, people = grey(), people_in([(20, 20, 80, 180), (200, 40, 260, 180)], (200, 300))
+    touched = changed(image, draw_people(image, people, only('masks')))
+    inside = people.masks.union()
+    assert touched[inside].all()
+    around = cv2.dilate(inside.astype(np.uint8), np.ones((5, 5))).astype(bool)  # soft contour
+    assert not touched[~around].any()
+
+
+def test_keypoints_below_the_threshold_are_left_out() -> None:
+    image, people = grey(), people_in([(20, 20, 80, 180)], (200, 300))
+    low = dataclasses.replace(people, keypoint_scores=people.keypoint_scores * 0 + 0.29)
+    assert not changed(image, draw_people(image, low, only('skeletons'))).any()
+    absent = dataclasses.replace(people, presence=people.presence * 0 + 0.1)
+    assert not changed(image, draw_people(image, absent, only('skeletons'))).any()
+    style = dataclasses.replace(only('skeletons'), keypoint_threshold=0.2)
+    assert changed(image, draw_people(image, low, style)).any()
+
+
+def test_hidden_keypoints_are_hollow() -> None:
+    people = people_in([(20, 20, 280, 780)], (800, 300))
+    visibility = people.visibility.copy()
+    visibility[0, 15] = 0.4  # left ankle
+    drawn = draw_people(
+        grey(800, 300), dataclasses.replace(people, visibility=visibility), only('skeletons')
+    )
+    centres = people.keypoints[0].round().astype(int)
+    brightness = drawn[centres[:, 1], centres[:, 0]].max(axis=1)
+    assert brightness[15] < 60 and brightness[16] > 150
+
+
+def test_overlapping_people_have_clearly_different_colours() -> None:
+    colours = distinct_colours(people_in(CROWD, (200, 300)).boxes)
+    lab = oklab(colours)[:, 1:]
+    apart = np.linalg.norm(lab[:, None] - lab[None], axis=2) + np.eye(len(lab))
+    assert apart.min() > 0.05
+    # Side by side, colours differ more than in general.
+    assert apart[np.arange(len(lab) - 1), np.arange(1, len(lab))].min() > 0.15
+
+
+def test_twenty_people_on_one_spot_have_twenty_colours() -> None:
+    boxes = np.tile(np.array([10, 10, 60, 180], np.float32), (20, 1))
+    assert len(np.unique(distinct_colours(boxes), axis=0)) == len(PALETTE) == 20
+
+
+def test_colours_come_back_far_away_only() -> None:
+    boxes = np.array([(x, 0, x + 10, 20) for x in range(0, 800, 8)], np.float32)
+    colours = distinct_colours(boxes)
+    for colour in np.unique(colours, axis=0):
+        rows = np.flatnonzero((colours == colour).all(axis=1))
+        assert len(rows) == 1 or np.diff(rows).min() >= 5
+
+
+def test_oklab_of_known_colours() -> None:
+    # Values published with the colour space (white, and pure sRGB red).
+    known = oklab(np.array([(255, 255, 255), (255, 0, 0)], np.uint8))
+    np.testing.assert_allclose(known, [(1, 0, 0), (0.62796, 0.22486, 0.12585)], atol=1e-4)
+
+
+PLACES = [
+    ('middle', [(100, 60, 180, 190)]),
+    ('top left', [(0, 0, 90, 190)]),
+    ('right edge', [(240, 0, 300, 200)]),
+    ('whole image', [(0, 0, 300, 200)]),
+    ('beyond it', [(-60, -60, 360, 260)]),
+    ('one above the other', [(100, 0, 180, 100), (100, 100, 180, 200)]),
+    ('crowd', CROWD),
+]
+
+
+@pytest.mark.parametrize('boxes', [p[1] for p in PLACES], ids=[p[0] for p in PLACES])
+def test_labels_stay_off_faces(boxes: list[tuple[int, int, int, int]]) -> None:
+    image, people = grey(), people_in(boxes, (200, 300))
+    labels = changed(image, draw_people(image, people, only('labels')))
+    assert labels.any()
+    check_faces_are_free(people, labels)
+
+
+def check_faces_are_free(people: People, labels: np.ndarray) -> None:
+    for box in face_boxes(people, people.keypoint_scores >= 0.3).round().astype(int).clip(0):
+        face = labels[box[1] : box[3], box[0] : box[2]]
+        assert face.size == 0 or face.mean() < 0.15
+
+
+def test_labels_of_tiny_people_are_left_out() -> None:
+    image, people = grey(), people_in([(100, 60, 112, 84)], (200, 300))
+    assert not changed(image, draw_people(image, people, only('labels'))).any()
+
+
+def test_real_crowds_are_drawn_and_faces_stay_free_of_labels() -> None:
+    for photo in load_ground_truth(dev_file()):
+        image = cv2.imread(str(DATA / 'dev' / 'images' / photo.file_name))[..., ::-1]
+        drawn = draw_people(image, photo.people)
+        assert changed(image, drawn).any()
+        labels = changed(image, draw_people(image, photo.people, only('labels')))
+        check_faces_are_free(photo.people, labels)
+
+
+@pytest.mark.slow
+def test_sixty_people_on_twelve_megapixels_take_about_a_second() -> None:
+    rng = np.random.default_rng(0)
+    corners = rng.uniform((0, 0), (3400, 1700), (60, 2))
+    boxes = np.concatenate([corners, corners + rng.uniform((200, 500), (600, 1300), (60, 2))], 1)
+    image, people = grey(3000, 4000), people_in(boxes, (3000, 4000))
+    start = time.process_time()
+    draw_people(image, people)
+    assert time.process_time() - start < 3

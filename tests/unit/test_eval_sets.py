@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pipeline.datasets.catalog import CATALOG
+from pipeline.datasets.eval_sets import DatasetError, data_root, resolve_dataset
+from tests.toy_people import ROOT, dev_file, toy_annotations, write
+
+
+@pytest.fixture(autouse=True)
+def no_data_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv('BMP_DATA', raising=False)
+
+
+def lay_out(root: Path, name: str, which: int = 0) -> Path:
+    """Folder and (empty) annotation file of a data set of the catalog."""
+    entry = CATALOG[name]
+    (root / entry.images).mkdir(parents=True, exist_ok=True)
+    file = root / entry.annotations[which]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
+    return file
+
+
+@pytest.mark.parametrize('name', CATALOG)
+def test_a_data_set_is_found_where_its_layout_has_it(tmp_path: Path, name: str) -> None:
+    file, entry = lay_out(tmp_path, name), CATALOG[name]
+    found = resolve_dataset(name, tmp_path)
+    assert (found.name, found.annotations, found.images) == (name, file, tmp_path / entry.images)
+    assert (found.tasks, found.convention, found.rule) == (
+        entry.tasks,
+        entry.convention,
+        entry.rule,
+    )
+    assert (found.partial_truth, found.notes) == (entry.partial_truth, entry.notes)
+
+
+def test_partial_truth_is_said() -> None:
+    partial = {name for name, entry in CATALOG.items() if entry.partial_truth}
+    assert partial == {'ochuman_val', 'ochuman_test'}
+    for name in partial:
+        assert 'partial' in ' '.join(CATALOG[name].notes)
+
+
+def test_the_official_name_of_crowdpose_works_too(tmp_path: Path) -> None:
+    file = lay_out(tmp_path, 'crowdpose_test', which=1)
+    assert resolve_dataset('crowdpose_test', tmp_path).annotations == file
+
+
+def test_the_data_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert data_root() == Path('data')
+    monkeypatch.setenv('BMP_DATA', str(tmp_path))
+    assert data_root() == tmp_path
+    assert data_root('elsewhere') == Path('elsewhere')
+    lay_out(tmp_path, 'cihp_val')
+    assert resolve_dataset('cihp_val').annotations.is_file()
+
+
+@pytest.mark.parametrize('name', CATALOG)
+def test_what_is_missing_is_named_with_layout_and_page(tmp_path: Path, name: str) -> None:
+    entry = CATALOG[name]
+    with pytest.raises(DatasetError) as caught:
+        resolve_dataset(name, tmp_path)
+    told = str(caught.value)
+    for part in (
+        name,
+        str(tmp_path / entry.annotations[0]),
+        str(tmp_path / entry.images),
+        entry.homepage,
+        f'docs/user_guide/datasets.md#{entry.anchor}',
+        entry.convert or '',
+    ):
+        assert part in told
+    lay_out(tmp_path, name).unlink()
+    with pytest.raises(DatasetError) as caught:
+        resolve_dataset(name, tmp_path)
+    first = str(caught.value).splitlines()[0]
+    assert 'is missing' in first and str(tmp_path / entry.images) not in first
+
+
+def test_every_data_set_has_its_section_with_source_layout_and_commands() -> None:
+    text = (ROOT / 'docs' / 'user_guide' / 'datasets.md').read_text()
+    text = re.sub(r'\s*\\\n\s*', ' ', text)
+    parts = re.split(r'^## (.+)$', text, flags=re.MULTILINE)
+    sections = {
+        re.sub(r'[^\w\- ]', '', title).strip().lower().replace(' ', '-'): body
+        for title, body in zip(parts[1::2], parts[2::2], strict=True)
+    }
+    for name, entry in CATALOG.items():
+        for part in (f'`{name}`', entry.homepage, entry.convert or ''):
+            assert part in sections[entry.anchor], (name, part)
+        for part in (entry.annotations[-1].rsplit('/', 1)[1], Path(entry.images).name):
+            assert part in text, (name, part)
+
+
+def test_the_commands_of_the_page_are_those_of_the_tool() -> None:
+    from pipeline.cli import convert_dataset
+
+    text = (ROOT / 'docs' / 'user_guide' / 'datasets.md').read_text().replace('\\\n', ' ')
+    commands = re.findall(r'python tools/convert_dataset\.py ([^\n`]+)', text)
+    assert len(commands) >= 5
+    for command in commands:
+        convert_dataset.build_parser().parse_args(command.split())
+
+
+def test_unknown_names_get_the_close_one() -> None:
+    with pytest.raises(DatasetError, match=r"did you mean 'ochuman_val'\?.*coco_val2017"):
+        resolve_dataset('ochuman-val')
+
+
+@pytest.mark.parametrize(
+    ('file', 'photo', 'images'),
+    [
+        ('toy.json', '7.jpg', '.'),
+        ('toy.json', 'images/7.jpg', 'images'),
+        ('annotations/toy.json', 'images/7.jpg', 'images'),
+        ('annotations/toy.json', 'val2017/7.jpg', 'val2017'),
+        ('annotations/toy.json', '7.jpg', '.'),
+    ],
+)
+def test_photos_of_any_coco_file_are_found(
+    tmp_path: Path, file: str, photo: str, images: str
+) -> None:
+    for path in (tmp_path / file, tmp_path / photo, tmp_path / 'other' / 'x.jpg'):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    write(tmp_path / file, toy_annotations())
+    found = resolve_dataset(tmp_path / file)
+    assert found.name == 'toy'
+    assert found.images.resolve() == (tmp_path / images).resolve()
+    assert found.tasks == ('bbox', 'segm', 'keypoints')
+
+
+def test_photos_that_are_nowhere(tmp_path: Path) -> None:
+    path = write(tmp_path / 'toy.json', toy_annotations())
+    with pytest.raises(DatasetError, match=r'no photo of this file \(such as 7\.jpg\).*--images'):
+        resolve_dataset(path)
+    (tmp_path / 'far').mkdir()
+    assert resolve_dataset(path, images=tmp_path / 'far').images == tmp_path / 'far'
+    with pytest.raises(DatasetError, match='nowhere, does not exist'):
+        resolve_dataset(path, images=tmp_path / 'nowhere')
+
+
+def test_files_that_are_no_annotations(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r'results\.json: not a COCO annotation file'):
+        resolve_dataset(write(tmp_path / 'results.json', []))
+
+
+def test_the_real_development_set() -> None:
+    found = resolve_dataset(dev_file())
+    assert found.images == dev_file().parent / 'images'
+    assert (found.convention, found.rule) == ('coco17', 'coco')
+
+
+def test_real_crowdpose_file() -> None:
+    path = dev_file().parents[1] / 'test_samples' / 'crowdpose' / 'test_crowdpose.json'
+    if not path.exists():
+        pytest.skip(f'{path} is absent (set BMP_TEST_DATA)')
+    found = resolve_dataset(path)
+    assert (found.convention, found.rule, found.images) == ('crowdpose14', 'crowdpose', path.parent)

@@ -1,0 +1,280 @@
+"""What inputs mean: which photos, under which names, in which order."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.io.annotations import (
+    BoxesError,
+    check_boxes,
+    load_boxes,
+    load_image_ids,
+)
+from pipeline.io.inputs import InputError, InputImage, find_images
+
+FILES = (
+    'a/1.jpg', 'a/2.PNG', 'a/deep/3.webp', 'a/.hidden.jpg', 'a/.cache/4.jpg', 'a/notes.txt',
+    'a/film.mp4', 'b/1.jpg', 'b/1.png', 'c[1]/5.jpg', 'x/a/1.jpg', 'empty/readme.md', 'ä ö/ü.jpg',
+)  # fmt: skip
+
+ALL_OF_A = {'1.jpg': 'a/1.jpg', '2.PNG': 'a/2.PNG', 'deep/3.webp': 'a/deep/3.webp'}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in FILES:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text('x')
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ('inputs', 'expected'),
+    [
+        pytest.param(['a'], ALL_OF_A,
+                     id='directory, recursive, hidden ones left out'),
+        pytest.param(['a/'], ALL_OF_A,
+                     id='slash at the end'),
+        pytest.param(['a/1.jpg'], {'1.jpg': 'a/1.jpg'}, id='file'),
+        pytest.param(['a/film.mp4'], {'film.mp4': 'a/film.mp4'}, id='any file that is named'),
+        pytest.param(['none.jpg'], {'none.jpg': 'none.jpg'}, id='missing file: reading will tell'),
+        pytest.param(['a/*.jpg'], {'1.jpg': 'a/1.jpg'}, id='glob'),
+        pytest.param(['*/1.jpg'], {'a/1.jpg': 'a/1.jpg', 'b/1.jpg': 'b/1.jpg'},
+                     id='glob of folders'),
+        pytest.param(['a/**/*.webp'], {'deep/3.webp': 'a/deep/3.webp'}, id='recursive glob'),
+        pytest.param(['[ab]'], {'a/1.jpg': 'a/1.jpg', 'a/2.PNG': 'a/2.PNG', 'b/1.jpg': 'b/1.jpg',
+                                'a/deep/3.webp': 'a/deep/3.webp', 'b/1.png': 'b/1.png'},
+                     id='glob that matches directories'),
+        pytest.param(['c[1]'], {'5.jpg': 'c[1]/5.jpg'}, id='directory that looks like a glob'),
+        pytest.param(['c[1]/5.jpg'], {'5.jpg': 'c[1]/5.jpg'}, id='file that looks like a glob'),
+        pytest.param(['ä ö'], {'ü.jpg': 'ä ö/ü.jpg'}, id='blanks and umlauts'),
+        pytest.param(['a/1.jpg', './a/../a/1.jpg', 'a'],
+                     ALL_OF_A,
+                     id='named three times, run once'),
+        pytest.param(['a/1.jpg', 'b/1.jpg'], {'a/1.jpg': 'a/1.jpg', 'b/1.jpg': 'b/1.jpg'},
+                     id='same file name: folder in front'),
+        pytest.param(['b'], {'1.jpg': 'b/1.jpg', '1.png': 'b/1.png'}, id='same stem'),
+        pytest.param(['a', 'b'],
+                     {'a/1.jpg': 'a/1.jpg', '2.PNG': 'a/2.PNG', 'deep/3.webp': 'a/deep/3.webp',
+                      'b/1.jpg': 'b/1.jpg', '1.png': 'b/1.png'},
+                     id='two roots: only what collides is prefixed'),
+        pytest.param(['a/1.jpg', 'b/1.jpg', 'x/a/1.jpg'],
+                     {'a/1.jpg': 'a/1.jpg', 'b/1.jpg': 'b/1.jpg', 'a_2/1.jpg': 'x/a/1.jpg'},
+                     id='same folder name as well: counter'),
+        pytest.param(['x', 'a/1.jpg', 'x/../b/1.jpg'],
+                     {'a/1.jpg': 'x/a/1.jpg', 'a_2/1.jpg': 'a/1.jpg', 'b/1.jpg': 'b/1.jpg'},
+                     id='a prefixed name never takes the name of another photo'),
+    ],
+)  # fmt: skip
+def test_names(folder: Path, inputs: list[str], expected: dict[str, str]) -> None:
+    found = find_images(inputs)
+    assert found.failures == ()
+    assert {p.name: os.path.normpath(p.path) for p in found.photos} == expected
+    assert [p.name for p in found.photos] == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    ('inputs', 'reason'),
+    [
+        pytest.param(['empty'], 'no picture in this directory', id='directory without pictures'),
+        pytest.param(['a/*.heic'], '0 files match', id='glob without matches'),
+        pytest.param(['a/*.mp4'], '1 files match this pattern, none of them a picture', id='film'),
+        pytest.param(['@none.txt'], 'No such file', id='missing list'),
+        pytest.param(['none.lst'], 'No such file', id='missing list by suffix'),
+        pytest.param(['@a/film.mp4.jpg'], 'No such file', id='missing list of another suffix'),
+        pytest.param(['https://a.b/c.jpg'], 'download it', id='address'),
+    ],
+)
+def test_inputs_without_photos(folder: Path, inputs: list[str], reason: str) -> None:
+    found = find_images([*inputs, 'b/1.png'])
+    assert [p.name for p in found.photos] == ['1.png']
+    (failure,) = found.failures
+    assert failure.input == inputs[0]
+    assert reason in failure.message
+    assert failure.error in ('InputError', 'FileNotFoundError')
+
+
+def lists(folder: Path, text: str | bytes, name: str = 'lists/my.txt') -> str:
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return name
+
+
+@pytest.mark.parametrize('name', ['my.txt', 'my.LST', '@my.list', '@my.txt'])
+def test_list_file(folder: Path, name: str) -> None:
+    lists(folder, '\ufeff# mine\r\n\r\na/1.jpg\r\n  b/*.png  \r\nempty\n', name.lstrip('@'))
+    found = find_images([name])
+    assert {p.name: p.path for p in found.photos} == {
+        'a/1.jpg': Path('a/1.jpg'),
+        'b/1.png': Path('b/1.png'),
+    }
+    assert [f.error for f in found.failures] == ['InputError']  # `empty` has none
+
+
+def test_list_is_relative_to_itself(folder: Path) -> None:
+    name = lists(folder, '../a/1.jpg\n' + str(folder / 'b/1.png'))
+    found = find_images([name])
+    assert [p.name for p in found.photos] == ['1.jpg', '1.png']
+    assert all(p.path.exists() for p in found.photos)
+
+
+@pytest.mark.parametrize(
+    ('text', 'reason'),
+    [
+        ('# only this\n', 'names no input'),
+        ('', 'names no input'),
+        ('other.txt\n', 'is another list'),
+        (b'\xff\xfe\x00', 'no UTF-8'),
+    ],
+)
+def test_bad_lists(folder: Path, text: str | bytes, reason: str) -> None:
+    found = find_images([lists(folder, text)])
+    assert not found.photos
+    assert reason in found.failures[0].message
+
+
+def test_links_end(folder: Path) -> None:
+    (folder / 'a/loop').symlink_to(folder / 'a')
+    (folder / 'b/again.jpg').symlink_to(folder / 'b/1.jpg')
+    assert len(find_images(['a']).photos) == 3
+    assert [p.name for p in find_images(['b']).photos] == ['1.jpg', '1.png']
+
+
+def test_results_are_no_inputs(folder: Path) -> None:
+    assert [p.name for p in find_images(['a'], exclude=Path('a/deep')).photos] == ['1.jpg', '2.PNG']
+    assert [p.name for p in find_images(['a/*/*'], exclude=Path('b')).photos] == ['deep/3.webp']
+    assert [p.name for p in find_images(['a/deep'], exclude=Path('a')).photos] == ['3.webp']
+    assert len(find_images(['a/**'], exclude=Path('a/deep')).photos) == 2
+
+
+def test_order_of_inputs_does_not_matter(folder: Path) -> None:
+    names = [p.name for p in find_images(['a', 'b']).photos]
+    assert names == [p.name for p in find_images(['b', 'a']).photos] == sorted(names)
+
+
+# Own boxes and image ids
+
+
+def photos(*names: str) -> list[InputImage]:
+    return [InputImage(Path('in', name), name, Path('in')) for name in names]
+
+
+def json_file(folder: Path, content: Any) -> Path:
+    path = folder / 'file.json'
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+COCO = {
+    'images': [{'id': 7, 'file_name': 'val/007.jpg'}, {'id': 8, 'file_name': '008.jpg'}],
+    'categories': [{'id': 1, 'name': 'person'}, {'id': 2, 'name': 'car'}],
+    'annotations': [
+        {'image_id': 7, 'category_id': 1, 'bbox': [10, 20, 5, 6]},
+        {'image_id': 7, 'category_id': 2, 'bbox': [1, 1, 1, 1]},
+        {'image_id': 7, 'category_id': 1, 'bbox': [0, 0, 9, 9], 'iscrowd': 1},
+    ],
+}
+RESULTS = [
+    {'image_id': 7, 'category_id': 1, 'bbox': [10, 20, 5, 6], 'score': 0.1},
+    {'image_id': 7, 'category_id': 3, 'bbox': [1, 1, 1, 1], 'score': 0.9},
+    {'image_id': 99, 'bbox': [1, 1, 1, 1]},
+]
+BOX = [[10, 20, 15, 26]]
+
+
+@pytest.mark.parametrize(
+    ('content', 'names', 'expected', 'unknown'),
+    [
+        pytest.param({'a/1.jpg': BOX, '2.jpg': []}, ['a/1.jpg', 'b/2.jpg'],
+                     {'a/1.jpg': BOX, 'b/2.jpg': []}, (), id='simple, by path and by file name'),
+        pytest.param({'a/1.jpg': BOX, 'none.jpg': BOX}, ['a/1.jpg', 'b/1.jpg'],
+                     {'a/1.jpg': BOX}, ('none.jpg',), id='simple, with a photo that is not there'),
+        pytest.param(COCO, ['007.jpg', '008.jpg'], {'007.jpg': BOX, '008.jpg': []}, (),
+                     id='COCO annotations'),
+        pytest.param(RESULTS, ['x/000007.jpg', '8.jpg'], {'x/000007.jpg': BOX}, ('image_id 99',),
+                     id='COCO results by number'),
+        pytest.param([{'file_name': 'q.jpg', 'bbox': [10, 20, 5, 6]}], ['q.jpg'], {'q.jpg': BOX},
+                     (), id='COCO results by file name'),
+    ],
+)  # fmt: skip
+def test_boxes_files(
+    content: Any, names: list[str], expected: Any, unknown: tuple[str, ...], tmp_path: Path
+) -> None:
+    boxes = load_boxes(json_file(tmp_path, content), photos(*names))
+    assert boxes.by_image == expected
+    assert boxes.unknown == unknown
+
+
+def test_boxes_by_given_ids(tmp_path: Path) -> None:
+    boxes = load_boxes(json_file(tmp_path, RESULTS), photos('q.jpg'), image_ids={'q.jpg': 7})
+    assert boxes.by_image == {'q.jpg': BOX}
+
+
+@pytest.mark.parametrize(
+    ('content', 'reason'),
+    [
+        pytest.param({'1.jpg': BOX}, "'1.jpg' can mean a/1.jpg or b/1.jpg", id='ambiguous'),
+        pytest.param({'a/1.jpg': BOX, 'q/2.jpg': BOX, '2.jpg': BOX}, 'both fit', id='twins'),
+        pytest.param('{', 'must be JSON', id='no JSON'),
+        pytest.param('3', 'holds a int', id='a number'),
+        pytest.param([3], 'a row without bbox', id='rows'),
+        pytest.param([{'file_name': 'a', 'bbox': [1, 2]}], 'x, y, width, height', id='short bbox'),
+        pytest.param({'annotations': []}, 'lacks the list', id='COCO without images'),
+        pytest.param({'annotations': [{'image_id': 3, 'bbox': [1, 1, 1, 1]}], 'images': []},
+                     'lacks the image_id 3', id='COCO with a wrong id'),
+    ],
+)  # fmt: skip
+def test_bad_boxes_files(content: Any, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=reason):
+        load_boxes(json_file(tmp_path, content), photos('a/1.jpg', 'b/1.jpg', 'c/2.jpg'))
+    with pytest.raises(InputError, match='cannot read the boxes'):
+        load_boxes(tmp_path / 'none.json', [])
+
+
+def test_check_boxes() -> None:
+    boxes = check_boxes([[-5, 0, 30, 10.5]], (40, 60))
+    assert boxes.dtype == np.float32 and boxes.tolist() == [[-5, 0, 30, 10.5]]
+    assert check_boxes([], (40, 60)).shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    'rows',
+    [
+        [[1, 2, 3]], [1, 2, 3, 4], [[1, 2, 3, None]], [[1, 2, 3, 'x']], 'abc',
+        [[1, 2], [3, 4, 5, 6]],
+        [[1, 2, float('nan'), 4]], [[10, 10, 5, 20]], [[10, 10, 10, 20]], [[60, 0, 80, 20]],
+        [[-9, 0, 0, 20]], {'x': 1}, 3,
+    ],
+)  # fmt: skip
+def test_wrong_boxes(rows: Any) -> None:
+    with pytest.raises(BoxesError, match='own box'):
+        check_boxes(rows, (40, 60))
+
+
+def test_image_ids(tmp_path: Path) -> None:
+    ids = load_image_ids(json_file(tmp_path, COCO), photos('007.jpg', 'x.jpg'))
+    assert ids.by_image == {'007.jpg': 7}
+    assert ids.unknown == ('x.jpg',)
+
+
+@pytest.mark.parametrize(
+    ('content', 'names', 'reason'),
+    [
+        ({'images': []}, ['x.jpg'], 'has none of the 1 photos'),
+        ([], ['x.jpg'], 'no COCO annotation file'),
+        ({'images': [{'id': 3}]}, ['x.jpg'], 'a row without file_name'),
+        (COCO, ['a/007.jpg', 'b/007.jpg'], 'can mean'),
+    ],
+)
+def test_bad_image_ids(content: Any, names: Sequence[str], reason: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=reason):
+        load_image_ids(json_file(tmp_path, content), photos(*names))

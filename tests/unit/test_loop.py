@@ -1,0 +1,350 @@
+"""The loop with stages made from ground truth."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+import pytest
+
+from pipeline.loop import LoopConfig, PersonPipeline
+from pipeline.masks import LogitMasks, Masks
+from pipeline.scores import ScoreConfig
+from pipeline.stages import PoseToMask
+from pipeline.structures import Detections, Image, MaskSource, People, Poses, Segments
+from tests.oracles import OracleDetector, OraclePoses, OracleSegmenter
+
+SHAPE = (120, 400)
+# (left, top, right, bottom) of each person's body; a later one stands in front.
+BODIES = [
+    (20, 20, 60, 100),
+    (40, 30, 90, 110),
+    (200, 10, 240, 90),
+    (220, 20, 270, 100),
+    (250, 25, 300, 110),
+]
+HIDDEN_BY = np.array([1, -1, 3, 4, -1])
+
+
+def truth() -> People:
+    """Five people in two stacks, three deep."""
+    owner = np.full(SHAPE, -1)
+    for i, (x1, y1, x2, y2) in enumerate(BODIES):
+        owner[y1:y2, x1:x2] = i
+    masks = Masks.from_dense([owner == i for i in range(len(BODIES))], SHAPE)
+    n = len(BODIES)
+    columns = np.linspace(0.05, 0.95, 17)
+    points = np.array(
+        [[[x1 + c * (x2 - x1), y1 + c * (y2 - y1)] for c in columns] for x1, y1, x2, y2 in BODIES]
+    )
+    inside = np.array([[owner[int(y), int(x)] == i for x, y in points[i]] for i in range(n)])
+    ones, all_ones = np.ones(n, np.float32), np.ones((n, 17), np.float32)
+    scores = np.linspace(0.9, 0.5, n).astype(np.float32)
+    return People(
+        masks.boxes, scores, masks, points.astype(np.float32), all_ones, all_ones,
+        inside.astype(np.float32), masks, ones, np.zeros(n, np.int32),
+        np.full((n, 17), -1, np.int32), masks.boxes, np.ones(n, np.int32), scores,
+    )  # fmt: skip
+
+
+def photo() -> Image:
+    return np.random.default_rng(0).integers(40, 255, (*SHAPE, 3)).astype(np.uint8)
+
+
+def run(config: LoopConfig, **changes: object) -> tuple[People, OracleDetector, OracleSegmenter]:
+    detector = OracleDetector(truth(), HIDDEN_BY)
+    segmenter = OracleSegmenter(truth())
+    for name, value in changes.items():
+        setattr(segmenter if name == 'blank' else detector, name, value)
+    people = PersonPipeline(detector, OraclePoses(truth()), segmenter, config)(photo())
+    return people, detector, segmenter
+
+
+def rows(people: People) -> list[int]:
+    """Which true person each result is, by its mask."""
+    dense = [people.masks.dense(i) for i in range(len(people))]
+    true = [truth().masks.dense(i) for i in range(len(BODIES))]
+    return [next((j for j, t in enumerate(true) if (m == t).all()), -1) for m in dense]
+
+
+@pytest.mark.parametrize(
+    ('max_rounds', 'found'),
+    [(1, [1, 4]), (2, [1, 4, 0, 3]), (3, [1, 4, 0, 3, 2]), (None, [1, 4, 0, 3, 2])],
+)
+def test_each_round_finds_those_behind(max_rounds: int | None, found: list[int]) -> None:
+    people, detector, segmenter = run(LoopConfig(max_rounds=max_rounds))
+    assert rows(people) == found
+    assert people.rounds.tolist() == [1, 1, 2, 2, 3][: len(found)]
+    assert len(detector.seen) == (max_rounds or 4)  # without a limit: one more look, at nobody new
+    assert segmenter.embedded == 1
+
+
+def test_people_painted_out_are_never_detected_again() -> None:
+    people, detector, _ = run(LoopConfig(max_rounds=None))
+    last = detector.seen[-1]
+    assert (last[people.masks.union()] == 0).all()
+    rest = ~people.masks.union()
+    assert (last[rest] == photo()[rest]).all()
+    assert len(detector(last)) == 0
+
+
+def test_the_order_of_detections_does_not_matter() -> None:
+    expected = sorted(rows(run(LoopConfig(max_rounds=None))[0]))
+    for seed in range(5):
+        order = np.random.default_rng(seed).permutation(len(BODIES))
+        people, _, _ = run(LoopConfig(max_rounds=None), order=order)
+        assert sorted(rows(people)) == expected
+
+
+@pytest.mark.parametrize('refine', [False, True])
+def test_nobody_found_is_zero_people(refine: bool) -> None:
+    nobody = truth().select(np.zeros(0, int))
+    loop = PersonPipeline(
+        OracleDetector(nobody, np.zeros(0, int)), OraclePoses(nobody), OracleSegmenter(nobody),
+        LoopConfig(refine=refine),
+    )  # fmt: skip
+    people = loop(photo())
+    assert len(people) == 0
+    assert people.image_shape == SHAPE
+    assert people.keypoints.shape == (0, 17, 2)
+    assert people.boxes.shape == (0, 4)
+
+
+def test_own_boxes_replace_the_first_round_only() -> None:
+    detector = OracleDetector(truth(), HIDDEN_BY)
+    loop = PersonPipeline(
+        detector, OraclePoses(truth()), OracleSegmenter(truth()), LoopConfig(max_rounds=2)
+    )
+    given = Detections.from_boxes(truth().boxes[[2]], SHAPE)
+    people = loop(photo(), given)
+    assert rows(people)[0] == 2
+    assert people.box_scores[0] == 1
+    assert people.rounds.tolist()[0] == 1
+    assert len(detector.seen) == 1
+
+
+def test_boxes_without_masks_run_the_whole_loop() -> None:
+    people, _, _ = run(LoopConfig(max_rounds=None), with_masks=False)
+    assert sorted(rows(people)) == [0, 1, 2, 3, 4]
+
+
+def test_a_missing_mask_falls_back_to_the_detector_then_the_box() -> None:
+    people, _, _ = run(LoopConfig(max_rounds=1), blank=(1,))
+    assert people.mask_sources.tolist() == [MaskSource.DETECTOR, MaskSource.SAM]
+    assert rows(people) == [1, 4]
+    boxes_only, _, _ = run(LoopConfig(max_rounds=1), blank=(1, 4), with_masks=False)
+    assert boxes_only.mask_sources.tolist() == [MaskSource.BOX, MaskSource.BOX]
+    assert boxes_only.boxes.tolist() == truth().boxes[[1, 4]].tolist()
+    assert boxes_only.mask_scores.tolist() == [0, 0]
+    nothing, _, _ = run(LoopConfig(max_rounds=1, fallback=None), blank=(1, 4))
+    assert nothing.masks.areas.tolist() == [0, 0]
+
+
+def test_a_fallback_box_takes_no_pixel_from_a_mask() -> None:
+    people, _, _ = run(LoopConfig(max_rounds=None), blank=(0,), with_masks=False)
+    by_row = dict(zip(rows(people), people.mask_sources.tolist(), strict=True))
+    # The box of 0 without the pixels of 1 in front of it is just what can be seen of 0.
+    assert by_row == {0: MaskSource.BOX, **dict.fromkeys((1, 2, 3, 4), MaskSource.SAM)}
+
+
+def test_no_pixel_belongs_to_two_people_and_boxes_follow_masks() -> None:
+    people, _, _ = run(LoopConfig(max_rounds=None))
+    total = sum(people.masks.dense(i).astype(int) for i in range(len(people)))
+    assert np.max(total) == 1
+    assert people.boxes.tolist() == people.masks.boxes.tolist()
+    detector_boxes, _, _ = run(LoopConfig(max_rounds=None, boxes='detector'))
+    assert detector_boxes.boxes.tolist() == detector_boxes.detector_boxes.tolist()
+
+
+def test_refining_keeps_truth_and_order_and_skips_the_small() -> None:
+    plain, _, _ = run(LoopConfig(max_rounds=None))
+    refined, _, segmenter = run(LoopConfig(max_rounds=None, refine=True, refine_min_side=85))
+    assert rows(refined) == rows(plain)
+    assert refined.rounds.tolist() == plain.rounds.tolist()
+    assert segmenter.calls == 4  # three rounds and one pass for the large
+    _, _, untouched = run(LoopConfig(max_rounds=None, refine=True, refine_min_side=500))
+    assert untouched.calls == 3
+
+
+class Doubting(OraclePoses):
+    """Is off by two pixels, and half as sure, on the left side of a person it knows the mask of."""
+
+    def __call__(self, image: Image, detections: Detections) -> Poses:
+        poses = super().__call__(image, detections)
+        if not (detections.detector_masks.areas > 0).any():
+            return poses
+        keypoints, scores = poses.keypoints.copy(), poses.keypoint_scores.copy()
+        keypoints[:, ::2] += 2
+        scores[:, ::2] /= 2
+        return dataclasses.replace(poses, keypoints=keypoints, keypoint_scores=scores)
+
+
+@pytest.mark.parametrize(('which', 'off'), [('latest', 2.0), ('highest_score', 0.0)])
+def test_refining_may_keep_what_was_surer_before(which: str, off: float) -> None:
+    config = LoopConfig(max_rounds=1, refine=True, refine_min_side=1, refine_keypoints=which)  # type: ignore[arg-type]
+    detector = OracleDetector(truth(), HIDDEN_BY, with_masks=False)
+    people = PersonPipeline(detector, Doubting(truth()), OracleSegmenter(truth()), config)(photo())
+    moved = people.keypoints - truth().select(np.array([1, 4])).keypoints
+    assert np.abs(moved[:, ::2]).max() == off and np.abs(moved[:, 1::2]).max() == 0
+    assert people.keypoint_scores.min() == (0.5 if off else 1.0)
+
+
+class Wavering(OracleSegmenter):
+    """Asked again, it leaves the left column of each mask out, and is surer of the first alone."""
+
+    def __call__(self, image: Image) -> PoseToMask:
+        first = super().__call__(image)
+
+        def masks_of(poses: Poses, others: Poses) -> Segments:
+            segments = first(poses, others)
+            if self.calls == 1:
+                return segments
+            logits = segments.logits
+            crops = tuple(crop[:, 1:] for crop in logits.crops)
+            logits = LogitMasks(
+                logits.height, logits.width, logits.offsets + np.array([1, 0]), crops
+            )
+            scores = np.array([0.95, 0.7], np.float32)
+            return dataclasses.replace(segments, logits=logits, mask_scores=scores)
+
+        return masks_of
+
+
+@pytest.mark.parametrize(('which', 'lost'), [('latest', [1, 1]), ('highest_score', [1, 0])])
+def test_refining_may_keep_masks_that_were_surer_before(which: str, lost: list[int]) -> None:
+    config = LoopConfig(max_rounds=1, refine=True, refine_min_side=1, refine_masks=which)  # type: ignore[arg-type]
+    detector = OracleDetector(truth(), HIDDEN_BY, with_masks=False)
+    people = PersonPipeline(detector, OraclePoses(truth()), Wavering(truth()), config)(photo())
+    whole = truth().select(np.array([1, 4]))
+    lefts = people.masks.boxes[:, 0] - whole.masks.boxes[:, 0]
+    assert lefts.tolist() == lost
+    scores = [0.95, 0.7 if lost[1] else 0.9]
+    np.testing.assert_allclose(people.mask_scores, scores, rtol=1e-6)
+
+
+def test_the_instance_score_is_the_product_of_its_parts() -> None:
+    people, _, _ = run(LoopConfig(max_rounds=1))
+    np.testing.assert_allclose(people.scores, people.box_scores * 1.0 * 0.9, rtol=1e-6)
+    only_boxes, _, _ = run(LoopConfig(max_rounds=1, score=ScoreConfig(pose=0, mask=0)))
+    np.testing.assert_allclose(only_boxes.scores, only_boxes.box_scores)
+
+
+def test_people_of_later_rounds_count_less_if_wanted() -> None:
+    equal, _, _ = run(LoopConfig(max_rounds=3))
+    less, _, _ = run(LoopConfig(max_rounds=3, score=ScoreConfig(later_rounds=0.5)))
+    factors = np.where(equal.rounds > 1, 0.5, 1.0)
+    assert set(factors.tolist()) == {0.5, 1.0}
+    np.testing.assert_allclose(less.scores, equal.scores * factors, rtol=1e-6)
+    with pytest.raises(ValueError, match=r'later_rounds must be in \[0, 1\], got 2'):
+        ScoreConfig(later_rounds=2)
+
+
+@pytest.mark.parametrize('exclusive', ['logits', 'scored_logits'])
+def test_the_root_of_the_score_changes_the_numbers_alone(
+    exclusive: Literal['logits', 'scored_logits'],
+) -> None:
+    plain, _, _ = run(LoopConfig(max_rounds=3, resolve_overlaps=exclusive))
+    root, _, _ = run(
+        LoopConfig(max_rounds=3, resolve_overlaps=exclusive, score=ScoreConfig(root=3))
+    )
+    np.testing.assert_allclose(root.scores, plain.scores ** (1 / 3), rtol=1e-6)
+    for i in range(len(plain)):
+        assert (root.masks.dense(i) == plain.masks.dense(i)).all()
+    with pytest.raises(ValueError, match=r'score.root must be >= 1, got 0.5'):
+        ScoreConfig(root=0.5)
+
+
+@pytest.mark.parametrize('refine', [False, True])
+def test_the_doubtful_are_painted_out_but_not_reported(refine: bool) -> None:
+    everybody, usual, _ = run(LoopConfig(max_rounds=None, refine=refine))
+    limit = float(np.median(everybody.scores))
+    people, detector, _ = run(LoopConfig(max_rounds=None, refine=refine, min_score=limit))
+    keep = everybody.scores >= limit
+    assert 0 < keep.sum() < len(everybody)
+    assert rows(people) == [row for row, kept in zip(rows(everybody), keep, strict=True) if kept]
+    for image, same in zip(detector.seen, usual.seen, strict=True):
+        assert np.array_equal(image, same)
+
+
+@pytest.mark.parametrize('refine', [False, True])
+def test_who_is_not_reported_takes_no_pixel_from_who_is(refine: bool) -> None:
+    """Two people whose soft masks overlap; the doubtful one is surer of the disputed pixels."""
+    pair = np.array([3, 4])
+    bodies = Masks.from_boxes(np.array(BODIES, np.float32)[pair], SHAPE)
+
+    class Overlapping(OracleSegmenter):
+        def __call__(self, image: Image) -> PoseToMask:
+            def masks_of(poses: Poses, others: Poses) -> Segments:
+                sure = LogitMasks.from_masks(bodies.select(np.array([1])), 9.0)
+                logits = LogitMasks.from_masks(bodies.select(np.array([0])), 4.0).concat(sure)
+                of = np.array([int(box[0] > 230) for box in poses.boxes])
+                return Segments(
+                    logits.select(of), np.full(len(of), 0.9, np.float32),
+                    np.full(len(of), MaskSource.SAM, np.int32),
+                    np.full((len(of), 17), -1, np.int32),
+                )  # fmt: skip
+
+            return masks_of
+
+    visible = truth().select(pair)
+    detections = Detections(visible.boxes, np.float32([0.9, 0.3]), visible.masks)
+
+    def areas(**settings: object) -> list[float]:
+        config = LoopConfig(max_rounds=1, refine=refine, refine_min_side=10, **settings)
+        pipeline = PersonPipeline(
+            OracleDetector(truth(), HIDDEN_BY), OraclePoses(truth()), Overlapping(truth()), config
+        )
+        return [float(area) for area in pipeline(photo(), detections).masks.areas]
+
+    disputed = 20 * 75
+    assert areas() == [50 * 80 - disputed, 50 * 85]
+    assert areas(min_score=0.5) == [50 * 80]
+    # 0.9 times 4 against 0.3 times 9.
+    assert areas(resolve_overlaps='scored_logits') == [50 * 80, 50 * 85 - disputed]
+
+
+@pytest.mark.parametrize(('share', 'found'), [(None, 3), (0.9, 3), (0.5, 2)])
+def test_detections_on_painted_people_can_be_dropped(share: float | None, found: int) -> None:
+    """A ghost over a painted-out person, with a pose unlike that person's."""
+
+    class Ghosts(OracleDetector):
+        def __call__(self, image: Image) -> Detections:
+            self.seen.append(image)
+            if len(self.seen) == 1:
+                return Detections.from_boxes(truth().boxes[[1, 4]], SHAPE)
+            return Detections.from_boxes(truth().boxes[[1]] + np.float32([0, -20, 0, -20]), SHAPE)
+
+    class Poses5(OraclePoses):
+        def __call__(self, image: Image, detections: Detections) -> Poses:
+            poses = super().__call__(image, detections)
+            moved = poses.keypoints + (
+                detections.boxes[:, :1, None] * 0 + detections.boxes[:, 1:2, None]
+            )
+            return dataclasses.replace(poses, keypoints=moved)
+
+    loop = PersonPipeline(
+        Ghosts(truth(), HIDDEN_BY), Poses5(truth()), OracleSegmenter(truth()),
+        LoopConfig(max_rounds=2, max_covered_fraction=share),
+    )  # fmt: skip
+    assert len(loop(photo())) == found
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        ({'max_rounds': 0}, 'loop.max_rounds must be >= 1, got 0'),
+        ({'round_cap': 0}, 'loop.round_cap'),
+        ({'max_covered_fraction': 0.0}, 'loop.max_covered_fraction'),
+        ({'refine_min_side': -1}, 'loop.refine_min_side'),
+        ({'min_score': 1.5}, 'loop.min_score must be in'),
+    ],
+)
+def test_wrong_settings_are_named(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LoopConfig(**settings)  # type: ignore[arg-type]
+
+
+def test_an_xywh_box_is_refused() -> None:
+    with pytest.raises(ValueError, match='xyxy'):
+        Detections.from_boxes([[400, 100, 100, 200]], SHAPE)

@@ -1,0 +1,150 @@
+"""Compact masks: every operation equals the dense one."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from pipeline.masks import LogitMasks, Masks, exclusive_masks
+
+SHAPE = (23, 31)
+
+
+def dense_cases() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    blob = np.zeros(SHAPE, bool)
+    blob[5:12, 7:20] = True
+    corner = np.zeros(SHAPE, bool)
+    corner[-1, -1] = True
+    ring = blob.copy()
+    ring[7:10, 9:18] = False
+    return {
+        'empty': np.zeros(SHAPE, bool),
+        'full': np.ones(SHAPE, bool),
+        'blob': blob,
+        'last pixel': corner,
+        'first pixel': corner[::-1, ::-1],
+        'ring': ring,
+        'noise': rng.random(SHAPE) < 0.3,
+        'first column': np.arange(SHAPE[1])[None].repeat(SHAPE[0], 0) == 0,
+    }
+
+
+def uncompressed(mask: np.ndarray) -> dict[str, object]:
+    """COCO RLE with a list of counts, which begin with those that are off."""
+    flat = mask.ravel(order='F').astype(int)
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flat, [1 - flat[-1]]])))
+    return {'size': list(mask.shape), 'counts': np.diff(np.concatenate([[0], edges])).tolist()}
+
+
+@pytest.mark.parametrize('name', dense_cases())
+def test_one_mask_survives_every_format(name: str) -> None:
+    mask = dense_cases()[name]
+    masks = Masks.from_dense([mask], SHAPE)
+    assert (masks.dense(0) == mask).all()
+    assert masks.areas.tolist() == [mask.sum()]
+    rle = masks.to_rle()[0]
+    expected = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    assert rle['counts'].encode() == expected['counts']
+    for form in (rle, {**rle, 'counts': expected['counts']}, uncompressed(mask)):
+        again = Masks.from_rle([form], SHAPE)
+        assert (again.dense(0) == mask).all()
+        assert again.crops[0].shape == masks.crops[0].shape
+    x, y, w, h = coco_mask.toBbox(expected)
+    assert masks.boxes[0].tolist() == [x, y, x + w, y + h]
+
+
+@pytest.mark.parametrize('seed', range(40))
+def test_any_mask_is_encoded_as_coco_encodes_it(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shape = (int(rng.integers(1, 70)), int(rng.integers(1, 70)))
+    mask = rng.random(shape) < rng.choice([0.02, 0.5, 0.95])
+    rle = Masks.from_dense([mask], shape).to_rle()[0]
+    expected = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    assert rle['counts'].encode() == expected['counts']
+    assert (Masks.from_rle([rle], shape).dense(0) == mask).all()
+
+
+@pytest.mark.parametrize(
+    ('rle', 'message'),
+    [
+        ({'size': [4, 4], 'counts': [1, 2]}, 'add up to 3 px, but the image has 4 x 4'),
+        ({'size': [4, 4], 'counts': [-1, 17]}, 'damaged'),
+        ({'size': [4, 4], 'counts': 'zz'}, ''),
+        ({'size': [4, 5], 'counts': [20]}, r'size \[4, 5\] given for an image of \[4, 4\]'),
+    ],
+)
+def test_damaged_masks_are_refused(rle: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Masks.from_rle([rle], (4, 4))
+
+
+def test_coding_costs_the_crop_and_not_the_photo() -> None:
+    masks = Masks.from_places(6000, 8000, [(4000, 3000, np.ones((40, 20), bool))])
+    tracemalloc.start()
+    Masks.from_rle(masks.to_rle(), (6000, 8000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000  # 20 columns of 6000 px in a few copies; the photo has 48 million px
+
+
+def test_rows_are_selected_and_joined() -> None:
+    all_masks = list(dense_cases().values())
+    masks = Masks.from_dense(all_masks, SHAPE)
+    picked = masks.select(np.array([3, 0])).concat(masks.select(np.array([False] * 7 + [True])))
+    for i, source in enumerate((3, 0, 7)):
+        assert (picked.dense(i) == all_masks[source]).all()
+    assert (masks.union() == np.any(all_masks, axis=0)).all()
+    assert len(masks.select(np.zeros(0, int))) == 0
+
+
+@pytest.mark.parametrize('window', [(0, 23, 0, 31), (6, 9, 8, 30), (0, 5, 0, 7), (22, 23, 30, 31)])
+def test_a_part_of_a_mask_is_cut_out(window: tuple[int, int, int, int]) -> None:
+    masks = Masks.from_dense(list(dense_cases().values()), SHAPE)
+    rows, cols = slice(*window[:2]), slice(*window[2:])
+    for i in range(len(masks)):
+        assert (masks.crop(i, (rows, cols)) == masks.dense(i)[rows, cols]).all()
+
+
+def test_masks_of_other_images_are_refused() -> None:
+    with pytest.raises(ValueError, match=r'31x23.*5x4'):
+        Masks.empty(*SHAPE).concat(Masks.empty(4, 5))
+
+
+def test_boxes_become_masks_inside_the_image() -> None:
+    boxes = np.array([[-5, -5, 3, 2], [2.2, 3.1, 4.5, 4.2], [40, 40, 50, 50]], np.float32)
+    masks = Masks.from_boxes(boxes, SHAPE)
+    assert masks.boxes.tolist() == [[0, 0, 3, 2], [2, 3, 5, 5], [0, 0, 0, 0]]
+
+
+def test_the_share_under_a_canvas() -> None:
+    masks = Masks.from_dense(list(dense_cases().values()), SHAPE)
+    canvas = np.zeros(SHAPE, bool)
+    canvas[:, :16] = True
+    expected = [m[canvas].sum() / max(m.sum(), 1) for m in dense_cases().values()]
+    assert masks.covered(canvas).tolist() == pytest.approx(expected)
+
+
+def test_each_pixel_goes_to_the_highest_logit() -> None:
+    rng = np.random.default_rng(1)
+    logits = rng.normal(0.3, 1, (5, *SHAPE)).astype(np.float16)
+    rows = LogitMasks.from_crops(*SHAPE, [(0, 0, row) for row in logits])
+    winner = np.where((logits > 0).any(0), logits.argmax(0), -1)
+    shared = exclusive_masks(rows)
+    for i in range(5):
+        assert (shared.dense(i) == (winner == i)).all()
+    reversed_rows = exclusive_masks(rows.select(np.arange(5)[::-1]))
+    for i in range(5):  # no ties among these logits: the order of people changes nothing
+        assert (reversed_rows.dense(4 - i) == shared.dense(i)).all()
+
+
+def test_a_higher_weight_wins_a_disputed_pixel_but_claims_no_others() -> None:
+    places = [(0, 0, np.full((4, 6), 3.0)), (2, 0, np.full((4, 6), 4.0))]
+    rows = LogitMasks.from_crops(4, 10, places)
+    plain, weighted = exclusive_masks(rows), exclusive_masks(rows, np.array([0.5, 0.01]))
+    assert plain.areas.tolist() == [8, 24]
+    assert weighted.areas.tolist() == [24, 8]
+    assert np.array_equal(weighted.union(), plain.union())

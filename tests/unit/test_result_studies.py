@@ -1,0 +1,324 @@
+"""Studies of a results file: equal to the scorer where it tells the same, else counted by hand."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.cli import analyze_results
+from pipeline.evaluation.calibration import calibration
+from pipeline.evaluation.charts import (
+    chart_style,
+    draw_calibration,
+    draw_parts,
+    draw_visibility,
+    save_chart,
+)
+from pipeline.evaluation.coco import score
+from pipeline.evaluation.overlaps import image_overlaps
+from pipeline.evaluation.parts import PartTable, crowding, sizes
+from pipeline.evaluation.precision import match, score_part
+from pipeline.evaluation.scored import fit
+from pipeline.evaluation.visibility import visibility
+from pipeline.io.coco import TASKS, Task
+from tests.commands import exit_code
+from tests.synthetic_results import make_results
+from tests.toy_people import person, toy_annotations, toy_results, write
+from tests.unit.test_scoring import NOISE, annotations_of, labelled, results_of
+
+Results = list[dict[str, Any]]
+NOBODY_LABELLED = {'keypoints': [0] * 51, 'num_keypoints': 0}
+
+
+@pytest.mark.parametrize('source', ['toy', 'dev'])
+@pytest.mark.parametrize('task', TASKS)
+@pytest.mark.parametrize('noise', NOISE)
+def test_all_people_and_sizes_score_as_in_coco(
+    tmp_path: Path, source: str, task: Task, noise: Callable[[Results], Results]
+) -> None:
+    scored = fit(noise(results_of(source, tmp_path)), annotations_of(source), [task])
+    coco = scored.metrics.tasks[task]
+    photos = image_overlaps(scored, task)
+    whole = score_part(photos, [p.ignored for p in photos])
+    assert (whole.ap, whole.ap50, whole.ar) == pytest.approx((coco.ap, coco.ap50, coco.ar), 1e-9)
+    assert whole.ap_equal_size == whole.ap
+    small, medium, large = sizes(scored).rows
+    ours = [(r.ap, r.ar) for r in (small, medium, large)]
+    theirs = [(coco.ap_small, coco.ar_small), (coco.ap_medium, coco.ar_medium),
+              (coco.ap_large, coco.ar_large)]  # fmt: skip
+    for mine, coco_figures in list(zip(ours, theirs, strict=True))[task == 'keypoints' :]:
+        assert mine == pytest.approx(coco_figures, abs=1e-9)
+
+
+@pytest.mark.parametrize('source', ['toy', 'dev'])
+@pytest.mark.parametrize(('name', 'flag'), [('visible', 2), ('hidden', 1)])
+def test_ap_of_a_visibility_is_that_of_annotations_with_these_keypoints_only(
+    tmp_path: Path, source: str, name: str, flag: int
+) -> None:
+    results, annotations = NOISE[0](results_of(source, tmp_path)), annotations_of(source)
+    table = visibility(fit(results, annotations))
+    for row in annotations['annotations']:
+        points = np.array(row['keypoints']).reshape(-1, 3)
+        points[points[:, 2] != flag] = 0
+        row |= {
+            'keypoints': points.ravel().tolist(),
+            'num_keypoints': int((points > 0)[:, 2].sum()),
+        }
+    expected = score(results, annotations, ['keypoints']).tasks['keypoints'].ap
+    (ours,) = [r.ap for r in table.rows if (r.keypoint, r.visibility) == ('all', name)]
+    assert ours == (expected if expected is None else pytest.approx(expected, abs=1e-9))
+
+
+@pytest.mark.parametrize('source', ['toy', 'dev'])
+def test_ground_truth_is_perfect_in_every_part(tmp_path: Path, source: str) -> None:
+    scored = fit(labelled(results_of(source, tmp_path)), annotations_of(source), ['keypoints'])
+    everybody = fit(results_of(source, tmp_path), annotations_of(source), ['bbox', 'segm'])
+    for given in (scored, everybody):
+        for table in (crowding(given), sizes(given)):
+            figures = [(r.ap, r.ap_equal_size, r.ap50, r.ar) for r in table.rows if r.num_people]
+            assert np.array(figures) == pytest.approx(1)
+        bins = calibration(given).rows
+        assert {r.precision for r in bins if r.num_results} == {1.0}
+    assert {(r.near, r.similarity) for r in visibility(scored).rows if r.num_keypoints} == {(1, 1)}
+
+
+def hand_made() -> tuple[Results, dict[str, Any]]:
+    """A and B overlap by an IoU of 0.5, C stands alone; A and C are found, and one false result."""
+    people = [
+        person(1, 7, [0, 0, 60, 90]),
+        person(2, 7, [20, 0, 60, 90]),
+        person(3, 7, [150, 0, 40, 90]),
+    ]
+    image = {'id': 7, 'file_name': '7.jpg', 'height': 200, 'width': 300}
+    rows = [
+        {'image_id': 7, 'category_id': 1, 'bbox': box, 'score': s}
+        for box, s in (
+            ([0, 0, 60, 90], 0.95),
+            ([150, 0, 40, 90], 0.15),
+            ([250, 100, 40, 90], 0.95),
+        )
+    ]
+    categories = [{'id': 1, 'name': 'person'}]
+    return rows, {'images': [image], 'annotations': people, 'categories': categories}
+
+
+def test_crowding_by_hand() -> None:
+    alone, crowded = crowding(fit(*hand_made(), ['bbox']), [0.3]).rows
+    # C ranks behind the false result: precision 1/2 everywhere; it is one of three people, so at
+    # equal size the false result weighs 1/3.
+    assert (alone.num_people, crowded.num_people) == (1, 2)
+    assert (alone.ap, alone.ap_equal_size, alone.ar) == pytest.approx((1 / 2, 3 / 4, 1))
+    # A is found first, B is missed: precision 1 at the 51 recalls up to 0.5.
+    assert (crowded.ap, crowded.ar) == pytest.approx((51 / 101, 1 / 2))
+    assert crowded.ap_equal_size == crowded.ap
+
+
+def test_people_outside_of_a_part_are_ignored_not_removed() -> None:
+    rows, annotations = hand_made()
+    everybody = fit(rows, annotations, ['bbox'])
+    alone = crowding(everybody, [0.3]).rows[0]
+    annotations['annotations'] = annotations['annotations'][2:]
+    # Removed, A would be a second false result.
+    assert score(rows, annotations, ['bbox']).tasks['bbox'].ap == pytest.approx(1 / 3)
+    assert alone.ap == pytest.approx(1 / 2)
+
+
+def test_parts_of_different_sizes_can_be_compared_at_equal_size() -> None:
+    """Made-up results are equally good everywhere, so only the sizes of the parts differ."""
+    annotations, rows = make_results(300)
+    parts = crowding(fit(rows, annotations, ['bbox']), [0.3]).rows
+    assert parts[0].num_people > 8 * parts[1].num_people > 0
+    plain, equal = ([getattr(r, key) for r in parts] for key in ('ap', 'ap_equal_size'))
+    assert plain[0] - plain[1] > 0.1 > 2 * abs(equal[0] - equal[1])
+
+
+def test_calibration_by_hand() -> None:
+    table = calibration(fit(*hand_made(), ['bbox']))
+    filled = {round(r.low, 1): r for r in table.rows if r.num_results}
+    assert set(filled) == {0.1, 0.9} and len(table.rows) == 10
+    assert (filled[0.9].num_results, filled[0.9].mean_score, filled[0.9].precision) == (
+        2,
+        0.95,
+        0.5,
+    )
+    assert (filled[0.1].num_results, filled[0.1].precision) == (1, 1.0)
+    assert table.error('bbox') == pytest.approx((2 * 0.45 + 1 * 0.85) / 3)
+    assert table.bias('bbox') == pytest.approx((2 * 0.45 - 1 * 0.85) / 3)
+    assert 'ECE 0.583, on average 0.017 too high' in table.text
+
+
+def test_a_score_of_one_is_in_the_last_bin_and_wrong_scores_are_named() -> None:
+    rows, annotations = hand_made()
+    rows[0]['score'] = 1
+    assert calibration(fit(rows, annotations, ['bbox'])).rows[-1].num_results == 2
+    rows[0]['score'] = 7.5
+    with pytest.raises(ValueError, match=r'scores in \[0, 1\], got 7.5'):
+        calibration(fit(rows, annotations, ['bbox']))
+
+
+def test_visibility_by_hand() -> None:
+    rows, annotations = hand_made()
+    for row, truth in zip(rows, annotations['annotations'], strict=True):
+        row['keypoints'] = list(truth['keypoints'])
+    del rows[1:]  # A is found, B and C are not
+    rows[0]['keypoints'][3] += 500  # left eye, hidden in these annotations
+    table = visibility(fit(rows, annotations, ['keypoints']))
+    one = {(r.keypoint, r.visibility): r for r in table.rows}
+    assert (one['left_eye', 'hidden'].num_keypoints, one['left_eye', 'hidden'].near) == (3, 0)
+    assert one['nose', 'visible'].near == pytest.approx(1 / 3)
+    assert one['nose', 'visible'].near_if_found == one['nose', 'visible'].similarity * 3 == 1
+    assert one['nose', 'hidden'].near is None
+    assert one['all', 'all'].num_keypoints == 3 * 16
+    assert one['all', 'all'].near == pytest.approx(15 / 48)
+    assert one['all', 'visible'].ap == pytest.approx(34 / 101)  # recall 1/3 with precision 1
+
+
+def test_matching_prefers_people_who_count_and_crowd_regions_take_many() -> None:
+    rows, annotations = hand_made()
+    annotations['annotations'][0] |= {'iscrowd': 1, **NOBODY_LABELLED}
+    rows = [rows[0] | {'bbox': box} for box in ([20, 0, 60, 90], [0, 0, 30, 90], [0, 0, 30, 80])]
+    (photo,) = image_overlaps(fit(rows, annotations, ['bbox']), 'bbox')
+    # The first also lies in the crowd region, by 2/3; the others in nothing else.
+    assert match(photo, 0.5).tolist() == [1, 0, 0]
+
+
+def test_protocols_and_null_payloads_count_as_in_the_scorer(tmp_path: Path) -> None:
+    rows, annotations = toy_results(tmp_path), toy_annotations()
+    rows[0]['segmentation'] = None
+    scored = fit(rows, annotations, ['segm'])
+    photos = image_overlaps(scored, 'segm')
+    assert sum(len(p.results) for p in photos) == len(rows) - 1
+    whole = score_part(photos, [p.ignored for p in photos])
+    assert whole.ap == pytest.approx(scored.metrics.tasks['segm'].ap, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ('study', 'edges', 'named'),
+    [(crowding, [0.5, 0.3], r'\(0, 1\)'), (crowding, [0.0], r'\(0, 1\)'), (sizes, [-3], 'inf')],
+)
+def test_wrong_edges_are_named(
+    study: Callable[..., PartTable], edges: list[float], named: str
+) -> None:
+    with pytest.raises(ValueError, match=f'edges must rise inside .*{named}'):
+        study(fit(*hand_made(), ['bbox']), edges)
+
+
+def test_charts_show_what_the_tables_hold(tmp_path: Path) -> None:
+    scored = fit(NOISE[0](toy_results(tmp_path)), toy_annotations())
+    parts, bins, points = crowding(scored), calibration(scored), visibility(scored)
+    with chart_style():
+        drawn = draw_parts(parts)
+        for axes, task in zip(drawn.axes, TASKS, strict=True):
+            rows = [r for r in parts.rows if r.task == task]
+            heights = [p.get_height() / 100 for p in axes.patches]
+            told = [getattr(r, key) or 0 for key in ('ap', 'ap_equal_size', 'ar') for r in rows]
+            assert heights == pytest.approx(told)
+            labels = [label.get_text() for label in axes.get_xticklabels()]
+            assert labels == [f'{r.part}\nn={r.num_people}' for r in rows]
+        curves = [a.lines[1].get_xydata().tolist() for a in draw_calibration(bins).axes if a.lines]
+        assert curves == [
+            [[r.mean_score, r.precision] for r in bins.rows if r.task == task and r.num_results]
+            for task in TASKS
+        ]
+        left, right = draw_visibility(points).axes
+        whole = [r for r in points.rows if r.keypoint == 'all']
+        keys = ('ap', 'near', 'near_if_found')
+        assert [p.get_height() / 100 for p in left.patches] == pytest.approx(
+            [getattr(r, key) or 0 for key in keys for r in whole]
+        )
+        assert [p.get_width() / 100 for p in right.patches] == pytest.approx(
+            [
+                r.near or 0
+                for name in ('visible', 'hidden')
+                for r in points.rows
+                if r.visibility == name and r.keypoint != 'all'
+            ]
+        )
+
+
+def test_equal_charts_are_equal_files(tmp_path: Path) -> None:
+    table = crowding(fit(*hand_made(), ['bbox']))
+    for name in ('a.png', 'b.png'):
+        save_chart(tmp_path / name, draw_parts, table)
+    first = (tmp_path / 'a.png').read_bytes()
+    assert first[:4] == b'\x89PNG' and first == (tmp_path / 'b.png').read_bytes()
+
+
+def files_of_tool(tmp_path: Path, out: str, *options: str) -> Path:
+    results = write(tmp_path / 'results.json', toy_results(tmp_path))
+    truth = write(tmp_path / 'truth.json', toy_annotations())
+    folder = tmp_path / out
+    assert analyze_results.main([str(results), str(truth), '--out', str(folder), *options]) == 0
+    return folder
+
+
+def test_the_tool_writes_tables_and_charts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = files_of_tool(tmp_path, 'one'), files_of_tool(tmp_path, 'two')
+    names = {p.name for p in first.iterdir()}
+    studies = analyze_results.STUDIES
+    assert names == {f'{s}.{kind}' for s in studies for kind in ('csv', 'png')} | {'analysis.json'}
+    for name in names:
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+    printed = capsys.readouterr().out
+    report = json.loads((first / 'analysis.json').read_text())['studies']
+    for study in studies:
+        assert f'{study}: {report[study]["text"]}' in printed
+        table = list(csv.DictReader((first / f'{study}.csv').read_text().splitlines()))
+        told = [
+            {k: '' if v is None else str(v) for k, v in r.items()} for r in report[study]['rows']
+        ]
+        assert [{k: '' if v == 'inf' else v for k, v in r.items()} for r in table] == told
+
+
+def test_the_tool_runs_the_studies_that_are_asked_for(tmp_path: Path) -> None:
+    folder = files_of_tool(
+        tmp_path, 'o', '--study', 'sizes', '--tasks', 'segm', '--size-edges', '50'
+    )
+    assert {p.name for p in folder.iterdir()} == {'sizes.csv', 'sizes.png', 'analysis.json'}
+    rows = list(csv.DictReader((folder / 'sizes.csv').read_text().splitlines()))
+    assert [(r['task'], r['part'], r['num_people']) for r in rows] == [
+        ('segm', '0 to 50', '1'),
+        ('segm', '50 and more', '4'),
+    ]
+
+
+WRONG = [
+    ('absent results', ['absent.json', 'truth.json'], 'absent.json'),
+    ('absent annotations', ['results.json', 'absent.json'], 'neither an existing annotation file'),
+    ('unknown photo', ['strange.json', 'truth.json'], 'not in the annotations: 99'),
+    ('edges', ['results.json', 'truth.json', '--crowding-edges', '2'], r'edges must rise'),
+    ('bins', ['results.json', 'truth.json', '--score-bins', '0'], 'bins must be >= 1'),
+    ('no keypoints', ['boxes.json', 'truth.json', '--study', 'visibility'], 'needs keypoints'),
+]
+
+
+@pytest.mark.parametrize(('args', 'reason'), [w[1:] for w in WRONG], ids=[w[0] for w in WRONG])
+def test_the_tool_says_what_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], args: list[str], reason: str
+) -> None:
+    rows = toy_results(tmp_path)
+    write(tmp_path / 'results.json', rows)
+    write(tmp_path / 'strange.json', [rows[0] | {'image_id': 99}])
+    write(tmp_path / 'boxes.json', [r | {'segmentation': None, 'keypoints': None} for r in rows])
+    write(tmp_path / 'truth.json', toy_annotations())
+    files = [str(tmp_path / a) if a.endswith('.json') else a for a in args]
+    assert exit_code(analyze_results.main, *files, '--out', tmp_path / 'out') == 1
+    error = capsys.readouterr().err
+    assert error.startswith('analyze_results.py: ') and reason in error
+
+
+def test_rows_are_plain(tmp_path: Path) -> None:
+    """What goes into JSON and CSV holds no arrays."""
+    scored = fit(toy_results(tmp_path), toy_annotations())
+    for table in (crowding(scored), sizes(scored), calibration(scored), visibility(scored)):
+        values = [v for row in table.rows for v in dataclasses.astuple(row)]
+        assert {type(v) for v in values} <= {str, int, float, type(None)}

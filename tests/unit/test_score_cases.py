@@ -1,0 +1,171 @@
+"""Small cases whose figures are worked out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.evaluation.coco import score
+from pipeline.io.coco import TASKS, Task
+from pipeline.keypoints import COCO_SIGMAS
+from pipeline.masks import Masks
+from tests.toy_people import STANDING
+
+Row = dict[str, Any]
+W, H = 100, 200  # px of every person
+PLACES = {1: [(50, 20), (300, 40)], 2: [(10, 10), (400, 60)]}  # image -> corners of its people
+
+
+def row(image_id: int, x: float, y: float, value: float = 1.0) -> Row:
+    """A result: a rectangle with the keypoints of a standing person."""
+    box = np.array([[x, y, x + W, y + H]], np.float32)
+    points = np.concatenate([STANDING * [W, H] + [x, y], np.ones((17, 1))], 1)
+    return {
+        'image_id': image_id,
+        'category_id': 1,
+        'score': value,
+        'bbox': [x, y, W, H],
+        'segmentation': Masks.from_boxes(box, (300, 600)).to_rle()[0],
+        'keypoints': points.ravel().tolist(),
+    }
+
+
+def truth(crowd: tuple[int, int] | None = None) -> Row:
+    """Four people in two photos; ``crowd`` adds a crowd region to photo 1."""
+    people = [row(i, *corner) for i, corners in PLACES.items() for corner in corners]
+    for number, person in enumerate(people, start=1):
+        points = [2.0 if n % 3 == 2 else v for n, v in enumerate(person['keypoints'])]
+        person |= {'id': number, 'area': W * H, 'iscrowd': 0, 'keypoints': points}
+        person |= {'num_keypoints': 17}
+    if crowd is not None:
+        region = row(1, *crowd) | {'id': 9, 'area': W * H, 'iscrowd': 1, 'num_keypoints': 0}
+        people.append(region | {'keypoints': [0.0] * 51})
+    images = [
+        {'id': i, 'file_name': f'{i}.jpg', 'height': 300, 'width': 600} for i in sorted(PLACES)
+    ]
+    categories = [{'id': 1, 'name': 'person'}]
+    return {'images': images, 'annotations': people, 'categories': categories}
+
+
+def found(shift: float = 0) -> list[Row]:
+    """The four people, scores falling, moved to the right by ``shift`` px."""
+    corners = [(i, x, y) for i, places in PLACES.items() for x, y in places]
+    return [row(i, x + shift, y, 0.9 - 0.1 * n) for n, (i, x, y) in enumerate(corners)]
+
+
+def interleaved() -> list[Row]:
+    """Each person twice, the second right after the first."""
+    return [r | {'score': r['score'] - less} for r in found() for less in (0, 0.05)]
+
+
+def also(value: float, x: float = 180) -> list[Row]:
+    """One more, where nobody is."""
+    return [*found(), row(1, x, 90, value)]
+
+
+# AP is the mean of the precision at recall 0, 0.01, ..., 1: 101 points. With four people, recall
+# 0.25 is reached by the first 26 points, each further quarter by 25 more.
+QUARTERS = np.array([26, 25, 25, 25])
+
+CASES: list[tuple[str, list[Row], float, float]] = [
+    # name, results, AP, AR: at every overlap alike, so AP50 and AP75 are the same
+    ('exact', found(), 1, 1),
+    ('nobody', [], 0, 0),
+    # Three of four, no wrong one: precision 1 up to recall 0.75, 0 beyond.
+    ('last one dropped', found()[:3], QUARTERS[:3].sum() / 101, 0.75),
+    ('first one dropped', found()[1:], QUARTERS[:3].sum() / 101, 0.75),
+    ('a photo dropped', found()[:2], QUARTERS[:2].sum() / 101, 0.5),
+    # Duplicates ranked behind everybody come when recall is 1 already.
+    ('duplicated behind', [*found(), *(r | {'score': 0.1} for r in found())], 1, 1),
+    # The k-th person is the (2k - 1)-th result: precision 1, 2/3, 3/5, 4/7.
+    ('duplicated at once', interleaved(), QUARTERS @ [1, 2 / 3, 3 / 5, 4 / 7] / 101, 1),
+    # A wrong one first: 1/2, 2/3, 3/4, 4/5; the best precision at this or a higher recall counts.
+    ('a wrong one on top', also(0.95), 4 / 5, 1),
+    ('a wrong one at the end', also(0.05), 1, 1),
+    # Second: 1, 2/3, 3/4, 4/5 -> 1, 4/5, 4/5, 4/5.
+    ('a wrong one second', also(0.85), QUARTERS @ [1, 4 / 5, 4 / 5, 4 / 5] / 101, 1),
+]
+
+
+@pytest.mark.parametrize('task', TASKS)
+@pytest.mark.parametrize(('results', 'ap', 'ar'), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+def test_found_and_missed(results: list[Row], ap: float, ar: float, task: Task) -> None:
+    metrics = score(results, truth(), [task]).tasks[task]
+    assert [metrics.ap, metrics.ap50, metrics.ap75] == pytest.approx([ap] * 3)
+    assert [metrics.ar, metrics.ar50, metrics.ar75] == pytest.approx([ar] * 3)
+    assert metrics.ap_large == pytest.approx(ap)  # 20,000 px^2
+    assert (metrics.ap_small, metrics.ap_medium) == (None, None)
+
+
+def iou_after(shift: float) -> float:
+    """Of a box with itself, moved by ``shift`` px: (W - s) / (W + s)."""
+    return (W - shift) / (W + shift)
+
+
+def oks_after(shift: float) -> float:
+    """Mean over the keypoints of exp(-s^2 / (2 area (2 sigma)^2))."""
+    return float(np.exp(-(shift**2) / (2 * W * H * (2 * COCO_SIGMAS) ** 2)).mean())
+
+
+OVERLAPS: list[tuple[int, int, int]] = [
+    # px, hits of boxes and masks, hits of keypoints, among 0.50, 0.55, ..., 0.95
+    (0, 10, 10),
+    (4, 9, 10),  # IoU 96/104 = 0.923; OKS 0.954
+    (10, 7, 6),  # IoU 90/110 = 0.818; OKS 0.776
+    (20, 4, 0),  # IoU 80/120 = 0.667; OKS 0.497
+    (30, 1, 0),  # IoU 70/130 = 0.538; OKS 0.302
+    (40, 0, 0),  # IoU 60/140 = 0.429
+]
+
+
+@pytest.mark.parametrize(('shift', 'by_iou', 'by_oks'), OVERLAPS)
+def test_shifted(shift: int, by_iou: int, by_oks: int) -> None:
+    for task, hits in (('bbox', by_iou), ('segm', by_iou), ('keypoints', by_oks)):
+        overlap = oks_after(shift) if task == 'keypoints' else iou_after(shift)
+        assert hits == sum(overlap >= t for t in np.linspace(0.5, 0.95, 10)), overlap
+        metrics = score(found(shift), truth(), [task]).tasks[task]  # type: ignore[list-item]
+        # All are right at `hits` of the ten overlaps and all are wrong at the others.
+        assert (metrics.ap, metrics.ar) == pytest.approx((hits / 10, hits / 10))
+        assert metrics.ap50 == pytest.approx(float(overlap >= 0.5))
+        assert metrics.ap75 == pytest.approx(float(overlap >= 0.75))
+
+
+@pytest.mark.parametrize('task', ['bbox', 'segm'])
+def test_results_inside_a_crowd_region_do_not_count(task: Task) -> None:
+    assert score(also(0.95), truth(), [task]).tasks[task].ap == pytest.approx(0.8)
+    assert score(also(0.95), truth(crowd=(180, 90)), [task]).tasks[task].ap == pytest.approx(1)
+
+
+def test_the_crowd_region_itself_need_not_be_found() -> None:
+    metrics = score(found(), truth(crowd=(180, 90)))
+    assert [m.ar for m in metrics.tasks.values()] == pytest.approx([1, 1, 1])
+    assert metrics.num_people == 4
+
+
+@pytest.mark.parametrize(
+    ('change', 'ap'),
+    [
+        # Who has no labelled keypoint is ignored: three people, three right results, and the
+        # fourth result matches the ignored one.
+        (lambda p: p | {'keypoints': [0.0] * 51, 'num_keypoints': 0}, 1.0),
+        # Labelled but hidden (v = 1) counts like seen.
+        (lambda p: p | {'keypoints': [1 if v == 2 else v for v in p['keypoints']]}, 1.0),
+    ],
+    ids=['unlabelled', 'hidden'],
+)
+def test_flags_of_keypoints(change: Callable[[Row], Row], ap: float) -> None:
+    content = truth()
+    content['annotations'][0] = change(content['annotations'][0])
+    assert score(found(), content, ['keypoints']).tasks['keypoints'].ap == pytest.approx(ap)
+
+
+def test_unlabelled_keypoints_of_a_person_do_not_count() -> None:
+    content, results = truth(), found()
+    for person in content['annotations']:
+        person['keypoints'][:3] = [0, 0, 0]
+    for result in results:
+        result['keypoints'][:2] = [0, 0]  # far off, but nobody knows where it is
+    assert score(results, content, ['keypoints']).tasks['keypoints'].ap == pytest.approx(1)

@@ -1,0 +1,303 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from pipeline.cli import score as score_tool
+from pipeline.datasets.coco_ground_truth import load_ground_truth
+from pipeline.evaluation.coco import score, score_files
+from pipeline.evaluation.metrics import TaskMetrics
+from pipeline.io.coco import TASKS, Task, for_task
+from tests.commands import exit_code
+from tests.synthetic_results import make_results
+from tests.toy_people import DATA, as_results, toy_annotations, toy_results, write
+
+Results = list[dict[str, Any]]
+
+
+SOURCES = {
+    'dev': 'dev/person_keypoints.json',
+    'crowd_masks': 'dev/crowd_masks.json',
+    'ochuman': 'test_samples/ochuman/test_ochuman.json',
+    'crowdpose': 'test_samples/crowdpose/test_crowdpose.json',
+}
+
+
+def source_file(source: str) -> Path:
+    path = DATA / SOURCES[source]
+    if not path.exists():
+        pytest.skip(f'no real annotations: {path} is absent (set BMP_TEST_DATA)')
+    return path
+
+
+def annotations_of(source: str) -> dict[str, Any]:
+    """Toy or real ground truth; ids from 1, as pycocotools takes id 0 for none."""
+    content: dict[str, Any] = (
+        toy_annotations() if source == 'toy' else json.loads(source_file(source).read_text())
+    )
+    for number, annotation in enumerate(content['annotations'], start=1):
+        annotation['id'] = number
+    return content
+
+
+def results_of(source: str, tmp_path: Path) -> Results:
+    return (
+        toy_results(tmp_path)
+        if source == 'toy'
+        else as_results(load_ground_truth(source_file(source)))
+    )
+
+
+def labelled(results: Results) -> Results:
+    """Without people of whom no keypoint is annotated: no pose is right for them."""
+    return [r for r in results if max(r['keypoint_scores']) > 0]
+
+
+@pytest.mark.parametrize('source', ['toy', 'dev'])
+@pytest.mark.parametrize('task', TASKS)
+def test_ground_truth_scores_one(tmp_path: Path, source: str, task: Task) -> None:
+    results = results_of(source, tmp_path)
+    if task == 'keypoints':
+        results = labelled(results)
+    metrics = score(results, annotations_of(source), [task]).tasks[task]
+    values = [v for v in dataclasses.astuple(metrics) if v is not None]
+    assert values == pytest.approx([1.0] * len(values))
+    assert (metrics.ap_small is None) == (task == 'keypoints')
+
+
+def moved(result: dict[str, Any], by: float) -> dict[str, Any]:
+    """Box, mask and keypoints shifted to the right by ``by`` px (the mask by whole ones)."""
+    from pycocotools import mask as coco_mask
+
+    x, *rest = result['bbox']
+    points = np.array(result['keypoints']).reshape(17, 3) + np.array([by, 0, 0])
+    mask = np.roll(coco_mask.decode(result['segmentation']), round(by), axis=1)
+    rle = coco_mask.encode(np.asfortranarray(mask))
+    rle['counts'] = rle['counts'].decode()
+    changes = {'bbox': [x + by, *rest], 'keypoints': points.ravel().tolist(), 'segmentation': rle}
+    return result | changes
+
+
+def shifted(results: Results) -> Results:
+    rng = np.random.default_rng(0)
+    scales = rng.choice([0.0, 0.03, 0.1, 0.3], len(results))
+    return [
+        moved(r, float(s) * r['bbox'][2]) | {'score': float(rng.uniform())}
+        for r, s in zip(results, scales, strict=True)
+    ]
+
+
+def dropped(results: Results) -> Results:
+    return results[::2]
+
+
+def duplicated(results: Results) -> Results:
+    return [r | {'score': 0.5} for r in results] + shifted(results)
+
+
+def tied(results: Results) -> Results:
+    return [r | {'score': 0.5} for r in reversed(duplicated(results))]
+
+
+NOISE = [shifted, dropped, duplicated, tied]
+
+
+REAL = [('toy', t) for t in TASKS] + [('dev', t) for t in TASKS] + [('ochuman', t) for t in TASKS]
+REAL += [('crowd_masks', 'bbox'), ('crowd_masks', 'segm')]
+
+
+@pytest.mark.parametrize(('source', 'task'), REAL)
+@pytest.mark.parametrize('noise', NOISE)
+def test_noisy_results_score_as_in_pycocotools(
+    tmp_path: Path, source: str, task: Task, noise: Callable[[Results], Results]
+) -> None:
+    annotations, results = annotations_of(source), noise(results_of(source, tmp_path))
+    ours = score(results, annotations, [task]).tasks[task]
+    theirs = metrics_of_pycocotools(write(tmp_path / 'truth.json', annotations), results, task)
+    assert ours.ap is not None and ours.ap < 1
+    assert dataclasses.astuple(ours) == pytest.approx(dataclasses.astuple(theirs), abs=1e-9)
+
+
+@pytest.mark.parametrize('task', TASKS)
+def test_made_up_results_score_as_in_pycocotools(tmp_path: Path, task: Task) -> None:
+    annotations, results = make_results(num_images=60)
+    assert make_results(num_images=60) == (annotations, results)
+    ours = score(results, annotations, [task]).tasks[task]
+    theirs = metrics_of_pycocotools(write(tmp_path / 'truth.json', annotations), results, task)
+    assert ours.ap is not None and 0.1 < ours.ap < 0.9
+    assert dataclasses.astuple(ours) == pytest.approx(dataclasses.astuple(theirs), abs=1e-9)
+
+
+def metrics_of_pycocotools(path: Path, results: Results, task: Task) -> TaskMetrics:
+    truth = COCO(path)
+    run = COCOeval(truth, truth.loadRes(for_task(results, task)), task)
+    run.evaluate()
+    run.accumulate()
+    run.summarize()
+    stats = run.stats.tolist()
+    if task == 'keypoints':
+        rows = [0, 1, 2, None, 3, 4, 5, 6, 7, None, 8, 9]
+    else:
+        recall = run.eval['recall'][:, 0, 0, -1]  # by overlap 0.50, 0.55, ...
+        stats += [recall[0], recall[5]]
+        rows = [0, 1, 2, 3, 4, 5, 8, 12, 13, 9, 10, 11]
+    return TaskMetrics(*(None if r is None or stats[r] < 0 else float(stats[r]) for r in rows))
+
+
+def test_results_and_annotations_are_left_as_they_are(tmp_path: Path) -> None:
+    results, annotations = toy_results(tmp_path), toy_annotations()
+    before = json.dumps([results, annotations])
+    score(results, annotations)
+    assert json.dumps([results, annotations]) == before
+
+
+def test_photos_without_results_count(tmp_path: Path) -> None:
+    results = [r for r in toy_results(tmp_path) if r['image_id'] == 7]
+    metrics = score(results, toy_annotations(), ['bbox'])
+    assert metrics.tasks['bbox'].ar == pytest.approx(2 / 5)
+    assert metrics.image_ids == (3, 7, 9)
+    assert metrics.ids_without_results == (3, 9)
+    assert (metrics.num_people, metrics.num_results) == (5, 2)
+
+
+def test_no_results_score_zero() -> None:
+    metrics = score([], toy_annotations())
+    assert [m.ap for m in metrics.tasks.values()] == [0, 0, 0]
+
+
+def test_nobody_annotated_is_undefined_not_zero(tmp_path: Path) -> None:
+    annotations = toy_annotations() | {'annotations': []}
+    metrics = score(toy_results(tmp_path), annotations)
+    for task in TASKS:
+        assert set(dataclasses.astuple(metrics.tasks[task])) == {None}
+    assert json.loads(metrics.to_json())['metrics']['bbox']['ap'] is None
+
+
+def test_ids_may_be_text_and_annotation_ids_start_at_zero(tmp_path: Path) -> None:
+    results, annotations = toy_results(tmp_path), toy_annotations()
+    for row in results + annotations['annotations']:
+        row['image_id'] = f'{row["image_id"]}.jpg'
+    for image in annotations['images']:
+        image['id'] = image['file_name']
+    assert score(results, annotations, ['bbox']).tasks['bbox'].ap == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ('image_id', 'named'), [(99, '99'), ('7', "'7'")], ids=['unknown', 'text for number']
+)
+def test_unknown_photos_are_named(tmp_path: Path, image_id: Any, named: str) -> None:
+    results = toy_results(tmp_path)
+    results[0]['image_id'] = image_id
+    with pytest.raises(ValueError, match=f'1 image ids .* not in the annotations: {named};'):
+        score(results, toy_annotations())
+
+
+WRONG = [
+    ('no score', {'score': ...}, 'has no score'),
+    ('NaN score', {'score': float('nan')}, 'not finite'),
+    ('short box', {'bbox': [1, 2, 3]}, 'bbox must hold 4'),
+    ('inf box', {'bbox': [1, 2, 3, float('inf')]}, 'not finite'),
+    ('keypoints', {'keypoints': [1.0] * 50}, 'keypoints must hold 51'),
+    ('text score', {'score': '0.5'}, 'not finite'),
+    ('category', {'category_id': 0}, r'category_id 0 is none of \[1\]'),
+    ('polygons', {'segmentation': [[0, 0, 5, 0, 5, 5]]}, 'must be compressed RLE'),
+    ('mask size', {'segmentation': {'size': [5, 5], 'counts': 'i0'}}, r'mask of size \[5, 5\]'),
+]
+
+
+@pytest.mark.parametrize(('changes', 'reason'), [w[1:] for w in WRONG], ids=[w[0] for w in WRONG])
+def test_wrong_results_are_named(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
+    results = toy_results(tmp_path)
+    results[1] = {k: v for k, v in (results[1] | changes).items() if v is not ...}
+    with pytest.raises(ValueError, match=rf'result 1 \(image 7\).*{reason}'):
+        score(results, toy_annotations())
+
+
+def test_a_payload_that_is_null_is_no_result(tmp_path: Path) -> None:
+    results = toy_results(tmp_path)
+    without = [r | {'keypoints': None} if i == 1 else r for i, r in enumerate(results)]
+    both = score(without, toy_annotations())
+    assert both.tasks['bbox'] == score(results, toy_annotations(), ['bbox']).tasks['bbox']
+    dropped = [r for i, r in enumerate(results) if i != 1]
+    expected = score(dropped, toy_annotations(), ['keypoints']).tasks['keypoints']
+    assert both.tasks['keypoints'] == expected
+
+
+def test_all_tasks_that_are_there_are_scored(tmp_path: Path) -> None:
+    results, annotations = toy_results(tmp_path), toy_annotations()
+    boxes = [{k: r[k] for k in ('image_id', 'category_id', 'score', 'bbox')} for r in results]
+    assert set(score(boxes, annotations, None).tasks) == {'bbox'}
+    for annotation in annotations['annotations']:
+        del annotation['keypoints'], annotation['num_keypoints']
+    metrics = score(results, annotations, None)
+    assert set(metrics.tasks) == {'bbox', 'segm'}
+    assert 'no keypoints' in metrics.skipped['keypoints']
+    poses = [{k: r[k] for k in ('image_id', 'category_id', 'score', 'keypoints')} for r in results]
+    with pytest.raises(ValueError, match='nothing to score: the results have keypoints, the ann'):
+        score(poses, annotations, None)
+
+
+def test_annotations_that_lack_a_task_are_named(tmp_path: Path) -> None:
+    annotations = toy_annotations()
+    del annotations['annotations'][0]['keypoints']
+    score(toy_results(tmp_path), annotations, ['bbox', 'segm'])
+    with pytest.raises(ValueError, match=r"annotation 0 .*: no keypoints; task 'keypoints' needs"):
+        score(toy_results(tmp_path), annotations)
+
+
+def test_unknown_tasks_are_named() -> None:
+    with pytest.raises(ValueError, match=r'bbox, segm, keypoints; got .*boxes'):
+        score([], toy_annotations(), ['boxes'])  # type: ignore[list-item]
+
+
+def test_files_are_named_in_errors(tmp_path: Path) -> None:
+    broken = tmp_path / 'broken.json'
+    broken.write_text('[')
+    truth = write(tmp_path / 'truth.json', toy_annotations())
+    with pytest.raises(ValueError, match=r'broken\.json is no JSON'):
+        score_files(broken, truth)
+    with pytest.raises(ValueError, match=r'truth\.json against .*results must be a list'):
+        score_files(truth, truth)
+
+
+def test_the_tool_prints_a_table_and_writes_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = write(tmp_path / 'results.json', labelled(toy_results(tmp_path)))
+    truth = write(tmp_path / 'truth.json', toy_annotations())
+    out = tmp_path / 'new' / 'scores.json'
+    args = [
+        str(results),
+        str(truth),
+        '--tasks',
+        'segm',
+        'keypoints',
+        '--json',
+        str(out),
+        '--json-ids',
+    ]
+    assert score_tool.main(args) == 0
+    printed = capsys.readouterr().out
+    assert 'keypoints' in printed and 'bbox' not in printed and '100.0' in printed
+    report = json.loads(out.read_text())
+    assert set(report['metrics']) == {'segm', 'keypoints'}
+    assert report['metrics']['keypoints']['ap'] == pytest.approx(1)
+    assert report['image_ids'] == [3, 7, 9]
+    assert report['image_ids_without_results'] == [9]
+
+
+def test_the_tool_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truth = write(tmp_path / 'truth.json', toy_annotations())
+    assert exit_code(score_tool.main, tmp_path / 'absent.json', truth) == 1
+    assert 'absent.json' in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        score_tool.main([str(truth), str(truth), '--json-ids'])
+    assert '--json OUT' in capsys.readouterr().err

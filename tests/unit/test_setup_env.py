@@ -1,0 +1,206 @@
+"""The set-up: what it refuses, when it does nothing, and that all pins agree."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+import setup_env
+from pipeline.doctor import normalise, read_pins
+
+ROOT = Path(__file__).resolve().parents[2]
+REQUIREMENTS = ROOT / 'requirements'
+BUILD_TOOLS = {'setuptools', 'wheel', 'ninja', 'packaging', 'cython'}
+
+
+@pytest.mark.parametrize(
+    ('place', 'value', 'message'),
+    [
+        ('sys.version_info', (3, 9), r'Python 3\.9 is not supported.*\n.*python3\.11-venv'),
+        ('sys.version_info', (3, 13), r'Python 3\.13 is not supported.*\n.*PYTHON=python3\.11'),
+        ('find_spec', lambda _: None, r'no ensurepip.*\n.*-venv'),
+        ('shutil.which', lambda _: None, 'No C.. compiler.*\n.*build-essential'),
+        ('sysconfig.get_paths', lambda: {'include': '/nowhere'}, 'Python.h.*\n.*-dev'),
+        (
+            'shutil.disk_usage',
+            lambda _: shutil._ntuple_diskusage(9, 6, 3e9),
+            'Only 3 GB.*\n.*VENV=',
+        ),
+        (None, None, ''),
+    ],
+    ids=['old', 'new', 'no venv', 'no compiler', 'no headers', 'disk', 'all there'],
+)
+def test_what_cannot_work_is_refused(
+    place: str | None, value: object, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = {
+        'sys.version_info': (3, 11),
+        'find_spec': lambda _: True,
+        'shutil.which': lambda _: '/usr/bin/c++',
+        'sysconfig.get_paths': lambda: {'include': str(tmp_path)},
+        'shutil.disk_usage': lambda _: shutil._ntuple_diskusage(9, 6, 100e9),
+    }
+    (tmp_path / 'Python.h').write_text('')
+    for name, fact in (facts | ({place: value} if place else {})).items():
+        monkeypatch.setattr(f'setup_env.{name}', fact)
+    if place is None:
+        setup_env.check_machine(tmp_path / 'venv')
+        return
+    with pytest.raises(setup_env.SetupError, match=message):
+        setup_env.check_machine(tmp_path / 'venv')
+
+
+def test_a_failed_step_is_named(tmp_path: Path) -> None:
+    with pytest.raises(setup_env.SetupError, match=r'failed: the step\n  Hint: .*installation.md'):
+        setup_env.Installer(tmp_path).run('the step', [sys.executable, '-c', 'exit(3)'])
+
+
+@pytest.mark.parametrize(
+    ('versions', 'force', 'note'),
+    [
+        ('False;13;12', None, ''),
+        ('True;13;13', '1', ''),
+        ('True;13;12', '0', 'nvcc is 12'),
+        ('True;13;', '0', 'nvcc is absent'),
+    ],
+    ids=['no GPU', 'fitting nvcc', 'other nvcc', 'no nvcc'],
+)
+def test_build_variables(
+    versions: str,
+    force: str | None,
+    note: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv('MAX_JOBS', '3')
+    installer = setup_env.Installer(tmp_path)
+    monkeypatch.setattr(installer, 'output', lambda _: versions)
+    variables = setup_env.build_variables(installer)
+    assert variables.get('FORCE_CUDA') == force and variables['MAX_JOBS'] == '3'
+    assert note in capsys.readouterr().out
+
+
+def test_stopping_also_stops_what_the_step_has_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait = subprocess.Popen.wait
+
+    def stop(process: subprocess.Popen) -> int:
+        monkeypatch.setattr(subprocess.Popen, 'wait', wait)
+        while not (tmp_path / 'pid').exists():
+            time.sleep(0.05)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess.Popen, 'wait', stop)
+    command = [
+        'sh',
+        '-c',
+        f'sleep 60 & echo $! > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; wait',
+    ]
+    with pytest.raises(KeyboardInterrupt):
+        setup_env.Installer(tmp_path).run('the step', command)
+    pid = int((tmp_path / 'pid').read_text())
+    deadline = time.monotonic() + 10
+    while is_running(pid):
+        assert time.monotonic() < deadline, f'process {pid} is still there'
+        time.sleep(0.05)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        state = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != 'Z'  # a zombie waits for its parent only
+
+
+@pytest.mark.parametrize(
+    ('stamp', 'editable', 'current'),
+    [
+        ({}, False, False),
+        ({'pins': 'other', 'checkout': ''}, False, False),
+        ({'pins': 'KEY', 'checkout': ''}, False, True),
+        ({'pins': 'KEY', 'checkout': ''}, True, False),
+        ({'pins': 'KEY', 'checkout': str(ROOT)}, True, True),
+        ({'pins': 'KEY', 'checkout': str(ROOT)}, False, True),
+    ],
+)
+def test_a_matching_stamp_makes_the_set_up_instant(
+    tmp_path: Path, stamp: dict[str, str], editable: bool, current: bool
+) -> None:
+    (tmp_path / 'bin').mkdir()
+    (tmp_path / 'bin' / 'python').symlink_to(sys.executable)
+    key = setup_env.pins_key()
+    text = json.dumps(stamp).replace('KEY', key)
+    (tmp_path / setup_env.STAMP).write_text(text)
+    wanted = {'pins': key, 'checkout': str(ROOT) if editable else ''}
+    assert setup_env.is_current(tmp_path, wanted) == current
+
+
+def test_the_key_follows_the_pins_and_not_the_comments(tmp_path: Path) -> None:
+    for name in setup_env.PIN_FILES:
+        (tmp_path / name).write_text((REQUIREMENTS / name).read_text())
+    before = setup_env.pins_key(tmp_path)
+    assert before == setup_env.pins_key()
+    runtime = tmp_path / 'runtime.txt'
+    runtime.write_text('# a comment\n\n' + runtime.read_text())
+    assert setup_env.pins_key(tmp_path) == before
+    runtime.write_text(runtime.read_text().replace('numpy==2.2.6', 'numpy==2.2.5'))
+    assert setup_env.pins_key(tmp_path) != before
+
+
+def test_a_folder_with_other_content_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / 'thesis.tex').write_text('x')
+    with pytest.raises(setup_env.SetupError, match='is not a Python environment'):
+        setup_env.ensure_venv(setup_env.Installer(tmp_path))
+    assert (tmp_path / 'thesis.tex').exists()
+
+
+def setup_cfg_requirements() -> dict[str, Requirement]:
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / 'setup.cfg', encoding='utf-8')
+    text = parser['options']['install_requires'] + ''.join(
+        parser['options.extras_require'].values()
+    )
+    parsed = [Requirement(line) for line in text.splitlines() if line.strip()]
+    return {normalise(requirement.name): requirement for requirement in parsed}
+
+
+@pytest.mark.parametrize('python', [(3, 10), (3, 11), (3, 12)])
+def test_the_pins_lie_in_the_ranges_of_setup_cfg(python: tuple[int, int]) -> None:
+    pins = read_pins(REQUIREMENTS, python, skip=('constraints.txt',))
+    ranges = setup_cfg_requirements()
+    assert set(ranges) == set(pins) - BUILD_TOOLS
+    outside = [str(r) for name, r in ranges.items() if not r.specifier.contains(pins[name])]
+    assert not outside
+
+
+def test_nothing_is_pinned_twice() -> None:
+    direct = read_pins(REQUIREMENTS, skip=('constraints.txt',))
+    others = tuple(name for name in setup_env.PIN_FILES if name != 'constraints.txt')
+    assert not set(direct) & set(read_pins(REQUIREMENTS, skip=others))
+    assert {path.name for path in REQUIREMENTS.glob('*.txt')} == set(setup_env.PIN_FILES)
+
+
+def test_no_package_index_is_named() -> None:
+    files = [ROOT / 'Makefile', ROOT / 'setup.cfg', ROOT / 'pyproject.toml', ROOT / '.ci' / 'run']
+    files += [*REQUIREMENTS.glob('*'), *(ROOT / 'tools').glob('setup_*.py')]
+    for path in files:
+        text = path.read_text('utf-8')
+        assert not re.search(r'https?://|--(extra-)?index-url|find-links', text), path
+
+
+def test_make_help_needs_no_environment() -> None:
+    result = subprocess.run(['make', 'help'], cwd=ROOT, capture_output=True, text=True, check=True)
+    for target in ('demo', 'test', 'lint', 'types', 'doctor', 'clean'):
+        assert f'make {target}' in result.stdout
