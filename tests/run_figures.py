@@ -19,9 +19,9 @@ PACKAGE = str(Path(__file__).parents[1] / 'pipeline')
 
 def run_command() -> list[str]:
     """Run the default pipeline on one image; returns the calls from main to the first network."""
-    from mmdet.models.detectors.base import BaseDetector
+    from pipeline.cli.run import main  # before mmdet: after MMEngine it would register everything
 
-    from pipeline.cli.run import main
+    from mmdet.models.detectors.base import BaseDetector  # isort: skip
 
     stacks = []
     test_step = BaseDetector.test_step
