@@ -17,13 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from mmpose.structures.bbox import bbox_overlaps
 from torch import Tensor, nn
-from torch.nn import functional
 
 from pipeline.poses.pmpose_head import make_branch
 
-BLUR = 1.0  # columns or rows; standard deviation of the target distribution
 _LINE_CHANNELS = 64
 
 
@@ -104,38 +101,6 @@ class BoxBranch(nn.Module):
         )
 
 
-def box_losses(
-    outputs: BoxOutputs, boxes: Tensor, known: Tensor, judged: Tensor
-) -> dict[str, Tensor]:
-    """Losses of a batch.
-
-    Args:
-        outputs: of the branch.
-        boxes: float, shape (B, 4), true boxes as shares of the crop, which they may leave.
-        known: float, shape (B,), 1 where there is a person and its box is known.
-        judged: float, shape (B,), 1 where it is known whether there is a person.
-
-    Returns:
-        Scalars loss_box_sides (cross entropy, nats per side), loss_box_iou (1 - IoU),
-        loss_box_score (binary cross entropy to the IoU reached, 0 where nobody is), and box_iou,
-        the mean IoU (for the log).
-    """
-    x, y = boxes[:, [0, 2]], boxes[:, [1, 3]]
-    entropy = _entropy(outputs.x_logits, x).mean(1) + _entropy(outputs.y_logits, y).mean(1)
-    reached = bbox_overlaps(outputs.boxes, boxes.clamp(0, 1), is_aligned=True, eps=1e-9)
-    target = reached.detach() * known
-    score = functional.binary_cross_entropy_with_logits(
-        outputs.score_logits, target, reduction='none'
-    )
-    count = known.sum().clamp(min=1)
-    return {
-        'loss_box_sides': (entropy * known).sum() / (2 * count),
-        'loss_box_iou': ((1 - reached) * known).sum() / count,
-        'loss_box_score': (score * judged).sum() / judged.sum().clamp(min=1),
-        'box_iou': target.sum() / count,
-    }
-
-
 def _line_layers(channels: int) -> nn.Sequential:
     """Two convolutions along a line, then a logit per side: (B, channels, n) to (B, 2, n)."""
     layers: list[nn.Module] = []
@@ -150,13 +115,3 @@ def _mean_place(logits: Tensor) -> Tensor:
     """Mean of the distributions over n places from 0 to 1: (..., n) to (...)."""
     places = torch.linspace(0, 1, logits.shape[-1], device=logits.device)
     return (logits.softmax(-1) * places).sum(-1)
-
-
-def _entropy(logits: Tensor, places: Tensor) -> Tensor:
-    """Cross entropy (B, 2) of distributions (B, 2, n) to blurred true places (B, 2) in [0, 1]."""
-    last = logits.shape[-1] - 1
-    index = torch.arange(last + 1, device=logits.device)
-    distance = (index - places.clamp(0, 1)[..., None] * last) / BLUR
-    target = torch.exp(-distance.square() / 2)
-    target = target / target.sum(-1, keepdim=True)
-    return -(target * logits.log_softmax(-1)).sum(-1)

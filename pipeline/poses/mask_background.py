@@ -6,7 +6,7 @@ by 1 - alpha, inside it is unchanged. No mask, no change; so one model serves bo
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -15,8 +15,10 @@ from mmcv.transforms.utils import cache_randomness
 from mmpose.registry import TRANSFORMS
 from numpy.typing import NDArray
 
-from pipeline.poses.mask_corruption import MaskCorruption
 from pipeline.rle import rle_of
+
+if TYPE_CHECKING:
+    from pipeline.poses.mask_corruption import MaskCorruption
 
 
 def dim_background(
@@ -102,9 +104,13 @@ class MaskBackground(BaseTransform):  # type: ignore[misc,unused-ignore]
         self.alpha = alpha
         self.continue_on_failure = continue_on_failure
         self.prob = prob
-        self.corruption = MaskCorruption(
-            dilate_prob, dilate_amount, erode_prob, erode_amount, patch_prob
-        )
+        self.corruption: MaskCorruption | None = None
+        if dilate_prob or erode_prob:
+            from pipeline.poses.mask_corruption import MaskCorruption  # only training needs it
+
+            self.corruption = MaskCorruption(
+                dilate_prob, dilate_amount, erode_prob, erode_amount, patch_prob
+            )
 
     @cache_randomness  # type: ignore[untyped-decorator,unused-ignore]
     def _use_mask(self) -> bool:
@@ -122,7 +128,7 @@ class MaskBackground(BaseTransform):  # type: ignore[misc,unused-ignore]
                 )
             return results
         if self._use_mask():
-            if self.corruption.dilate_prob or self.corruption.erode_prob:
+            if self.corruption is not None:
                 mask = self.corruption(mask)
             results['img'] = dim_background(image, mask, self.alpha)
         return results

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.structures import InstanceData
 from mmpose.registry import MODELS
 from torch import Tensor
 
-from pipeline.poses.box_branch import BoxBranch, box_losses, flip_boxes
+from pipeline.poses.box_branch import BoxBranch, flip_boxes
 from pipeline.poses.pmpose_head import RELEASED_POOLS, PMPoseHead, PMPoseOutputs
 
 
@@ -102,24 +101,15 @@ class PMPoseBoxHead(PMPoseHead):
         Returns:
             Those of `PMPoseHead.loss` and of `box_losses`.
         """
+        # Only training needs these two modules.
+        from pipeline.poses.box_losses import box_losses, box_targets
+        from pipeline.poses.pmpose_losses import pose_losses
+
         upsampled = self.deconv_layers(feats[-1])
-        losses = self._pose_losses(feats[-1], self.final_layer(upsampled), batch_data_samples)
+        losses = pose_losses(self, feats[-1], self.final_layer(upsampled), batch_data_samples)
         boxes, known, judged = box_targets(batch_data_samples, upsampled.device)
         found = box_losses(self.box_layers(feats[-1], upsampled), boxes, known, judged)
         names = ('loss_box_sides', 'loss_box_iou', 'loss_box_score')
         for name, weight in zip(names, self.box_weights, strict=True):
             found[name] = found[name] * weight
         return {**losses, **found}
-
-
-def box_targets(samples: Sequence[Any], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """True boxes (B, 4), known (B,), judged (B,); see `box_losses`."""
-    rows = [_box_target(sample.gt_instance_labels) for sample in samples]
-    table = torch.stack(rows).to(device)
-    return table[:, :4], table[:, 4], table[:, 5]
-
-
-def _box_target(labels: InstanceData) -> Tensor:
-    if 'person_box' not in labels:
-        return torch.zeros(6)
-    return torch.cat([labels.person_box[0], labels.person_box_known, labels.person_box_judged])

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
 from typing import Any, Literal
 
 import numpy as np
@@ -23,13 +25,6 @@ from mmpose.registry import MODELS
 from torch import Tensor, nn
 
 from pipeline.keypoints import sigmas_of
-from pipeline.poses.pmpose_losses import (
-    SpatialCrossEntropyLoss,
-    branch_losses,
-    collect_targets,
-    point_oks,
-    sparsemax,
-)
 
 # Released setting: sparsemax(logits / 0.5).
 TEMPERATURE = 0.5
@@ -70,6 +65,27 @@ class PMPoseOutputs:
         return PMPoseOutputs(
             heatmaps, self.presence[:, index], self.visibility[:, index], self.oks[:, index]
         )
+
+
+def sparsemax(logits: Tensor) -> Tensor:
+    """Project onto the probability simplex along the last axis (Martins & Astudillo, 2016).
+
+    Closed form: with logits sorted in falling order, k is the largest index with
+    1 + k z_k > sum of the first k, tau = (that sum - 1) / k, and the result max(z - tau, 0).
+
+    Args:
+        logits: float, shape (..., M).
+
+    Returns:
+        Shape (..., M), each row >= 0 and summing to 1; most entries are exactly 0.
+    """
+    shifted = logits - logits.amax(dim=-1, keepdim=True)
+    ordered = shifted.sort(dim=-1, descending=True).values
+    rank = torch.arange(1, logits.shape[-1] + 1, dtype=logits.dtype, device=logits.device)
+    sums = ordered.cumsum(dim=-1) - 1
+    support = (rank * ordered > sums).sum(dim=-1, keepdim=True)
+    threshold = sums.gather(-1, support - 1) / support.to(logits.dtype)
+    return (shifted - threshold).clamp(min=0)
 
 
 def make_branch(
@@ -138,10 +154,11 @@ class PMPoseHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
             out_channels=out_channels,
             deconv_out_channels=tuple(deconv_out_channels),
             deconv_kernel_sizes=(4,) * len(deconv_out_channels),
-            loss=loss or {'type': 'KeypointMSELoss', 'use_target_weight': True},
             decoder=decoder,
             init_cfg=init_cfg,
         )
+        del self.loss_module  # in its place: `heatmap_loss`
+        self.loss_config = loss or {'type': 'KeypointMSELoss', 'use_target_weight': True}
         self.activation = activation
         self.normalize = normalize
         self.keypoint_score = keypoint_score
@@ -152,6 +169,13 @@ class PMPoseHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
         self.probability_layers = make_branch(in_channels, out_channels, width, branch_pools)
         self.visibility_layers = make_branch(in_channels, out_channels, width, branch_pools)
         self.oks_layers = make_branch(in_channels, out_channels, width, branch_pools)
+
+    @cached_property
+    def heatmap_loss(self) -> nn.Module:
+        """Loss of the heatmaps, built on first use: inference does not need it."""
+        import_module('pipeline.poses.pmpose_losses')  # registers `SpatialCrossEntropyLoss`
+        module: nn.Module = MODELS.build(self.loss_config)
+        return module
 
     def forward(self, feats: tuple[Tensor, ...]) -> PMPoseOutputs:
         """Run the network.
@@ -256,31 +280,9 @@ class PMPoseHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
             loss_kpt, loss_presence, loss_visibility, loss_oks, and oks: the mean OKS of the
             decoded key points (for the log).
         """
-        return self._pose_losses(feats[-1], self._logits(feats[-1]), batch_data_samples)
+        from pipeline.poses.pmpose_losses import pose_losses  # only training needs them
 
-    def _pose_losses(self, feature: Tensor, logits: Tensor, samples: Any) -> dict[str, Tensor]:
-        """As `loss`, from the feature map and the logits of the heat maps."""
-        target = torch.stack([s.gt_fields.heatmaps for s in samples])
-        weights = torch.cat([s.gt_instance_labels.keypoint_weights for s in samples])
-        on_logits = isinstance(self.loss_module, SpatialCrossEntropyLoss)
-        maps = logits if on_logits else self._normalize(logits)
-        losses = {'loss_kpt': self.loss_module(maps, target, weights)}
-        targets = collect_targets(samples, logits.device)
-        sigmas = torch.tensor(self.sigmas, device=logits.device)
-        reached = point_oks(self._peaks(logits.detach(), samples), targets, sigmas)
-        losses.update(branch_losses(self._branch_logits(feature), reached, targets))
-        losses['oks'] = (reached * targets.seen).sum() / targets.seen.sum().clamp(min=1)
-        return losses
-
-    @staticmethod
-    def _peaks(logits: Tensor, samples: Any) -> Tensor:
-        """Place of the maximum of every map, shape (B, K, 2), x, y in input px (UDP scaling)."""
-        height, width = logits.shape[-2:]
-        index = logits.flatten(2).argmax(dim=-1)
-        xy = torch.stack([index % width, index // width], dim=-1).float()
-        input_size = np.array(samples[0].metainfo['input_size'], dtype=np.float32)
-        scale = (input_size - 1) / np.array([width - 1, height - 1], dtype=np.float32)
-        return xy * torch.as_tensor(scale, device=logits.device)
+        return pose_losses(self, feats[-1], self._logits(feats[-1]), batch_data_samples)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         # The error branch of released checkpoints is random: frozen in every released config.

@@ -18,27 +18,6 @@ from torch.nn import functional
 from pipeline.keypoints import AREA_OF_BOX
 
 
-def sparsemax(logits: Tensor) -> Tensor:
-    """Project onto the probability simplex along the last axis (Martins & Astudillo, 2016).
-
-    Closed form: with logits sorted in falling order, k is the largest index with
-    1 + k z_k > sum of the first k, tau = (that sum - 1) / k, and the result max(z - tau, 0).
-
-    Args:
-        logits: float, shape (..., M).
-
-    Returns:
-        Shape (..., M), each row >= 0 and summing to 1; most entries are exactly 0.
-    """
-    shifted = logits - logits.amax(dim=-1, keepdim=True)
-    ordered = shifted.sort(dim=-1, descending=True).values
-    rank = torch.arange(1, logits.shape[-1] + 1, dtype=logits.dtype, device=logits.device)
-    sums = ordered.cumsum(dim=-1) - 1
-    support = (rank * ordered > sums).sum(dim=-1, keepdim=True)
-    threshold = sums.gather(-1, support - 1) / support.to(logits.dtype)
-    return (shifted - threshold).clamp(min=0)
-
-
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     """sum(values * weights) / sum(weights); 0 where nothing has weight."""
     return (values * weights).sum() / weights.sum().clamp(min=1e-6)
@@ -174,3 +153,35 @@ def branch_losses(
         'loss_visibility': weighted_mean(visibility, targets.seen),
         'loss_oks': weighted_mean(squared, targets.seen),
     }
+
+
+def pose_losses(head: Any, feature: Tensor, logits: Tensor, samples: Any) -> dict[str, Tensor]:
+    """Compute the losses of a `PMPoseHead`.
+
+    Args:
+        head: The head.
+        feature: float, shape (B, C, rows, columns).
+        logits: float, shape (B, K, h, w), of the heatmaps.
+        samples: See `PMPoseHead.loss`.
+    """
+    target = torch.stack([s.gt_fields.heatmaps for s in samples])
+    weights = torch.cat([s.gt_instance_labels.keypoint_weights for s in samples])
+    on_logits = isinstance(head.heatmap_loss, SpatialCrossEntropyLoss)
+    maps = logits if on_logits else head._normalize(logits)
+    losses = {'loss_kpt': head.heatmap_loss(maps, target, weights)}
+    targets = collect_targets(samples, logits.device)
+    sigmas = torch.tensor(head.sigmas, device=logits.device)
+    reached = point_oks(_peaks(logits.detach(), samples), targets, sigmas)
+    losses.update(branch_losses(head._branch_logits(feature), reached, targets))
+    losses['oks'] = (reached * targets.seen).sum() / targets.seen.sum().clamp(min=1)
+    return losses
+
+
+def _peaks(logits: Tensor, samples: Any) -> Tensor:
+    """Position of the maximum of every map, shape (B, K, 2), x, y in input px (UDP scaling)."""
+    height, width = logits.shape[-2:]
+    index = logits.flatten(2).argmax(dim=-1)
+    xy = torch.stack([index % width, index // width], dim=-1).float()
+    input_size = np.array(samples[0].metainfo['input_size'], dtype=np.float32)
+    scale = (input_size - 1) / np.array([width - 1, height - 1], dtype=np.float32)
+    return xy * torch.as_tensor(scale, device=logits.device)

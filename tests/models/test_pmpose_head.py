@@ -14,13 +14,12 @@ from mmengine.structures import InstanceData, PixelData
 from mmpose.structures import PoseDataSample
 
 from pipeline.keypoints import COCO_FLIP
-from pipeline.poses.pmpose_head import PMPoseHead
+from pipeline.poses.pmpose_head import PMPoseHead, sparsemax
 from pipeline.poses.pmpose_losses import (
     SpatialCrossEntropyLoss,
     branch_losses,
     collect_targets,
     point_oks,
-    sparsemax,
 )
 from tests.pose_samples import oks_samples, sample_of
 

@@ -16,9 +16,10 @@ from mmengine.structures import InstanceData
 from mmpose.apis import inference_topdown, init_model
 
 from pipeline.loop import LoopConfig, PersonPipeline
-from pipeline.poses.box_branch import BoxBranch, BoxOutputs, box_losses, flip_boxes
+from pipeline.poses.box_branch import BoxBranch, BoxOutputs, flip_boxes
+from pipeline.poses.box_losses import box_losses, box_targets
 from pipeline.poses.mmpose_estimator import build_mmpose_estimator
-from pipeline.poses.pmpose_box_head import PMPoseBoxHead, box_targets
+from pipeline.poses.pmpose_box_head import PMPoseBoxHead
 from pipeline.structures import Detections, Image, Poses
 from tests.oracles import OracleDetector, OraclePoses, OracleSegmenter
 from tests.unit.test_loop import HIDDEN_BY, photo, truth
