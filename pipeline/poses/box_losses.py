@@ -1,6 +1,6 @@
 """Losses and targets of the box branch of `PMPoseBoxHead`.
 
-Symbols: B crops, h x w = upsampled feature map.
+Legend: B crops, h x w = upsampled feature map.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ BLUR = 1.0  # columns or rows; standard deviation of the target distribution
 def box_losses(
     outputs: BoxOutputs, boxes: Tensor, known: Tensor, judged: Tensor
 ) -> dict[str, Tensor]:
-    """Losses of a batch.
+    """Compute the losses of a batch.
 
     Args:
-        outputs: of the branch.
-        boxes: float, shape (B, 4), true boxes as shares of the crop, which they may leave.
-        known: float, shape (B,), 1 where there is a person and its box is known.
-        judged: float, shape (B,), 1 where it is known whether there is a person.
+        outputs: Outputs of the branch.
+        boxes: float, shape (B, 4), ground-truth boxes as fractions of the crop; may reach outside.
+        known: float, shape (B,), 1 where there is a person with a known box.
+        judged: float, shape (B,), 1 where the presence of a person is known.
 
     Returns:
         Scalars loss_box_sides (cross entropy, nats per side), loss_box_iou (1 - IoU),
-        loss_box_score (binary cross entropy to the IoU reached, 0 where nobody is), and box_iou,
+        loss_box_score (binary cross entropy to the IoU reached; 0 without a person), and box_iou,
         the mean IoU (for the log).
     """
     x, y = boxes[:, [0, 2]], boxes[:, [1, 3]]
@@ -52,7 +52,7 @@ def box_losses(
 
 
 def box_targets(samples: Sequence[Any], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """True boxes (B, 4), known (B,), judged (B,); see `box_losses`."""
+    """Return ground-truth boxes (B, 4), known (B,), judged (B,); see `box_losses`."""
     rows = [_box_target(sample.gt_instance_labels) for sample in samples]
     table = torch.stack(rows).to(device)
     return table[:, :4], table[:, 4], table[:, 5]
@@ -64,11 +64,11 @@ def _box_target(labels: InstanceData) -> Tensor:
     return torch.cat([labels.person_box[0], labels.person_box_known, labels.person_box_judged])
 
 
-def _entropy(logits: Tensor, places: Tensor) -> Tensor:
-    """Cross entropy (B, 2) of distributions (B, 2, n) to blurred true places (B, 2) in [0, 1]."""
+def _entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the cross entropy (B, 2) of distributions (B, 2, n) to blurred targets (B, 2)."""
     last = logits.shape[-1] - 1
     index = torch.arange(last + 1, device=logits.device)
-    distance = (index - places.clamp(0, 1)[..., None] * last) / BLUR
-    target = torch.exp(-distance.square() / 2)
-    target = target / target.sum(-1, keepdim=True)
-    return -(target * logits.log_softmax(-1)).sum(-1)
+    distance = (index - targets.clamp(0, 1)[..., None] * last) / BLUR
+    blurred = torch.exp(-distance.square() / 2)
+    blurred = blurred / blurred.sum(-1, keepdim=True)
+    return -(blurred * logits.log_softmax(-1)).sum(-1)

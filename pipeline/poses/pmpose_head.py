@@ -1,11 +1,10 @@
-"""The PMPose head: heat maps plus presence, visibility and expected OKS of every key point.
+"""The PMPose head: heatmaps plus presence, visibility and expected OKS of every keypoint.
 
-In its default setting it is the released layout: same state-dict keys (`deconv_layers`,
-`final_layer`, `probability_layers`, `visibility_layers`, `oks_layers`) and the same computation,
-so released PMPose checkpoints load into it. Their fourth branch (`error_layers`) was never
-trained; its weights are dropped on loading.
+With default settings, released PMPose checkpoints load into it: the state-dict keys
+(`deconv_layers`, `final_layer`, `probability_layers`, `visibility_layers`, `oks_layers`) and the
+computation are the same. Their fourth branch (`error_layers`) was never trained; loading drops it.
 
-Legend: B crops, C feature channels, K key points, heat maps of h x w px.
+Legend: B crops, C feature channels, K keypoints, heatmaps of h x w px.
 """
 
 from __future__ import annotations
@@ -36,10 +35,10 @@ class PMPoseOutputs:
     """Outputs of the head for B crops.
 
     Attributes:
-        heatmaps: float, shape (B, K, h, w), in [0, 1] if the head normalises.
-        presence: float, shape (B, K), probability that the key point is inside the crop.
+        heatmaps: float, shape (B, K, h, w), in [0, 1] if the head normalizes.
+        presence: float, shape (B, K), probability that the keypoint is inside the crop.
         visibility: float, shape (B, K), probability that it is visible.
-        oks: float, shape (B, K), expected OKS of its location.
+        oks: float, shape (B, K), expected OKS of the keypoint.
     """
 
     heatmaps: Tensor
@@ -48,7 +47,7 @@ class PMPoseOutputs:
     oks: Tensor
 
     def average(self, other: PMPoseOutputs) -> PMPoseOutputs:
-        """Mean of two outputs for the same crops."""
+        """Average two outputs for the same crops."""
         return PMPoseOutputs(
             (self.heatmaps + other.heatmaps) * 0.5,
             (self.presence + other.presence) * 0.5,
@@ -57,7 +56,7 @@ class PMPoseOutputs:
         )
 
     def unflip(self, flip_indices: Sequence[int], *, shift_heatmap: bool) -> PMPoseOutputs:
-        """Turn the outputs for mirrored crops into outputs for the crops themselves."""
+        """Convert the outputs of mirrored crops to outputs of the original crops."""
         index = list(flip_indices)
         heatmaps = flip_heatmaps(
             self.heatmaps, flip_mode='heatmap', flip_indices=index, shift_heatmap=shift_heatmap
@@ -91,7 +90,7 @@ def sparsemax(logits: Tensor) -> Tensor:
 def make_branch(
     in_channels: int, out_channels: int, channels: int, pools: Sequence[tuple[int, int]]
 ) -> nn.Sequential:
-    """(conv3x3, BN, max pool, ReLU) per pool, then a 1x1 convolution to K channels."""
+    """Build (conv3x3, BN, max pool, ReLU) per pool, then a 1x1 convolution to K channels."""
     layers: list[nn.Module] = []
     for pool in pools:
         layers += [nn.Conv2d(in_channels, channels, 3, 1, 1), nn.BatchNorm2d(channels)]
@@ -103,30 +102,30 @@ def make_branch(
 
 @MODELS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class PMPoseHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
-    """Heat maps and three scalar branches on one feature map.
+    """Heatmaps and three scalar branches on one feature map.
 
     Args:
         in_channels: channels C of the feature map.
-        out_channels: key points K.
+        out_channels: keypoints K.
         deconv_out_channels: channels of the stride-2 deconvolutions (kernel 4).
-        activation: what turns a map of logits into a distribution: 'sparsemax' (released; the
-            logits are divided by 0.5 first) or 'softmax'.
-        normalize: factor of the distribution before it is clamped to [0, 1]; None: the logits
-            are the heat map, without activation or clamp.
-        branch_channels: width of the scalar branches; None: C, as released.
+        activation: Converts logits to a distribution: 'sparsemax' (released; of logits / 0.5) or
+            'softmax'.
+        normalize: Factor of the distribution before clamping to [0, 1]; None returns the logits
+            without activation or clamp.
+        branch_channels: Width of the scalar branches; None: C, as released.
         branch_pools: (rows, columns) of the three max pools, which must reduce the feature map to
             1 x 1. Released: `RELEASED_POOLS` for 16 x 12.
-        keypoint_score: what becomes `keypoint_scores`: 'oks' (released) or 'conf', the peak.
-        sigmas: COCO's per-key-point sigmas, for the target of the OKS branch; None: those of the
-            convention with K points.
-        loss: config of the heat-map loss (an MMPose loss on heat maps, or
+        keypoint_score: Source of `keypoint_scores`: 'oks' (released) or 'conf', the heatmap peak.
+        sigmas: COCO sigmas for the target of the OKS branch; None: those of the convention with K
+            keypoints.
+        loss: Config of the heatmap loss (an MMPose loss on heatmaps, or
             `SpatialCrossEntropyLoss` on logits).
-        decoder: config of the MMPose codec.
-        init_cfg: MMEngine weight initialisation; None: MMPose's (normal, std 0.001), an empty
-            list: PyTorch's, better with few training steps.
+        decoder: Config of the MMPose codec.
+        init_cfg: MMEngine weight initialization. None: MMPose's (normal, std 0.001). Empty list:
+            PyTorch's, better with few training steps.
 
     Raises:
-        ValueError: an unknown activation or key point score.
+        ValueError: an unknown activation or keypoint score.
     """
 
     def __init__(
@@ -163,7 +162,7 @@ class PMPoseHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
         self.normalize = normalize
         self.keypoint_score = keypoint_score
         self.sigmas = tuple(sigmas_of(out_channels) if sigmas is None else sigmas)
-        # These branches read the features but do not shape them.
+        # These branches send no gradients to the features.
         self.detached: frozenset[str] = frozenset({'presence', 'visibility', 'oks'})
         width = in_channels if branch_channels is None else branch_channels
         self.probability_layers = make_branch(in_channels, out_channels, width, branch_pools)
@@ -187,7 +186,7 @@ class PMPoseHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
         return PMPoseOutputs(heatmaps=heatmaps, **self._branches(feats[-1]))
 
     def _branches(self, feature: Tensor) -> dict[str, Tensor]:
-        """Presence, visibility and expected OKS (B, K)."""
+        """Return presence, visibility and expected OKS, each (B, K)."""
         return {k: v.sigmoid() for k, v in self._branch_logits(feature).items()}
 
     def _logits(self, feature: Tensor) -> Tensor:
@@ -195,7 +194,7 @@ class PMPoseHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
         return logits
 
     def _branch_logits(self, feature: Tensor) -> dict[str, Tensor]:
-        """Logits (B, K) of the scalar branches, in float32."""
+        """Return the logits (B, K) of the scalar branches, in float32."""
         branches = {
             'presence': self.probability_layers,
             'visibility': self.visibility_layers,
@@ -217,7 +216,7 @@ class PMPoseHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
         return (distribution * self.normalize).clamp(0, 1).view(logits.shape)
 
     def predict(self, feats: Any, batch_data_samples: Any, test_cfg: Any = None) -> Any:
-        """Decode key points in input px and attach the scalars.
+        """Decode keypoints in input px and attach the scalar outputs.
 
         Args:
             feats: feature maps, or [feature maps, those of the mirrored crops] with `flip_test`.
@@ -226,7 +225,7 @@ class PMPoseHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
 
         Returns:
             B `InstanceData`: keypoints (1, K, 2), and (1, K) each of keypoint_scores,
-            keypoints_conf (peak of the heat map), keypoints_probs (presence), keypoints_visible
+            keypoints_conf (peak of the heatmap), keypoints_probs (presence), keypoints_visible
             and keypoints_oks. With `output_heatmaps` a pair with B `PixelData` after it.
         """
         test_cfg = test_cfg or {}
@@ -242,7 +241,7 @@ class PMPoseHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
         return predictions
 
     def _rows(self, outputs: PMPoseOutputs, samples: Any) -> dict[str, Tensor]:
-        """What `predict` attaches to the key points, a row per crop."""
+        """Return the fields that `predict` adds, one row per crop."""
         return {
             'keypoints_probs': outputs.presence,
             'keypoints_visible': outputs.visibility,
@@ -278,14 +277,14 @@ class PMPoseHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
 
         Returns:
             loss_kpt, loss_presence, loss_visibility, loss_oks, and oks: the mean OKS of the
-            decoded key points (for the log).
+            decoded keypoints (for the log).
         """
         from pipeline.poses.pmpose_losses import pose_losses  # only training needs them
 
         return pose_losses(self, feats[-1], self._logits(feats[-1]), batch_data_samples)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # The error branch of released checkpoints is random: frozen in every released config.
+        # The error branch of released checkpoints is untrained: every released config freezes it.
         for key in [k for k in state_dict if k.startswith(f'{prefix}error_layers.')]:
             del state_dict[key]
         super()._load_from_state_dict(state_dict, prefix, *args)

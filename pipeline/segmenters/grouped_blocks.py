@@ -3,7 +3,7 @@
 Attention inside windows and the MLPs process windows and pixels independently. In groups, their
 intermediate results stay small, ideally in the processor's cache.
 
-Symbols: B images, H x W cells, C channels.
+Legend: B images, H x W cells, C channels.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import torch
 from torch import Tensor, nn
 
 MAX_BYTES = 4 << 20
-"""The largest intermediate result of a group. On a CPU 2 to 30 MiB took the same time."""
+"""Largest intermediate result of a group. On a CPU, 2 to 30 MiB take the same time."""
 
 
 class InGroups(nn.Module):
     """Runs a module on groups of rows of its input.
 
     Args:
-        inner: treats the rows one by one.
-        bytes_per_row: of its largest intermediate result.
-        multiple: rows that belong together.
+        inner: Module that processes rows independently.
+        bytes_per_row: Size of its largest intermediate result per row.
+        multiple: Group sizes are multiples of this.
     """
 
     def __init__(
@@ -39,18 +39,18 @@ class InGroups(nn.Module):
         if len(x) <= self.size:
             return self.inner(x)
         first = self.inner(x[: self.size])
-        share = len(first) / self.size  # pooling leaves fewer rows
-        out = first.new_empty(round(len(x) * share), *first.shape[1:])
+        ratio = len(first) / self.size  # pooling leaves fewer rows
+        out = first.new_empty(round(len(x) * ratio), *first.shape[1:])
         out[: len(first)] = first
         for start in range(self.size, len(x), self.size):
             part = self.inner(x[start : start + self.size])
-            at = round(start * share)
+            at = round(start * ratio)
             out[at : at + len(part)] = part
         return out
 
 
 class FlatRows(nn.Module):
-    """Gives a module (..., C) as rows (n, C)."""
+    """Flattens (..., C) to rows (n, C) for a module."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class FlatRows(nn.Module):
 
 
 class PooledProjection(nn.Module):
-    """The shortcut of a block that halves the map: projection and pooling of stripes of rows."""
+    """Shortcut of a downsampling block: projection and pooling in stripes of rows."""
 
     def __init__(self, projection: nn.Linear, pool: nn.MaxPool2d) -> None:
         super().__init__()
@@ -93,6 +93,6 @@ def group_block(block: Any) -> None:
         values = block.attn.qkv.out_features * weight.element_size()
         block.attn = InGroups(block.attn, tokens * values)
     if block.pool is not None and block.dim != block.dim_out:
-        # The attention has the pooling of its queries by a name of its own.
+        # The attention pools its queries by a separate attribute.
         block.proj = PooledProjection(block.proj, block.pool)
         block.pool = None

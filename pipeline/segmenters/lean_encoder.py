@@ -1,12 +1,10 @@
-"""SAM 2's image encoder with the same weights and the same results in half of the memory.
+"""SAM 2's image encoder with half of the memory and the same results.
 
-Attention inside windows and the MLPs treat windows and pixels one by one, so they can run in
-groups whose intermediate results stay small, in the cache of a processor at best. The maps at
-strides 4 and 8 are used by nothing but a projection in the mask decoder: convolution and projection
-are one matrix. Position encodings are for videos. Nothing of `sam2` is replaced but modules of the
-one model that is given.
+The mask decoder only projects the maps at strides 4 and 8, so convolution and projection become one
+matrix. Position encodings serve videos only and are removed. Hiera blocks run in groups
+(`grouped_blocks`). Only modules of the given model change.
 
-Legend: B images, H x W cells, C channels, N windows.
+Legend: B images, H x W cells, C channels.
 """
 
 from __future__ import annotations
@@ -21,13 +19,13 @@ if TYPE_CHECKING:
 
 
 def lean_encoder(model: SAM2Base, *, grouped: bool) -> None:
-    """Changes modules of the image encoder and the two projections of the mask decoder, in place.
+    """Change modules of the image encoder and the mask decoder for inference on images, in place.
 
-    For inference on images: the weights no longer have the names that `sam2` gives them.
+    Weight names change, so load the weights first.
 
     Args:
-        model: with its weights, in evaluation mode.
-        grouped: also run a Hiera's attention and MLPs in groups; on a GPU these would be slower.
+        model: Model with its weights, in evaluation mode.
+        grouped: Also run attention and MLPs of a Hiera in groups; slower on a GPU.
     """
     encoder = model.image_encoder
     encoder.neck.position_encoding = NoPositions()
@@ -41,7 +39,7 @@ def lean_encoder(model: SAM2Base, *, grouped: bool) -> None:
 
 
 class NoPositions(nn.Module):
-    """Zeros in the shape of a feature map, in the memory of one number."""
+    """Zeros in the shape of a feature map, stored as one number."""
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
@@ -50,7 +48,7 @@ class NoPositions(nn.Module):
 
 @torch.no_grad()
 def _join_projections(model: SAM2Base) -> None:
-    """Puts `conv_s0` and `conv_s1` of the mask decoder into the convolutions before them."""
+    """Merge `conv_s0` and `conv_s1` of the mask decoder into the preceding convolutions."""
     neck: Any = model.image_encoder.neck
     decoder = model.sam_mask_decoder
     if not model.use_high_res_features_in_sam:

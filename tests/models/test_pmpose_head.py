@@ -80,7 +80,7 @@ def compact_head(**kwargs: Any) -> PMPoseHead:
 
 
 def sample_at(points: np.ndarray, levels: np.ndarray, *, flip: bool = False) -> PoseDataSample:
-    """A packed sample with key points (17, 2) in input px and raw labels (17,)."""
+    """A packed sample with keypoints (17, 2) in input px and raw labels (17,)."""
     raw = np.concatenate([points, levels[:, None]], axis=1)
     sample = PoseDataSample(
         metainfo={
@@ -182,7 +182,7 @@ def test_branches_do_not_train_the_features(samples: list[PoseDataSample]) -> No
         pytest.param({}, id='softmax and cross entropy'),
         pytest.param(
             {'normalize': None, 'loss': {'type': 'KeypointMSELoss', 'use_target_weight': True}},
-            id='plain heat maps and squared error',
+            id='plain heatmaps and squared error',
         ),
     ],
 )

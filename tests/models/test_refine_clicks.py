@@ -12,8 +12,8 @@ from pipeline.training.pose2seg.clicks import (  # noqa: E402
     ClickSimulator,
     People,
     PoseMaskRefine,
+    draw_uniform_pixels,
     keypoint_ranks,
-    uniform_pixels,
 )
 
 SIDE = 32
@@ -92,7 +92,7 @@ def test_every_click_lies_in_the_region_it_was_drawn_for(keypoint_prob, choice):
         assert torch.equal(region[20:30], masks_t[20:30])  # nothing is wrong there
 
 
-def test_regions_are_as_fine_as_the_picture_not_as_the_decoder():
+def test_regions_have_the_size_of_the_input_not_of_the_decoder():
     """An error of one pixel is found, though the decoder's masks have a quarter of the side."""
     mask = half()
     mask[0, 5, 29] = True
@@ -205,7 +205,7 @@ def test_choices_are_even_and_reach_all_candidates():
     second = clicks.correct(-torch.ones(count, SIDE, SIDE))[0][:, 0, 0]
     assert all(abs((second == i).float().mean() - 0.25) < 0.04 for i in range(1, 5))
     assert not (first == second).any()
-    pixels = uniform_pixels(crowd.masks, torch.rand(count, generator=torch.manual_seed(0)))
+    pixels = draw_uniform_pixels(crowd.masks, torch.rand(count, generator=torch.manual_seed(0)))
     assert 0.4 < (pixels[:, 0] < SIDE / 4).float().mean() < 0.6
 
 
@@ -213,11 +213,11 @@ def test_the_last_pixel_is_drawn_for_the_largest_number_below_one():
     region = torch.zeros(1, SIDE, SIDE, dtype=torch.bool)
     region[0, 3, 4] = region[0, 30, 31] = True
     largest = torch.tensor([float(np.nextafter(np.float32(1), np.float32(0)))])
-    assert uniform_pixels(region, largest).tolist() == [[31, 30]]
-    assert uniform_pixels(region, torch.zeros(1)).tolist() == [[4, 3]]
+    assert draw_uniform_pixels(region, largest).tolist() == [[31, 30]]
+    assert draw_uniform_pixels(region, torch.zeros(1)).tolist() == [[4, 3]]
 
 
-def test_clicks_depend_on_the_own_seed_alone():
+def test_clicks_depend_only_on_the_seed_of_the_person():
     rng = np.random.default_rng(1)
     masks = random_masks(rng, 6)
     logits = torch.from_numpy(rng.normal(size=(6, SIDE, SIDE)).astype(np.float32))

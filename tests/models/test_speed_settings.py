@@ -287,7 +287,7 @@ def test_a_detector_takes_images_of_one_input_size_together(image: np.ndarray) -
         ('fp16', 'cuda:0', False, False),
     ],
 )
-def test_emulated_precision_is_told(
+def test_emulated_precision_is_logged(
     kind: Precision,
     device: str,
     has_bf16: bool,

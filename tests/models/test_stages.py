@@ -77,7 +77,7 @@ def test_a_box_only_detector_works(image: np.ndarray) -> None:
     assert found.detector_masks.areas.sum() == 0
 
 
-def test_the_best_people_are_kept_whatever_else_is_found() -> None:
+def test_the_highest_scoring_people_are_kept() -> None:
     from pipeline.detectors.selection import select_people
 
     left = np.arange(6, dtype=np.float32)[:, None] * 100
@@ -153,7 +153,7 @@ BOXES = [[300, 200, 340, 290], [0, 0, 30, 20], [590.3, 400.7, 640, 480], [5.1, 5
 
 
 @pytest.mark.parametrize('box', BOXES)
-def test_the_part_of_the_photo_that_is_dimmed_changes_no_pixel_of_the_crop(
+def test_dimming_a_region_gives_the_same_crop(
     box: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photo = np.random.default_rng(0).integers(0, 255, (480, 640, 3)).astype(np.uint8)
@@ -175,7 +175,7 @@ def test_the_part_of_the_photo_that_is_dimmed_changes_no_pixel_of_the_crop(
     assert small.any()
 
 
-def test_nobody_in_is_nobody_out(image: np.ndarray) -> None:
+def test_no_people_give_empty_results(image: np.ndarray) -> None:
     estimator = build_mmpose_estimator(str(COMPACT / 'vitpose_compact.py'), None)
     assert estimator(image, Detections.from_boxes([], image.shape[:2])).keypoints.shape == (
         0,
@@ -187,7 +187,7 @@ def test_nobody_in_is_nobody_out(image: np.ndarray) -> None:
     assert 'embedding' not in vars(segment)  # nobody to segment: the photo is not embedded
 
 
-def test_the_mask_reaches_the_pose_model_only_when_wanted(image: np.ndarray) -> None:
+def test_mask_conditioning_can_be_disabled(image: np.ndarray) -> None:
     torch.manual_seed(0)
     path = str(COMPACT / 'vitpose_compact.py')
     mask = np.zeros(image.shape[:2], bool)
@@ -243,7 +243,7 @@ def test_prompts_can_be_drawn_as_a_mask_prompt_too(image: np.ndarray) -> None:
     assert len(boxed(image)(poses(2, visible=0), poses(0))) == 2
 
 
-def test_who_has_no_box_is_prompted_again_with_that_of_the_mask(
+def test_prompt_with_mask_box_adds_a_second_pass(
     image: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[torch.Tensor | None] = []
@@ -262,17 +262,17 @@ def test_who_has_no_box_is_prompted_again_with_that_of_the_mask(
     segmenter = build_sam2_segmenter(SAM, None, PromptConfig(), prompt_with_mask_box=True)
     points, labels = torch.full((2, 3, 2), 100.0), torch.ones(2, 3, dtype=torch.int32)
     embedding = ImageEmbedding(torch.zeros(1), ())
-    logits, quality = segmenter.answer(embedding, points, labels, None)
+    logits, quality = segmenter.predict_masks(embedding, points, labels, None)
     assert asked[0] is None
     assert asked[1].tolist() == [[120, 40, 200, 80]]  # cells of 4 px
     assert logits[0].unique().tolist() == [1, 2.5]
     assert (logits[0, 10:20, 30:50] == 2.5).all()
     assert (logits[1] == -1).all()
     assert quality.tolist() == pytest.approx([0.7, 0.5])
-    segmenter.answer(embedding, points, labels, torch.zeros(2, 4))
+    segmenter.predict_masks(embedding, points, labels, torch.zeros(2, 4))
     assert len(asked) == 3  # a box that is given is enough
     segmenter.prompt_with_mask_box = False
-    assert (segmenter.answer(embedding, points, labels, None)[0][0, 10:20, 30:50] == 2).all()
+    assert (segmenter.predict_masks(embedding, points, labels, None)[0][0, 10:20, 30:50] == 2).all()
 
 
 def test_the_channel_order_is_a_switch(image: np.ndarray) -> None:

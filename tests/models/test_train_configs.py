@@ -201,7 +201,7 @@ def test_points_of_each_data_set_have_targets(crowd: Path, name: str) -> None:
     assert not aic & {0, 1, 2, 3, 4, 17, 18, 19, 20}
 
 
-def test_photos_come_in_the_asked_ratio(crowd: Path) -> None:
+def test_images_are_drawn_in_the_configured_ratio(crowd: Path) -> None:
     from mmengine.runner import Runner
 
     config, scope = read_config(ROOT / 'configs/pose/maskpose_b_coco_mpii_aic.py', {})

@@ -233,7 +233,7 @@ def test_the_loss_is_the_sum_over_all_passes_at_the_size_of_the_square(data):
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_several_people_of_a_photo_share_one_encoder_pass(data):
+def test_people_of_an_image_share_one_encoder_pass(data):
     model = tiny().train()
     calls = []
     model.sam.image_encoder.register_forward_hook(lambda *args: calls.append(len(args[1][0])))

@@ -147,7 +147,7 @@ def test_other_seeds_give_other_weights(crowd: Path, tmp_path: Path) -> None:
 def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / 'iter_3.pth').touch()
     options = LaunchOptions(work_dir=tmp_path, overrides=pose_settings(ROOT))
-    with pytest.raises(SettingsError, match=r'holds a run already .*iter_3\.pth.*--resume'):
+    with pytest.raises(SettingsError, match=r'already holds a run .*iter_3\.pth.*--resume'):
         build_runner(POSE, options)
 
 
@@ -183,7 +183,7 @@ def test_newest_checkpoint_is_found(tmp_path: Path, note: str | None, expected: 
     assert found.name == expected
 
 
-def test_a_cut_off_checkpoint_never_has_the_name_of_a_whole_one(
+def test_a_truncated_checkpoint_never_replaces_a_complete_one(
     crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def cut_off(checkpoint: Any, filename: str, **_: Any) -> None:

@@ -1,4 +1,4 @@
-"""Registers everything here that a config may name."""
+"""Registration of all classes of this package that a config may name."""
 
 from __future__ import annotations
 

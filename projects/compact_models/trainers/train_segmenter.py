@@ -26,7 +26,7 @@ from pipeline.training.depthwise_conv import CpuDepthwiseConv2d
 
 from pipeline.segmenters.build_sam2 import build_sam2_model
 from pipeline.segmenters.sam2_forward import decode_prompts, embed_images
-from pipeline.segmenters.sam2_prior import prompt_prior
+from pipeline.segmenters.sam2_mask_prompt import draw_mask_prompt
 from pipeline.training.pose2seg.losses import LossWeights, mask_iou, prompt_losses
 from projects.compact_models.trainers.command import make_parser, prepare_process, run
 from projects.compact_models.trainers.crops import normalize
@@ -79,7 +79,7 @@ def run_prompts(
     sam: Any = model
     return decode_prompts(
         sam, embed_images(sam, images), image_index=image_index,
-        point_coords=points, point_labels=labels, mask_inputs=prompt_prior(points, labels, S),
+        point_coords=points, point_labels=labels, mask_inputs=draw_mask_prompt(points, labels, S),
         multimask_output=False,
     )  # fmt: skip
 
