@@ -150,13 +150,9 @@ def _poses(
     if not predictions:
         return Poses.empty_poses(*shape, NUM_COCO)
     points, scores = _column(predictions, 'keypoints'), _column(predictions, 'keypoint_scores')
-    presence = (
-        _column(predictions, 'keypoints_probs') if 'keypoints_probs' in predictions[0] else scores
-    )
-    visible = (
-        _column(predictions, 'keypoints_visible')
-        if 'keypoints_visible' in predictions[0]
-        else scores
+    presence, visible = (
+        _column(predictions, name) if name in predictions[0] else scores
+        for name in ('keypoints_probs', 'keypoints_visible')
     )
     poses = Poses(
         detections.boxes, detections.box_scores, detections.detector_masks,

@@ -19,9 +19,7 @@ PARTS = (
     'pipeline.poses.load_person_mask',
     'pipeline.poses.mask_background',
     'pipeline.poses.oks_heatmap',
-    'pipeline.poses.oks_losses',
     'pipeline.poses.pmpose_head',
-    'pipeline.poses.pmpose_losses',
 )
 HEAD_SETTINGS = (
     'in_channels', 'out_channels', 'deconv_out_channels', 'normalize', 'sigmas', 'decoder',

@@ -289,7 +289,7 @@ def empty_counts():
     return coco_mask.encode(np.asfortranarray(np.zeros((64, 96), np.uint8)))['counts']
 
 
-class SeedEpochs(parts.ExportSamHook):
+class SeedEpochs(parts.export.ExportSamHook):
     """Random numbers of an epoch depend on its number alone."""
 
     def before_train_epoch(self, runner):
