@@ -1,12 +1,13 @@
-# The embedded compact models: small, trained from scratch by this project, need no download.
+# The embedded compact models: small, trained from scratch by this project, no download needed.
 #   python tools/run_bmp.py img.jpg
 detector = dict(
     config='compact/rtmdet-ins_compact.py',
     checkpoint='rtmdet-ins_compact',
     score_threshold=0.2,
-    # Of those between the two loop.min_score would report next to nobody, but they cost time.
+    # Average precision gains from detections between the two thresholds; loop.min_score would
+    # drop nearly all of them, so a normal run does not compute them.
     eval_score_threshold=0.1,
-    # Two boxes of one person become alike in the second look, and one goes with its pose.
+    # Box refinement makes duplicate boxes nearly equal, and the pose NMS then drops one of them.
     max_iou=0.5,
 )
 pose = dict(
@@ -24,14 +25,13 @@ segmenter = dict(
     batch_size=16,
     mask_prompt_from_keypoints=True,
     prompt_with_mask_box=True,
-    # It sees people best when all are equally large (projects/compact_models/LOG.md).
+    # Masks are best when all people have the same size in the input.
     crop_segmentation=dict(image_size=192, margin=1.25),
     min_component_area=500,
     min_component_fraction=0.05,
     max_hole_area=500,
-    # Keypoints far from each other and the box steady a segmenter this small: held-out people, mean
-    # IoU 0.50 with the three most visible keypoints, 0.58 with spread ones, 0.67 with the box as
-    # well (projects/compact_models/LOG.md).
+    # Mean IoU on held-out people: 0.50 with the three most visible keypoints, 0.58 with keypoints
+    # that are far apart, 0.67 with the box too (projects/compact_models/LOG.md).
     prompt=dict(
         num_keypoints=3,
         method='distance+confidence',
@@ -40,17 +40,17 @@ segmenter = dict(
         use_box=True,
     ),
 )
-# Disputed pixels go by score as well, else doubtful people take them from others. Boxes of the
-# detector, moved by the pose model: those around masks this rough are worse. Most of what scores
-# lower than min_score is nobody (projects/compact_models/LOG.md).
+# The score weights the competition for pixels, so false positives take fewer pixels from people.
+# The refined boxes of the detector are better than boxes around masks this rough. Most detections
+# below min_score are false positives.
 loop = dict(
     max_rounds=2,
     max_covered_fraction=0.5,
     resolve_overlaps='scored_logits',
     boxes='detector',
-    # The geometric mean: a product of three scores looks doubtful where nobody doubts.
+    # root: the geometric mean, because a product of three high scores is still low.
     score=dict(pose=1.5, later_rounds=0.5, root=3.5),
-    # Few keypoints of a small model are sure ones, and two looks at one person differ more.
+    # A small model has few confident keypoints, and its poses of one person differ more.
     pose_nms=dict(max_oks=0.6, confidence_threshold=0.2),
     refine_keypoints='highest_score',
     refine_masks='highest_score',

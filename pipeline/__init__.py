@@ -1,4 +1,4 @@
-"""BBox-Mask-Pose: find every person of a crowd photo, with box, mask and pose.
+"""BBox-Mask-Pose: find every person in an image of a crowd: box, mask and pose.
 
 Imports are lazy, so that ``import pipeline`` costs nothing. Where MMEngine is imported already, as
 in a program of MMPose or MMDetection that names the package in ``custom_imports``, the package

@@ -2,7 +2,7 @@
 
 The images are drawn crowds, and every setting of the config holds. The detector and the pose model
 run on the images at their full cost; then the true boxes, masks and keypoints take the place of
-their answers. So the given number of people reaches every stage, also with random weights.
+their answers. The requested number of people reaches every stage, also with random weights.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From settings to a pipeline: the only place that knows which class serves which setting."""
+"""Build a pipeline from its settings; the only module that maps settings to classes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .weights.checkpoints import Weights, fetch_command, find_all_weights, find_
 
 @dataclass(frozen=True)
 class BuiltPipeline:
-    """A pipeline ready to run, and what it was made of."""
+    """A pipeline that is ready to run, with its weights and configs."""
 
     run: PersonPipeline
     weights: tuple[Weights, ...]
@@ -39,13 +39,13 @@ class BuiltPipeline:
 
 
 def build_pipeline(resolved: ResolvedConfig) -> BuiltPipeline:
-    """The three models and the loop around them.
+    """Build the three models and the loop around them.
 
-    Every file is looked up before the first model is built, so that a wrong name fails at once.
+    All files are looked up before the first model is built, so a wrong name fails at once.
 
     Raises:
-        ConfigError: a config file or the device is not there.
-        CheckpointError: weights are absent or do not fit.
+        ConfigError: A config file or the device is missing.
+        CheckpointError: Weights are missing or do not fit.
     """
     settings = resolved.settings
     stages = _stages(settings)
@@ -68,11 +68,11 @@ def build_pipeline(resolved: ResolvedConfig) -> BuiltPipeline:
 
 
 def build_pose_estimator(resolved: ResolvedConfig) -> PoseEstimator:
-    """The pose estimator of a pipeline, without its other models.
+    """Build only the pose estimator of a pipeline.
 
     Raises:
-        ConfigError: its config file or the device is not there.
-        CheckpointError: its weights are absent or do not fit.
+        ConfigError: The config file or the device is missing.
+        CheckpointError: The weights are missing or do not fit.
     """
     part = resolved.settings.pose
     config = find_model_config(part.config, resolved.path)
@@ -82,27 +82,28 @@ def build_pose_estimator(resolved: ResolvedConfig) -> PoseEstimator:
 
 
 def _read_config(path: str) -> str:
-    """What a model's config says, its bases included; registers our classes if it asks for them."""
+    """Text of a model config with its bases; registers our classes if the config imports them."""
     if not path.endswith('.py'):
         return Path(path).read_text() if Path(path).is_file() else path
     library: Library = 'mmpose' if path.startswith('mmpose::') else 'mmdet'
     config = read_model_config(path, library)
-    # MMEngine imports `pipeline` again, which does nothing by now.
+    # MMEngine's own import of `pipeline` has no effect, because `pipeline` is already imported.
     if 'pipeline' in (config.get('custom_imports') or {}).get('imports', ()):
         import_module('pipeline.registry')
     return json.dumps(config.to_dict(), sort_keys=True, default=str)
 
 
 def find_pipeline_weights(resolved: ResolvedConfig) -> list[Weights | None]:
-    """Files of detector, pose estimator and segmenter; None where a config names none.
+    """Find the weights of detector, pose estimator and segmenter; None where none are configured.
 
     Raises:
-        CheckpointError: some are absent or wrong; all are told, with the command that fetches them.
+        CheckpointError: Files are missing or damaged; the message lists all of them and the
+            command that downloads them.
     """
     named = named_weights(resolved)
 
     def command(absent: list[str]) -> str:
-        # Overrides may name other weights than the file does.
+        # Overrides may replace the weights that the file names.
         if not set(absent) <= set(named_weights(load_config(resolved.path))):
             return fetch_command(*absent)
         shipped = resolved.path.parent.resolve() == CONFIG_FOLDER
@@ -112,7 +113,7 @@ def find_pipeline_weights(resolved: ResolvedConfig) -> list[Weights | None]:
 
 
 def named_weights(resolved: ResolvedConfig) -> list[str | None]:
-    """Names of weights in a config: of detector, pose estimator and segmenter."""
+    """Checkpoint names of detector, pose estimator and segmenter."""
     return [stage.checkpoint for stage in _stages(resolved.settings)]
 
 
@@ -121,7 +122,7 @@ def _stages(settings: PipelineConfig) -> tuple[DetectorConfig | PoseConfig | Seg
 
 
 def pick_device(device: str) -> str:
-    """The device to use; ``auto`` is CUDA when there is one."""
+    """Return the device to use; ``auto`` selects CUDA if available."""
     import torch
 
     if device == 'auto':
@@ -181,7 +182,7 @@ def _batch_size(
 
 
 def _check_compiler(runtime: RuntimeOptions) -> None:
-    """`torch.compile` would fail at the first photo."""
+    """Fail now instead of at the first image, where `torch.compile` needs the compiler."""
     if runtime.compile is not None and not any(map(shutil.which, ('c++', 'g++', 'clang++'))):
         raise ConfigError(
             f'runtime.compile={runtime.compile!r} needs a C++ compiler, and none of c++, g++ and '
@@ -190,7 +191,7 @@ def _check_compiler(runtime: RuntimeOptions) -> None:
 
 
 def _resolve_device(runtime: RuntimeOptions) -> RuntimeOptions:
-    """The options with the device to use, once the settings that depend on it are checked."""
+    """Replace ``auto`` by a device and warn about emulated precision."""
     from .runtime.precision import warn_of_emulation
 
     resolved = replace(runtime, device=pick_device(runtime.device))
@@ -199,7 +200,7 @@ def _resolve_device(runtime: RuntimeOptions) -> RuntimeOptions:
 
 
 def _check_segmenter_config(config: str) -> None:
-    """SAM is built last; a wrong config of it shall not wait for the other two models."""
+    """Check the SAM config before the other two models are built."""
     from .segmenters.build_sam2 import load_model_config
 
     try:

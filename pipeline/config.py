@@ -3,10 +3,10 @@
 A pipeline config is a Python file with five names: ``detector``, ``pose``, ``segmenter``, ``loop``
 and ``runtime``, each a dict of the fields below. Unknown keys and wrong types fail here.
 
-Some settings make up for the weaknesses of small models. Of the shipped configs only `bmp_compact`
-sets them; their defaults switch them off. Below they stand last in each class, under "For the
-compact models". In `LoopConfig` they are ``hidden_share``, ``boxes``, ``refine_keypoints``,
-``refine_masks``, ``min_score``, ``exclusive='scored_logits'`` and all of ``score``.
+Some settings compensate for the weaknesses of small models. Only `bmp_compact` sets them; their
+defaults are off. In each class below they come last, under "For the compact models". In
+`LoopConfig` they are ``max_covered_fraction``, ``boxes``, ``refine_keypoints``, ``refine_masks``,
+``min_score``, ``resolve_overlaps='scored_logits'`` and all of ``score``.
 """
 
 from __future__ import annotations

@@ -221,7 +221,7 @@ def sigmas_of(num_keypoints: int) -> tuple[float, ...]:
 
 
 def convention_of_names(names: Sequence[str]) -> Convention | None:
-    """The convention that keypoint names of a COCO category mean; None if it is none of ours.
+    """Match the keypoint names of a COCO category to a known keypoint set; None without a match.
 
     Names decide, not their number: AIC has 14 keypoints in another order, and PoseTrack18 has 17
     with two points of the head in place of the eyes. What follows the 17 of COCO is left alone,
@@ -296,7 +296,7 @@ def _estimate_head_and_neck(points: Floats, scores: Floats) -> tuple[Floats, Flo
     """Head top and neck (N, 2, 2) with scores (N, 2) from 17 keypoints."""
     middle = points[:, 5:7].mean(1)
     tops = [middle + r * (points[:, f].mean(1) - middle) for f, r in _FACE_TO_TOP.items()]
-    # A face that nobody saw (all scores 0) is averaged all the same; its score stays 0.
+    # A face without evidence (all scores 0) is averaged too; its score stays 0.
     weights = np.stack([scores[:, f].mean(1) for f in _FACE_TO_TOP], axis=1) + 1e-6
     weights /= weights.sum(1, keepdims=True)
     top = (np.stack(tops, axis=1) * weights[..., None]).sum(1)

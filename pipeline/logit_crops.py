@@ -2,7 +2,7 @@
 
 Only the part of a mask that holds the person is enlarged, with the same bilinear weights that
 enlarging the whole mask would use (``F.interpolate(..., align_corners=False)``), so the result is
-the same while the cost follows the person, not the photo.
+the same, at a cost that depends on the person, not on the image.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Where the person takes a larger share of the cells, enlarging all of them is faster (measured from
-# 640 px to 12 megapixels).
+# If the person covers a larger fraction of the cells, enlarging all of them is faster (measured
+# from 640 px to 12 megapixels).
 WIDE = 0.4
 Place = tuple[int, int, Tensor]  # left and top pixel, (h, w) crop
 
@@ -90,10 +90,10 @@ class _Span:
         centre = ((pixels + 0.5) * self.scale - 0.5).clamp(0, self.last)
         low = centre.floor().long()
         high = (low + 1).clamp(max=self.last)
-        share = (centre - low).to(like.dtype)
+        fraction = (centre - low).to(like.dtype)
         offset = self.cells.start
         width = min(self.cells.stop, self.last + 1) - offset
         weights = torch.zeros(len(pixels), width, device=like.device, dtype=like.dtype)
-        weights.scatter_add_(1, (low - offset)[:, None], (1 - share)[:, None])
-        weights.scatter_add_(1, (high - offset)[:, None], share[:, None])
+        weights.scatter_add_(1, (low - offset)[:, None], (1 - fraction)[:, None])
+        weights.scatter_add_(1, (high - offset)[:, None], fraction[:, None])
         return weights

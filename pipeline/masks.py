@@ -1,8 +1,8 @@
-"""Masks of people, kept as bitmaps of their own boxes, never as a dense N x H x W array.
+"""Masks of people, stored as bitmaps of their boxes, never as a dense N x H x W array.
 
 Legend: N masks in one image of H x W pixels; a crop covers the half-open pixel box
-[x, x + w) x [y, y + h). The same layout holds soft masks (`LogitMasks`), whose value is
-the logit that the segmenter gave to a pixel: above 0 is person.
+[x, x + w) x [y, y + h). The same layout holds soft masks (`LogitMasks`), with the
+logit of each pixel: above 0 is person.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Runs = npt.NDArray[np.int64]
 
 
 class MaskSource(IntEnum):
-    """Where the mask of a person comes from; anything but SAM is a fallback."""
+    """Source of a person's mask; every source but SAM is a fallback."""
 
     SAM = 0
     DETECTOR = 1
@@ -60,7 +60,7 @@ class _Crops:
 
     @classmethod
     def from_crops(cls, height: int, width: int, places: Iterable[tuple[int, int, Crop]]) -> Self:
-        """Rows from (x, y, crop) triples; crops are taken as they are, not trimmed."""
+        """Rows from (x, y, crop) triples; crops are not trimmed."""
         rows = list(places)
         offsets = np.array([(x, y) for x, y, _ in rows], np.int32).reshape(-1, 2)
         return cls(height, width, offsets, tuple(np.asarray(c, cls._dtype()) for *_, c in rows))
@@ -103,7 +103,7 @@ class Masks(_Crops):
     def from_dense(cls, masks: Iterable[npt.ArrayLike], shape: tuple[int, int]) -> Self:
         """Masks from (N, H, W) arrays of any numeric type; ``shape`` is (H, W).
 
-        One mask is looked at a time, so a generator of (H, W) arrays costs one mask of memory.
+        Masks are read one at a time, so a generator of (H, W) arrays needs memory for one mask.
 
         Raises:
             ValueError: a mask is not (H, W).
@@ -156,16 +156,16 @@ class Masks(_Crops):
         full[self.window(i)] = self.crops[i]
         return full
 
-    def cut(self, i: int, window: tuple[slice, slice]) -> Bitmap:
+    def crop(self, i: int, window: tuple[slice, slice]) -> Bitmap:
         """The part of mask ``i`` inside a window (rows, columns with start and stop), bool."""
         result = np.zeros([w.stop - w.start for w in window], bool)
         inner, outer = [], []
-        for mine, asked in zip(self.window(i), window, strict=True):
-            start, stop = max(mine.start, asked.start), min(mine.stop, asked.stop)
+        for own, other in zip(self.window(i), window, strict=True):
+            start, stop = max(own.start, other.start), min(own.stop, other.stop)
             if start >= stop:
                 return result
-            inner.append(slice(start - mine.start, stop - mine.start))
-            outer.append(slice(start - asked.start, stop - asked.start))
+            inner.append(slice(start - own.start, stop - own.start))
+            outer.append(slice(start - other.start, stop - other.start))
         result[tuple(outer)] = self.crops[i][tuple(inner)]
         return result
 
@@ -189,7 +189,7 @@ class Masks(_Crops):
         return np.concatenate(corners, axis=1, dtype=np.float32)
 
     def covered(self, canvas: Bitmap) -> npt.NDArray[np.float32]:
-        """Share of each mask that lies on ``canvas`` (H, W) bool; (N,) in [0, 1], 0 if empty."""
+        """Fraction of each mask that lies on ``canvas`` (H, W) bool; (N,) in [0, 1], 0 if empty."""
         hits = [np.logical_and(canvas[self.window(i)], c).sum() for i, c in enumerate(self.crops)]
         return np.asarray(np.array(hits).reshape(-1) / np.maximum(self.areas, 1), np.float32)
 
@@ -223,7 +223,7 @@ def exclusive_masks(
     the logits: of equal logits the one of the higher weight wins.
     """
     best = np.zeros((logits.height, logits.width), np.float16)
-    # Two bytes per pixel in place of four do for any crowd that fits a photo.
+    # Two bytes per pixel are enough for any crowd in one image.
     owner = np.full(best.shape, -1, np.int16 if len(logits) < 2**15 else np.int32)
     for i, crop in enumerate(logits.crops):
         window = logits.window(i)
@@ -318,6 +318,6 @@ def _decompressed(data: npt.NDArray[np.uint8]) -> Runs:
     negative = (digits[last] & 16) != 0
     numbers[negative] -= 1 << (5 * (place[last][negative] + 1))
     numbers[1::2] = np.cumsum(numbers[1::2])
-    # The very first number is written as it is, and so is the third: differences begin after it.
+    # The very first number and the third are stored directly; differences start after them.
     numbers[2::2] = np.cumsum(numbers[2::2])
     return numbers

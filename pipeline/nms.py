@@ -1,4 +1,4 @@
-"""Pose NMS: drop poses that describe a person who was already found.
+"""Pose NMS: drop poses that repeat a person.
 
 Greedy: sort by quality, keep a pose, drop every later one that is too similar to it. A dropped
 pose drops no other.
@@ -40,11 +40,11 @@ class PoseNMSConfig:
                 f'pose_nms.confidence_threshold must be in [0, 1), got {self.confidence_threshold}'
             )
 
-    def kept(self, candidates: Candidates) -> Rows:
+    def keep(self, candidates: Candidates) -> Rows:
         """Rows that survive, ascending."""
         rows, confident = candidates, candidates.confident(self.confidence_threshold)
         similarity = oks_matrix(rows.keypoints, confident, rows.areas(self.box_area), rows.boxes)
-        # A pose that is sure of no keypoint is too weak a reason to delete another one.
+        # A pose without a confident keypoint suppresses no other pose.
         similarity[~confident.any(1)] = 0
         return greedy_nms(similarity, rows.quality(self), self.max_oks)
 
@@ -57,7 +57,7 @@ def keep_distinct_poses(old: Poses, new: Poses, config: PoseNMSConfig) -> tuple[
         new: poses of this round; on a tie in quality the old pose wins.
         config: settings.
     """
-    kept = config.kept(Candidates.join(old, new))
+    kept = config.keep(Candidates.join(old, new))
     return kept[kept < len(old)], kept[kept >= len(old)] - len(old)
 
 
@@ -107,7 +107,7 @@ def greedy_nms(similarity: Similarity, quality: npt.NDArray[Any], max_similarity
 
 @dataclass(frozen=True)
 class Candidates:
-    """Old and new poses in one list, with what the NMS needs of them."""
+    """Columns of old and new poses that the NMS uses."""
 
     boxes: Floats
     box_scores: Floats
@@ -124,18 +124,18 @@ class Candidates:
         return cls(**columns, mask_areas=areas)
 
     def confident(self, threshold: float) -> npt.NDArray[np.bool_]:
-        """Whether each of COCO's keypoints is scored above the threshold, (N, 17)."""
+        """Whether the score of each COCO keypoint is above the threshold, (N, 17)."""
         return np.asarray(self.keypoint_scores[:, :NUM_COCO] > threshold)
 
     def areas(self, kind: str) -> Floats:
-        """Size of each person (N,) px^2, of the 'box' or, where there is one, of the 'mask'."""
+        """Area of each person (N,) px^2: of the 'box', or of the 'mask' where one exists."""
         boxes = box_areas(self.boxes)
         if kind == 'mask':
             return np.where(self.mask_areas > 0, self.mask_areas, boxes)
         return boxes
 
     def quality(self, config: PoseNMSConfig) -> Floats:
-        """What the poses are sorted by (N,), the best is the highest."""
+        """Sort key of the poses (N,), higher is better."""
         if config.quality == 'num_confident':
             return np.asarray(self.confident(config.confidence_threshold).sum(1), np.float32)
         if config.quality == 'keypoint_score':

@@ -49,7 +49,7 @@ def building_from(library: Library) -> Iterator[None]:
     A registry imports what fills it when the first name is looked up. The libraries' own
     `register_all_modules` would import everything, for seconds, and most of it serves training.
     """
-    # The OneDL packages print a line about data sets that nobody here asked for.
+    # The OneDL packages print a line about data sets.
     with scope_of(library), redirect_stdout(io.StringIO()):
         yield
 

@@ -4,8 +4,8 @@
 
 detector: score of the box; pose: mean score of the keypoints scored above 0.2 (the rule of
 MMPose's ``CocoMetric``), 0 when there is none; mask: mask quality predicted by SAM. A fallback
-mask has no such prediction, its person is ranked by detector and pose alone. The factor
-`later_rounds` for people found after round one comes on top, then `root`
+mask has no prediction, so detector and pose alone rank the person. Then `later_rounds` multiplies
+the score of people found after round one, and `root` is applied
 (`pipeline.instances.build_result`).
 """
 
@@ -23,17 +23,17 @@ CONFIDENT_KEYPOINT = 0.2
 
 @dataclass(frozen=True)
 class ScoreConfig:
-    """Exponents of the instance score (0 takes a part out), and what later rounds are worth.
+    """Exponents of the instance score (0 removes a factor) and the factor for later rounds.
 
-    A product of three scores is a low number even where all are sure. `root` reports that root of
-    it, with the sum of the exponents their geometric mean. The order of people stays, and disputed
-    pixels still go by the product.
+    The product of three scores is low even if each score is high. `root` reports a root of the
+    product; with the sum of the exponents it is the geometric mean. It changes neither the order of
+    people nor the assignment of disputed pixels, which uses the product.
     """
 
     detector: float = 1.0  # exponent of the score of the detection
     pose: float = 1.0  # exponent of the mean keypoint score
     mask: float = 1.0  # exponent of the mask quality that SAM predicts
-    later_rounds: float = 1.0  # factor for those not found in round one
+    later_rounds: float = 1.0  # factor for people found after round one
     root: float = 1.0  # the root of the product that is reported; 1: the product itself
 
     def __post_init__(self) -> None:

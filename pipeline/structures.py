@@ -1,7 +1,7 @@
-"""Typed rows that the stages pass on, and their export as COCO results, MMPose samples, pictures.
+"""Typed rows that travel between the stages, exported as COCO results, MMPose samples or drawings.
 
 Convention, everywhere inside: images are RGB uint8 HWC; boxes are xyxy float32 pixels of the
-original image; scores are in [0, 1]; nobody is zero rows, never ``None``.
+original image; scores are in [0, 1]; empty is zero rows, never ``None``.
 
 Legend: N people, K keypoints, H x W image.
 """
@@ -56,11 +56,11 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Detections(Rows):
-    """People found by a detector, or boxes given by the user."""
+    """People found by a detector, or boxes of the user."""
 
     boxes: Floats  # (N, 4) xyxy px
     box_scores: Floats  # (N,)
-    detector_masks: Masks  # N rows; an empty mask says that the detector gave none
+    detector_masks: Masks  # N rows; empty masks where the detector predicts none
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,19 +88,19 @@ class Poses(Detections):
 
     keypoints: Floats  # (N, K, 2) x, y px
     keypoint_scores: Floats  # (N, K) how well the point is placed (predicted OKS or heatmap peak)
-    presence: Floats  # (N, K) probability that the point lies in the picture
+    presence: Floats  # (N, K) probability that the point lies in the image
     visibility: Floats  # (N, K) probability that nothing hides the point
 
     @classmethod
     def empty_poses(cls, height: int, width: int, num_keypoints: int) -> Poses:
-        """No pose yet, in an image of (height, width) px."""
-        nobody = Detections.from_boxes([], (height, width))
+        """Zero poses in an image of (height, width) px."""
+        empty = Detections.from_boxes([], (height, width))
         per_point = np.zeros((0, num_keypoints), np.float32)
         points = np.zeros((0, num_keypoints, 2), np.float32)
         return Poses(
-            nobody.boxes,
-            nobody.box_scores,
-            nobody.detector_masks,
+            empty.boxes,
+            empty.box_scores,
+            empty.detector_masks,
             points,
             per_point,
             per_point,
@@ -115,7 +115,7 @@ class Poses(Detections):
 
 @dataclass(frozen=True, eq=False)
 class Segments(Rows):
-    """What the segmenter says about each pose, before pixels are shared out."""
+    """Output of the segmenter, one row per pose; masks may overlap."""
 
     logits: LogitMasks  # N rows, above 0 is person
     mask_scores: Floats  # (N,) mask quality as predicted by the segmenter; 0 for a fallback
@@ -124,7 +124,7 @@ class Segments(Rows):
 
     @classmethod
     def empty(cls, height: int, width: int, num_keypoints: int) -> Segments:
-        """No segment yet, in an image of (height, width) px."""
+        """Zero segments in an image of (height, width) px."""
         none = np.zeros(0, np.int32)
         prompts = np.zeros((0, num_keypoints), np.int32)
         return cls(LogitMasks.empty(height, width), np.zeros(0, np.float32), none, prompts)
@@ -138,13 +138,13 @@ class People(Poses):
     mask_scores: Floats  # (N,) as in `Segments`
     mask_sources: Ints  # (N,) of `MaskSource`
     prompts: Ints  # (N, K) as in `Segments`
-    detector_boxes: Floats  # (N, 4) xyxy px, as the detector or the user gave them
+    detector_boxes: Floats  # (N, 4) xyxy px, from the detector or the user
     rounds: Ints  # (N,) round that found the person, from 1
     scores: Floats  # (N,) instance score, see `pipeline.scores`
 
     @classmethod
     def empty(cls, height: int, width: int, num_keypoints: int = 17) -> People:
-        """No person yet, in an image of (height, width) px."""
+        """Zero people in an image of (height, width) px."""
         k = num_keypoints
         box, one = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
         none, per_point = np.zeros(0, np.int32), np.zeros((0, k), np.float32)
@@ -221,7 +221,7 @@ class People(Poses):
         As in a top-down prediction: ``bboxes`` (N, 4) xyxy px, ``bbox_scores`` (N,) of the
         detector, ``keypoints`` (N, K, 2) px, ``keypoint_scores`` (N, K). As in ProbPose:
         ``keypoints_visible`` (N, K), probability that nothing hides the point, and
-        ``keypoints_probs`` (N, K), probability that it lies in the picture. MMPose's visualizer
+        ``keypoints_probs`` (N, K), probability that it lies in the image. MMPose's visualizer
         compares ``kpt_thr`` with ``keypoints_visible``. Ours: ``scores`` (N,) of the whole person,
         ``mask_scores`` (N,), ``mask_sources`` (N,) of `MaskSource`, ``detector_bboxes`` (N, 4),
         ``rounds`` (N,) and ``mask_rles``, N COCO RLE dicts. ``ori_shape`` and ``img_shape`` are
@@ -306,5 +306,5 @@ def _score(value: np.float32) -> float:
 
 
 def _keypoint_name(index: int) -> str:
-    # Models with more keypoints than COCO number theirs after the 17.
+    # Models with more keypoints than COCO put them after the 17.
     return COCO_NAMES[index] if index < NUM_COCO else f'keypoint_{index}'

@@ -140,7 +140,7 @@ class MMPoseEstimator(PoseEstimator):
         masks = detections.detector_masks
         if self.dimmer is None or not masks.crops[i].any():
             return part
-        return self.dimmer({'img': part, 'mask': masks.cut(i, window)})['img']
+        return self.dimmer({'img': part, 'mask': masks.crop(i, window)})['img']
 
 
 def _poses(

@@ -47,7 +47,7 @@ class PoseNMSAsInBMP(PoseNMSConfig):
 
     right_area: bool = False  # the area of the box instead
 
-    def kept(self, candidates: Candidates) -> Rows:
+    def keep(self, candidates: Candidates) -> Rows:
         """Rows that survive, ascending."""
         boxes = candidates.boxes
         confident = candidates.confident(self.confidence_threshold)

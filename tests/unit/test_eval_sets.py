@@ -83,6 +83,7 @@ def test_what_is_missing_is_named_with_layout_and_page(tmp_path: Path, name: str
 
 def test_every_data_set_has_its_section_with_source_layout_and_commands() -> None:
     text = (ROOT / 'docs' / 'user_guide' / 'datasets.md').read_text()
+    text = re.sub(r'\s*\\\n\s*', ' ', text)
     parts = re.split(r'^## (.+)$', text, flags=re.MULTILINE)
     sections = {
         re.sub(r'[^\w\- ]', '', title).strip().lower().replace(' ', '-'): body

@@ -106,7 +106,7 @@ def test_a_part_of_a_mask_is_cut_out(window: tuple[int, int, int, int]) -> None:
     masks = Masks.from_dense(list(dense_cases().values()), SHAPE)
     rows, cols = slice(*window[:2]), slice(*window[2:])
     for i in range(len(masks)):
-        assert (masks.cut(i, (rows, cols)) == masks.dense(i)[rows, cols]).all()
+        assert (masks.crop(i, (rows, cols)) == masks.dense(i)[rows, cols]).all()
 
 
 def test_masks_of_other_images_are_refused() -> None:

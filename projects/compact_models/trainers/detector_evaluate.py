@@ -7,10 +7,11 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from pipeline.detectors.rtmdet_distilled import flatten_levels
-from pipeline.detectors.rtmdet_packed import mask_logits
-from pipeline.geometry import box_iou, box_nms
 from torch import Tensor, nn
+
+from pipeline.boxes import box_iou, box_nms
+from projects.compact_models.detector.distilled import flatten_levels
+from projects.compact_models.detector.packed import mask_logits
 
 from .coco_ap import measure_coco
 from .crops import Array, normalize

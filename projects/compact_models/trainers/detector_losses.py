@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from mmdet.models.losses.iou_loss import giou_loss
 from mmdet.structures.bbox import bbox_overlaps, distance2bbox
-from pipeline.detectors.rtmdet_distilled import flatten_levels, quality_focal
-from pipeline.detectors.rtmdet_packed import mask_logits
 from torch import Tensor, nn
 from torch.nn import functional
+
+from projects.compact_models.detector.distilled import flatten_levels, quality_focal
+from projects.compact_models.detector.packed import mask_logits
 
 from .detector_data import DetectorBatch
 

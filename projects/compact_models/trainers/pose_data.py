@@ -16,8 +16,9 @@ from typing import Any, Literal, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pipeline.geometry import box_areas, box_iou, box_nms, xywh_to_xyxy
 from pycocotools import mask as coco_mask
+
+from pipeline.boxes import box_areas, box_iou, box_nms, xywh_to_xyxy
 
 from .crops import Array, Pixels
 

@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pipeline.geometry import box_iou
-from pipeline.poses.conventions import sigmas_of
 from torch import nn
+
+from pipeline.boxes import box_iou
+from pipeline.keypoints import sigmas_of
 
 from .coco_ap import measure_coco
 from .crops import FLIP, Array, normalize, warp
@@ -51,9 +52,21 @@ def crop_people(people: People, rows: NDArray[np.int64], alpha: float) -> tuple[
 
 @torch.no_grad()
 def predict(
-    model: nn.Module, people: People, rows: NDArray[np.int64], alpha: float = 0.0
+    model: nn.Module,
+    people: People,
+    rows: NDArray[np.int64],
+    alpha: float = 0.0,
+    *,
+    with_poses: bool = True,
 ) -> dict[str, Array]:
     """Predict poses with a flip test.
+
+    Args:
+        model: pose model.
+        people: in memory.
+        rows: N rows.
+        alpha: as in `crop_people`.
+        with_poses: decode keypoints too.
 
     Returns:
         keypoints (N, K, 2) and boxes (N, 4) in px of the photo, scores (N, K), expected OKS,
@@ -66,14 +79,16 @@ def predict(
         outputs = head.forward(model.backbone(images))  # type: ignore[operator]
         mirrored = head.forward(model.backbone(images.flip(3)))  # type: ignore[operator]
         outputs = outputs.average(mirrored.unflip(FLIP.tolist(), shift_heatmap=False))
-        points = [head.decoder.decode(h)[0][0] for h in outputs.heatmaps.numpy()]
+        heatmaps = outputs.heatmaps.numpy() if with_poses else []
+        points = np.array([head.decoder.decode(h)[0][0] for h in heatmaps], np.float32)
         back = invert(matrices)
-        found['keypoints'].append(transform_points(np.stack(points), back))
+        if with_poses:
+            found['keypoints'].append(transform_points(points, back))
         corners = outputs.boxes.view(-1, 2, 2).numpy() * np.array([W - 1, H - 1], np.float32)
         found['boxes'].append(transform_points(corners, back).reshape(-1, 4))
         found['scores'].append(outputs.oks.numpy())
         found['box_scores'].append(outputs.box_scores.numpy())
-    return {name: np.concatenate(parts) for name, parts in found.items()}
+    return {name: np.concatenate(parts) for name, parts in found.items() if parts}
 
 
 def invert(matrices: Array) -> Array:
@@ -143,7 +158,7 @@ def measure_boxes(model: nn.Module, people: People) -> dict[str, float]:
     rows = rows[:: max(1, len(rows) // MOST_BOXES)]
     if not len(rows):
         return {}
-    found = predict(model, people, rows)
+    found = predict(model, people, rows, with_poses=False)
     is_person = np.isfinite(people.person_boxes[rows]).all(1)
     truth = people.person_boxes[rows[is_person]]
     before, after = (

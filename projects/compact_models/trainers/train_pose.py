@@ -20,6 +20,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this checkout, installed or not
 
 from projects.compact_models.trainers.command import make_parser, prepare_process, run
+from projects.compact_models.trainers.loop import to_channels_last
 from projects.compact_models.trainers.pose_augment import PoseSampler
 from projects.compact_models.trainers.pose_data import People, load_people
 from projects.compact_models.trainers.pose_evaluate import evaluate_pose
@@ -42,19 +43,21 @@ def build_model(config: Path, weights: Path | None) -> nn.Module:
     from mmengine.config import Config
     from mmpose.registry import MODELS
     from mmpose.utils import register_all_modules
-    from pipeline.weights_io import load_into, load_state
+
+    from pipeline.weights.loading import load_into, load_state
 
     register_all_modules()
     model: nn.Module = MODELS.build(Config.fromfile(config).model)
     if weights is not None:
         load_into(model, load_state(weights)[0], weights)
-    return model
+    return to_channels_last(model)
 
 
 def pack_weights(state: dict[str, Tensor]) -> dict[str, Any]:
     """Content of a checkpoint that MMPose and `publish_checkpoint.py` read."""
     from mmpose.datasets.datasets.utils import parse_pose_metainfo
-    from pipeline.training.plain_weights_hook import plain
+
+    from projects.compact_models.training.plain_weights_hook import plain
 
     meta = parse_pose_metainfo({'from_file': 'configs/_base_/datasets/coco.py'})
     return {'state_dict': state, 'meta': {'dataset_meta': plain(meta)}}

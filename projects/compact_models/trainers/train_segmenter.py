@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -22,15 +21,15 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this checkout, installed or not
 
-from pipeline.training.depthwise_conv import CpuDepthwiseConv2d
-
 from pipeline.segmenters.build_sam2 import build_sam2_model
 from pipeline.segmenters.sam2_forward import decode_prompts, embed_images
 from pipeline.segmenters.sam2_mask_prompt import draw_mask_prompt
-from pipeline.training.pose2seg.losses import LossWeights, mask_iou, prompt_losses
+from pipeline.training.pose2seg.losses import mask_iou
+from projects.compact_models.detector.depthwise_conv import CpuDepthwiseConv2d
+from projects.compact_models.segmenter.losses import PartialLossWeights, partial_prompt_losses
 from projects.compact_models.trainers.command import make_parser, prepare_process, run
 from projects.compact_models.trainers.crops import normalize
-from projects.compact_models.trainers.loop import has_bfloat16
+from projects.compact_models.trainers.loop import has_bfloat16, to_channels_last
 from projects.compact_models.trainers.pose_data import KINDS, People, load_people
 from projects.compact_models.trainers.segmenter_data import (
     STRIDE,
@@ -45,7 +44,7 @@ from projects.compact_models.trainers.segmenter_data import (
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = ROOT / 'configs/compact/sam2.1_cspnext_compact.yaml'
-WEIGHTS = LossWeights(focal=10.0, dice=2.0, iou=0.5, object_score=0.1, focal_alpha=0.5)
+WEIGHTS = PartialLossWeights(focal=10.0, dice=2.0, iou=0.5, object_score=0.1, focal_alpha=0.5)
 TRAINED = ('image_encoder.', 'sam_prompt_encoder.', 'sam_mask_decoder.')
 MARGIN = 1.25  # of the window in `bmp_compact`
 EVALUATED = ('keypoints', 'box', 'both')
@@ -63,7 +62,7 @@ class SegmenterTask:
         with torch.autocast('cpu', enabled=False):
             found = tuple(value.float() for value in outputs)
             logits = _resize(found[0], S // STRIDE)
-            losses = prompt_losses(
+            losses = partial_prompt_losses(
                 (logits, found[1], found[2]), batch.targets, WEIGHTS, batch.known
             )
             is_whole = batch.known.flatten(1).amin(1) == 1
@@ -97,7 +96,7 @@ def build_model(config: Path, weights: Path | None) -> nn.Module:
         for module in model.modules():
             if type(module) is nn.Conv2d and module.groups == module.in_channels > 1:
                 module.__class__ = CpuDepthwiseConv2d
-    return model.to(memory_format=torch.channels_last)  # type: ignore[no-any-return,call-overload]
+    return to_channels_last(model)
 
 
 def trained_parameters(model: nn.Module) -> list[nn.Parameter]:
@@ -127,7 +126,7 @@ def evaluate_segmenter(model: nn.Module, people: People, name: str) -> dict[str,
             make_prompt(points, None), make_prompt(points[:0], corners),
             make_prompt(points, corners),
         ]  # fmt: skip
-        image = normalize(cv2.cvtColor(window.image, cv2.COLOR_BGR2RGB)[None])
+        image = normalize(window.image[None, ..., ::-1])
         logits = run_prompts(model, image, *pad_prompts(prompts), torch.zeros(3).long())[0]
         truth = torch.from_numpy(window.mask.copy())[None, None].float()
         found = mask_iou(_resize(logits.float(), S), truth.expand(3, -1, -1, -1))[:, 0]
