@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from mmpose.registry import MODELS
 from torch import Tensor
+from typing_extensions import Self
 
 from pipeline.poses.box_branch import BoxBranch, flip_boxes
 from pipeline.poses.pmpose_head import RELEASED_POOLS, PMPoseHead, PMPoseOutputs
@@ -27,17 +28,10 @@ class PMPoseBoxOutputs(PMPoseOutputs):
     boxes: Tensor
     box_scores: Tensor
 
-    def average(self, other: PMPoseOutputs) -> PMPoseBoxOutputs:
-        """Average two outputs for the same crops."""
-        return PMPoseBoxOutputs(
-            *((getattr(self, f.name) + getattr(other, f.name)) * 0.5 for f in fields(self))
-        )
-
-    def unflip(self, flip_indices: Sequence[int], *, shift_heatmap: bool) -> PMPoseBoxOutputs:
+    def unflip(self, flip_indices: Sequence[int], *, shift_heatmap: bool) -> Self:
         """Convert the outputs of mirrored crops to outputs of the original crops."""
-        pose = super().unflip(flip_indices, shift_heatmap=shift_heatmap)
-        columns = {f.name: getattr(pose, f.name) for f in fields(PMPoseOutputs)}
-        return PMPoseBoxOutputs(**columns, boxes=flip_boxes(self.boxes), box_scores=self.box_scores)
+        unflipped = super().unflip(flip_indices, shift_heatmap=shift_heatmap)
+        return replace(unflipped, boxes=flip_boxes(self.boxes))
 
 
 @MODELS.register_module()  # type: ignore[untyped-decorator,unused-ignore]

@@ -10,7 +10,7 @@ Legend: B crops, C feature channels, K keypoints, heatmaps of h x w px.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from importlib import import_module
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from mmpose.models.heads import HeatmapHead
 from mmpose.models.utils.tta import flip_heatmaps
 from mmpose.registry import MODELS
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from pipeline.keypoints import sigmas_of
 
@@ -46,23 +47,23 @@ class PMPoseOutputs:
     visibility: Tensor
     oks: Tensor
 
-    def average(self, other: PMPoseOutputs) -> PMPoseOutputs:
+    def average(self, other: Self) -> Self:
         """Average two outputs for the same crops."""
-        return PMPoseOutputs(
-            (self.heatmaps + other.heatmaps) * 0.5,
-            (self.presence + other.presence) * 0.5,
-            (self.visibility + other.visibility) * 0.5,
-            (self.oks + other.oks) * 0.5,
-        )
+        columns = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        return type(self)(*((a + b) * 0.5 for a, b in columns))
 
-    def unflip(self, flip_indices: Sequence[int], *, shift_heatmap: bool) -> PMPoseOutputs:
+    def unflip(self, flip_indices: Sequence[int], *, shift_heatmap: bool) -> Self:
         """Convert the outputs of mirrored crops to outputs of the original crops."""
         index = list(flip_indices)
         heatmaps = flip_heatmaps(
             self.heatmaps, flip_mode='heatmap', flip_indices=index, shift_heatmap=shift_heatmap
         )
-        return PMPoseOutputs(
-            heatmaps, self.presence[:, index], self.visibility[:, index], self.oks[:, index]
+        return replace(
+            self,
+            heatmaps=heatmaps,
+            presence=self.presence[:, index],
+            visibility=self.visibility[:, index],
+            oks=self.oks[:, index],
         )
 
 

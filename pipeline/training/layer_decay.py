@@ -7,7 +7,7 @@ rejects keys that match no parameter. The layer rule is that of BEiT (arXiv 2106
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from mmengine.optim import DefaultOptimWrapperConstructor
@@ -54,6 +54,24 @@ def layer_of(name: str, num_layers: int) -> int:
     return layer
 
 
+def group_trained_parameters(
+    module: nn.Module, compute_rates: Callable[[str, nn.Parameter], tuple[float, float]]
+) -> list[dict[str, Any]]:
+    """Group the trained parameters of a model by learning rate and weight decay.
+
+    Args:
+        module: Model.
+        compute_rates: Function from name and parameter to learning rate and weight decay.
+    """
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            lr, decay = compute_rates(name, parameter)
+            group = groups.setdefault((lr, decay), {'params': [], 'lr': lr, 'weight_decay': decay})
+            group['params'].append(parameter)
+    return list(groups.values())
+
+
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class LayerDecayConstructor(DefaultOptimWrapperConstructor):  # type: ignore[misc,unused-ignore]
     """Learning rate `lr * layer_decay_rate ** (L + 1 - layer)` for each parameter.
@@ -98,15 +116,9 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):  # type: ignore[mis
         unmatched = unmatched_keys(self.custom_keys, names)
         if unmatched:
             raise ValueError(f'custom_keys {unmatched} match no parameter of the model')
-        groups: dict[tuple[float, float], dict[str, Any]] = {}
-        for name, parameter in module.named_parameters():
-            if parameter.requires_grad:
-                rates = self.rates_of(name, parameter)
-                empty = {'params': [], 'lr': rates[0], 'weight_decay': rates[1]}
-                groups.setdefault(rates, empty)['params'].append(parameter)
-        params.extend(groups.values())
+        params.extend(group_trained_parameters(module, self.compute_rates))
 
-    def rates_of(self, name: str, parameter: nn.Parameter) -> tuple[float, float]:
+    def compute_rates(self, name: str, parameter: nn.Parameter) -> tuple[float, float]:
         """Return learning rate and weight decay of one parameter."""
         distance = self.num_layers + 1 - layer_of(name, self.num_layers)
         lr = self.base_lr * self.rate**distance

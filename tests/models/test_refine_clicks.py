@@ -1,4 +1,4 @@
-"""The clicks of PoseMaskRefine: where they lie, what they say, how they are chosen."""
+"""The clicks of PoseMaskRefine: position, label and choice."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ FIRST = [
     # hidden keypoints (v = 1) do not count
     ('most_visible', {5: (20.5, 3.0, 0.3), 9: (2.0, 2.0, 0.6)}, [2.0, 2.0]),
     ('sampled', {5: (20.5, 3.0, 0.3), 9: (2.0, 2.0, 0.6)}, [2.0, 2.0]),
-    # nobody visible, or SAM's way: a pixel of the person
+    # no visible keypoint, or uniform: a pixel of the person
     ('most_visible', {5: (20.5, 3.0, 0.3)}, None),
     ('sampled', {}, None),
     ('uniform', {5: (20.5, 3.0, 1.0)}, None),
@@ -134,7 +134,7 @@ def test_first_click(first_click, points, expected):
 
 MISSED, SURPLUS, RIGHT = 'missed', 'surplus', 'right'
 CORRECTIONS = [
-    # an unused keypoint in the error, label from the truth
+    # an unused keypoint in the error, label from the ground truth
     (MISSED, {5: (3, 3, 1.0), 9: (8, 8, 0.9)}, {}, [8, 8], 1),
     (SURPLUS, {5: (3, 3, 1.0), 9: (25, 8, 0.9)}, {}, [25, 8], 0),
     # of several the most visible
@@ -145,7 +145,7 @@ CORRECTIONS = [
     (SURPLUS, {5: (3, 3, 1.0), 9: (8, 8, 1.0)}, {}, None, 0),
     # SAM's own corrections
     (MISSED, {5: (3, 3, 1.0), 9: (8, 8, 0.9)}, {'keypoint_prob': 0.0}, None, 1),
-    # nothing wrong, or the true mask is drawn from: keypoints and pixels of the person
+    # nothing wrong, or the click lies in the ground-truth mask: keypoints and pixels of the person
     (RIGHT, {5: (3, 3, 1.0), 9: (8, 8, 0.9)}, {}, [8, 8], 1),
     (SURPLUS, {5: (3, 3, 1.0), 9: (25, 8, 1.0)}, {'gt_prob': 1.0}, None, 1),
     (SURPLUS, {5: (3, 3, 1.0), 9: (8, 8, 1.0)}, {'gt_prob': 1.0}, [8, 8], 1),
@@ -155,11 +155,11 @@ CORRECTIONS = [
 @pytest.mark.parametrize(('mistake', 'points', 'changes', 'expected', 'label'), CORRECTIONS)
 def test_correction(mistake, points, changes, expected, label):
     config = PoseMaskRefine(**{'gt_prob': 0.0, 'choice': 'most_visible', **changes})
-    truth = torch.from_numpy(half())
+    ground_truth = torch.from_numpy(half())
     logits = {MISSED: -torch.ones(1, SIDE, SIDE), SURPLUS: torch.ones(1, SIDE, SIDE)}
     clicks = ClickSimulator(people(half(), *with_keypoints(points)), config)
     assert clicks.first()[0].tolist() == [[[3, 3]]]
-    point, labels = clicks.correct(logits.get(mistake, truth.float() * 2 - 1))
+    point, labels = clicks.correct(logits.get(mistake, ground_truth.float() * 2 - 1))
     assert labels.tolist() == [[label]]
     assert expected is None or point[0, 0].tolist() == expected
     if expected is None:

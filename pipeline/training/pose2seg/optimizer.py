@@ -9,6 +9,8 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
+from pipeline.training.layer_decay import group_trained_parameters
+
 _TRUNK = 'image_encoder.trunk.'
 _BLOCK = re.compile(r'image_encoder\.trunk\.blocks\.(\d+)\.')
 _POSITIONS = 'trunk.pos_embed'  # keeps its learning rate in SAM 2's own training
@@ -44,16 +46,16 @@ class TrainedPartsConstructor(DefaultOptimWrapperConstructor):  # type: ignore[m
 
     def add_params(self, params: list[dict[str, Any]], module: nn.Module, **kwargs: Any) -> None:
         """Group the trained parameters of a model by their settings."""
-        trained = [(n, p) for n, p in module.named_parameters() if p.requires_grad]
-        blocks = [int(m.group(1)) for m in (_BLOCK.search(name) for name, _ in trained) if m]
-        groups: dict[tuple[float, float], dict[str, Any]] = {}
-        for name, parameter in trained:
-            lr = self.base_lr * self._factor(name, max(blocks, default=-1) + 1)
-            free = parameter.ndim == 1 or name.endswith('.bias')
-            decay = 0.0 if free else self.base_wd or 0.0
-            group = groups.setdefault((lr, decay), {'params': [], 'lr': lr, 'weight_decay': decay})
-            group['params'].append(parameter)
-        params.extend(groups.values())
+        trained = [name for name, p in module.named_parameters() if p.requires_grad]
+        blocks = [int(m.group(1)) for m in map(_BLOCK.search, trained) if m]
+        num_blocks = max(blocks, default=-1) + 1
+
+        def compute_rates(name: str, parameter: nn.Parameter) -> tuple[float, float]:
+            no_decay = parameter.ndim == 1 or name.endswith('.bias')
+            decay = 0.0 if no_decay else self.base_wd or 0.0
+            return self.base_lr * self._factor(name, num_blocks), decay
+
+        params.extend(group_trained_parameters(module, compute_rates))
 
     def _factor(self, name: str, num_blocks: int) -> float:
         """Return the learning rate factor of a parameter."""
