@@ -145,7 +145,7 @@ def _no_mask(person: Person) -> str | None:
         return 'no segmentation'
     mask = person.annotation['segmentation']
     # Polygons are not drawn here: some of COCO's are so thin that they cover no pixel.
-    empty = not polygons(mask) if isinstance(mask, list) else mask_area(person) == 0
+    empty = not polygons(mask) if isinstance(mask, list) else compute_mask_area(person) == 0
     return 'the mask is empty' if empty else None
 
 
@@ -163,7 +163,7 @@ PERSON_RULES: tuple[Rule, ...] = (
 )
 
 
-def repaired(person: Person, tasks: Collection[Task]) -> Annotation:
+def repair_annotation(person: Person, tasks: Collection[Task]) -> Annotation:
     """A copy with everything that an evaluator of ``tasks`` reads, mended as the warnings say.
 
     ``iscrowd``, ``area`` and ``category_id`` (1) are always there, ``num_keypoints`` if there are
@@ -175,7 +175,7 @@ def repaired(person: Person, tasks: Collection[Task]) -> Annotation:
     if isinstance(row.get('segmentation'), list):
         row['segmentation'] = polygons(row['segmentation'])
     if 'area' not in row:
-        row['area'] = mask_area(person) or AREA_OF_BOX * width * height
+        row['area'] = compute_mask_area(person) or AREA_OF_BOX * width * height
     if person.crowd and 'segm' in tasks and not row.get('segmentation'):
         right, bottom = x + width, y + height
         row['segmentation'] = [[x, y, right, y, right, bottom, x, bottom]]
@@ -192,7 +192,7 @@ def count_labelled(annotation: Annotation) -> int:
     return sum(flag > 0 for flag in (annotation.get('keypoints') or [])[2::3])
 
 
-def mask_area(person: Person) -> int:
+def compute_mask_area(person: Person) -> int:
     """Pixels of the mask; 0 where there is none."""
     from pycocotools import mask as coco_mask
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..io.coco import PERSON, TASKS, Task
 from ..keypoints import KEYPOINT_SETS, Convention, convention_of_names
-from .annotation_rules import PERSON_RULES, Annotation, Person, Severity, repaired
+from .annotation_rules import PERSON_RULES, Annotation, Person, Severity, repair_annotation
 
 ImageId = int | str
 
@@ -56,7 +56,7 @@ def load_annotations(
     """
     try:
         loaded = check_annotations(_read(Path(path)), tasks=tasks, convention=convention)
-        if images is not None and (missing := missing_images(loaded.content, images)):
+        if images is not None and (missing := find_missing_images(loaded.content, images)):
             raise AnnotationError(
                 f'{len(missing)} of {len(loaded.content["images"])} photos are missing in '
                 f'{images}: {_listed(missing)}'
@@ -113,7 +113,7 @@ def check_annotations(
         content={
             **content,
             'images': images,
-            'annotations': [repaired(person, scored) for person in people],
+            'annotations': [repair_annotation(person, scored) for person in people],
             'categories': [{**category, 'id': PERSON, 'name': 'person'}],
         },
         tasks=scored,
@@ -122,7 +122,7 @@ def check_annotations(
     )
 
 
-def missing_images(content: dict[str, Any], folder: str | Path) -> list[str]:
+def find_missing_images(content: dict[str, Any], folder: str | Path) -> list[str]:
     """Names of the photos of a COCO file that ``folder`` does not have, in its order."""
     names = [image['file_name'] for image in content['images']]
     return [name for name in names if not (Path(folder) / name).is_file()]

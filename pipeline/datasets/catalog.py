@@ -28,7 +28,7 @@ class CatalogEntry:
     tasks: tuple[Task, ...] = TASKS
     convention: Convention = 'coco17'
     rule: Rule = 'coco'
-    partial_truth: bool = False  # some people of the photos are not annotated at all
+    partial_ground_truth: bool = False  # some people of the photos are not annotated at all
     num_images: int | None = None  # None: not known for sure
     num_people: int | None = None  # annotated, crowd regions left out
     convert: str | None = None  # command that makes the file; None: it is used as published
@@ -50,7 +50,7 @@ def _ochuman(split: str, num_images: int) -> CatalogEntry:
         images='ochuman/images',
         homepage='https://github.com/liruilong940607/OCHumanApi',
         licence='research use; see the homepage',
-        partial_truth=True,
+        partial_ground_truth=True,
         num_images=num_images,
         notes=(_OCHUMAN_PARTIAL, _OCHUMAN_AREA),
     )

@@ -62,12 +62,12 @@ def _photo(
 ) -> ImageGroundTruth:
     height, width = image['height'], image['width']
     single = [a for a in annotations if not a['iscrowd']]
-    people = people_of(single, height, width, order)
+    people = build_people(single, height, width, order)
     num_crowds = len(annotations) - len(single)
     return ImageGroundTruth(image['id'], image['file_name'], height, width, people, num_crowds)
 
 
-def people_of(
+def build_people(
     annotations: Sequence[Annotation], height: int, width: int, order: Convention | None
 ) -> People:
     """Annotated people of one photo, one row each, in their order; see `load_ground_truth`.

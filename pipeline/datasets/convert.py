@@ -56,7 +56,7 @@ def convert_coco(source: str | Path, images: Path | None, reporter: Reporter) ->
         AnnotationError: the file cannot be used.
     """
     loaded = load_annotations(source)
-    return without_broken_images(loaded.content, images, reporter, warnings=loaded.warnings)
+    return drop_broken_images(loaded.content, images, reporter, warnings=loaded.warnings)
 
 
 def convert_crowdpose(source: str | Path, images: Path | None, reporter: Reporter) -> Conversion:
@@ -67,7 +67,7 @@ def convert_crowdpose(source: str | Path, images: Path | None, reporter: Reporte
     """
     tasks: tuple[Task, ...] = ('bbox', 'keypoints')
     loaded = load_annotations(source, tasks=tasks, convention='crowdpose14')
-    return without_broken_images(loaded.content, images, reporter, warnings=loaded.warnings)
+    return drop_broken_images(loaded.content, images, reporter, warnings=loaded.warnings)
 
 
 def convert_cocopersons(
@@ -90,7 +90,7 @@ def convert_cocopersons(
     """
     loaded = load_annotations(source, tasks=('bbox', 'segm', 'keypoints'), convention='coco17')
     rows = [
-        row if row['iscrowd'] or row['num_keypoints'] else ignored(row, others)
+        row if row['iscrowd'] or row['num_keypoints'] else drop_or_ignore(row, others)
         for row in loaded.content['annotations']
     ]
     kept = [row for row in rows if row is not None]
@@ -100,15 +100,15 @@ def convert_cocopersons(
         'images': [image for image in loaded.content['images'] if image['id'] in shown],
         'annotations': [row for row in kept if row['image_id'] in shown],
     }
-    return without_broken_images(content, images, reporter, warnings=loaded.warnings)
+    return drop_broken_images(content, images, reporter, warnings=loaded.warnings)
 
 
-def ignored(row: Annotation, others: Others) -> Annotation | None:
+def drop_or_ignore(row: Annotation, others: Others) -> Annotation | None:
     """A person who is left out (None) or ignored."""
     return None if others == 'drop' else {**row, 'iscrowd': 1}
 
 
-def without_broken_images(
+def drop_broken_images(
     content: dict[str, Any],
     images: Path | None,
     reporter: Reporter,
@@ -133,7 +133,7 @@ def without_broken_images(
     return Conversion(kept, tuple(found), tuple(warnings))
 
 
-def coco_content(
+def build_coco_content(
     description: str, images: Sequence[dict[str, Any]], annotations: Sequence[Annotation]
 ) -> dict[str, Any]:
     """A COCO file with the 17 keypoints; annotations are numbered from 1."""
@@ -153,7 +153,7 @@ def coco_content(
     }
 
 
-def numbered(names: Sequence[str]) -> dict[str, int]:
+def assign_image_ids(names: Sequence[str]) -> dict[str, int]:
     """Ids of photos: the number in the name if all have one of their own, else the position.
 
     All photos of the source are named, so that one that is broken does not move the others.
@@ -164,7 +164,7 @@ def numbered(names: Sequence[str]) -> dict[str, int]:
     return {name: number for number, name in enumerate(names, start=1)}
 
 
-def photo_size(path: Path) -> tuple[int, int]:
+def read_image_size(path: Path) -> tuple[int, int]:
     """Height and width of a photo that can be decoded in full.
 
     Raises:
@@ -177,7 +177,7 @@ def photo_size(path: Path) -> tuple[int, int]:
 def _photo_problem(image: Mapping[str, Any], folder: Path) -> Problem | None:
     name, expected = image['file_name'], (image['height'], image['width'])
     try:
-        size = photo_size(folder / name)
+        size = read_image_size(folder / name)
     except ImageReadError as error:
         return Problem(name, error.reason)
     if size != expected:

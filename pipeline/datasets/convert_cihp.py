@@ -18,7 +18,14 @@ from ..io.images import ImageReadError
 from ..io.progress import Reporter
 from ..masks import Masks
 from .annotation_rules import Annotation
-from .convert import Conversion, ConversionError, Problem, coco_content, numbered, photo_size
+from .convert import (
+    Conversion,
+    ConversionError,
+    Problem,
+    assign_image_ids,
+    build_coco_content,
+    read_image_size,
+)
 
 PHOTOS, MAPS = 'Images', 'Human_ids'
 _ONE_NUMBER_PER_PIXEL = ('L', 'P', 'I', 'I;16', '1')  # modes of Pillow
@@ -44,7 +51,7 @@ def convert_cihp(folder: str | Path, reporter: Reporter) -> Conversion:
     photos, maps = _by_stem(root / PHOTOS), _by_stem(root / MAPS)
     stems = sorted({*photos, *maps})
     names = {stem: photos[stem].name if stem in photos else f'{stem}.jpg' for stem in stems}
-    ids = numbered([names[stem] for stem in stems])
+    ids = assign_image_ids([names[stem] for stem in stems])
     images: list[dict[str, Any]] = []
     annotations: list[Annotation] = []
     problems: list[Problem] = []
@@ -63,7 +70,7 @@ def convert_cihp(folder: str | Path, reporter: Reporter) -> Conversion:
         annotations += _people(masks, ids[name])
         reporter.photo(name, f'{len(masks)} people')
     reporter.stop()
-    return Conversion(coco_content('CIHP', images, annotations), tuple(problems))
+    return Conversion(build_coco_content('CIHP', images, annotations), tuple(problems))
 
 
 def _masks_of(photo: Path | None, person_map: Path | None) -> Masks:
@@ -71,7 +78,7 @@ def _masks_of(photo: Path | None, person_map: Path | None) -> Masks:
         raise MapError(f'there is no photo of this name in {PHOTOS}')
     if person_map is None:
         raise MapError(f'there is no map of this name in {MAPS}')
-    numbers, size = _read_map(person_map), photo_size(photo)
+    numbers, size = _read_map(person_map), read_image_size(photo)
     if numbers.shape != size:
         raise MapError(f'the photo has {size} (H, W) px, its map in {MAPS} {numbers.shape}')
     people = [person for person in np.unique(numbers).tolist() if person > 0]

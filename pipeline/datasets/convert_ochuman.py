@@ -27,10 +27,10 @@ from .convert import (
     ConversionError,
     Others,
     Problem,
-    coco_content,
-    ignored,
-    numbered,
-    without_broken_images,
+    assign_image_ids,
+    build_coco_content,
+    drop_broken_images,
+    drop_or_ignore,
 )
 
 Boxes = Literal['xyxy', 'xywh']
@@ -81,7 +81,7 @@ def convert_ochuman(
     content = _read(Path(source))
     _check_boxes(content['images'], boxes)
     records = sorted(content['images'], key=lambda record: str(record.get('file_name')))
-    ids = numbered([str(record.get('file_name')) for record in records])
+    ids = assign_image_ids([str(record.get('file_name')) for record in records])
     wanted = set(ids) if only is None else _names_in(only)
     problems = [Problem(name, f'is in {only}, not in the source') for name in wanted - set(ids)]
     problems.sort(key=lambda problem: problem.name)
@@ -100,8 +100,8 @@ def convert_ochuman(
         if any(not row['iscrowd'] for row in rows):
             photos.append({'id': ids[name], 'file_name': name, **_size(record)})
             people += rows
-    result = coco_content('OCHuman', photos, people)
-    return without_broken_images(result, images, reporter, problems=problems)
+    result = build_coco_content('OCHuman', photos, people)
+    return drop_broken_images(result, images, reporter, problems=problems)
 
 
 class _Reader:
@@ -146,7 +146,7 @@ class _Reader:
         if person.get('keypoints') is None or person.get('segms') is None:
             row['segmentation'] = _filled_box(box, height, width)
             row |= {'num_keypoints': 0, 'keypoints': [0] * 3 * len(COCO_NAMES)}
-            return ignored(row, self._others)
+            return drop_or_ignore(row, self._others)
         points = self._keypoints(person['keypoints'])
         row['segmentation'] = _rle(person['segms'], height, width)
         row['num_keypoints'] = sum(flag > 0 for flag in points[2::3])

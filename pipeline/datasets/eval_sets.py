@@ -33,11 +33,11 @@ class EvalDataset:
     tasks: tuple[Task, ...]  # what the annotations can score
     convention: Convention  # of the annotated keypoints
     rule: Rule  # how keypoints are scored
-    partial_truth: bool = False  # some people of the photos are not annotated at all
+    partial_ground_truth: bool = False  # some people of the photos are not annotated at all
     notes: tuple[str, ...] = ()  # to be printed with the results
 
 
-def data_root(given: str | Path | None = None) -> Path:
+def find_data_root(given: str | Path | None = None) -> Path:
     """Folder of the data sets: as given, else $BMP_DATA, else ``data``."""
     return Path(given or os.environ.get(DATA_ROOT_VARIABLE) or DEFAULT_DATA_ROOT)
 
@@ -52,7 +52,7 @@ def resolve_dataset(
 
     Args:
         name_or_file: a name of the catalog or the path of an annotation file.
-        root: folder of the data sets for names; see `data_root`.
+        root: folder of the data sets for names; see `find_data_root`.
         images: folder of the photos, if it is not where the layout has it. For files it is else
             guessed: beside the file, in ``images``, and in the folders beside ``annotations``.
 
@@ -62,7 +62,7 @@ def resolve_dataset(
     """
     entry = CATALOG.get(str(name_or_file))
     if entry is not None:
-        return _from_catalog(str(name_or_file), entry, data_root(root), images)
+        return _from_catalog(str(name_or_file), entry, find_data_root(root), images)
     path = Path(name_or_file)
     if path.is_file():
         return _from_file(path, images)
@@ -80,10 +80,10 @@ def find_annotations(name_or_file: str | Path, root: str | Path | None = None) -
         if Path(name_or_file).is_file():
             return Path(name_or_file)
         raise DatasetError(_unknown(str(name_or_file)))
-    files = [data_root(root) / file for file in entry.annotations]
+    files = [find_data_root(root) / file for file in entry.annotations]
     found = next((file for file in files if file.is_file()), None)
     if found is None:
-        raise DatasetError(_incomplete(str(name_or_file), entry, files[:1], data_root(root)))
+        raise DatasetError(_incomplete(str(name_or_file), entry, files[:1], find_data_root(root)))
     return found
 
 
@@ -103,7 +103,7 @@ def _from_catalog(
         tasks=entry.tasks,
         convention=entry.convention,
         rule=entry.rule,
-        partial_truth=entry.partial_truth,
+        partial_ground_truth=entry.partial_ground_truth,
         notes=entry.notes,
     )
 

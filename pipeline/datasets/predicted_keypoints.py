@@ -66,12 +66,12 @@ def add_keypoints(
             name, group = photo['file_name'], people[photo['id']]
             try:
                 image = read_image(images / name)
-                poses = estimate(image, detections_of(group, image))
+                poses = estimate(image, build_detections(group, image))
             except ImageReadError as error:
                 problems.append(Problem(name, error.reason))
                 reporter.photo(name, error.reason)
                 continue
-            for annotation, fields in zip(group, keypoint_fields(poses), strict=True):
+            for annotation, fields in zip(group, build_keypoint_fields(poses), strict=True):
                 annotation.update(fields)
             reporter.photo(name, f'{len(group)} people')
             if number % save_every == 0:
@@ -82,7 +82,7 @@ def add_keypoints(
     return problems
 
 
-def detections_of(people: list[Annotation], image: Image) -> Detections:
+def build_detections(people: list[Annotation], image: Image) -> Detections:
     """Annotated boxes and masks as a detector would give them."""
     height, width = image.shape[:2]
     empty = Masks.empty(height, width, 1)
@@ -94,7 +94,7 @@ def detections_of(people: list[Annotation], image: Image) -> Detections:
     return Detections(boxes, np.ones(len(people), np.float32), masks)
 
 
-def keypoint_fields(poses: Poses) -> Iterator[Annotation]:
+def build_keypoint_fields(poses: Poses) -> Iterator[Annotation]:
     """`keypoints`, `num_keypoints` and `visibility` of each person."""
     part = slice(NUM_COCO)
     for points, presence, visibility in zip(

@@ -124,7 +124,7 @@ def _is_fill(fill: Fill) -> bool:
     return len(values) in (1, 3) and all(0 <= value <= 255 for value in values)
 
 
-def fill_colour(fill: Fill, image_bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def find_fill_colour(fill: Fill, image_bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The BGR colour of a fill, shape (3,); see `RemoveRandomInstances`.
 
     Args:
@@ -138,7 +138,7 @@ def fill_colour(fill: Fill, image_bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.broadcast_to(np.asarray(rgb, np.uint8), (3,))[::-1]
 
 
-def grown(mask: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
+def grow_mask(mask: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
     """A mask (H, W) whose outline moved outwards by so many px, inwards if negative.
 
     A mask that would vanish stays as it is. Moving in, the border of the photo is no outline.
@@ -176,9 +176,9 @@ def paint_and_drop(
     height, width = results['img'].shape[:2]
     painted = np.zeros((height, width), np.bool_)
     for index in removed:
-        painted |= grown(masks[index], grow)
+        painted |= grow_mask(masks[index], grow)
     image = results['img'].copy()
-    image[painted] = fill_colour(fill, image)
+    image[painted] = find_fill_colour(fill, image)
     visible = masks & ~painted
     # An empty mask means "mask unknown", so a hidden person must go, not stay with an empty mask.
     had, left = masks.sum(axis=(1, 2)), visible.sum(axis=(1, 2))

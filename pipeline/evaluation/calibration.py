@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..io.coco import Task
-from .overlaps import ImageOverlaps, Numbers, image_overlaps
+from .overlaps import ImageOverlaps, Numbers, compute_overlaps
 from .precision import match
-from .scored import Scored
+from .scored import ScoredResults
 
 SCORE_BINS = 10
 HIT = 0.5  # overlap from which a result is right
@@ -62,7 +62,7 @@ class CalibrationTable:
         return f'Score as probability of an overlap of {HIT:.1f}: ' + '; '.join(lines)
 
 
-def calibration(scored: Scored, bins: int = SCORE_BINS) -> CalibrationTable:
+def measure_calibration(scored: ScoredResults, bins: int = SCORE_BINS) -> CalibrationTable:
     """Precision at an overlap of 0.5 by score, in ``bins`` equal parts of [0, 1].
 
     A result is right when COCO's matching gives it a person; a second result for the same person
@@ -79,7 +79,7 @@ def calibration(scored: Scored, bins: int = SCORE_BINS) -> CalibrationTable:
     edges = np.linspace(0, 1, bins + 1)
     rows = []
     for task in scored.tasks:
-        scores, hits = _right(image_overlaps(scored, task))
+        scores, hits = _right(compute_overlaps(scored, task))
         place = np.minimum(np.searchsorted(edges, scores, side='right') - 1, bins - 1)
         for b in range(bins):
             inside = place == b

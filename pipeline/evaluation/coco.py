@@ -20,9 +20,9 @@ from ..datasets.annotations import Annotations, check_annotations
 from ..io.coco import PAYLOADS, PERSON, TASKS, Task, for_task
 from ..io.results import PROTOCOLS, ResultsInfo, file_sha256, read_json, read_results
 from ..keypoints import AREA_OF_BOX, KEYPOINT_SETS, NUM_COCO, KeypointSet, to_convention
-from .mask_iou import mean_mask_iou
+from .mask_iou import compute_mean_mask_iou
 from .metrics import CocoMetrics, CrowdLevels, MaskIoU, TaskMetrics
-from .results_check import check_rows, rows_of_task
+from .results_check import check_rows, select_task_rows
 
 # Bounds of easy, medium and hard in the evaluation code of CrowdPose, which published figures come
 # from; the paper itself (arXiv 1812.00324) names 0.1 and 0.8.
@@ -88,7 +88,7 @@ def score(
     _check_tasks(tasks)
     truth = check_annotations(annotations, tasks=tasks)
     scene = _Scene.of(truth, info)
-    person, categories = person_categories(annotations)
+    person, categories = find_person_categories(annotations)
     check_rows(results, scene.numbers, categories)
     results = [r for r in results if r.get('category_id', person) in (person, PERSON)]
     wanted = _wanted_tasks(results, info) if tasks is None else tuple(tasks)
@@ -174,7 +174,7 @@ def _split_warnings(warnings: Sequence[str]) -> tuple[dict[Task, str], tuple[str
     return left_out, tuple(remarks)
 
 
-def person_categories(annotations: Mapping[str, Any]) -> tuple[int, set[int]]:
+def find_person_categories(annotations: Mapping[str, Any]) -> tuple[int, set[int]]:
     """Id of the person category, and all ids that results may have."""
     listed = {c['id']: c.get('name') for c in annotations.get('categories') or ()}
     person = next((i for i, name in listed.items() if name == 'person'), PERSON)
@@ -193,18 +193,18 @@ def _wanted_tasks(results: Sequence[Row], info: ResultsInfo | None) -> tuple[Tas
 def _found(results: Sequence[Row], task: Task, scene: _Scene, sizes_of_boxes: bool) -> list[Row]:
     """Results as the evaluator takes them."""
     sizes = {image['id']: [image['height'], image['width']] for image in scene.images}
-    rows = rows_of_task(results, task, sizes, scene.keypoints.num)
+    rows = select_task_rows(results, task, sizes, scene.keypoints.num)
     changes = [{'image_id': scene.numbers[r['image_id']], 'category_id': PERSON} for r in rows]
     found = [r | change for r, change in zip(for_task(rows, task), changes, strict=True)]
     if task == 'keypoints' and scene.crowdpose:
-        for row, points in zip(found, as_crowdpose(rows), strict=True):
+        for row, points in zip(found, convert_to_crowdpose(rows), strict=True):
             row['keypoints'] = points
     if task == 'keypoints' and sizes_of_boxes:
         found = [row | {'bbox': r['bbox']} for row, r in zip(found, rows, strict=True)]
     return found
 
 
-def as_crowdpose(rows: Sequence[Row]) -> list[list[float]]:
+def convert_to_crowdpose(rows: Sequence[Row]) -> list[list[float]]:
     """Keypoints of results, flat x, y, score, in CrowdPose's 14; rows that have them stay."""
     converted = []
     for row in rows:
@@ -312,7 +312,7 @@ def _mask_iou(
     if 'segm' not in scored or info is None or not info.from_truth:
         return None
     people = [a for a in scene.people_of('segm') if not a['iscrowd']]
-    return mean_mask_iou(results, people, scene.images)
+    return compute_mean_mask_iou(results, people, scene.images)
 
 
 def _check_tasks(tasks: Sequence[Task] | None) -> None:

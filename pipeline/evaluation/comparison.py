@@ -22,9 +22,9 @@ import numpy as np
 
 from ..io.coco import Task
 from .metrics import TaskMetrics
-from .overlaps import ImageOverlaps, Row, image_overlaps
+from .overlaps import ImageOverlaps, Row, compute_overlaps
 from .precision import match
-from .scored import Scored
+from .scored import ScoredResults
 
 Box = tuple[float, ...]  # x, y, w, h px
 
@@ -85,24 +85,24 @@ class Comparison:
 
     task: Task
     metrics: tuple[TaskMetrics, TaskMetrics]  # of A and B, over all photos
-    photos: tuple[ImageDifference, ...]  # in the order of their ids
+    images: tuple[ImageDifference, ...]  # in the order of their ids
 
     @property
     def gained(self) -> tuple[ImageDifference, ...]:
         """Photos where B is better, the largest gain first."""
-        better = [p for p in self.photos if p.gain > SAME]
+        better = [p for p in self.images if p.gain > SAME]
         return tuple(sorted(better, key=lambda p: -p.gain))
 
     @property
     def lost(self) -> tuple[ImageDifference, ...]:
         """Photos where B is worse, the largest loss first."""
-        worse = [p for p in self.photos if p.gain < -SAME]
+        worse = [p for p in self.images if p.gain < -SAME]
         return tuple(sorted(worse, key=lambda p: p.gain))
 
     @property
     def mean_quality(self) -> tuple[float, float]:
         """Of A and B, over all photos; 0 without photos."""
-        a, b = [p.a.quality for p in self.photos], [p.b.quality for p in self.photos]
+        a, b = [p.a.quality for p in self.images], [p.b.quality for p in self.images]
         return (float(np.mean(a)), float(np.mean(b))) if a else (0.0, 0.0)
 
     def totals(self) -> dict[str, tuple[float | None, float | None]]:
@@ -113,7 +113,7 @@ class Comparison:
         }
         lines['mean quality'] = self.mean_quality
         for name in ('found', 'false'):
-            a, b = (sum(getattr(getattr(p, s), name) for p in self.photos) for s in 'ab')
+            a, b = (sum(getattr(getattr(p, s), name) for p in self.images) for s in 'ab')
             lines[name] = (a, b)
         return lines
 
@@ -121,17 +121,17 @@ class Comparison:
         """Content of ``comparison.json``; ``names`` says what A and B are."""
         lines = {k: {'a': a, 'b': b} for k, (a, b) in self.totals().items()}
         counts = {'better': len(self.gained), 'worse': len(self.lost)}
-        counts['equal'] = len(self.photos) - sum(counts.values())
+        counts['equal'] = len(self.images) - sum(counts.values())
         return {
             'task': self.task,
             **names,
             'summary': lines,
             'photos': counts,
-            'by_image': [p.to_row() for p in self.photos],
+            'by_image': [p.to_row() for p in self.images],
         }
 
 
-def compare(a: Scored, b: Scored, task: Task) -> Comparison:
+def compare(a: ScoredResults, b: ScoredResults, task: Task) -> Comparison:
     """Compare two results files that were scored against the same annotations.
 
     Args:
@@ -147,7 +147,7 @@ def compare(a: Scored, b: Scored, task: Task) -> Comparison:
     names = {i['id']: str(i['file_name']) for i in a.annotations['images']}
     photos = tuple(
         ImageDifference(x.image_id, names[x.image_id], _quality(x), _quality(y))
-        for x, y in zip(image_overlaps(a, task), image_overlaps(b, task), strict=True)
+        for x, y in zip(compute_overlaps(a, task), compute_overlaps(b, task), strict=True)
     )
     return Comparison(task, (a.metrics.tasks[task], b.metrics.tasks[task]), photos)
 
@@ -185,7 +185,7 @@ def _box(row: Row) -> Box:
     return tuple(float(v) for v in (*points.min(0), *(points.max(0) - points.min(0))))
 
 
-def _check_people(a: Scored, b: Scored, task: Task) -> None:
+def _check_people(a: ScoredResults, b: ScoredResults, task: Task) -> None:
     counts = [len(side.annotations_of(task)['annotations']) for side in (a, b)]
     if counts[0] != counts[1]:
         raise ValueError(
@@ -194,7 +194,7 @@ def _check_people(a: Scored, b: Scored, task: Task) -> None:
         )
 
 
-def _check_photos(a: Scored, b: Scored) -> None:
+def _check_photos(a: ScoredResults, b: ScoredResults) -> None:
     asked = [set(side.metrics.image_ids) for side in (a, b)]
     if asked[0] != asked[1]:
         odd = min(asked[0] ^ asked[1], key=str)

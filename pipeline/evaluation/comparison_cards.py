@@ -32,7 +32,7 @@ _QUALITY = 82  # of the JPEG
 class Card:
     """A photo of the page."""
 
-    photo: ImageDifference
+    difference: ImageDifference
     width: int  # px of the photo
     height: int
     pictures: tuple[str, str]  # data URLs: result A, result B
@@ -85,7 +85,7 @@ def make_card(
     )  # fmt: skip
 
 
-def marks(side: ImageQuality, missed: str, task: Task) -> str:
+def render_marks(side: ImageQuality, missed: str, task: Task) -> str:
     """SVG boxes of missed people, of false results and, where boxes are compared, of right ones."""
     found = _boxes(side.found_boxes) if task == 'bbox' else ''
     groups = (('missed', missed), ('found', found), ('false', _boxes(side.false_boxes)))

@@ -7,7 +7,7 @@ from html import escape
 
 from ..io.coco import Task
 from .comparison import SAME, Comparison, ImageDifference, ImageQuality
-from .comparison_cards import Card, marks
+from .comparison_cards import Card, render_marks
 from .comparison_style import SCRIPT, STYLE
 
 TASK_NAMES = {'bbox': 'boxes', 'segm': 'masks', 'keypoints': 'keypoints'}
@@ -17,7 +17,7 @@ _COLUMNS = ('photo', 'people', 'quality A', 'quality B', 'gain', 'found A', 'fou
             'false B')  # fmt: skip
 
 
-def comparison_page(
+def render_comparison_page(
     comparison: Comparison,
     names: Mapping[str, str],
     gained: Sequence[Card],
@@ -34,7 +34,7 @@ def comparison_page(
         lost: photos to show where B is worse, the largest loss first.
         min_score: what was left out, for the text.
     """
-    shown = {card.photo.image_id for card in (*gained, *lost)}
+    shown = {card.difference.image_id for card in (*gained, *lost)}
     task = TASK_NAMES[comparison.task]
     parts = [
         f'<h1>Comparison of {task}</h1>',
@@ -43,13 +43,13 @@ def comparison_page(
         '<h2>Summary</h2><div class="summary">',
         _totals(comparison),
         f'<div>{_counts(comparison)}</div>',
-        _chart(comparison.photos),
+        _chart(comparison.images),
         '</div>',
         _switches(comparison.task),
         _section('Gained most', gained, 'No photo is better in B.', comparison.task),
         _section('Lost most', lost, 'No photo is worse in B.', comparison.task),
         '<h2>All photos</h2>',
-        _table(comparison.photos, shown),
+        _table(comparison.images, shown),
     ]
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -99,7 +99,7 @@ def _totals(comparison: Comparison) -> str:
 
 def _counts(comparison: Comparison) -> str:
     better, worse = len(comparison.gained), len(comparison.lost)
-    equal = len(comparison.photos) - better - worse
+    equal = len(comparison.images) - better - worse
     boxes = (('better in B', better, 'up'), ('worse in B', worse, 'down'), ('equal', equal, ''))
     inner = ''.join(
         f'<div><dt>{name}</dt><dd class="{css}">{number}</dd></div>' for name, number, css in boxes
@@ -140,7 +140,7 @@ def _section(title: str, cards: Sequence[Card], nothing: str, task: Task) -> str
 
 
 def _card(card: Card, task: Task) -> str:
-    photo = card.photo
+    photo = card.difference
     problem = f'<p class="soft">{escape(card.problem)}</p>' if card.problem else ''
     figures = ''.join(
         _figure(card, name, side, picture, missed, task)
@@ -166,10 +166,10 @@ def _figure(
     return (
         f'<figure><div class="stage"><img src="{picture}" width="{card.width}" '
         f'height="{card.height}" loading="lazy" '
-        f'alt="{escape(card.photo.file_name)}, result {name}: {facts}">'
+        f'alt="{escape(card.difference.file_name)}, result {name}: {facts}">'
         f'<svg class="truth" {box}><g class="rim">{card.truth}</g>'
         f'<g class="line">{card.truth}</g></svg>'
-        f'<svg class="marks" {box}>{marks(side, missed, task)}</svg></div>'
+        f'<svg class="marks" {box}>{render_marks(side, missed, task)}</svg></div>'
         f'<figcaption><b>{name}</b>: {facts}</figcaption></figure>'
     )
 

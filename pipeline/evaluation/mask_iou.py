@@ -13,7 +13,7 @@ from .metrics import MaskIoU
 Row = dict[str, Any]
 
 
-def mask_ious(
+def compute_mask_ious(
     results: Sequence[Row], people: Sequence[Row], images: Sequence[Row]
 ) -> dict[int | str, float]:
     """IoU by annotation id, for all of ``people``; a person without a result has 0.
@@ -41,9 +41,11 @@ def mask_ious(
     }
 
 
-def mean_mask_iou(results: Sequence[Row], people: Sequence[Row], images: Sequence[Row]) -> MaskIoU:
-    """Mean of `mask_ious`."""
-    ious = list(mask_ious(results, people, images).values())
+def compute_mean_mask_iou(
+    results: Sequence[Row], people: Sequence[Row], images: Sequence[Row]
+) -> MaskIoU:
+    """Mean of `compute_mask_ious`."""
+    ious = list(compute_mask_ious(results, people, images).values())
     return MaskIoU(float(np.mean(ious)) if ious else None, len(ious))
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ..io.coco import PAYLOADS, Task
 from ..keypoints import KEYPOINT_SETS, KeypointSet
 from ..rle import to_rle
-from .scored import Scored
+from .scored import ScoredResults
 
 Numbers = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -47,8 +47,8 @@ class ImageOverlaps:
         return np.array([bool(p.get('iscrowd', 0)) for p in self.people], bool)
 
 
-def image_overlaps(
-    scored: Scored, task: Task, *, flags: Collection[int] = LABELLED
+def compute_overlaps(
+    scored: ScoredResults, task: Task, *, flags: Collection[int] = LABELLED
 ) -> list[ImageOverlaps]:
     """All photos, in the order of their ids; what is ignored follows COCO.
 
@@ -82,10 +82,10 @@ def _photo(
     if task != 'keypoints':
         overlaps = _iou(rows, people, crowds, task)
         return ImageOverlaps(image_id, tuple(people), tuple(rows), overlaps, crowds)
-    use = [np.isin(flags_of(p), list(flags)) for p in people]
+    use = [np.isin(read_keypoint_flags(p), list(flags)) for p in people]
     overlaps = np.zeros((len(rows), len(people)))
     for g, (person, points) in enumerate(zip(people, use, strict=True)):
-        overlaps[:, g] = oks(rows, person, points)
+        overlaps[:, g] = compute_oks(rows, person, points)
     nothing = [not u.any() or not p['num_keypoints'] for u, p in zip(use, people, strict=True)]
     return ImageOverlaps(
         image_id, tuple(people), tuple(rows), overlaps, crowds | np.array(nothing, bool)
@@ -108,18 +108,18 @@ def _iou(rows: list[Row], people: list[Row], crowds: Flags, task: Task) -> Numbe
     return np.asarray(coco_mask.iou(*shapes, crowds.astype(np.uint8).tolist()), np.float64)
 
 
-def flags_of(row: Row) -> npt.NDArray[np.int64]:
+def read_keypoint_flags(row: Row) -> npt.NDArray[np.int64]:
     """COCO's flags (K,) of the keypoints of an annotation: 0 not labelled, 1 hidden, 2 visible."""
     return np.array(row['keypoints'][2::3], np.int64)
 
 
-def keypoint_set(person: Row) -> KeypointSet:
+def find_keypoint_set(person: Row) -> KeypointSet:
     """The keypoints that an annotated person has."""
     sets = {known.num: known for known in KEYPOINT_SETS.values()}
     return sets[len(person['keypoints']) // 3]
 
 
-def keypoint_similarities(rows: Sequence[Row], person: Row) -> Numbers:
+def compute_keypoint_similarities(rows: Sequence[Row], person: Row) -> Numbers:
     """Similarity (D, K) in [0, 1] of each keypoint of results to that of an annotated person.
 
     exp(-d^2 / (2 s^2 k^2)), s^2 the annotated area, k twice the sigma of the keypoint, as in
@@ -130,7 +130,7 @@ def keypoint_similarities(rows: Sequence[Row], person: Row) -> Numbers:
     return _similarity(((found - true) ** 2).sum(-1), person)
 
 
-def oks(rows: Sequence[Row], person: Row, use: Flags) -> Numbers:
+def compute_oks(rows: Sequence[Row], person: Row, use: Flags) -> Numbers:
     """Object keypoint similarity (D,) of results to a person, over the keypoints ``use`` (K,).
 
     With no keypoint to use, by the distance to the doubled box, as in COCO; such people are
@@ -139,7 +139,7 @@ def oks(rows: Sequence[Row], person: Row, use: Flags) -> Numbers:
     if not rows:
         return np.zeros(0)
     if use.any():
-        return np.asarray(keypoint_similarities(rows, person)[:, use].mean(1))
+        return np.asarray(compute_keypoint_similarities(rows, person)[:, use].mean(1))
     x, y, w, h = person['bbox']
     low, high = np.array([x - w, y - h]), np.array([x + 2 * w, y + 2 * h])
     points = _points(rows)
@@ -153,5 +153,5 @@ def _points(rows: Sequence[Row]) -> Numbers:
 
 
 def _similarity(squared: Numbers, person: Row) -> Numbers:
-    variances = (2 * keypoint_set(person).sigmas) ** 2
+    variances = (2 * find_keypoint_set(person).sigmas) ** 2
     return np.asarray(np.exp(-squared / variances / (person['area'] + np.spacing(1)) / 2))

@@ -11,9 +11,9 @@ import numpy as np
 from ..boxes import max_neighbour_iou, xywh_to_xyxy
 from ..io.coco import Task
 from ..rle import to_rle
-from .overlaps import Flags, ImageOverlaps, Numbers, Row, image_overlaps
+from .overlaps import Flags, ImageOverlaps, Numbers, Row, compute_overlaps
 from .precision import PartScore, score_part
-from .scored import Scored
+from .scored import ScoredResults
 
 CROWDING_EDGES = (0.1, 0.3, 0.5)  # 0.3: box NMS of the loop; 0.5: where OCHuman begins
 SIZE_EDGES = (32.0, 96.0)  # px, the square root of the area; COCO's small, medium, large
@@ -56,8 +56,8 @@ class PartTable:
         return f'AP (equal size) by {self.quantity}: ' + '; '.join(lines)
 
 
-def crowding(
-    scored: Scored,
+def measure_crowding(
+    scored: ScoredResults,
     edges: Sequence[float] = CROWDING_EDGES,
 ) -> PartTable:
     """Metrics by the highest box IoU of a person with another annotated one in the photo.
@@ -72,7 +72,7 @@ def crowding(
     bounds = (0.0, *edges, float('inf'))
     rows = []
     for task in scored.tasks:
-        photos = image_overlaps(scored, task)
+        photos = compute_overlaps(scored, task)
         crowded = [_neighbour_iou(p) for p in photos]
         for low, high in pairwise(bounds):
             outside = [
@@ -84,8 +84,8 @@ def crowding(
     return PartTable('highest box IoU with a neighbour', tuple(rows))
 
 
-def sizes(
-    scored: Scored,
+def measure_sizes(
+    scored: ScoredResults,
     edges: Sequence[float] = SIZE_EDGES,
 ) -> PartTable:
     """Metrics by the square root of the annotated area, in px.
@@ -101,7 +101,7 @@ def sizes(
     bounds = (0.0, *edges, float('inf'))
     rows = []
     for task in scored.tasks:
-        photos = image_overlaps(scored, task)
+        photos = compute_overlaps(scored, task)
         true = [np.array([a['area'] for a in p.people], np.float64) for p in photos]
         found = [np.array([_result_area(r, task) for r in p.results], np.float64) for p in photos]
         for low, high in pairwise(bounds):

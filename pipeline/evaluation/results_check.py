@@ -40,7 +40,7 @@ def check_rows(results: Any, known_ids: Collection[int | str], categories: Colle
         )
 
 
-def rows_of_task(
+def select_task_rows(
     results: Sequence[Row], task: Task, sizes: Mapping[Any, list[int]], keypoints: int = NUM_COCO
 ) -> list[Row]:
     """Results of one task: rows whose payload is null are left out.

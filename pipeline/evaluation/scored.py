@@ -11,12 +11,12 @@ from ..datasets.annotation_rules import count_labelled
 from ..datasets.annotations import check_annotations
 from ..io.coco import PERSON, TASKS, Task
 from ..io.results import PROTOCOLS, ResultsInfo, read_json, read_results
-from .coco import Row, as_crowdpose, person_categories, score
+from .coco import Row, convert_to_crowdpose, find_person_categories, score
 from .metrics import CocoMetrics
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
+class ScoredResults:
     """Results that fit their annotations."""
 
     results: list[Row]  # of people, category 1; keypoints in the order of the annotations
@@ -40,14 +40,14 @@ class Scored:
         return {**self.annotations, 'annotations': rows}
 
 
-def load_scored(
+def load_scored_results(
     results_file: Path,
     annotation_file: Path,
     tasks: Sequence[Task] | None = None,
     *,
     min_score: float = 0,
-) -> Scored:
-    """Read, check and score two files; see `fit`.
+) -> ScoredResults:
+    """Read, check and score two files; see `score_results`.
 
     Raises:
         OSError: a file cannot be read.
@@ -56,19 +56,19 @@ def load_scored(
     results, info = read_results(results_file)
     annotations = read_json(annotation_file)
     try:
-        return fit(results, annotations, tasks, info=info, min_score=min_score)
+        return score_results(results, annotations, tasks, info=info, min_score=min_score)
     except ValueError as error:
         raise ValueError(f'{results_file} against {annotation_file}: {error}') from error
 
 
-def fit(
+def score_results(
     results: list[Row],
     annotations: dict[str, Any],
     tasks: Sequence[Task] | None = TASKS,
     *,
     info: ResultsInfo | None = None,
     min_score: float = 0,
-) -> Scored:
+) -> ScoredResults:
     """Check and score results; as `pipeline.evaluation.coco.score`, and raises what it raises.
 
     Args:
@@ -83,7 +83,7 @@ def fit(
         results = [r for r in results if r['score'] >= min_score]
         metrics = score(results, annotations, tasks, info=info)
     truth = check_annotations(annotations, tasks=tasks)
-    person, _ = person_categories(annotations)
+    person, _ = find_person_categories(annotations)
     rows = [
         r | {'category_id': PERSON}
         for r in results
@@ -91,7 +91,7 @@ def fit(
     ]
     if truth.convention == 'crowdpose14' and 'keypoints' in metrics.tasks:
         posed = [r for r in rows if r['keypoints'] is not None]
-        for row, points in zip(posed, as_crowdpose(posed), strict=True):
+        for row, points in zip(posed, convert_to_crowdpose(posed), strict=True):
             row['keypoints'] = points
     ids = set(metrics.image_ids)
     content = {
@@ -99,4 +99,4 @@ def fit(
         'images': [i for i in truth.content['images'] if i['id'] in ids],
         'annotations': [a for a in truth.content['annotations'] if a['image_id'] in ids],
     }
-    return Scored(rows, content, tuple(metrics.tasks), metrics)
+    return ScoredResults(rows, content, tuple(metrics.tasks), metrics)

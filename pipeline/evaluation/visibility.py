@@ -11,13 +11,13 @@ from .overlaps import (
     LABELLED,
     Flags,
     Numbers,
-    flags_of,
-    image_overlaps,
-    keypoint_set,
-    keypoint_similarities,
+    compute_keypoint_similarities,
+    compute_overlaps,
+    find_keypoint_set,
+    read_keypoint_flags,
 )
 from .precision import match, score_part
-from .scored import Scored
+from .scored import ScoredResults
 
 OWN_POSE = 0.1  # OKS from which a result is about a person, however badly
 NEAR = 0.5  # similarity from which a keypoint is right
@@ -61,7 +61,7 @@ class VisibilityTable:
         return 'Keypoints, percent: ' + '; '.join(parts)
 
 
-def visibility(scored: Scored) -> VisibilityTable:
+def measure_visibility(scored: ScoredResults) -> VisibilityTable:
     """How well keypoints are placed, by COCO's flag (1 hidden, 2 visible) and by name.
 
     AP: OKS is made of the keypoints of this flag alone, people without one are ignored. The other
@@ -72,7 +72,7 @@ def visibility(scored: Scored) -> VisibilityTable:
     similarities, flags, found = _keypoint_rows(scored, len(names))
     rows = []
     for name, wanted in VISIBILITIES.items():
-        photos = image_overlaps(scored, 'keypoints', flags=wanted)
+        photos = compute_overlaps(scored, 'keypoints', flags=wanted)
         score = score_part(photos, [p.ignored for p in photos])
         use = np.isin(flags, wanted)
         rows.append(_visibility_row('all', name, similarities, use, found, score.ap))
@@ -82,17 +82,17 @@ def visibility(scored: Scored) -> VisibilityTable:
     return VisibilityTable(tuple(rows))
 
 
-def _keypoint_rows(scored: Scored, count: int) -> tuple[Numbers, Numbers, Flags]:
+def _keypoint_rows(scored: ScoredResults, count: int) -> tuple[Numbers, Numbers, Flags]:
     """Of all N annotated people: similarities (N, K), flags (N, K), was he found (N,)."""
     similarities, flags, found = [], [], []
-    for photo in image_overlaps(scored, 'keypoints'):
+    for photo in compute_overlaps(scored, 'keypoints'):
         matched = match(photo, OWN_POSE)
         for g in np.flatnonzero(~photo.ignored).tolist():
             rows = [photo.results[d] for d in np.flatnonzero(matched == g)]
             similarities.append(
-                keypoint_similarities(rows, photo.people[g])[0] if rows else np.zeros(count)
+                compute_keypoint_similarities(rows, photo.people[g])[0] if rows else np.zeros(count)
             )
-            flags.append(flags_of(photo.people[g]))
+            flags.append(read_keypoint_flags(photo.people[g]))
             found.append(bool(rows))
     shape = (len(found), count)
     return (
@@ -102,9 +102,9 @@ def _keypoint_rows(scored: Scored, count: int) -> tuple[Numbers, Numbers, Flags]
     )
 
 
-def _names(scored: Scored) -> tuple[str, ...]:
+def _names(scored: ScoredResults) -> tuple[str, ...]:
     people = scored.annotations['annotations']
-    return keypoint_set(people[0]).names if people else COCO_NAMES
+    return find_keypoint_set(people[0]).names if people else COCO_NAMES
 
 
 def _visibility_row(

@@ -55,7 +55,7 @@ class Figure:
         )
 
 
-def extent(rig: Rig) -> npt.NDArray[np.float64]:
+def compute_extent(rig: Rig) -> npt.NDArray[np.float64]:
     """Box (4,) xyxy around a rig, relative to its place on the ground, in units of its height."""
     points = np.concatenate([rig.joints[:, :2], rig.toes[:, :2], rig.head[None, :2]])
     low, high = points.min(0), points.max(0)
@@ -79,7 +79,7 @@ class _FigurePainter:
     def __init__(self, rig: Rig, look: Look, x: float, ground: float, unit: float) -> None:
         self.rig, self.look, self.unit = rig, look, unit
         self.origin = np.array([x, ground])
-        self.canvas = Canvas((extent(rig) * unit + np.tile(self.origin, 2)).tolist(), unit)
+        self.canvas = Canvas((compute_extent(rig) * unit + np.tile(self.origin, 2)).tolist(), unit)
         roll = (rig.pose.head[2] + rig.pose.lean[0]) * float(rig.left[0])
         self.head = HeadPainter(
             self.canvas, look, self._at(rig.head), rig.head_axes, rig.body.head * unit, roll

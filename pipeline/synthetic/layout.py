@@ -8,7 +8,7 @@ import numpy as np
 
 from .background import draw_blocker
 from .canvas import Layer
-from .figure import Figure, draw_figure, extent
+from .figure import Figure, compute_extent, draw_figure
 from .look import sample_look
 from .rig import Vectors, build_rig, sample_body, sample_pose
 
@@ -126,7 +126,7 @@ class Layout:
         low, high = self._size(0), self._size(1)
         unit = min(max(self._size(depth) * size * (0.74 if body.child else 1), low), high)
         unit *= 1.15 if below else 1
-        left, top, right, bottom = (extent(rig) * unit).tolist()
+        left, top, right, bottom = (compute_extent(rig) * unit).tolist()
         x = _clamp(column, -left, config.width - right)
         ground = self.far + depth * (self.near - self.far)
         ground = _clamp(ground, -top, config.height - bottom)

@@ -20,7 +20,7 @@ from .canvas import Layer
 from .figure import Figure
 from .layout import STREAM_BACKGROUND, STREAM_CAMERA, Layout, SceneConfig
 
-__all__ = ['Scene', 'SceneConfig', 'coco_category', 'demo_scene', 'make_scene']
+__all__ = ['Scene', 'SceneConfig', 'make_coco_category', 'make_demo_scene', 'make_scene']
 
 # Room for this many annotations per image in the ids of `Scene.to_coco`.
 IDS_PER_IMAGE = 1000
@@ -89,7 +89,7 @@ class Scene:
         return picture, rows
 
 
-def coco_category() -> dict[str, Any]:
+def make_coco_category() -> dict[str, Any]:
     """COCO ``categories`` row that the annotations refer to."""
     skeleton = [[a + 1, b + 1] for a, b in COCO_SKELETON]
     return {
@@ -121,7 +121,7 @@ def make_scene(config: SceneConfig) -> Scene:
     return _scene(image, instance_map, people)
 
 
-def demo_scene() -> Scene:
+def make_demo_scene() -> Scene:
     """A fixed crowd of eight with strong overlap, 960 x 640 px."""
     config = SceneConfig(
         width=960, height=640, min_people=8, max_people=8, min_person_height=0.5,

@@ -17,7 +17,7 @@ from ..boxes import box_areas
 from ..keypoints import COCO_SKELETON
 from .drawable import Drawable
 from .labels import draw_labels
-from .palette import Colours, distinct_colours
+from .palette import Colours, choose_colours
 
 _Colour = tuple[int, int, int]
 
@@ -80,7 +80,7 @@ def draw_people(image: Image, people: Drawable, style: DrawStyle = DEFAULT_STYLE
     """
     _check(image, people)
     canvas = np.ascontiguousarray(image).copy()
-    colours = distinct_colours(people.boxes)
+    colours = choose_colours(people.boxes)
     widths = [_widths(box, people.image_shape) for box in people.boxes]
     order = _large_first(people.boxes)
     if style.show_masks:

@@ -34,7 +34,7 @@ def draw_labels(
         shown: (N, K) keypoints that are trusted.
         colours: (N, 3) RGB of each person.
     """
-    faces = face_boxes(people, shown)
+    faces = estimate_face_boxes(people, shown)
     taken: Floats = np.zeros((0, 4), np.float32)
     for i in np.argsort(-people.scores, kind='stable').tolist():
         text = f'{people.scores[i]:.2f}'
@@ -46,7 +46,7 @@ def draw_labels(
             _write(canvas, place, text, font, colours[i])
 
 
-def face_boxes(people: Drawable, shown: npt.NDArray[np.bool_]) -> Floats:
+def estimate_face_boxes(people: Drawable, shown: npt.NDArray[np.bool_]) -> Floats:
     """Boxes (N, 4) xyxy px around the faces.
 
     Around the trusted points of the head, or, when there is none, the upper middle of the box.

@@ -50,7 +50,7 @@ def oklab(colours: Colours) -> npt.NDArray[np.float64]:
     return np.asarray(cones @ _TO_OKLAB.T)
 
 
-def distinct_colours(boxes: Floats) -> Colours:
+def choose_colours(boxes: Floats) -> Colours:
     """One RGB colour per box (N, 4) xyxy: near boxes get colours that differ most.
 
     Greedy and without chance: row by row, the palette colour that is farthest from those of the

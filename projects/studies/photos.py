@@ -77,12 +77,12 @@ def load_study_data(dataset: EvalDataset, limit: int | None = None) -> StudyData
         for t in load_ground_truth(dataset.annotations)[:limit]
     )  # fmt: skip
     notes = [*annotations.warnings, *dataset.notes]
-    if dataset.partial_truth:
+    if dataset.partial_ground_truth:
         notes.append('some people of these photos are not annotated: finding them counts as wrong')
     return StudyData(dataset, annotations.content, photos, tuple(notes))
 
 
-def annotations_of(data: StudyData, names: Mapping[str, Any]) -> dict[str, Any]:
+def select_annotations(data: StudyData, names: Mapping[str, Any]) -> dict[str, Any]:
     """Content of the annotation file for the photos with these names only."""
     ids = {p.image_id for p in data.photos if p.name in names}
     return {
@@ -92,7 +92,7 @@ def annotations_of(data: StudyData, names: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def provenance(config: ResolvedConfig, built: BuiltPipeline, **others: Any) -> dict[str, Any]:
+def build_provenance(config: ResolvedConfig, built: BuiltPipeline, **others: Any) -> dict[str, Any]:
     """What the parts of a photo depend on, besides the photo and its annotations."""
     return {
         'config': _hash(config.text),

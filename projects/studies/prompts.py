@@ -181,7 +181,7 @@ class PromptStudy:
         return [float(s) for s in scores]
 
 
-def prompt_rows(
+def compute_prompt_rows(
     settings: Sequence[PromptSetting],
     photos: Sequence[StudyImage],
     parts: Mapping[str, Parts],
@@ -249,7 +249,9 @@ def _overlaps(
     return rows
 
 
-def settings_of(methods: Sequence[Method], numbers: Sequence[int]) -> Iterator[PromptSetting]:
+def make_prompt_settings(
+    methods: Sequence[Method], numbers: Sequence[int]
+) -> Iterator[PromptSetting]:
     """All combinations, in order.
 
     Raises:

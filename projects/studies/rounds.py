@@ -83,17 +83,17 @@ class RoundStudy:
         return snapshots
 
 
-def round_settings(last: int, refine: Sequence[bool]) -> list[RoundSetting]:
+def make_round_settings(last: int, refine: Sequence[bool]) -> list[RoundSetting]:
     """Rounds 1 to ``last``, for each choice of refinement."""
     return [RoundSetting(number, choice) for choice in refine for number in range(1, last + 1)]
 
 
-def results_of(setting: RoundSetting, parts: Mapping[str, Parts]) -> list[dict[str, Any]]:
+def select_results(setting: RoundSetting, parts: Mapping[str, Parts]) -> list[dict[str, Any]]:
     """COCO results of a setting, photo by photo."""
     return [row for part in parts.values() for row in part[setting.name]['rows']]
 
 
-def round_rows(
+def compute_round_rows(
     settings: Sequence[RoundSetting],
     parts: Mapping[str, Parts],
     annotations: dict[str, Any],
@@ -102,7 +102,7 @@ def round_rows(
     """Figures of every setting; ``annotations`` are those of the photos that have parts."""
     rows = []
     for setting in settings:
-        results = results_of(setting, parts)
+        results = select_results(setting, parts)
         metrics = score(results, annotations, tasks)
         seconds = sum(part[setting.name]['seconds'] for part in parts.values())
         for task, figures in metrics.tasks.items():

@@ -9,7 +9,11 @@ import PIL.Image
 import pytest
 
 from pipeline.cli import predict_keypoints
-from pipeline.datasets.predicted_keypoints import add_keypoints, detections_of, keypoint_fields
+from pipeline.datasets.predicted_keypoints import (
+    add_keypoints,
+    build_detections,
+    build_keypoint_fields,
+)
 from pipeline.structures import Poses
 from tests.commands import exit_code
 
@@ -81,11 +85,11 @@ def test_only_people_without_keypoints_get_them_and_a_broken_photo_is_told(conte
 
 def test_the_model_sees_annotated_boxes_and_masks(content):
     image = np.zeros((30, 40, 3), np.uint8)
-    found = detections_of(content['annotations'][:2], image)
+    found = build_detections(content['annotations'][:2], image)
     assert found.boxes.tolist() == [[3, 4, 13, 16], [0, 0, 5, 5]]
     assert found.detector_masks.dense(0).sum() > 20
     assert not found.detector_masks.dense(1).any()
-    assert len(list(keypoint_fields(estimate(image, found)))) == 2
+    assert len(list(build_keypoint_fields(estimate(image, found)))) == 2
 
 
 def test_work_is_saved_when_something_unexpected_happens(content, tmp_path):

@@ -12,7 +12,12 @@ pytest.importorskip('mmdet')
 from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
 
-from pipeline.datasets.transforms import RemoveRandomInstances, fill_colour, grown, paint_and_drop
+from pipeline.datasets.transforms import (
+    RemoveRandomInstances,
+    find_fill_colour,
+    grow_mask,
+    paint_and_drop,
+)
 
 
 def photo_with_three_people() -> dict[str, Any]:
@@ -139,7 +144,7 @@ def test_a_crowd_under_painted_people_stays_ignored() -> None:
 )
 def test_fill(fill: Any, bgr: tuple[int, int, int]) -> None:
     results = paint_and_drop(row_of_people(), np.array([0]), fill=fill)
-    assert fill_colour(fill, row_of_people()['img']).tolist() == list(bgr)
+    assert find_fill_colour(fill, row_of_people()['img']).tolist() == list(bgr)
     assert (results['img'][4:8, 2:6] == bgr).all()
     assert (results['img'][:, 8:] == (10, 20, 30)).all()
 
@@ -147,7 +152,7 @@ def test_fill(fill: Any, bgr: tuple[int, int, int]) -> None:
 @pytest.mark.parametrize(('by', 'area'), [(0, 16), (1, 16 + 16), (-1, 4), (-3, 16)])
 def test_the_figure_may_be_larger_or_smaller_than_the_mask(by: int, area: int) -> None:
     mask = row_of_people()['gt_masks'].masks[0].astype(bool)
-    assert grown(mask, by).sum() == area
+    assert grow_mask(mask, by).sum() == area
     results = paint_and_drop(row_of_people(), np.array([0]), grow=by)
     assert (results['img'] == 0).all(axis=2).sum() == area
 

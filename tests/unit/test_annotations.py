@@ -15,8 +15,8 @@ from pipeline.datasets.annotation_rules import _runs
 from pipeline.datasets.annotations import (
     AnnotationError,
     check_annotations,
+    find_missing_images,
     load_annotations,
-    missing_images,
 )
 from pipeline.io.coco import TASKS, Task
 from pipeline.keypoints import COCO_NAMES
@@ -233,7 +233,7 @@ def test_files_are_named(tmp_path: Path) -> None:
 def test_missing_photos_are_named(tmp_path: Path) -> None:
     path = write(tmp_path / 'toy.json', toy_annotations())
     (tmp_path / '3.jpg').touch()
-    assert missing_images(toy_annotations(), tmp_path) == ['7.jpg', '9.jpg']
+    assert find_missing_images(toy_annotations(), tmp_path) == ['7.jpg', '9.jpg']
     load_annotations(path)
     with pytest.raises(AnnotationError, match=r'2 of 3 photos are missing in .*: 7\.jpg, 9\.jpg'):
         load_annotations(path, images=tmp_path)

@@ -17,7 +17,7 @@ import pytest
 
 from pipeline.cli import compare_results
 from pipeline.evaluation.comparison import Comparison, compare
-from pipeline.evaluation.scored import fit
+from pipeline.evaluation.scored import score_results
 from pipeline.io.coco_people import people_from_coco
 from pipeline.io.results import PROTOCOLS, ResultsInfo
 from pipeline.structures import People
@@ -51,7 +51,9 @@ def truth() -> dict[str, Any]:
 
 def compared(a: Rows, b: Rows) -> Comparison:
     annotations = truth()
-    return compare(fit(a, annotations, ['bbox']), fit(b, annotations, ['bbox']), 'bbox')
+    return compare(
+        score_results(a, annotations, ['bbox']), score_results(b, annotations, ['bbox']), 'bbox'
+    )
 
 
 EXACT, THREE_QUARTERS = [0, 0, 40, 90], [0, 0, 30, 90]
@@ -72,12 +74,12 @@ QUALITY = [
 def test_quality_by_hand(rows: list[tuple[int, list[float]]], quality: float) -> None:
     photo = rows[0][0] if rows else 1
     results = [box_row(*r) for r in rows]
-    (ours,) = [p for p in compared([], results).photos if p.image_id == photo]
+    (ours,) = [p for p in compared([], results).images if p.image_id == photo]
     assert ours.b.quality == pytest.approx(quality)
 
 
 def test_nobody_to_find_and_nothing_found_is_perfect_and_equal() -> None:
-    photo = compared([], []).photos[2]
+    photo = compared([], []).images[2]
     assert (photo.a.quality, photo.b.quality, photo.gain) == (1, 1, 0)
 
 
@@ -99,9 +101,9 @@ def test_photos_are_ranked_and_counted() -> None:
 def test_exchanged_files_turn_the_gains_around(tmp_path: Path) -> None:
     rows, annotations = toy_results(tmp_path), toy_annotations()
     for task in ('bbox', 'segm', 'keypoints'):
-        a, b = fit(rows, annotations), fit(rows[::2], annotations)
+        a, b = score_results(rows, annotations), score_results(rows[::2], annotations)
         there, back = compare(a, b, task), compare(b, a, task)
-        assert [p.gain for p in there.photos] == [-p.gain for p in back.photos]
+        assert [p.gain for p in there.images] == [-p.gain for p in back.images]
         assert there.lost and not there.gained
 
 
@@ -134,14 +136,17 @@ def test_results_of_one_task_are_people_too(row: dict[str, Any], box: list[int])
 def test_results_of_different_people_are_not_compared(tmp_path: Path) -> None:
     annotations, rows = toy_annotations(), toy_results(tmp_path)
     rows = [r | {'annotation_id': i} for r, i in zip(rows, (0, 1, 3, 4), strict=False)]
-    a, b = fit(rows, annotations), fit(rows, annotations, info=info_of('gt_keypoints'))
-    assert compare(a, b, 'keypoints').photos
+    a, b = (
+        score_results(rows, annotations),
+        score_results(rows, annotations, info=info_of('gt_keypoints')),
+    )
+    assert compare(a, b, 'keypoints').images
     with pytest.raises(
         ValueError, match=r'A \(\) is scored on 6 people, B \(.*gt_keypoints\) on 4'
     ):
         compare(a, b, 'segm')
     with pytest.raises(ValueError, match='A was run on 3 photos, B on 2, not the same'):
-        compare(a, fit(rows[:2], annotations, info=info_of('loop', (7, 9))), 'segm')
+        compare(a, score_results(rows[:2], annotations, info=info_of('loop', (7, 9))), 'segm')
 
 
 def info_of(protocol: Any, image_ids: tuple[int, ...] = (3, 7, 9)) -> ResultsInfo:

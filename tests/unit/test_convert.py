@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 
 from pipeline.cli import convert_dataset
 from pipeline.datasets.annotations import load_annotations
-from pipeline.datasets.convert import ConversionError, numbered
+from pipeline.datasets.convert import ConversionError, assign_image_ids
 from pipeline.datasets.convert_ochuman import OCHUMAN_NAMES, convert_ochuman
 from pipeline.io.progress import Reporter
 from pipeline.keypoints import COCO_NAMES
@@ -353,9 +353,9 @@ def test_wrong_sources_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_ids_do_not_depend_on_what_is_broken() -> None:
-    assert numbered(['0000007.jpg', '0000012.jpg']) == {'0000007.jpg': 7, '0000012.jpg': 12}
-    assert numbered(['a.jpg', '7.jpg']) == {'a.jpg': 1, '7.jpg': 2}
-    assert numbered(['7.jpg', '07.jpg']) == {'7.jpg': 1, '07.jpg': 2}
+    assert assign_image_ids(['0000007.jpg', '0000012.jpg']) == {'0000007.jpg': 7, '0000012.jpg': 12}
+    assert assign_image_ids(['a.jpg', '7.jpg']) == {'a.jpg': 1, '7.jpg': 2}
+    assert assign_image_ids(['7.jpg', '07.jpg']) == {'7.jpg': 1, '07.jpg': 2}
 
 
 def test_unusable_split_files(tmp_path: Path) -> None:

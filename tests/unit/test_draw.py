@@ -10,8 +10,8 @@ import pytest
 from pipeline.datasets.coco_ground_truth import load_ground_truth
 from pipeline.structures import Image, People
 from pipeline.visualization.draw import DrawStyle, draw_people
-from pipeline.visualization.labels import face_boxes
-from pipeline.visualization.palette import PALETTE, distinct_colours, oklab
+from pipeline.visualization.labels import estimate_face_boxes
+from pipeline.visualization.palette import PALETTE, choose_colours, oklab
 from tests.toy_people import DATA, dev_file, people_in
 
 NOTHING = DrawStyle(show_boxes=False, show_masks=False, show_skeletons=False, show_labels=False)
@@ -142,7 +142,7 @@ def test_hidden_keypoints_are_hollow() -> None:
 
 
 def test_overlapping_people_have_clearly_different_colours() -> None:
-    colours = distinct_colours(people_in(CROWD, (200, 300)).boxes)
+    colours = choose_colours(people_in(CROWD, (200, 300)).boxes)
     lab = oklab(colours)[:, 1:]
     apart = np.linalg.norm(lab[:, None] - lab[None], axis=2) + np.eye(len(lab))
     assert apart.min() > 0.05
@@ -152,12 +152,12 @@ def test_overlapping_people_have_clearly_different_colours() -> None:
 
 def test_twenty_people_on_one_spot_have_twenty_colours() -> None:
     boxes = np.tile(np.array([10, 10, 60, 180], np.float32), (20, 1))
-    assert len(np.unique(distinct_colours(boxes), axis=0)) == len(PALETTE) == 20
+    assert len(np.unique(choose_colours(boxes), axis=0)) == len(PALETTE) == 20
 
 
 def test_colours_come_back_far_away_only() -> None:
     boxes = np.array([(x, 0, x + 10, 20) for x in range(0, 800, 8)], np.float32)
-    colours = distinct_colours(boxes)
+    colours = choose_colours(boxes)
     for colour in np.unique(colours, axis=0):
         rows = np.flatnonzero((colours == colour).all(axis=1))
         assert len(rows) == 1 or np.diff(rows).min() >= 5
@@ -189,7 +189,9 @@ def test_labels_stay_off_faces(boxes: list[tuple[int, int, int, int]]) -> None:
 
 
 def check_faces_are_free(people: People, labels: np.ndarray) -> None:
-    for box in face_boxes(people, people.keypoint_scores >= 0.3).round().astype(int).clip(0):
+    for box in (
+        estimate_face_boxes(people, people.keypoint_scores >= 0.3).round().astype(int).clip(0)
+    ):
         face = labels[box[1] : box[3], box[0] : box[2]]
         assert face.size == 0 or face.mean() < 0.15
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.datasets.catalog import CATALOG
-from pipeline.datasets.eval_sets import DatasetError, data_root, resolve_dataset
+from pipeline.datasets.eval_sets import DatasetError, find_data_root, resolve_dataset
 from tests.toy_people import ROOT, dev_file, toy_annotations, write
 
 
@@ -35,11 +35,11 @@ def test_a_data_set_is_found_where_its_layout_has_it(tmp_path: Path, name: str) 
         entry.convention,
         entry.rule,
     )
-    assert (found.partial_truth, found.notes) == (entry.partial_truth, entry.notes)
+    assert (found.partial_ground_truth, found.notes) == (entry.partial_ground_truth, entry.notes)
 
 
-def test_partial_truth_is_said() -> None:
-    partial = {name for name, entry in CATALOG.items() if entry.partial_truth}
+def test_partial_ground_truth_is_noted() -> None:
+    partial = {name for name, entry in CATALOG.items() if entry.partial_ground_truth}
     assert partial == {'ochuman_val', 'ochuman_test'}
     for name in partial:
         assert 'partial' in ' '.join(CATALOG[name].notes)
@@ -51,10 +51,10 @@ def test_the_official_name_of_crowdpose_works_too(tmp_path: Path) -> None:
 
 
 def test_the_data_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert data_root() == Path('data')
+    assert find_data_root() == Path('data')
     monkeypatch.setenv('BMP_DATA', str(tmp_path))
-    assert data_root() == tmp_path
-    assert data_root('elsewhere') == Path('elsewhere')
+    assert find_data_root() == tmp_path
+    assert find_data_root('elsewhere') == Path('elsewhere')
     lay_out(tmp_path, 'cihp_val')
     assert resolve_dataset('cihp_val').annotations.is_file()
 
@@ -81,8 +81,14 @@ def test_what_is_missing_is_named_with_layout_and_page(tmp_path: Path, name: str
     assert 'is missing' in first and str(tmp_path / entry.images) not in first
 
 
-def test_every_data_set_has_its_section_with_source_layout_and_commands() -> None:
+def data_set_page() -> str:
+    """The page of the data sets, each command on one line."""
     text = (ROOT / 'docs' / 'user_guide' / 'datasets.md').read_text()
+    return re.sub(r'\\\n *', '', text)
+
+
+def test_every_data_set_has_its_section_with_source_layout_and_commands() -> None:
+    text = data_set_page()
     parts = re.split(r'^## (.+)$', text, flags=re.MULTILINE)
     sections = {
         re.sub(r'[^\w\- ]', '', title).strip().lower().replace(' ', '-'): body
@@ -98,8 +104,7 @@ def test_every_data_set_has_its_section_with_source_layout_and_commands() -> Non
 def test_the_commands_of_the_page_are_those_of_the_tool() -> None:
     from pipeline.cli import convert_dataset
 
-    text = (ROOT / 'docs' / 'user_guide' / 'datasets.md').read_text().replace('\\\n', ' ')
-    commands = re.findall(r'python tools/convert_dataset\.py ([^\n`]+)', text)
+    commands = re.findall(r'python tools/convert_dataset\.py ([^\n`]+)', data_set_page())
     assert len(commands) >= 5
     for command in commands:
         convert_dataset.build_parser().parse_args(command.split())

@@ -15,7 +15,7 @@ from pipeline.synthetic.figure import draw_figure
 from pipeline.synthetic.layout import Layout
 from pipeline.synthetic.look import sample_look
 from pipeline.synthetic.rig import Body, Pose, build_rig
-from pipeline.synthetic.scene import Scene, SceneConfig, demo_scene, make_scene
+from pipeline.synthetic.scene import Scene, SceneConfig, make_demo_scene, make_scene
 from tests.commands import exit_code
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -250,7 +250,7 @@ def test_bad_settings_are_refused(settings: dict[str, object], message: str) -> 
 
 
 def test_demo_scene_is_a_crowd_with_strong_overlap() -> None:
-    scene = demo_scene()
+    scene = make_demo_scene()
     assert scene.image.shape == (640, 960, 3)
     assert len(scene) == 8
     low = np.maximum(scene.boxes[:, None, :2], scene.boxes[None, :, :2])

@@ -33,7 +33,7 @@ def result(strategy, seed, value):
 def test_tables_and_plot_hold_all_seeds(tmp_path, capsys):
     rows = [result('refine', 0, 0.4), result('refine', 1, 0.5), result('base', 0, 0.3)]
     for row in rows:
-        file = study.result_file(tmp_path, row['strategy'], row['seed'])
+        file = study.find_result_file(tmp_path, row['strategy'], row['seed'])
         study_json(file, row)
     picture = tmp_path / 'plot.png'
     assert study.main(['--work-dir', str(tmp_path), '--report', str(picture)]) == 0

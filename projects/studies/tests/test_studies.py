@@ -27,12 +27,17 @@ from projects.studies.photos import (
     Computed,
     Parts,
     StudyImage,
-    annotations_of,
     compute_images,
     load_study_data,
+    select_annotations,
 )
-from projects.studies.prompts import PromptStudy, prompt_rows, settings_of
-from projects.studies.rounds import RoundStudy, results_of, round_rows, round_settings
+from projects.studies.prompts import PromptStudy, compute_prompt_rows, make_prompt_settings
+from projects.studies.rounds import (
+    RoundStudy,
+    compute_round_rows,
+    make_round_settings,
+    select_results,
+)
 from projects.studies.tools import study_prompts, study_rounds
 from tests.commands import exit_code
 from tests.oracles import OracleDetector, OraclePoses, OracleSegmenter
@@ -54,7 +59,7 @@ def study_photo(people: Any) -> StudyImage:
 
 @pytest.mark.parametrize('refine', [False, True])
 def test_a_round_of_the_study_is_a_run_with_so_many_rounds(refine: bool) -> None:
-    settings = round_settings(5, [refine])
+    settings = make_round_settings(5, [refine])
     study = RoundStudy(oracle_run(LoopConfig(max_rounds=5, refine_min_side=60)))
     parts = study(photo(), study_photo(truth()), [s.name for s in settings])
     found = []
@@ -75,17 +80,17 @@ def test_rounds_take_time_that_adds_up() -> None:
 
 def test_round_rows_by_hand() -> None:
     """Of five people two, then four, then all are found, all exactly."""
-    settings = round_settings(4, [False])
+    settings = make_round_settings(4, [False])
     study = RoundStudy(oracle_run(LoopConfig(max_rounds=4)))
     parts = {'p.jpg': study(photo(), study_photo(truth()), [s.name for s in settings])}
-    rows = round_rows(settings, parts, annotations_of_truth(), ['bbox', 'segm'])
+    rows = compute_round_rows(settings, parts, annotations_of_truth(), ['bbox', 'segm'])
     assert [(r.rounds, r.task) for r in rows[:3]] == [(1, 'bbox'), (1, 'segm'), (2, 'bbox')]
     masks = [r for r in rows if r.task == 'segm']
     assert [r.num_results for r in masks] == [2, 4, 5, 5]
     assert {r.num_annotated for r in masks} == {5}
     assert [r.ar for r in masks] == pytest.approx([2 / 5, 4 / 5, 1, 1])
     assert [r.ap for r in masks] == pytest.approx([41 / 101, 81 / 101, 1, 1])
-    assert len(results_of(settings[2], parts)) == 5
+    assert len(select_results(settings[2], parts)) == 5
 
 
 def annotations_of_truth() -> dict[str, Any]:
@@ -165,14 +170,14 @@ def prompt_parts(
     segmenter = HalvingSegmenter(people)
     detector = OracleDetector(people, np.full(3, -1), with_masks=False)
     run = PersonPipeline(detector, OraclePoses(people), segmenter)  # type: ignore[arg-type]
-    settings = list(settings_of(methods, numbers))
+    settings = list(make_prompt_settings(methods, numbers))
     study = PromptStudy(run, PromptConfig(), source)
     computed = compute_images(
         data.photos, tmp_path / 'kept', [s.name for s in settings], study,
         depends_on={}, reporter=Reporter(),
     )  # fmt: skip
     assert not computed.failures
-    return settings, prompt_rows(settings, data.photos, computed.parts), segmenter
+    return settings, compute_prompt_rows(settings, data.photos, computed.parts), segmenter
 
 
 def test_prompt_rows_by_hand(tmp_path: Path) -> None:
@@ -226,7 +231,7 @@ def test_drawn_ties_change_the_choice_but_not_the_people(tmp_path: Path) -> None
 @pytest.mark.parametrize('number', [0, 18])
 def test_wrong_numbers_of_keypoints_are_named(number: int) -> None:
     with pytest.raises(ValueError, match=rf'k must be in \[1, 17\], got {number}'):
-        list(settings_of(['closest'], [number]))
+        list(make_prompt_settings(['closest'], [number]))
 
 
 # --- what is kept ---------------------------------------------------------------------------------
@@ -300,7 +305,7 @@ def test_a_photo_that_fails_is_left_out_with_its_people(tmp_path: Path) -> None:
     reasons = [f.described() for f in done.failures]
     assert '1.png' in reasons[0] and 'the photo is 6 x 4, the annotations say 60 x 40' in reasons[1]
     data = load_study_data(resolve_dataset(tmp_path / 'truth.json'))
-    cut = annotations_of(data, done.parts)
+    cut = select_annotations(data, done.parts)
     assert [i['id'] for i in cut['images']] == [i['image_id'] for i in cut['annotations']] == [3]
 
 
@@ -479,10 +484,10 @@ def test_charts_of_studies_show_their_tables(tmp_path: Path) -> None:
             'mask AP (n=2 people)',
             'mean mask IoU (n=2 people)',
         ]
-        settings = round_settings(3, [False, True])
+        settings = make_round_settings(3, [False, True])
         study = RoundStudy(oracle_run(LoopConfig(max_rounds=3)))
         parts = {'p.jpg': study(photo(), study_photo(truth()), [s.name for s in settings])}
-        table = round_rows(settings, parts, annotations_of_truth(), ['segm'])
+        table = compute_round_rows(settings, parts, annotations_of_truth(), ['segm'])
         facts = {'config': 'c', 'data': 'd', 'photos': 1, 'device': 'cpu'}
         shown = curves(study_rounds.draw(table, facts))
         expected = [

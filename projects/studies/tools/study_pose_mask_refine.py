@@ -108,7 +108,7 @@ def run(strategy: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     return {'strategy': strategy, 'seed': seed, 'steps': args.steps, 'cpu_s': spent, **scores}
 
 
-def result_file(work_dir: Path, strategy: str, seed: int) -> Path:
+def find_result_file(work_dir: Path, strategy: str, seed: int) -> Path:
     """Where the scores of a run are."""
     return work_dir / f'{strategy}_{seed}.json'
 
@@ -122,7 +122,7 @@ def read_results(work_dir: Path) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: (order.index(row['strategy']), row['seed']))
 
 
-def summary(results: Sequence[dict[str, Any]], which: str) -> dict[str, dict[str, list[float]]]:
+def summarize(results: Sequence[dict[str, Any]], which: str) -> dict[str, dict[str, list[float]]]:
     """Strategy -> number of keypoints -> mean IoU of each seed."""
     table: dict[str, dict[str, list[float]]] = {}
     for row in results:
@@ -132,7 +132,7 @@ def summary(results: Sequence[dict[str, Any]], which: str) -> dict[str, dict[str
     return table
 
 
-def markdown(results: Sequence[dict[str, Any]]) -> str:
+def render_tables(results: Sequence[dict[str, Any]]) -> str:
     """Tables of mean IoU: mean over seeds and the half range between them."""
     import numpy as np
 
@@ -142,7 +142,7 @@ def markdown(results: Sequence[dict[str, Any]]) -> str:
         lines += [f'Mean IoU, {people} {what}:', '']
         lines += ['| strategy | seeds | ' + ' | '.join(f'k = {c}' for c in COUNTS) + ' |']
         lines += ['|---|--:|' + '--:|' * len(COUNTS)]
-        for strategy, scores in summary(results, which).items():
+        for strategy, scores in summarize(results, which).items():
             cells = [
                 f'{np.mean(v):.3f}' + (f' ± {np.ptp(v) / 2:.3f}' if len(v) > 1 else '')
                 for v in scores.values()
@@ -162,7 +162,7 @@ def plot(results: Sequence[dict[str, Any]], path: Path) -> None:
 
     figure, axes = plt.subplots(1, len(SETS), figsize=(9.5, 3.8), sharey=True)
     for axis, which in zip(axes, SETS, strict=True):
-        for strategy, scores in summary(results, which).items():
+        for strategy, scores in summarize(results, which).items():
             if strategy != 'base' and len(scores['1']) < 2:  # nothing to say about chance
                 continue
             rows = np.array([scores[count] for count in COUNTS])
@@ -196,14 +196,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.getLogger().setLevel(logging.INFO)
         for seed in args.seeds:
             for strategy in args.strategies:
-                file = result_file(args.work_dir, strategy, 0 if strategy == 'base' else seed)
+                file = find_result_file(args.work_dir, strategy, 0 if strategy == 'base' else seed)
                 if not file.exists():
                     write_json(file, run(strategy, seed, args), indent=2)
     results = read_results(args.work_dir)
     if not results:
         print(f'no results in {args.work_dir}; run without --report first', file=sys.stderr)
         return 2
-    print(markdown(results))
+    print(render_tables(results))
     if args.report is not None:
         plot(results, args.report)
     return 0

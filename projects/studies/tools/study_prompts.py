@@ -76,12 +76,12 @@ def run(args: argparse.Namespace) -> int:
     from pipeline.io.atomic import write_json
     from pipeline.io.progress import make_reporter
     from pipeline.io.tables import write_csv
-    from projects.studies.photos import compute_images, load_study_data, provenance
-    from projects.studies.prompts import PromptStudy, prompt_rows, settings_of
+    from projects.studies.photos import build_provenance, compute_images, load_study_data
+    from projects.studies.prompts import PromptStudy, compute_prompt_rows, make_prompt_settings
 
     if args.draw_ties is not None and args.keypoints != 'truth':
         raise ValueError('--draw-ties goes with --keypoints truth')
-    settings = list(settings_of(args.methods, sorted(set(args.k))))
+    settings = list(make_prompt_settings(args.methods, sorted(set(args.k))))
     dataset = common.find_data(args)
     needed = {'segm'} | ({'keypoints'} if args.keypoints == 'truth' else set())
     if lacking := needed - set(dataset.tasks):
@@ -98,21 +98,21 @@ def run(args: argparse.Namespace) -> int:
         args.out / 'photos',
         [s.name for s in settings],
         PromptStudy(built.run, prompt, args.keypoints, args.draw_ties),
-        depends_on=provenance(config, built, keypoints=args.keypoints, ties=args.draw_ties),
+        depends_on=build_provenance(config, built, keypoints=args.keypoints, ties=args.draw_ties),
         reporter=make_reporter(),
     )
     common.check_computed(computed)
-    rows = prompt_rows(settings, data.photos, computed.parts)
+    rows = compute_prompt_rows(settings, data.photos, computed.parts)
     facts = {
         'config': args.config, 'data': dataset.name, 'keypoints': args.keypoints,
         'box': prompt.use_box, 'draw_ties': args.draw_ties, 'photos': len(computed.parts),
     }  # fmt: skip
     write_csv(args.out / 'prompts.csv', [asdict(row) for row in rows])
     save_chart(args.out / 'prompts.png', draw, rows, facts)
-    report = {**facts, 'text': text(rows), 'rows': [asdict(row) for row in rows]}
+    report = {**facts, 'text': describe(rows), 'rows': [asdict(row) for row in rows]}
     write_json(args.out / 'prompts.json', report, indent=1)
     _print_table(rows, facts)
-    print(text(rows))
+    print(describe(rows))
     return common.report(computed.failures, data.notes, args.out)
 
 
@@ -138,7 +138,7 @@ def draw(rows: Sequence[PromptRow], facts: dict[str, Any]) -> Figure:
     return draw_lines(_title(facts), 'prompt keypoints, at most', panels)
 
 
-def text(rows: Sequence[PromptRow]) -> str:
+def describe(rows: Sequence[PromptRow]) -> str:
     """One line of what the study says."""
     known = [r for r in rows if r.mean_iou is not None]
     if not known:

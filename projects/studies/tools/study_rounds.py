@@ -63,15 +63,25 @@ def run(args: argparse.Namespace) -> int:
     from pipeline.io.atomic import write_json
     from pipeline.io.progress import make_reporter
     from pipeline.io.tables import write_csv
-    from projects.studies.photos import annotations_of, compute_images, load_study_data, provenance
-    from projects.studies.rounds import RoundStudy, results_of, round_rows, round_settings
+    from projects.studies.photos import (
+        build_provenance,
+        compute_images,
+        load_study_data,
+        select_annotations,
+    )
+    from projects.studies.rounds import (
+        RoundStudy,
+        compute_round_rows,
+        make_round_settings,
+        select_results,
+    )
 
     options = config_options(args)
     config = load_config(args.config, options | {'loop.max_rounds': args.rounds})
     # A round does not depend on how many follow, nor on what the config says of refinement.
     free = {'loop.max_rounds': None, 'loop.refine': False}
     any_rounds = load_config(args.config, options | free)
-    settings = round_settings(args.rounds, REFINE[args.refinement])
+    settings = make_round_settings(args.rounds, REFINE[args.refinement])
     dataset = common.find_data(args)
     data = load_study_data(dataset, args.limit)
     built = build_pipeline(config)
@@ -80,25 +90,25 @@ def run(args: argparse.Namespace) -> int:
         args.out / 'photos',
         [s.name for s in settings],
         RoundStudy(built.run),
-        depends_on=provenance(any_rounds, built),
+        depends_on=build_provenance(any_rounds, built),
         reporter=make_reporter(),
     )
     common.check_computed(computed)
     for setting in settings:
         name = f'results_{setting.name}.json'
-        write_json(args.out / name, results_of(setting, computed.parts))
-    annotations = annotations_of(data, computed.parts)
-    rows = round_rows(settings, computed.parts, annotations, dataset.tasks)
+        write_json(args.out / name, select_results(setting, computed.parts))
+    annotations = select_annotations(data, computed.parts)
+    rows = compute_round_rows(settings, computed.parts, annotations, dataset.tasks)
     facts = {
         'config': args.config, 'data': dataset.name, 'photos': len(computed.parts),
         'device': built.device,
     }  # fmt: skip
     write_csv(args.out / 'rounds.csv', [asdict(row) for row in rows])
     save_chart(args.out / 'rounds.png', draw, rows, facts)
-    report = {**facts, 'text': text(rows), 'rows': [asdict(row) for row in rows]}
+    report = {**facts, 'text': describe(rows), 'rows': [asdict(row) for row in rows]}
     write_json(args.out / 'rounds.json', report, indent=1)
     _print_table(rows, facts)
-    print(text(rows))
+    print(describe(rows))
     return common.report(computed.failures, data.notes, args.out)
 
 
@@ -137,7 +147,7 @@ def _curve(
     return [r.rounds for r in chosen], [factor * (getattr(r, key) or 0) for r in chosen]
 
 
-def text(rows: Sequence[RoundRow]) -> str:
+def describe(rows: Sequence[RoundRow]) -> str:
     """One line of what the study says: best setting per task, and what round two adds."""
     parts = []
     for task in dict.fromkeys(r.task for r in rows):
