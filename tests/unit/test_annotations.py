@@ -76,7 +76,7 @@ FATAL: list[tuple[str, Callable[[], Any], str]] = [
     ('odd polygon', lambda: with_person(segmentation=[[1, 2, 3, 4, 5, 6, 7]]), 'x, y pairs'),
     ('NaN polygon', lambda: with_person(segmentation=[[1, 2, 3, 4, 5, NAN]]), 'not finite'),
     ('RLE size', lambda: with_person(segmentation={'size': [5, 5], 'counts': [25]}),
-     r'RLE of size \[5, 5\] for a photo of \[200, 300\]'),
+     r'RLE of size \[5, 5\] for an image of \[200, 300\]'),
     ('no counts', lambda: with_person(segmentation={'size': [200, 300]}), 'needs size and counts'),
     ('short RLE', lambda: with_person(segmentation=RLE | {'counts': [10, 20]}), '30 of 60000 px'),
     ('cut RLE', lambda: with_person(segmentation=RLE | {'counts': compressed(RLE)['counts'][:-1]}),
@@ -118,7 +118,7 @@ def test_what_a_task_lacks_is_an_error_if_it_is_asked_for(
 
 ODD: list[tuple[str, Content, str]] = [
     ('flat box', {'bbox': [1, 1, 0, 5]}, 'the box has no area'),
-    ('no area', {'area': ...}, 'no area; that of the mask is taken'),
+    ('no area', {'area': ...}, 'no area; using the area of the mask'),
     ('area 0', {'area': 0}, 'the area is 0'),
     ('one thin polygon', {'segmentation': [[1, 2, 3, 4], [1, 1, 9, 1, 9, 9]]}, 'fewer than 3'),
     ('ignored', {'num_keypoints': 0}, 'num_keypoints is 0 and 16 are labelled; .* is ignored'),
@@ -222,7 +222,7 @@ def test_names_of_keypoints_decide_not_their_number() -> None:
 def test_files_are_named(tmp_path: Path) -> None:
     broken = tmp_path / 'broken.json'
     broken.write_text('{"images": [')
-    with pytest.raises(AnnotationError, match=r'broken\.json: no JSON file'):
+    with pytest.raises(AnnotationError, match=r'broken\.json: not a JSON file'):
         load_annotations(broken)
     with pytest.raises(AnnotationError, match=r'absent\.json: cannot be read'):
         load_annotations(tmp_path / 'absent.json')
@@ -235,7 +235,7 @@ def test_missing_photos_are_named(tmp_path: Path) -> None:
     (tmp_path / '3.jpg').touch()
     assert find_missing_images(toy_annotations(), tmp_path) == ['7.jpg', '9.jpg']
     load_annotations(path)
-    with pytest.raises(AnnotationError, match=r'2 of 3 photos are missing in .*: 7\.jpg, 9\.jpg'):
+    with pytest.raises(AnnotationError, match=r'2 of 3 images are missing in .*: 7\.jpg, 9\.jpg'):
         load_annotations(path, images=tmp_path)
 
 

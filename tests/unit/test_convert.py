@@ -128,7 +128,7 @@ def test_ochuman_names_all_that_is_broken_and_goes_on(
         '4.jpg: cannot be converted (person 1: segms has no outer polygon',
         '5.jpg: no such file',
         '6.jpg: is not a picture',
-        '7.jpg: is 61 x 40 px, but the annotations are for 60 x 40 px',
+        '7.jpg: is 61 x 40 px, the annotations expect 60 x 40 px',
     ):
         assert f'left out: {line}' in told
 
@@ -247,10 +247,10 @@ def test_cihp_becomes_coco_and_names_what_is_broken(
     told = capsys.readouterr().err
     for line in (
         '0000003.jpg: its map in Human_ids is damaged',
-        '0000004.jpg: its map is a coloured picture (RGB)',
-        '0000005.jpg: the photo has (40, 60) (H, W) px, its map in Human_ids (40, 30)',
+        '0000004.jpg: its map is a colour image (RGB)',
+        '0000005.jpg: the image has (40, 60) (H, W) px, its map in Human_ids (40, 30)',
         '0000006.jpg: there is no map of this name in Human_ids',
-        '0000007.jpg: there is no photo of this name in Images',
+        '0000007.jpg: there is no image of this name in Images',
     ):
         assert f'left out: {line}' in told
     assert load_annotations(tmp_path / 'out.json').tasks == ('bbox', 'segm')
@@ -344,7 +344,7 @@ def test_wrong_sources_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
     (tmp_path / 'broken.json').write_text('{')
     for name in ('ochuman', 'crowdpose', 'cocopersons', 'coco'):
         assert convert(tmp_path, name, tmp_path / 'broken.json')[0] == 2
-        assert 'broken.json: no JSON file' in capsys.readouterr().err
+        assert 'broken.json: not a JSON file' in capsys.readouterr().err
         assert convert(tmp_path, name, tmp_path / 'absent.json')[0] == 2
         assert 'absent.json: cannot be read' in capsys.readouterr().err
     source = write(tmp_path / 'toy.json', toy_annotations())
@@ -360,5 +360,5 @@ def test_ids_do_not_depend_on_what_is_broken() -> None:
 
 def test_unusable_split_files(tmp_path: Path) -> None:
     source = write(tmp_path / 'a.json', native(_1=[native_person()]))
-    with pytest.raises(ConversionError, match=r'val\.json: no COCO file'):
+    with pytest.raises(ConversionError, match=r'val\.json: not a COCO file'):
         convert_ochuman(source, None, Reporter(), only=write(tmp_path / 'val.json', {}))

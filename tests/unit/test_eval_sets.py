@@ -140,11 +140,11 @@ def test_photos_of_any_coco_file_are_found(
 
 def test_photos_that_are_nowhere(tmp_path: Path) -> None:
     path = write(tmp_path / 'toy.json', toy_annotations())
-    with pytest.raises(DatasetError, match=r'no photo of this file \(such as 7\.jpg\).*--images'):
+    with pytest.raises(DatasetError, match=r'no image of this file \(such as 7\.jpg\).*--images'):
         resolve_dataset(path)
     (tmp_path / 'far').mkdir()
     assert resolve_dataset(path, images=tmp_path / 'far').images == tmp_path / 'far'
-    with pytest.raises(DatasetError, match='nowhere, does not exist'):
+    with pytest.raises(DatasetError, match='nowhere does not exist'):
         resolve_dataset(path, images=tmp_path / 'nowhere')
 
 
