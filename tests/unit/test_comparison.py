@@ -145,7 +145,7 @@ def test_results_of_different_people_are_not_compared(tmp_path: Path) -> None:
         ValueError, match=r'A \(\) is scored on 6 people, B \(.*gt_keypoints\) on 4'
     ):
         compare(a, b, 'segm')
-    with pytest.raises(ValueError, match='A was run on 3 photos, B on 2, not the same'):
+    with pytest.raises(ValueError, match='A has 3 images, B has 2, and they differ'):
         compare(a, score_results(rows[:2], annotations, info=info_of('loop', (7, 9))), 'segm')
 
 
@@ -286,7 +286,7 @@ def test_a_picture_of_another_size_is_named(tmp_path: Path) -> None:
     args = [*files(tmp_path, toy_results(tmp_path), []), '--images', str(tmp_path / 'photos')]
     assert compare_results.main([*args, '--out', str(tmp_path / 'out')]) == 0
     text = Page((tmp_path / 'out' / 'index.html').read_text()).text
-    assert 'the picture is 30 x 20, the annotations say 300 x 200' in text
+    assert 'the image is 30 x 20, the annotations say 300 x 200' in text
 
 
 def test_only_the_top_is_shown_and_weak_results_can_be_left_out(tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ WRONG = [
     ('absent', {'a': 'absent.json'}, 'absent.json'),
     ('no JSON', {'b': 'broken.json'}, 'broken.json is no JSON'),
     ('unknown photo', {'b': 'strange.json'}, 'strange.json against'),
-    ('other photos', {'a': 'three.json', 'b': 'seven.json'}, 'results of the same photos'),
+    ('other photos', {'a': 'three.json', 'b': 'seven.json'}, 'results of the same images'),
     ('no data set', {'annotations': 'coco_val'}, "did you mean 'coco_val2017'"),
     ('no folder', {'images': 'absent'}, 'is no folder'),
 ]  # fmt: skip

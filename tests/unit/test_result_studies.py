@@ -216,7 +216,7 @@ def test_protocols_and_null_payloads_count_as_in_the_scorer(tmp_path: Path) -> N
 def test_wrong_edges_are_named(
     study: Callable[..., PartTable], edges: list[float], named: str
 ) -> None:
-    with pytest.raises(ValueError, match=f'edges must rise inside .*{named}'):
+    with pytest.raises(ValueError, match=f'edges must increase inside .*{named}'):
         study(score_results(*hand_made(), ['bbox']), edges)
 
 
@@ -309,7 +309,7 @@ WRONG = [
     ('absent results', ['absent.json', 'truth.json'], 'absent.json'),
     ('absent annotations', ['results.json', 'absent.json'], 'neither an existing annotation file'),
     ('unknown photo', ['strange.json', 'truth.json'], 'not in the annotations: 99'),
-    ('edges', ['results.json', 'truth.json', '--crowding-edges', '2'], r'edges must rise'),
+    ('edges', ['results.json', 'truth.json', '--crowding-edges', '2'], r'edges must increase'),
     ('bins', ['results.json', 'truth.json', '--score-bins', '0'], 'bins must be >= 1'),
     ('no keypoints', ['boxes.json', 'truth.json', '--study', 'visibility'], 'needs keypoints'),
 ]

@@ -109,7 +109,7 @@ WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
     'row is no dict': (edit_rows(lambda rows: [*rows, 5]), 'result 5 must be a dict, got int'),
     'annotation twice': (
         edit_rows(lambda rows: [*rows, rows[0]]),
-        'result for annotation 0 is there twice',
+        'duplicate result for annotation 0',
     ),
     'unknown annotation': (
         edit_rows(lambda rows: [*rows, rows[0] | {'annotation_id': 77}]),
