@@ -12,7 +12,7 @@ from pipeline.cli.options import add_data_root, add_runtime_options
 if TYPE_CHECKING:
     from pipeline.datasets.eval_sets import EvalDataset
     from pipeline.io.inputs import Failure
-    from projects.studies.photos import Computed
+    from projects.studies.images import Computed
 
 
 def add_arguments(parser: argparse.ArgumentParser, out: str) -> None:

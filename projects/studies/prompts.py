@@ -27,7 +27,7 @@ from pipeline.rle import to_rle
 from pipeline.scores import instance_scores
 from pipeline.segmenters.prompts import METHODS, Method, PromptConfig, make_prompts
 from pipeline.structures import Image, People, Poses, Segments, size_of
-from projects.studies.photos import Parts, StudyImage
+from projects.studies.images import Parts, StudyImage
 
 Source = Literal['truth', 'detected']
 _OWN_BOX = 0.5  # box IoU from which a detected person is an annotated one

@@ -15,7 +15,7 @@ from pipeline.evaluation.coco import score
 from pipeline.io.coco import Task
 from pipeline.loop import PersonPipeline
 from pipeline.structures import Image, People
-from projects.studies.photos import Parts, StudyImage
+from projects.studies.images import Parts, StudyImage
 
 
 @dataclass(frozen=True)

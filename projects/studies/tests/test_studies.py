@@ -23,7 +23,7 @@ from pipeline.loop import LoopConfig, PersonPipeline
 from pipeline.masks import LogitMasks, Masks
 from pipeline.segmenters.prompts import METHODS, PromptConfig, make_prompts
 from pipeline.structures import Detections, Image, MaskSource, Poses, Segments
-from projects.studies.photos import (
+from projects.studies.images import (
     Computed,
     Parts,
     StudyImage,

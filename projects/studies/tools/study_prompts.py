@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     from pipeline.io.atomic import write_json
     from pipeline.io.progress import make_reporter
     from pipeline.io.tables import write_csv
-    from projects.studies.photos import build_provenance, compute_images, load_study_data
+    from projects.studies.images import build_provenance, compute_images, load_study_data
     from projects.studies.prompts import PromptStudy, compute_prompt_rows, make_prompt_settings
 
     if args.draw_ties is not None and args.keypoints != 'truth':

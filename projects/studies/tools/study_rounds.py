@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     from pipeline.io.atomic import write_json
     from pipeline.io.progress import make_reporter
     from pipeline.io.tables import write_csv
-    from projects.studies.photos import (
+    from projects.studies.images import (
         build_provenance,
         compute_images,
         load_study_data,
