@@ -1,8 +1,8 @@
-"""Annotated photos of a study, and what was computed for each of them, kept in a file.
+"""Annotated images of a study, and the cache of their computed parts.
 
-A study asks for named parts of every photo (one per setting). What a photo has is kept in
-``OUT/photos/<file name>.json``, so a study that was killed, or is asked for more settings, computes
-only what is missing.
+A study computes named parts of every image, one per setting. The parts of an image are saved in
+``OUT/photos/<file name>.json``, so an interrupted study, or one with further settings, computes
+only the missing parts.
 """
 
 from __future__ import annotations
@@ -32,44 +32,44 @@ Parts = dict[str, Any]  # JSON content by name of the part
 
 @dataclass(frozen=True, eq=False)
 class StudyImage:
-    """A photo with what is annotated."""
+    """An annotated image."""
 
     name: str
     path: Path
     image_id: int | str
-    truth: People  # single people; see `pipeline.datasets.coco_ground_truth.load_ground_truth`
-    people: tuple[dict[str, Any], ...]  # annotations of the photo, crowd regions too
+    ground_truth: People  # without crowd regions; see `coco_ground_truth.load_ground_truth`
+    annotations: tuple[dict[str, Any], ...]  # of the image, with crowd regions
 
 
 @dataclass(frozen=True, eq=False)
 class StudyData:
-    """The photos of a study."""
+    """The images of a study."""
 
     dataset: EvalDataset
-    content: dict[str, Any]  # of the annotation file, checked
-    photos: tuple[StudyImage, ...]
-    notes: tuple[str, ...]  # to be told to the user
+    content: dict[str, Any]  # of the annotation file, validated
+    images: tuple[StudyImage, ...]
+    notes: tuple[str, ...]  # printed for the user
 
 
 @dataclass
 class Computed:
-    """What a study has of its photos."""
+    """The computed parts of all images."""
 
-    parts: dict[str, Parts] = field(default_factory=dict)  # by name of the photo
+    parts: dict[str, Parts] = field(default_factory=dict)  # by name of the image
     failures: list[Failure] = field(default_factory=list)
 
 
 def load_study_data(dataset: EvalDataset, limit: int | None = None) -> StudyData:
-    """Photos of a data set, the first ``limit`` of them.
+    """Load the first ``limit`` images of a data set.
 
     Raises:
-        AnnotationError: the annotations cannot be used.
+        AnnotationError: the annotations are invalid.
     """
     annotations = load_annotations(dataset.annotations)
     of_image: dict[int | str, list[dict[str, Any]]] = defaultdict(list)
     for row in annotations.content['annotations']:
         of_image[row['image_id']].append(row)
-    photos = tuple(
+    images = tuple(
         StudyImage(
             t.file_name, dataset.images / t.file_name, t.image_id, t.people,
             tuple(of_image[t.image_id]),
@@ -78,13 +78,13 @@ def load_study_data(dataset: EvalDataset, limit: int | None = None) -> StudyData
     )  # fmt: skip
     notes = [*annotations.warnings, *dataset.notes]
     if dataset.partial_ground_truth:
-        notes.append('some people of these photos are not annotated: finding them counts as wrong')
-    return StudyData(dataset, annotations.content, photos, tuple(notes))
+        notes.append('some people are not annotated; detections of them count as false positives')
+    return StudyData(dataset, annotations.content, images, tuple(notes))
 
 
 def select_annotations(data: StudyData, names: Mapping[str, Any]) -> dict[str, Any]:
-    """Content of the annotation file for the photos with these names only."""
-    ids = {p.image_id for p in data.photos if p.name in names}
+    """Select the content of the annotation file for the images with these names."""
+    ids = {image.image_id for image in data.images if image.name in names}
     return {
         **data.content,
         'images': [i for i in data.content['images'] if i['id'] in ids],
@@ -93,7 +93,7 @@ def select_annotations(data: StudyData, names: Mapping[str, Any]) -> dict[str, A
 
 
 def build_provenance(config: ResolvedConfig, built: BuiltPipeline, **others: Any) -> dict[str, Any]:
-    """What the parts of a photo depend on, besides the photo and its annotations."""
+    """Describe everything that the parts depend on, except the image and its annotations."""
     return {
         'config': _hash(config.text),
         'models': [*built.model_configs, *(f'{w.name}: {w.sha256}' for w in built.weights)],
@@ -103,79 +103,80 @@ def build_provenance(config: ResolvedConfig, built: BuiltPipeline, **others: Any
 
 
 def compute_images(
-    photos: Sequence[StudyImage],
+    images: Sequence[StudyImage],
     folder: Path,
-    wanted: Sequence[str],
+    names: Sequence[str],
     compute: Callable[[Image, StudyImage, Sequence[str]], Parts],
     *,
     depends_on: Mapping[str, Any],
     reporter: Reporter,
 ) -> Computed:
-    """The wanted parts of all photos; a photo that fails is recorded and the others go on.
+    """Compute the missing parts of all images; failures are recorded and do not stop the others.
 
     Args:
-        photos: what to compute for.
-        folder: where photos are kept.
-        wanted: names of the parts.
-        compute: gives the parts that are asked for, and may give more.
-        depends_on: parts made with something else are not used.
-        reporter: hears about the progress.
+        images: images to compute.
+        folder: cache of the parts.
+        names: names of the parts.
+        compute: computes the requested parts, and possibly more.
+        depends_on: provenance; cached parts with another one are not used.
+        reporter: receives the progress.
     """
     done = Computed()
-    reporter.start(len(photos))
+    reporter.start(len(images))
     try:
-        for photo in photos:
+        for image in images:
             try:
-                parts, new = _photo_parts(photo, folder, wanted, compute, depends_on)
-            except Exception as error:  # noqa: BLE001 - one photo must not stop the others
-                done.failures.append(Failure.of(photo.path, error))
+                parts, new = _load_or_compute(image, folder, names, compute, depends_on)
+            except Exception as error:  # noqa: BLE001 - one image must not stop the others
+                done.failures.append(Failure.of(image.path, error))
                 reporter.message(f'failed: {done.failures[-1].described()}')
-                reporter.photo(photo.name, 'failed')
+                reporter.photo(image.name, 'failed')
                 continue
-            done.parts[photo.name] = {name: parts[name] for name in wanted}
-            reporter.photo(photo.name, f'{new} computed, {len(wanted) - new} kept')
+            done.parts[image.name] = {name: parts[name] for name in names}
+            reporter.photo(image.name, f'{new} computed, {len(names) - new} kept')
     finally:
         reporter.stop()
     return done
 
 
-def _photo_parts(
-    photo: StudyImage,
+def _load_or_compute(
+    item: StudyImage,
     folder: Path,
-    wanted: Sequence[str],
+    names: Sequence[str],
     compute: Callable[[Image, StudyImage, Sequence[str]], Parts],
     depends_on: Mapping[str, Any],
 ) -> tuple[Parts, int]:
-    """Parts of a photo, and how many of the wanted ones were computed now."""
-    data = read_file(photo.path)
+    """Parts of an image, and the number of newly computed ones."""
+    data = read_file(item.path)
     key = {
         **depends_on,
         'photo': hashlib.sha256(data).hexdigest(),
-        'annotations': _hash(json.dumps(photo.people, sort_keys=True)),
+        'annotations': _hash(json.dumps(item.annotations, sort_keys=True)),
     }
-    path = folder / f'{photo.name}.json'
-    parts = _kept(path, key)
-    missing = [name for name in wanted if name not in parts]
+    path = folder / f'{item.name}.json'
+    parts = _load_parts(path, key)
+    missing = [name for name in names if name not in parts]
     if missing:
-        image = decode_image(data, photo.path)
-        if image.shape[:2] != photo.truth.image_shape:
+        image = decode_image(data, item.path)
+        height, width = item.ground_truth.image_shape
+        if image.shape[:2] != (height, width):
             raise ValueError(
-                f'the photo is {image.shape[1]} x {image.shape[0]}, the annotations say '
-                f'{photo.truth.image_shape[1]} x {photo.truth.image_shape[0]}'
+                f'the image is {image.shape[1]} x {image.shape[0]}, the annotations say '
+                f'{width} x {height}'
             )
-        parts |= compute(image, photo, missing)
+        parts |= compute(image, item, missing)
         write_json(path, {'made_with': key, 'parts': parts})
     return parts, len(missing)
 
 
-def _kept(path: Path, key: Mapping[str, Any]) -> Parts:
+def _load_parts(path: Path, key: Mapping[str, Any]) -> Parts:
     if not path.is_file():
         return {}
     try:
         content = json.loads(path.read_bytes())
         parts: Parts = content['parts'] if content['made_with'] == key else {}
     except (ValueError, KeyError, TypeError):
-        return {}  # damaged: as if it were not there
+        return {}  # treat a damaged file as missing
     return parts
 
 

@@ -166,18 +166,18 @@ def prompt_parts(
     tmp_path: Path, numbers: Sequence[int], source: Any = 'truth', methods: Any = METHODS
 ) -> tuple[list[Any], Any, HalvingSegmenter]:
     data = load_study_data(resolve_dataset(prompted_data(tmp_path)))
-    people = data.photos[0].truth
+    people = data.images[0].ground_truth
     segmenter = HalvingSegmenter(people)
     detector = OracleDetector(people, np.full(3, -1), with_masks=False)
     run = PersonPipeline(detector, OraclePoses(people), segmenter)  # type: ignore[arg-type]
     settings = list(make_prompt_settings(methods, numbers))
     study = PromptStudy(run, PromptConfig(), source)
     computed = compute_images(
-        data.photos, tmp_path / 'kept', [s.name for s in settings], study,
+        data.images, tmp_path / 'kept', [s.name for s in settings], study,
         depends_on={}, reporter=Reporter(),
     )  # fmt: skip
     assert not computed.failures
-    return settings, compute_prompt_rows(settings, data.photos, computed.parts), segmenter
+    return settings, compute_prompt_rows(settings, data.images, computed.parts), segmenter
 
 
 def test_prompt_rows_by_hand(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_drawn_ties_change_the_choice_but_not_the_people(tmp_path: Path) -> None
 
     def chosen(seed: int | None) -> list[list[int]]:
         study = PromptStudy(run, PromptConfig(), 'truth', seed)
-        poses = study._annotated(photo(), data.photos[0]).poses
+        poses = study._find_annotated(photo(), data.images[0]).poses
         keypoints = make_prompts(poses, poses.select(np.zeros(0, int)), PromptConfig()).keypoints
         return [row[row >= 0].tolist() for row in keypoints]
 
@@ -261,7 +261,7 @@ def kept_data(tmp_path: Path) -> tuple[StudyImage, ...]:
     categories = [{'id': 1, 'name': 'person'}]
     content = {'images': images, 'annotations': people, 'categories': categories}
     path = write(tmp_path / 'truth.json', content)
-    return load_study_data(resolve_dataset(path)).photos
+    return load_study_data(resolve_dataset(path)).images
 
 
 def compute(
@@ -303,7 +303,7 @@ def test_a_photo_that_fails_is_left_out_with_its_people(tmp_path: Path) -> None:
     done, _ = compute(photos, tmp_path, ['a'])
     assert list(done.parts) == ['3.png']
     reasons = [f.described() for f in done.failures]
-    assert '1.png' in reasons[0] and 'the photo is 6 x 4, the annotations say 60 x 40' in reasons[1]
+    assert '1.png' in reasons[0] and 'the image is 6 x 4, the annotations say 60 x 40' in reasons[1]
     data = load_study_data(resolve_dataset(tmp_path / 'truth.json'))
     cut = select_annotations(data, done.parts)
     assert [i['id'] for i in cut['images']] == [i['image_id'] for i in cut['annotations']] == [3]
@@ -321,7 +321,7 @@ WRONG = [
 WRONG_PROMPTS = [
     ('k', ['bmp_compact', '--data', 'truth.json', '--k', '0'], 'k must be in [1, 17], got 0'),
     ('ties', ['bmp_compact', '--data', 'truth.json', '--keypoints', 'detected', '--draw-ties', '1'],
-     '--draw-ties goes with --keypoints truth'),
+     '--draw-ties requires --keypoints truth'),
     ('no keypoints', ['bmp_compact', '--data', 'boxes.json'], 'no annotations for keypoints'),
 ]  # fmt: skip
 WRONG_ROUNDS = [('rounds', ['bmp_compact', '--data', 'truth.json', '--rounds', '0'], '>= 1, got 0')]
@@ -354,7 +354,7 @@ def test_a_study_without_a_usable_photo_says_why(
     (tmp_path / 'images' / '1.png').write_bytes(b'no picture')
     args = ['bmp_compact', '--data', str(data), '--device', 'cpu', '--out', str(tmp_path / 'out')]
     assert exit_code(tool.main, *args) == 1
-    assert 'no photo is done: ' in capsys.readouterr().err
+    assert 'no image was computed: ' in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -431,11 +431,11 @@ def test_a_photo_prompted_in_another_way_is_as_if_it_were_new() -> None:
     from pipeline.io.images import read_image
 
     data = load_study_data(resolve_dataset(dev_file()), 1)
-    image = read_image(data.photos[0].path)
+    image = read_image(data.images[0].path)
     config = load_config('bmp_compact', {'runtime.device': 'cpu'})
     segmenter: Any = build_pipeline(config).run.segmenter
     other = replace(segmenter.prompt, num_keypoints=7, use_box=False)
-    poses = data.photos[0].truth
+    poses = data.images[0].ground_truth
     nobody = poses.select(np.zeros(0, int))
     first = segmenter(image)
     before = first(poses, nobody)
