@@ -115,7 +115,7 @@ def run(
     found = find_images([str(folder)], exclude=out)
     save = frozenset(options.pop('save', OUTPUTS))
     report = run_images(
-        pipeline, found.photos, RunOptions(out, save, **options), failures=found.failures
+        pipeline, found.images, RunOptions(out, save, **options), failures=found.failures
     )
     return report, pipeline
 

@@ -123,7 +123,7 @@ def without_broken_images(
         for image in content['images']:
             problem = _photo_problem(image, images)
             found += [] if problem is None else [problem]
-            reporter.photo(image['file_name'], 'ok' if problem is None else problem.reason)
+            reporter.update(image['file_name'], 'ok' if problem is None else problem.reason)
         reporter.stop()
     broken = {problem.name for problem in found}
     photos = [image for image in content['images'] if image['file_name'] not in broken]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..io.coco import PAYLOADS, Task
+from ..io.coco import RESULT_KEYS, Task
 from ..keypoints import KEYPOINT_SETS, KeypointSet
 from ..rle import to_rle
 from .scored import Scored
@@ -62,7 +62,7 @@ def image_overlaps(
     ids = [image['id'] for image in annotations['images']]
     photos = []
     for image in sorted(ids, key=lambda v: (isinstance(v, str), v)):
-        rows = [r for r in rows_of.get(image, []) if r[PAYLOADS[task]] is not None]
+        rows = [r for r in rows_of.get(image, []) if r[RESULT_KEYS[task]] is not None]
         rows = sorted(rows, key=lambda r: -r['score'])[: MAX_RESULTS[task]]
         photos.append(_photo(image, rows, people.get(image, []), task, flags))
     return photos

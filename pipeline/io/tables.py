@@ -1,4 +1,4 @@
-"""Tables: CSV files, and Markdown on the screen."""
+"""Tables as CSV files and as Markdown on the terminal."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .atomic import write_text
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows with equal keys; UTF-8, one header line, empty cells for None, all digits.
+    """Write rows with equal keys in UTF-8, with a header; None is an empty cell.
 
     Raises:
-        ValueError: no rows, or rows with different keys.
+        ValueError: There are no rows, or their keys differ.
     """
     if not rows:
         raise ValueError(f'{path}: a table needs at least one row')
@@ -28,13 +28,13 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write_text(path, stream.getvalue())
 
 
-def finite(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row for JSON, which has no infinity: None in its place."""
+def replace_infinity(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace infinity by None, for JSON."""
     return {k: None if isinstance(v, float) and isinf(v) else v for k, v in row.items()}
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows of text under their titles; Markdown, whose cells wrap on a narrow terminal."""
+    """Print a Markdown table; cells wrap on a narrow terminal."""
     from rich import box
     from rich.console import Console
     from rich.table import Table

@@ -48,7 +48,7 @@ def check_computed(computed: Computed) -> None:
         ValueError: no photo is done; names the first reason.
     """
     if not computed.parts:
-        reasons = [f.described() for f in computed.failures] or ['the data set has none']
+        reasons = [f.describe() for f in computed.failures] or ['the data set has none']
         raise ValueError(f'no photo is done: {reasons[0]}')
 
 
@@ -59,6 +59,6 @@ def report(failures: Sequence[Failure], notes: Sequence[str], out: Path) -> int:
     if failures:
         print(f'{len(failures)} photos failed and are left out, people and all:')
         for failure in failures[:5]:
-            print(f'  {failure.described()}')
+            print(f'  {failure.describe()}')
     print(f'tables, charts and what was computed: {out}')
     return int(bool(failures))

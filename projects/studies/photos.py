@@ -128,12 +128,12 @@ def compute_images(
             try:
                 parts, new = _photo_parts(photo, folder, wanted, compute, depends_on)
             except Exception as error:  # noqa: BLE001 - one photo must not stop the others
-                done.failures.append(Failure.of(photo.path, error))
-                reporter.message(f'failed: {done.failures[-1].described()}')
-                reporter.photo(photo.name, 'failed')
+                done.failures.append(Failure.from_error(photo.path, error))
+                reporter.message(f'failed: {done.failures[-1].describe()}')
+                reporter.update(photo.name, 'failed')
                 continue
             done.parts[photo.name] = {name: parts[name] for name in wanted}
-            reporter.photo(photo.name, f'{new} computed, {len(wanted) - new} kept')
+            reporter.update(photo.name, f'{new} computed, {len(wanted) - new} kept')
     finally:
         reporter.stop()
     return done

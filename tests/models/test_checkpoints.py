@@ -11,11 +11,11 @@ import pytest
 from pipeline.weights import manifest
 from pipeline.weights.checkpoints import (
     CheckpointError,
+    compute_sha256,
     find_all_weights,
     find_weights,
     read_manifest,
-    record_sha256,
-    sha256_of,
+    write_checksum,
 )
 from pipeline.weights.manifest import ManifestError, manifest_json, parse_manifest
 from tests.web_server import fake_weights
@@ -42,7 +42,7 @@ def parse(**changes: Any) -> manifest.WeightsEntry:
     [
         ({'sha': 'x'}, r"'big': unknown sha; known: about, "),
         ({'licence': 'left out', 'kind': 'left out'}, "'big': kind, licence missing"),
-        ({'licence': ''}, 'licence and source must be texts that are not empty'),
+        ({'licence': ''}, 'licence and source must be non-empty texts'),
         ({'file': '../big.pth'}, "file '../big.pth' must be a plain file name"),
         ({'file': '.big.pth'}, 'must be a plain file name'),
         ({'kind': 'depth'}, "kind 'depth' must be one of detector, pose, segmenter"),
@@ -71,8 +71,8 @@ def test_a_wrong_entry_is_refused(changes: dict[str, Any], message: str) -> None
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
-        ('{', 'm.json is no valid JSON'),
-        ('[]', 'm.json must hold'),
+        ('{', 'm.json is not valid JSON'),
+        ('[]', 'm.json must be'),
         ('{"files": {"a": 1}}', "entry 'a' must be a mapping, got 1"),
         ('{"files": {"a": {}, "a": {}}}', 'a given twice'),
         (
@@ -152,7 +152,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         'embedded': True,
         'urls': [],
         'size': len(GOOD),
-        'sha256': sha256_of(tmp_path / 'small.pth'),
+        'sha256': compute_sha256(tmp_path / 'small.pth'),
     }
     large = ENTRY | {'file': 'large.pth', 'size': 3_000_000, 'ignorable': ['head.extra.']}
     entries = {'small': small, 'big': ENTRY, 'large': large}
@@ -187,18 +187,18 @@ def test_a_released_file_that_is_absent_names_urls_folder_and_command(folder: Pa
         assert part in text
     (folder / 'downloads' / 'big.pth').write_bytes(GOOD)
     found = find_weights('big')
-    assert found.sha256 == sha256_of(folder / 'downloads' / 'big.pth')
+    assert found.sha256 == compute_sha256(folder / 'downloads' / 'big.pth')
 
 
 @pytest.mark.parametrize(
     ('content', 'message'),
     [
-        (OTHER, r'sha256 .* when it was downloaded \(big.pth.sha256\).* big --force'),
-        (GOOD[:-30], 'it breaks off, its end is missing'),
+        (OTHER, r'sha256 .* after the download \(big.pth.sha256\).* big --force'),
+        (GOOD[:-30], 'it is truncated'),
         (b'', 'it is empty'),
         (b'<!DOCTYPE html><html>404</html>', 'it is a web page'),
         (b'version https://git-lfs.github.com/spec/v1\noid', 'it is a git-lfs pointer'),
-        (b'{"error": "not found"}', 'it is no file of torch.save'),
+        (b'{"error": "not found"}', 'it is not a file of torch.save'),
     ],
 )
 def test_a_released_file_that_is_wrong_is_never_used(
@@ -206,7 +206,7 @@ def test_a_released_file_that_is_wrong_is_never_used(
 ) -> None:
     path = folder / 'downloads' / 'big.pth'
     path.write_bytes(GOOD)
-    record_sha256(path, sha256_of(path))
+    write_checksum(path, compute_sha256(path))
     assert find_weights('big')
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=message):
@@ -216,7 +216,7 @@ def test_a_released_file_that_is_wrong_is_never_used(
 def test_a_damaged_record_is_said(folder: Path) -> None:
     (folder / 'downloads' / 'big.pth').write_bytes(GOOD)
     (folder / 'downloads' / 'big.pth.sha256').write_text('sha256: none')
-    with pytest.raises(CheckpointError, match=r'big\.pth\.sha256 holds no sha256'):
+    with pytest.raises(CheckpointError, match=r'big\.pth\.sha256 has no sha256'):
         find_weights('big')
 
 
@@ -229,7 +229,7 @@ def test_everything_that_is_wrong_is_told_at_once(folder: Path) -> None:
         find_all_weights(['big', 'large', 'nobody.pth', 'small'], config)
     text = str(raised.value)
     assert "no weights 'nobody.pth'" in text
-    assert '2 weights are not here (3.0 MB and 1 of a size that is not published)' in text
+    assert '2 weights are missing (3.0 MB and 1 of unpublished size)' in text
     assert 'python tools/download_checkpoints.py big large' in text
     with pytest.raises(CheckpointError, match='Download: fetch them all: big'):
         find_all_weights(['big'], config, lambda names: f'fetch them all: {" ".join(names)}')

@@ -37,7 +37,7 @@ class Silent:
     def start(self, total):
         self.heard.append(total)
 
-    def photo(self, name, text):
+    def update(self, name, text):
         self.heard.append((name, text))
 
     def message(self, text):

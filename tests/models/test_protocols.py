@@ -12,9 +12,9 @@ from pipeline.cli import protocols
 from pipeline.cli.protocols import (
     Protocol,
     ProtocolError,
-    ground_truth_of,
     load_protocol,
     read_ground_truth,
+    select_ground_truth,
 )
 from pipeline.config import load_config
 from pipeline.loop import LoopConfig, PersonPipeline
@@ -28,7 +28,7 @@ from tests.toy_people import people_in, person
 
 SHAPE = (200, 300)
 IMAGE = {'id': 1, 'height': 200, 'width': 300, 'file_name': '1.jpg'}
-PHOTO: Image = np.full((*SHAPE, 3), 90, np.uint8)
+PIXELS: Image = np.full((*SHAPE, 3), 90, np.uint8)
 BOX = [20.0, 30.0, 60.0, 150.0]
 NOTHING = {'keypoints': [0] * 51, 'num_keypoints': 0}
 ANNOTATIONS = [
@@ -39,7 +39,7 @@ ANNOTATIONS = [
     person(15, 1, [0.0, 0.0, 90.0, 90.0], iscrowd=1, **NOTHING),
 ]
 LABELLED = [11, 12, 14]
-EVERYBODY = [11, 12, 13, 14]
+ALL_PEOPLE = [11, 12, 13, 14]
 
 
 class Stages(PoseEstimator):
@@ -80,7 +80,7 @@ class Stages(PoseEstimator):
 
 
 def ground_truth(protocol: Protocol, annotations: Any = ANNOTATIONS) -> People:
-    return read_ground_truth(ground_truth_of(protocol, IMAGE, annotations, 'coco17'), SHAPE)
+    return read_ground_truth(select_ground_truth(protocol, IMAGE, annotations, 'coco17'), SHAPE)
 
 
 def run(protocol: Protocol, annotations: Any = ANNOTATIONS) -> tuple[People, Stages]:
@@ -88,12 +88,12 @@ def run(protocol: Protocol, annotations: Any = ANNOTATIONS) -> tuple[People, Sta
     # Settings of the loop that protocols have to override.
     config = LoopConfig(max_rounds=3, refine=True, pose_nms=PoseNMSConfig(max_oks=0.5))
     loop = PersonPipeline(FunctionDetector(stages.detect), stages, stages.segment, config)
-    arranged, boxes = protocols._arranged(loop, protocol, ground_truth(protocol, annotations))
-    return arranged(PHOTO, boxes), stages
+    pipeline, boxes = protocols._replace_stages(loop, protocol, ground_truth(protocol, annotations))
+    return pipeline(PIXELS, boxes), stages
 
 
 def ids(protocol: Protocol) -> list[int]:
-    return [p['id'] for p in ground_truth_of(protocol, IMAGE, ANNOTATIONS, 'coco17')['people']]
+    return [p['id'] for p in select_ground_truth(protocol, IMAGE, ANNOTATIONS, 'coco17')['people']]
 
 
 @pytest.mark.parametrize(
@@ -103,14 +103,14 @@ def ids(protocol: Protocol) -> list[int]:
         (Protocol('gt_boxes'), LABELLED),
         (Protocol('gt_keypoints'), LABELLED),
         (Protocol('detected_keypoints'), []),
-        (Protocol('detected_keypoints', gt_boxes=True), EVERYBODY),
-        (Protocol('oracle'), EVERYBODY),
+        (Protocol('detected_keypoints', gt_boxes=True), ALL_PEOPLE),
+        (Protocol('oracle'), ALL_PEOPLE),
     ],
     ids=str,
 )
 def test_who_takes_part_and_keeps_his_row(protocol: Protocol, expected: list[int]) -> None:
     assert ids(protocol) == expected
-    if protocol.from_truth:
+    if protocol.from_ground_truth:
         people, _ = run(protocol)
         assert len(people) == len(expected)
         wanted = [a['bbox'][:2] for a in ANNOTATIONS if a['id'] in expected]
@@ -175,17 +175,17 @@ def test_oracle() -> None:
 
 
 def test_a_photo_of_another_size_is_refused() -> None:
-    given = ground_truth_of(Protocol('oracle'), IMAGE, ANNOTATIONS, 'coco17')
-    with pytest.raises(ValueError, match='photo is 200 x 300 px, the annotations say 300 x 200'):
+    given = select_ground_truth(Protocol('oracle'), IMAGE, ANNOTATIONS, 'coco17')
+    with pytest.raises(ValueError, match='image has 200 x 300 px, its annotations 300 x 200'):
         read_ground_truth(given, (300, 200))
 
 
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        ({'name': 'loop', 'gt_boxes': True}, '--gt-boxes goes with --protocol detected_keypoints'),
-        ({'name': 'gt_boxes', 'gt_boxes': True}, 'not with gt_boxes'),
-        ({'name': 'gt_keypoints', 'gt_masks': True}, '--gt-masks goes with .* not with gt_keyp'),
+        ({'name': 'loop', 'gt_boxes': True}, '--gt-boxes needs --protocol detected_keypoints'),
+        ({'name': 'gt_boxes', 'gt_boxes': True}, 'not gt_boxes'),
+        ({'name': 'gt_keypoints', 'gt_masks': True}, '--gt-masks needs .* not gt_keyp'),
         ({'name': 'detected_keypoints', 'gt_masks': True}, 'with --gt-boxes'),
     ],
 )
@@ -205,7 +205,7 @@ def test_what_tables_say() -> None:
     text = Protocol('loop').text(dataclasses.replace(settings, loop=refined))
     assert text == 'detector boxes, the whole loop, rounds all (at most 20), refined'
     both = Protocol('detected_keypoints', gt_boxes=True, gt_masks=True).text(settings)
-    assert 'boxes of the ground truth, poses inside ground-truth masks' in both
+    assert 'ground-truth boxes, poses inside ground-truth masks' in both
 
 
 def test_idle_stages_need_no_weights() -> None:
@@ -217,12 +217,12 @@ def test_idle_stages_need_no_weights() -> None:
     }
     pipeline = load_protocol('bmp_compact', options, Protocol('gt_keypoints'))
     assert list(pipeline.weights) == ['sam2.1_cspnext_compact']
-    truth = read_ground_truth(
-        ground_truth_of(pipeline.protocol, IMAGE, ANNOTATIONS, 'coco17'), SHAPE
+    expected = read_ground_truth(
+        select_ground_truth(pipeline.protocol, IMAGE, ANNOTATIONS, 'coco17'), SHAPE
     )
-    people = pipeline(PHOTO, truth)
+    people = pipeline(PIXELS, expected)
     assert len(people) == 3
-    np.testing.assert_array_equal(people.keypoints, truth.keypoints)
+    np.testing.assert_array_equal(people.keypoints, expected.keypoints)
     assert people.prompts[0][:4].tolist() == [0, 2, 3, -1]
     assert (people.mask_sources == MaskSource.SAM).all()
 
@@ -259,10 +259,10 @@ def test_evaluation_may_have_a_threshold_of_its_own(
 def test_gt_boxes_with_real_models() -> None:
     pipeline = load_protocol('bmp_compact', {}, Protocol('gt_boxes'))
     assert list(pipeline.weights) == ['vitpose_compact']
-    truth = read_ground_truth(
-        ground_truth_of(pipeline.protocol, IMAGE, ANNOTATIONS, 'coco17'), SHAPE
+    expected = read_ground_truth(
+        select_ground_truth(pipeline.protocol, IMAGE, ANNOTATIONS, 'coco17'), SHAPE
     )
-    people = pipeline(PHOTO, truth)
+    people = pipeline(PIXELS, expected)
     assert people.masks.areas.tolist() == [60 * 150] * 3
     # Two people in one box get the same pose, and both keep their row.
     np.testing.assert_allclose(people.keypoints[0], people.keypoints[1], atol=1e-3)

@@ -66,7 +66,7 @@ def test_nobody_in_the_photo() -> None:
 def test_records_refuse_what_json_cannot_say() -> None:
     people = make_people(2)
     broken = replace(people, scores=np.array([0.5, np.nan], np.float32))
-    with pytest.raises(ValueError, match=r'people\.scores holds NaN'):
+    with pytest.raises(ValueError, match=r'people\.scores has NaN'):
         people_to_record(broken)
     with pytest.raises(ValueError, match="format 'x'"):
         people_from_record({'format': 'x'})

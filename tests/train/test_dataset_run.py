@@ -100,7 +100,7 @@ def test_shards_end_with_the_same_bytes(order: Sequence[int], tmp_path: Path) ->
     annotations, out = toy_set(tmp_path / 'data', 7), tmp_path / 'out'
     for i in order:
         part = run(annotations, out, shard=Shard(i, 3))
-        assert part.results is None and part.run.photos == (3 if i == 1 else 2)
+        assert part.results is None and part.run.images == (3 if i == 1 else 2)
     whole = run(annotations, out)
     done = 7 if len(order) == 3 else 2
     assert (whole.run.resumed, whole.run.computed) == (done, 7 - done)
@@ -180,7 +180,7 @@ def shrink_photo(folder: Path) -> None:
     [
         (break_photo, '3.jpg'),
         (lose_photo, '3.jpg'),
-        (shrink_photo, 'the photo is 150 x 100 px, the annotations say 300 x 200'),
+        (shrink_photo, 'the image has 150 x 100 px, its annotations 300 x 200'),
     ],
 )
 def test_a_failing_photo_is_listed_and_counted(harm: Any, message: str, tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_failing_photo_is_listed_and_counted(harm: Any, message: str, tmp_path
     assert metrics.info is not None and metrics.info.failed == ('3.jpg',)
     assert metrics.tasks['bbox'].ar == pytest.approx(2 / 5)
     assert metrics.mask_iou is not None and metrics.mask_iou.mean == pytest.approx(2 / 5)
-    assert dict(metrics.lines())['failed photos'].startswith('1,')
+    assert dict(metrics.lines())['failed images'].startswith('1,')
 
 
 def test_a_limit_is_stated_and_scored(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_a_limit_is_stated_and_scored(tmp_path: Path) -> None:
     assert report.results is not None
     metrics = score_files(report.results, annotations)
     assert metrics.image_ids == (1, 2) and metrics.tasks['bbox'].ap == pytest.approx(1)
-    assert 'only the first 2 of 7 photos' in dict(metrics.lines())['note']
+    assert 'only the first 2 of 7 images' in dict(metrics.lines())['note']
 
 
 def without_keypoints(content: dict[str, Any]) -> None:
@@ -231,8 +231,8 @@ def named(name: str) -> Any:
         (Protocol('gt_keypoints'), without_keypoints, 'no keypoints, which protocol gt_keypoints'),
         (Protocol('gt_keypoints'), without_masks, 'is scored by segm'),
         (Protocol('gt_boxes', gt_masks=True), without_masks, 'no masks, which --gt-masks'),
-        (ORACLE, named('../7.jpg'), 'must be a path inside'),
-        (ORACLE, named('3.jpg'), 'there only once'),
+        (ORACLE, named('../7.jpg'), 'a path inside'),
+        (ORACLE, named('3.jpg'), 'must be unique'),
     ],
 )
 def test_what_does_not_fit_is_told_before_models_load(
@@ -251,9 +251,7 @@ def test_what_does_not_fit_is_told_before_models_load(
 def test_photos_elsewhere(tmp_path: Path) -> None:
     annotations = toy_set(tmp_path / 'data')
     (tmp_path / 'empty').mkdir()
-    with pytest.raises(
-        ValueError, match=r'none of the 3 photos .* name their folder with --images'
-    ):
+    with pytest.raises(ValueError, match=r'none of the 3 images .* set their folder with --images'):
         run(annotations, tmp_path / 'out', images=tmp_path / 'empty')
 
 

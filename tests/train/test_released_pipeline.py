@@ -95,7 +95,7 @@ def test_absent_weights_are_all_told_before_anything_heavy_is_imported(folder: P
     run = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert run.returncode == 1, run.stderr
     assert 'Traceback' not in run.stderr
-    assert '3 weights are not here (sizes not published)' in run.stderr
+    assert '3 weights are missing (sizes not published)' in run.stderr
     hub = 'https://huggingface.co/vrg-prague/BBoxMaskPose/resolve/main'
     for url, file in zip(
         (

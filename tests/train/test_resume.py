@@ -61,9 +61,11 @@ def damage_record(photos: Path) -> None:
 @pytest.mark.parametrize(
     ('change', 'pipeline', 'computed', 'said'),
     [
-        pytest.param(change_pixels, FakePipeline(), 1, 'other photo', id='photo'),
-        pytest.param(damage_record, FakePipeline(), 1, 'other content', id='record'),
-        pytest.param(lambda _: None, FakePipeline('a = 2\n'), 4, 'other config', id='config'),
+        pytest.param(change_pixels, FakePipeline(), 1, 'photo changed', id='photo'),
+        pytest.param(
+            damage_record, FakePipeline(), 1, 'content of the prediction changed', id='record'
+        ),
+        pytest.param(lambda _: None, FakePipeline('a = 2\n'), 4, 'config changed', id='config'),
     ],
 )
 def test_outdated_photos_are_computed_again(
@@ -143,9 +145,9 @@ from pipeline.io.run_options import OUTPUTS, RunOptions
 from pipeline.structures import People
 from tests.run_fakes import FakePipeline
 People.draw = lambda self, image: image
-photos = find_images([sys.argv[1]]).photos
+images = find_images([sys.argv[1]]).images
 options = RunOptions(Path(sys.argv[2]), frozenset(OUTPUTS))
-report = run_images(FakePipeline(seconds=float(sys.argv[3])), photos, options)
+report = run_images(FakePipeline(seconds=float(sys.argv[3])), images, options)
 print(report.computed, report.resumed)
 """
 

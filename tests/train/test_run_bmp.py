@@ -62,7 +62,7 @@ def test_no_photo_loads_no_models(tmp_path: Path, fake_models: list[Any]) -> Non
     assert command(tmp_path / 'empty', '--out-dir', tmp_path / 'out') == 1
     assert fake_models == []
     (failure,) = json.loads((tmp_path / 'out' / 'failures.json').read_text())
-    assert 'no picture in this directory' in failure['message']
+    assert 'no image in this directory' in failure['message']
 
 
 def test_own_results_are_no_inputs(photos: Path, fake_models: list[Any]) -> None:
@@ -93,7 +93,7 @@ def test_main(
         }),
     ]  # fmt: skip
     printed = capsys.readouterr().out
-    for word in ('photos', 'computed', 'people', 'detect', 'read', 'write', 'total', 'results: '):
+    for word in ('images', 'computed', 'people', 'detect', 'read', 'write', 'total', 'results: '):
         assert word in printed
     info = json.loads((tmp_path / 'out' / 'run.json').read_text())
     assert info['command'] == ['run_bmp.py', *arguments, *settings]
@@ -116,12 +116,12 @@ def test_defaults_leave_the_config_alone(
 @pytest.mark.parametrize(
     ('arguments', 'reason'),
     [
-        ([], 'give at least one INPUT'),
+        ([], 'at least one INPUT'),
         (['x', '--save', 'pdf'], "'pdf'"),
         (['x', '--precision', 'int8'], "'int8'"),
-        (['x', '--max-rounds', '0'], 'neither a number from 1 nor none'),
-        (['x', '--max-rounds', 'many'], 'neither a number from 1 nor none'),
-        (['--cfg-options', 'a=1', 'photos'], 'put inputs before the options'),
+        (['x', '--max-rounds', '0'], 'not an integer >= 1'),
+        (['x', '--max-rounds', 'many'], 'not an integer >= 1'),
+        (['--cfg-options', 'a=1', 'photos'], 'put inputs before options'),
         (['x', '--unknown'], '--unknown'),
     ],
 )

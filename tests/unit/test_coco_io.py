@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from pipeline.datasets.coco_ground_truth import load_ground_truth
-from pipeline.io.coco import TASKS, Task, for_task
+from pipeline.io.coco import TASKS, Task, select_task
 from pipeline.structures import MaskSource, People
 from tests.toy_people import dev_file, people_in, person, toy_annotations, toy_results, write
 
@@ -76,11 +76,11 @@ def test_nobody_is_an_empty_list() -> None:
 
 
 @pytest.mark.parametrize('task', TASKS)
-@pytest.mark.parametrize('narrow', [False, True], ids=['one list', 'for_task'])
+@pytest.mark.parametrize('narrow', [False, True], ids=['one list', 'select_task'])
 def test_pycocotools_scores_every_task(tmp_path: Path, task: Task, narrow: bool) -> None:
     truth = COCO(write(tmp_path / 'truth.json', annotations_from_one()))
     results = toy_results(tmp_path)
-    found = truth.loadRes(for_task(results, task) if narrow else results)
+    found = truth.loadRes(select_task(results, task) if narrow else results)
     run = COCOeval(truth, found, task)
     run.evaluate()
     run.accumulate()
@@ -100,10 +100,10 @@ def test_for_task_keeps_the_size_of_the_mask_and_the_given_dicts(tmp_path: Path)
     truth = COCO(write(tmp_path / 'truth.json', toy_annotations()))
     results = people_in([(10, 10, 110, 110)], (200, 300)).to_coco(7)
     before = copy.deepcopy(results)
-    narrow = truth.loadRes(for_task(results, 'segm'))
+    narrow = truth.loadRes(select_task(results, 'segm'))
     assert results == before
     assert narrow.anns[1]['area'] == results[0]['area'] == 98 * 98
-    assert truth.loadRes(results).anns[1]['area'] == 100 * 100  # what for_task is there for
+    assert truth.loadRes(results).anns[1]['area'] == 100 * 100  # what select_task is there for
 
 
 def test_truth_is_read_as_people(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_ochuman_names_all_that_is_broken_and_goes_on(
         '3.jpg: cannot be converted (person 1: the box has no area',
         '4.jpg: cannot be converted (person 1: segms has no outer polygon',
         '5.jpg: no such file',
-        '6.jpg: is not a picture',
+        '6.jpg: is not an image',
         '7.jpg: is 61 x 40 px, but the annotations are for 60 x 40 px',
     ):
         assert f'left out: {line}' in told
@@ -296,7 +296,7 @@ def test_nothing_is_written_when_no_photo_is_left(
     code, content = convert(tmp_path, 'coco', source, '--images', tmp_path)
     assert (code, content) == (2, {})
     told = capsys.readouterr().err
-    assert told.count('left out: ') == 3 and 'no photo is left' in told
+    assert told.count('left out: ') == 3 and 'no images left' in told
 
 
 @pytest.mark.parametrize(('others', 'kept'), [('drop', [0, 1, 2, 3, 4]), ('ignore', [*range(6)])])
@@ -324,7 +324,7 @@ def test_any_coco_file_is_cleaned(tmp_path: Path, capsys: pytest.CaptureFixture[
     code, clean = convert(tmp_path, 'coco', source, '--images', tmp_path)
     told = capsys.readouterr()
     assert code == 1 and 'left out: 9.jpg: no such file' in told.err
-    assert '(6 in all: no area)' in told.out and '2 photos, 5 people, 1 ignored' in told.out
+    assert '(6 in all: no area)' in told.out and '2 images, 5 people, 1 ignored' in told.out
     assert {a['category_id'] for a in clean['annotations']} == {1}
 
 
@@ -349,7 +349,7 @@ def test_wrong_sources_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert 'absent.json: cannot be read' in capsys.readouterr().err
     source = write(tmp_path / 'toy.json', toy_annotations())
     assert convert(tmp_path, 'coco', source, '--images', tmp_path / 'nowhere')[0] == 2
-    assert 'nowhere, does not exist' in capsys.readouterr().err
+    assert 'nowhere does not exist' in capsys.readouterr().err
 
 
 def test_ids_do_not_depend_on_what_is_broken() -> None:

@@ -235,17 +235,17 @@ def a_folder(folder: Path) -> Path:
         pytest.param(cut('webp'), 'damaged', id='half a webp'),
         pytest.param(cut('gif'), 'damaged', id='half a gif'),
         pytest.param(cut('bmp'), 'damaged', id='half a bmp'),
-        pytest.param(cut('tiff'), 'damaged|not a picture', id='half a tiff'),
+        pytest.param(cut('tiff'), 'damaged|not an image', id='half a tiff'),
         pytest.param(bytes_file('x.jpg', b''), r'empty \(0 bytes\)', id='zero bytes'),
-        pytest.param(bytes_file('x.jpg', b'hello\n' * 99), 'not a picture', id='text'),
+        pytest.param(bytes_file('x.jpg', b'hello\n' * 99), 'not an image', id='text'),
         pytest.param(
-            bytes_file('x.png', b'\x89PNG\r\n\x1a\n'), 'damaged|not a pic', id='head only'
+            bytes_file('x.png', b'\x89PNG\r\n\x1a\n'), 'damaged|not an im', id='head only'
         ),
         pytest.param(lambda folder: folder / 'none.jpg', 'no such file', id='missing'),
         pytest.param(a_folder, 'is a directory', id='directory'),
         pytest.param(float_tiff, 'float pixels', id='float'),
         pytest.param(wide_integers, 'do not fit 16 bits', id='32 bit'),
-        pytest.param(postscript, 'not a picture in a known format', id='eps'),
+        pytest.param(postscript, 'not an image in a known format', id='eps'),
     ],
 )
 def test_refused(make: Callable[[Path], Path], reason: str, tmp_path: Path) -> None:

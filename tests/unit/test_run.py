@@ -14,7 +14,7 @@ import pytest
 from pipeline.io import runner as runner_module
 from pipeline.io.images import read_image
 from pipeline.io.inputs import find_images
-from pipeline.io.progress import Reporter, TerminalReporter, clock
+from pipeline.io.progress import Reporter, TerminalReporter, format_time
 from pipeline.io.run import OutputError, run_images
 from pipeline.io.run_options import RunOptions
 from pipeline.structures import People
@@ -122,9 +122,9 @@ def test_failures_do_not_stop_the_rest(photos: Path, tmp_path: Path) -> None:
     (tmp_path / 'empty').mkdir()
     out = tmp_path / 'out'
     found = find_images([str(photos), str(tmp_path / 'none.jpg'), str(tmp_path / 'empty')])
-    report = run_images(FakePipeline(), found.photos, RunOptions(out), failures=found.failures)
+    report = run_images(FakePipeline(), found.images, RunOptions(out), failures=found.failures)
     assert report.exit_code == 1
-    assert (report.computed, report.photos) == (4, 8)
+    assert (report.computed, report.images) == (4, 8)
     failures = json.loads((out / 'failures.json').read_text())
     assert [(Path(f['input']).name, f['error']) for f in failures] == [
         ('empty', 'InputError'),
@@ -174,7 +174,7 @@ def test_people_that_json_cannot_hold(photos: Path, tmp_path: Path) -> None:
 
     report, _ = run(photos, tmp_path / 'out', Broken())
     assert len(report.failures) == 4
-    assert 'people.scores holds NaN' in report.failures[0].message
+    assert 'people.scores has NaN' in report.failures[0].message
 
 
 def test_names_that_are_no_unicode(tmp_path: Path) -> None:
@@ -220,14 +220,14 @@ def test_log_lines(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level('INFO')
     reporter = Reporter(interval_s=1000)
     reporter.start(3)
-    reporter.photo('a', '1 people')
-    reporter.photo('b', '2 people')
-    reporter.photo('c', '3 people')
+    reporter.update('a', '1 people')
+    reporter.update('b', '2 people')
+    reporter.update('c', '3 people')
     reporter.stop()
     assert caplog.messages[0] == '3 images'
     assert caplog.messages[-1] == '[3/3] ETA 0:00:00 c: 3 people'
     assert len(caplog.messages) <= 3
-    assert clock(3725.2) == '1:02:05'
+    assert format_time(3725.2) == '1:02:05'
 
 
 def test_terminal_bar() -> None:
@@ -238,8 +238,8 @@ def test_terminal_bar() -> None:
     stream = StringIO()
     reporter = TerminalReporter(Console(file=stream, force_terminal=True, width=100))
     reporter.start(2)
-    reporter.photo('[b]1.jpg', '3 people')
+    reporter.update('[b]1.jpg', '3 people')
     reporter.message('failed: [x]')
-    reporter.photo('2.jpg', 'none')
+    reporter.update('2.jpg', 'none')
     reporter.stop()
     assert '2/2' in stream.getvalue() and 'failed: [x]' in stream.getvalue()

@@ -15,7 +15,7 @@ from pipeline.cli import score as score_tool
 from pipeline.datasets.coco_ground_truth import load_ground_truth
 from pipeline.evaluation.coco import score, score_files
 from pipeline.evaluation.metrics import TaskMetrics
-from pipeline.io.coco import TASKS, Task, for_task
+from pipeline.io.coco import TASKS, Task, select_task
 from tests.commands import exit_code
 from tests.synthetic_results import make_results
 from tests.toy_people import DATA, as_results, toy_annotations, toy_results, write
@@ -138,7 +138,7 @@ def test_made_up_results_score_as_in_pycocotools(tmp_path: Path, task: Task) -> 
 
 def metrics_of_pycocotools(path: Path, results: Results, task: Task) -> TaskMetrics:
     truth = COCO(path)
-    run = COCOeval(truth, truth.loadRes(for_task(results, task)), task)
+    run = COCOeval(truth, truth.loadRes(select_task(results, task)), task)
     run.evaluate()
     run.accumulate()
     run.summarize()
@@ -262,7 +262,7 @@ def test_files_are_named_in_errors(tmp_path: Path) -> None:
     broken = tmp_path / 'broken.json'
     broken.write_text('[')
     truth = write(tmp_path / 'truth.json', toy_annotations())
-    with pytest.raises(ValueError, match=r'broken\.json is no JSON'):
+    with pytest.raises(ValueError, match=r'broken\.json is not a JSON'):
         score_files(broken, truth)
     with pytest.raises(ValueError, match=r'truth\.json against .*results must be a list'):
         score_files(truth, truth)

@@ -297,7 +297,7 @@ def test_a_photo_that_fails_is_left_out_with_its_people(tmp_path: Path) -> None:
     PIL.Image.new('RGB', (6, 4)).save(tmp_path / '2.png')
     done, _ = compute(photos, tmp_path, ['a'])
     assert list(done.parts) == ['3.png']
-    reasons = [f.described() for f in done.failures]
+    reasons = [f.describe() for f in done.failures]
     assert '1.png' in reasons[0] and 'the photo is 6 x 4, the annotations say 60 x 40' in reasons[1]
     data = load_study_data(resolve_dataset(tmp_path / 'truth.json'))
     cut = annotations_of(data, done.parts)
