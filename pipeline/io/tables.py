@@ -1,10 +1,9 @@
-"""Tables as CSV files and as Markdown on the terminal."""
+"""Tables as CSV files and JSON."""
 
 from __future__ import annotations
 
 import csv
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from io import StringIO
 from math import isinf
 from pathlib import Path
@@ -31,19 +30,3 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def replace_infinity(row: Mapping[str, Any]) -> dict[str, Any]:
     """Replace infinity by None, for JSON."""
     return {k: None if isinstance(v, float) and isinf(v) else v for k, v in row.items()}
-
-
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a Markdown table; cells wrap on a narrow terminal."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*columns, box=box.MARKDOWN)
-    table.columns[0].no_wrap = True
-    for row in rows:
-        table.add_row(*row)
-    console = Console(width=None if sys.stdout.isatty() else 1000, highlight=False, markup=False)
-    with console.capture() as text:
-        console.print(table)
-    sys.stdout.write('\n'.join(line.rstrip() for line in text.get().strip().splitlines()) + '\n')

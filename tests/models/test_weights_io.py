@@ -1,4 +1,4 @@
-"""Weights are read without running code, and every key of theirs must fit the model."""
+"""Weights are loaded without running code, and every key must match the model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.weights.loading import load_into, load_state
 
 
 class Evil:
-    """Would make a file if it were unpickled."""
+    """Makes a folder when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

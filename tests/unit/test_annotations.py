@@ -28,7 +28,7 @@ RLE = {'size': [200, 300], 'counts': [30000, 10000, 20000]}
 
 
 def with_person(**changes: Any) -> Content:
-    """The toy with one more person, number 55, in photo 7; ``...`` takes a key away."""
+    """Toy annotations with person 55 in image 7; ``...`` removes a key."""
     extra = person(55, 7, [1, 1, 20, 20]) | changes
     content = toy_annotations()
     content['annotations'].append({k: v for k, v in extra.items() if v is not ...})
@@ -199,7 +199,7 @@ def test_crowdpose_is_told_by_its_14_keypoints() -> None:
         check_annotations(named, convention='crowdpose14')
 
 
-def test_photos_without_a_crowd_index_are_counted() -> None:
+def test_images_without_a_crowd_index_are_counted() -> None:
     content = crowdpose()
     for image in content['images'][:2]:
         del image['crowdIndex']
@@ -230,7 +230,7 @@ def test_files_are_named(tmp_path: Path) -> None:
         load_annotations(write(tmp_path / 'wrong.json', with_person(bbox=...)))
 
 
-def test_missing_photos_are_named(tmp_path: Path) -> None:
+def test_missing_images_are_named(tmp_path: Path) -> None:
     path = write(tmp_path / 'toy.json', toy_annotations())
     (tmp_path / '3.jpg').touch()
     assert missing_images(toy_annotations(), tmp_path) == ['7.jpg', '9.jpg']

@@ -1,4 +1,4 @@
-"""Each known problem is simulated with invented facts; the real environment stays as it is."""
+"""Known problems of an installation, simulated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What inputs mean: which photos, under which names, in which order."""
+"""Inputs: images, their names and their order; boxes and image ids."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                      id='slash at the end'),
         pytest.param(['a/1.jpg'], {'1.jpg': 'a/1.jpg'}, id='file'),
         pytest.param(['a/film.mp4'], {'film.mp4': 'a/film.mp4'}, id='any file that is named'),
-        pytest.param(['none.jpg'], {'none.jpg': 'none.jpg'}, id='missing file: reading will tell'),
+        pytest.param(['none.jpg'], {'none.jpg': 'none.jpg'}, id='missing file'),
         pytest.param(['a/*.jpg'], {'1.jpg': 'a/1.jpg'}, id='glob'),
         pytest.param(['*/1.jpg'], {'a/1.jpg': 'a/1.jpg', 'b/1.jpg': 'b/1.jpg'},
                      id='glob of folders'),
@@ -71,7 +71,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                      id='same folder name as well: counter'),
         pytest.param(['x', 'a/1.jpg', 'x/../b/1.jpg'],
                      {'a/1.jpg': 'x/a/1.jpg', 'a_2/1.jpg': 'a/1.jpg', 'b/1.jpg': 'b/1.jpg'},
-                     id='a prefixed name never takes the name of another photo'),
+                     id='a prefixed name never takes the name of another image'),
     ],
 )  # fmt: skip
 def test_names(folder: Path, inputs: list[str], expected: dict[str, str]) -> None:
@@ -84,7 +84,7 @@ def test_names(folder: Path, inputs: list[str], expected: dict[str, str]) -> Non
 @pytest.mark.parametrize(
     ('inputs', 'reason'),
     [
-        pytest.param(['empty'], 'no image in this directory', id='directory without pictures'),
+        pytest.param(['empty'], 'no image in this directory', id='directory without images'),
         pytest.param(['a/*.heic'], '0 files match', id='glob without matches'),
         pytest.param(
             ['a/*.mp4'], '1 files match this pattern, none of them is an image', id='film'
@@ -95,7 +95,7 @@ def test_names(folder: Path, inputs: list[str], expected: dict[str, str]) -> Non
         pytest.param(['https://a.b/c.jpg'], 'download it', id='address'),
     ],
 )
-def test_inputs_without_photos(folder: Path, inputs: list[str], reason: str) -> None:
+def test_inputs_without_images(folder: Path, inputs: list[str], reason: str) -> None:
     found = find_images([*inputs, 'b/1.png'])
     assert [p.name for p in found.images] == ['1.png']
     (failure,) = found.failures
@@ -163,7 +163,7 @@ def test_order_of_inputs_does_not_matter(folder: Path) -> None:
     assert names == [p.name for p in find_images(['b', 'a']).images] == sorted(names)
 
 
-# Own boxes and image ids
+# User boxes and image ids
 
 
 def input_images(*names: str) -> list[InputImage]:
@@ -199,7 +199,7 @@ BOX = [[10, 20, 15, 26]]
         pytest.param({'a/1.jpg': BOX, '2.jpg': []}, ['a/1.jpg', 'b/2.jpg'],
                      {'a/1.jpg': BOX, 'b/2.jpg': []}, (), id='simple, by path and by file name'),
         pytest.param({'a/1.jpg': BOX, 'none.jpg': BOX}, ['a/1.jpg', 'b/1.jpg'],
-                     {'a/1.jpg': BOX}, ('none.jpg',), id='simple, with a photo that is not there'),
+                     {'a/1.jpg': BOX}, ('none.jpg',), id='simple, with a missing image'),
         pytest.param(COCO, ['007.jpg', '008.jpg'], {'007.jpg': BOX, '008.jpg': []}, (),
                      id='COCO annotations'),
         pytest.param(RESULTS, ['x/000007.jpg', '8.jpg'], {'x/000007.jpg': BOX}, ('image_id 99',),
