@@ -28,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     add('--people', type=int, nargs='+', default=[1, 5, 20], metavar='N', help='default: 1 5 20')
     add('--size', type=int, nargs=2, default=(640, 480), metavar=('WIDTH', 'HEIGHT'))
     add('--device', default='cpu', help='cpu, cuda, cuda:1, ... (default: %(default)s)')
-    add('--threads', type=int, help='threads of PyTorch and OpenCV (default: theirs)')
+    add('--threads', type=int, help='threads of PyTorch and OpenCV (default: unchanged)')
     add('--repeats', type=int, default=3, help='runs after a warm-up (default: %(default)s)')
     add('--random-weights', action='store_true', help='build the models without their weights')
     add('--json', type=Path, metavar='FILE', help='also write the measurements to this file')

@@ -69,7 +69,8 @@ def load_boxes(
         boxes = content
     else:
         raise InputError(
-            f'{path}: holds a {type(content).__name__}; write {{"image.jpg": [[x1, y1, x2, y2]]}} '
+            f'{path}: content is a {type(content).__name__}; write '
+            '{"image.jpg": [[x1, y1, x2, y2]]} '
             'or COCO annotations or results'
         )
     matches = match_images(path, boxes, images)
@@ -81,7 +82,7 @@ def check_boxes(rows: Any, shape: tuple[int, int]) -> Floats:
     """Convert the user's boxes of an image of ``shape`` (H, W) to an array (N, 4), xyxy px.
 
     Raises:
-        BoxesError: The content is not N rows of four finite numbers, or a box has no area or lies
+        BoxesError: The content is not N rows of four finite numbers, or a box has no area or is
             outside the image.
     """
     try:

@@ -82,13 +82,13 @@ def locate_weights(entry: WeightsEntry, folder: Path | None = None) -> Path:
     return (manifest.FOLDER if entry.embedded else folder or download_folder()) / entry.file
 
 
-def find_weights(name: str | Path, beside: Path | None = None) -> Weights:
+def find_weights(name: str | Path, config_path: Path | None = None) -> Weights:
     """Find and check a file by manifest name or path.
 
     Args:
         name: Manifest name, or a path: absolute, relative to the folder of the config, or relative
             to the working directory, in this order.
-        beside: Path of the config.
+        config_path: Path of the config.
 
     Raises:
         CheckpointError: The name is unknown, the file is missing or differs from the manifest.
@@ -96,7 +96,7 @@ def find_weights(name: str | Path, beside: Path | None = None) -> Weights:
     known = read_manifest()
     entry = known.get(str(name))
     if entry is None:
-        folders = [Path(), *([beside.resolve().parent] if beside else [])]
+        folders = [Path(), *([config_path.resolve().parent] if config_path else [])]
         for folder in reversed(folders):
             if (folder / name).is_file():
                 return Weights(Path(name).name, folder / name, compute_sha256(folder / name))
@@ -116,14 +116,14 @@ def find_weights(name: str | Path, beside: Path | None = None) -> Weights:
 
 def find_all_weights(
     names: Sequence[str | None],
-    beside: Path | None = None,
+    config_path: Path | None = None,
     command: Callable[[list[str]], str] | None = None,
 ) -> list[Weights | None]:
     """Find several files with `find_weights`; one error lists all problems.
 
     Args:
         names: See `find_weights`; None stays None.
-        beside: Path of the config.
+        config_path: Path of the config.
         command: Builds the command that downloads missing files; default: `fetch_command`.
 
     Raises:
@@ -134,7 +134,7 @@ def find_all_weights(
     problems: list[str] = []
     for name in names:
         try:
-            weights.append(find_weights(name, beside) if name else None)
+            weights.append(find_weights(name, config_path) if name else None)
         except AbsentWeightsError as error:
             absent.append(error.entry)
         except CheckpointError as error:

@@ -183,5 +183,5 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(content) != len(pairs):
         names = [name for name, _ in pairs]
         twice = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(f'{", ".join(twice)} given twice')
+        raise ValueError(f'duplicate {", ".join(twice)}')
     return content

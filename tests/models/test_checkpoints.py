@@ -74,7 +74,7 @@ def test_a_wrong_entry_is_refused(changes: dict[str, Any], message: str) -> None
         ('{', 'm.json is not valid JSON'),
         ('[]', 'm.json must be'),
         ('{"files": {"a": 1}}', "entry 'a' must be a mapping, got 1"),
-        ('{"files": {"a": {}, "a": {}}}', 'a given twice'),
+        ('{"files": {"a": {}, "a": {}}}', 'duplicate a'),
         (
             json.dumps({'files': {'a': ENTRY, 'b': ENTRY | {'file': 'BIG.pth'}}}),
             "'a' and 'b' name the same file 'BIG.pth'",

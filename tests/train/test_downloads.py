@@ -1,4 +1,4 @@
-"""Downloads from a real web server that breaks off, sends wrong files and changes its files."""
+"""Downloads from a local web server with interruptions, wrong files and new versions."""
 
 from __future__ import annotations
 
@@ -72,10 +72,10 @@ def names(folder: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Case:
-    """Answers of the two URLs, and the requests (path, range) that must follow."""
+    """Answers of the two URLs, and the expected requests (path, range)."""
 
     one: list[Answer]
-    asked: list[tuple[str, str | None]]
+    expected: list[tuple[str, str | None]]
     two: list[Answer] = field(default_factory=list)
     entry: WeightsEntry = field(default_factory=entry_of)
 
@@ -109,7 +109,7 @@ GOOD_END = {
 def test_successful_downloads(case: Case, site: Site, tmp_path: Path) -> None:
     site.answers |= {ONE: list(case.one), TWO: list(case.two), '/elsewhere': [serve(GOOD)]}
     assert fetch(case.entry, tmp_path)
-    assert [(seen.path, seen.range) for seen in site.seen] == case.asked
+    assert [(seen.path, seen.range) for seen in site.seen] == case.expected
     assert (tmp_path / 'w.pth').read_bytes() == GOOD
     assert names(tmp_path) == ['w.pth'] + ['w.pth.sha256'] * (case.entry.sha256 is None)
     site.seen.clear()
@@ -214,7 +214,7 @@ def test_folders_that_cannot_be_written_and_full_disks(site: Site, tmp_path: Pat
         fetch(entry_of(), tmp_path)
 
 
-def test_of_two_downloads_at_once_one_asks(site: Site, tmp_path: Path) -> None:
+def test_parallel_downloads_fetch_once(site: Site, tmp_path: Path) -> None:
     site.answers[ONE] = [serve(GOOD, step=50_000)]
     results: list[bool] = []
     threads = [
@@ -349,7 +349,7 @@ def test_list_verify_and_force(site: Site, tmp_path: Path, tool: Run) -> None:
     assert tool('--verify', NAME, 'vitpose-b')[0] == 1
 
 
-def test_a_pipeline_names_all_its_files(site: Site, tmp_path: Path, tool: Run) -> None:
+def test_all_files_of_a_pipeline(site: Site, tmp_path: Path, tool: Run) -> None:
     files = ['rtmdet-ins-l-mask.pth', 'PMPose-b-1.0.0.pth', 'SAM-pose2seg_hiera_b+.pt']
     code, _, errors = tool('--pipeline', 'bmp_v2', '--offline')
     assert code == 1 and not site.seen

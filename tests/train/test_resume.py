@@ -88,15 +88,15 @@ def test_outdated_images_are_computed_again(
     assert (out / 'visualizations' / '1.jpg.jpg').exists() == (computed == 1)
 
 
-@pytest.mark.parametrize('what', ['weights', 'precision', 'version'])
+@pytest.mark.parametrize('setting', ['weights', 'precision', 'version'])
 def test_other_settings_are_noticed(
-    what: str, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    setting: str, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(image_folder, tmp_path / 'out')
     pipeline = FakePipeline()
-    if what == 'weights':
+    if setting == 'weights':
         pipeline.weights = {'net': 'abd'}
-    elif what == 'precision':
+    elif setting == 'precision':
         pipeline.precision = 'bf16'
     else:
         monkeypatch.setattr(runner_module, '__version__', '99')
@@ -245,9 +245,7 @@ def test_failures_keep_the_order_of_the_images(
     assert [i['file_name'] for i in images] == ['1.jpg', 'b/1.jpg']
 
 
-def test_an_image_that_became_unreadable_leaves_nothing_outdated(
-    image_folder: Path, tmp_path: Path
-) -> None:
+def test_outputs_of_an_unreadable_image_are_removed(image_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / 'out'
     run(image_folder, out)
     (image_folder / '1.png').write_bytes(b'no image')

@@ -1,4 +1,4 @@
-"""Options that the commands share: what their values mean, and the exit codes."""
+"""Shared options of the commands, and the exit codes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_values_are_those_of_mmengine(text: str, value: Any) -> None:
 
 @pytest.mark.parametrize('command', [run, test, train], ids=['run', 'test', 'train'])
 @pytest.mark.parametrize('pair', ['photos', '=1'])
-def test_a_word_that_is_no_pair(
+def test_cfg_options_must_be_pairs(
     command: Any, pair: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:

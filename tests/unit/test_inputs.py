@@ -227,7 +227,7 @@ def test_boxes_by_given_ids(tmp_path: Path) -> None:
         pytest.param({'1.jpg': BOX}, "'1.jpg' can mean a/1.jpg or b/1.jpg", id='ambiguous'),
         pytest.param({'a/1.jpg': BOX, 'q/2.jpg': BOX, '2.jpg': BOX}, 'both match', id='twins'),
         pytest.param('{', 'must be JSON', id='no JSON'),
-        pytest.param('3', 'holds a int', id='a number'),
+        pytest.param('3', 'is a int', id='a number'),
         pytest.param([3], 'a row without bbox', id='rows'),
         pytest.param([{'file_name': 'a', 'bbox': [1, 2]}], 'x, y, width, height', id='short bbox'),
         pytest.param({'annotations': []}, 'it has no list', id='COCO without images'),

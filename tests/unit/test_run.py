@@ -1,4 +1,4 @@
-"""The runner: what it writes, and failures."""
+"""The runner: outputs, failures and progress."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_failures_do_not_stop_the_rest(image_folder: Path, tmp_path: Path) -> No
         ('none.jpg', 'ImageReadError'),
     ]
     assert failures[3]['message'] == 'no luck'
-    # Ids do not depend on what fails.
+    # Ids do not depend on failures.
     images = json.loads((out / 'coco_images.json').read_text())['images']
     assert [(i['id'], i['file_name']) for i in images] == [
         (2, '1.jpg'), (3, '1.png'), (4, 'a/1.jpg'), (6, 'b/1.jpg'),
@@ -179,7 +179,7 @@ def test_nan_is_a_failure(image_folder: Path, tmp_path: Path) -> None:
     assert 'people.scores has NaN' in report.failures[0].message
 
 
-def test_names_that_are_no_unicode(tmp_path: Path) -> None:
+def test_names_without_unicode(tmp_path: Path) -> None:
     name = os.fsdecode(b'caf\xe9.png')
     save_image(tmp_path / 'in' / 'x.png').rename(tmp_path / 'in' / name)
     (tmp_path / 'in' / os.fsdecode(b'bad\xe9.png')).write_bytes(b'')
