@@ -27,7 +27,6 @@ from rich.table import Table
 from rich.text import Text
 
 from ..weights.checkpoints import (
-    CheckpointError,
     check_header,
     describe_absent,
     download_folder,
@@ -35,12 +34,11 @@ from ..weights.checkpoints import (
     find_weights,
     format_size,
     locate_weights,
-    read_manifest,
     replace_command,
     verify_file,
 )
 from ..weights.download import fetch, find_parts, is_offline, trust
-from ..weights.manifest import WeightsEntry
+from ..weights.manifest import CheckpointError, WeightsEntry, read_manifest
 from .options import make_parser
 
 PROG = 'download_checkpoints.py'

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.out.exists() and not args.overwrite:
             raise ValueError(f'{args.out} exists; use --overwrite to replace it')
         from ..training.pose2seg.export import write_sam_weights
-        from ..weights.checkpoints import load_state
+        from ..weights.loading import load_state
 
         state, _ = load_state(args.checkpoint)
         try:

@@ -105,7 +105,7 @@ def handle_errors(prog: str, wrong_input: int = 2, failed: int = 1) -> Iterator[
     """
     from ..io.run_options import OutputError
     from ..openmmlab import quiet_libraries
-    from ..weights.checkpoints import CheckpointError
+    from ..weights.manifest import CheckpointError
 
     logging.basicConfig(format='%(message)s')
     logging.getLogger('pipeline').setLevel(logging.INFO)

@@ -18,28 +18,8 @@ from pathlib import Path
 
 from ..io.atomic import compute_sha256, write_text
 from . import manifest
-from .loading import check_torch_file, load_into, load_state, state_dict_mismatch
+from .loading import check_torch_file
 from .manifest import CheckpointError, WeightsEntry, read_manifest
-
-__all__ = [
-    'CheckpointError',
-    'Weights',
-    'check_header',
-    'compute_sha256',
-    'download_folder',
-    'fetch_command',
-    'find_all_weights',
-    'find_weights',
-    'format_size',
-    'load_into',
-    'load_state',
-    'locate_weights',
-    'read_checksum',
-    'read_manifest',
-    'state_dict_mismatch',
-    'verify_file',
-    'write_checksum',
-]  # fmt: skip
 
 
 class AbsentWeightsError(CheckpointError):

@@ -203,7 +203,9 @@ def save_as_released(built: BuiltPipeline, settings: PipelineConfig, folder: Pat
     """Save the models of a pipeline as the files that its config names."""
     import torch
 
-    from pipeline.weights.checkpoints import compute_sha256, locate_weights, read_manifest
+    from pipeline.io.atomic import compute_sha256
+    from pipeline.weights.checkpoints import locate_weights
+    from pipeline.weights.manifest import read_manifest
 
     hashes, options = {}, {}
     for stage, content in contents_of(built).items():

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
+from pipeline.io.atomic import compute_sha256
 from pipeline.weights import manifest
-from pipeline.weights.checkpoints import (
+from pipeline.weights.checkpoints import find_all_weights, find_weights, write_checksum
+from pipeline.weights.manifest import (
     CheckpointError,
-    compute_sha256,
-    find_all_weights,
-    find_weights,
+    ManifestError,
+    manifest_json,
+    parse_manifest,
     read_manifest,
-    write_checksum,
 )
-from pipeline.weights.manifest import ManifestError, manifest_json, parse_manifest
 from tests.web_server import fake_weights
 
 ENTRY = {

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.weights.checkpoints import CheckpointError
 from pipeline.weights.loading import load_into, load_state
+from pipeline.weights.manifest import CheckpointError
 
 
 class Evil:

@@ -17,8 +17,9 @@ import pytest
 from huggingface_hub import constants, file_download
 
 from pipeline.cli import download_checkpoints
+from pipeline.io.atomic import compute_sha256
 from pipeline.weights import download
-from pipeline.weights.checkpoints import compute_sha256, read_checksum
+from pipeline.weights.checkpoints import read_checksum
 from pipeline.weights.download import DownloadError, fetch, find_parts, is_offline, list_urls
 from pipeline.weights.manifest import WeightsEntry
 from tests.web_server import Answer, Site, chunked, fake_weights, running_site, serve, status

@@ -156,7 +156,7 @@ def test_keys_that_do_not_fit_are_an_error_unless_the_config_ignores_them(
     import torch
 
     from pipeline import load_pipeline
-    from pipeline.weights.checkpoints import CheckpointError
+    from pipeline.weights.manifest import CheckpointError
 
     fill(folder, **{'head.error_layers.0.weight': torch.ones(3), 'head.new': torch.ones(1)})
     with pytest.raises(CheckpointError, match=r'does not fit the config: unexpected: head\.new$'):

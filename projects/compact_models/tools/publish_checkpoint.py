@@ -37,7 +37,7 @@ def main() -> None:
 
     import torch
 
-    from pipeline.weights.checkpoints import compute_sha256
+    from pipeline.io.atomic import compute_sha256
     from pipeline.weights.manifest import (
         FOLDER,
         MANIFEST,
