@@ -32,7 +32,7 @@ from pipeline.poses.mask_background import decode_segmentation
 from pipeline.poses.mmpose_estimator import build_mmpose_estimator
 from pipeline.scores import pose_scores
 from pipeline.structures import Detections
-from pipeline.weights.checkpoints import load_state
+from pipeline.weights.loading import load_state
 from pipeline.weights.manifest import FOLDER
 from tests.toy_people import DATA, dev_file, toy_annotations, write
 
