@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,17 @@ def photos(tmp_path: Path) -> Path:
     from tests.run_fakes import save_photos
 
     return save_photos(tmp_path / 'photos')
+
+
+SAMPLES = Path(os.environ.get('BMP_TEST_DATA', Path(__file__).parents[2] / 'shared' / 'data'))
+
+
+@pytest.fixture(scope='session', params=['drawn', 'real'][: 1 + SAMPLES.is_dir()])
+def samples(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with a small sample of each public data set: drawn, and real where it is present."""
+    from tests.sample_sets import draw_samples
+
+    return draw_samples(tmp_path_factory.mktemp('samples')) if request.param == 'drawn' else SAMPLES
 
 
 @pytest.fixture

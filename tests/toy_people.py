@@ -1,21 +1,18 @@
-"""Small made-up ground truth in COCO format, and where the real one lies."""
+"""Small made-up ground truth in COCO format."""
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from pipeline.datasets.coco_ground_truth import ImageGroundTruth, load_ground_truth
 from pipeline.masks import Masks
 from pipeline.structures import MaskSource, People
 
 ROOT = Path(__file__).parents[1]
-DATA = Path(os.environ.get('BMP_TEST_DATA', ROOT.parent / 'shared' / 'data'))
 
 # Where the keypoints of a standing person are in the box: share of width and height.
 STANDING = np.array([
@@ -99,14 +96,6 @@ def toy_annotations() -> dict[str, Any]:
 def write(path: Path, content: Any) -> Path:
     """``path`` with ``content`` as JSON."""
     path.write_text(json.dumps(content))
-    return path
-
-
-def dev_file(name: str = 'person_keypoints.json') -> Path:
-    """A file of the real development set; skips the test when absent."""
-    path = DATA / 'dev' / name
-    if not path.exists():
-        pytest.skip(f'no real annotations: {path} is absent (set BMP_TEST_DATA)')
     return path
 
 

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import skimage.data
 import torch
 
 from pipeline.config import CONFIG_FOLDER, load_config
 from pipeline.detectors.class_count import class_names
 from pipeline.detectors.mmdet_detector import build_mmdet_detector
 from pipeline.openmmlab import build_model, read_model_config
-from pipeline.weights.checkpoints import CheckpointError
+from pipeline.weights.checkpoints import CheckpointError, find_weights
 
 TINY_INS = 'mmdet::rtmdet/rtmdet-ins_tiny_8xb32-300e_coco.py'
 TINY_BOX = 'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'
-WEIGHTS = Path(os.environ.get('BMP_WEIGHTS', Path(__file__).parents[3] / 'shared' / 'weights'))
 PERSON_ONLY = str(CONFIG_FOLDER / 'compact' / 'rtmdet-ins_compact.py')
 
 
@@ -61,18 +60,11 @@ def test_coco_and_person_checkpoints_load_strictly(
     detector(np.zeros((60, 80, 3), np.uint8))  # the head reads its maps with the new count
 
 
-def test_real_weights_of_one_class_find_people_under_a_config_of_eighty(tmp_path: Path) -> None:
-    folder = WEIGHTS / 'rtmdet_nano_person'
-    if not folder.is_dir():
-        pytest.skip(f'{folder} is absent (set BMP_WEIGHTS)')
-    astronaut = pytest.importorskip('skimage.data').astronaut()
-    config = tmp_path / 'nano.py'
-    config.write_text(
-        f"_base_ = '{folder / 'rtmdet_nano_320_person.py'}'\n"
-        'model = dict(bbox_head=dict(num_classes=80))\n'
-    )
-    detector = build_mmdet_detector(str(config), folder / 'rtmdet_nano_person.pth')
-    found = detector(astronaut)
+def test_weights_of_one_class_find_people_under_a_config_of_eighty(tmp_path: Path) -> None:
+    config = tmp_path / 'eighty.py'
+    config.write_text(f"_base_ = '{PERSON_ONLY}'\nmodel = dict(bbox_head=dict(num_classes=80))\n")
+    detector = build_mmdet_detector(str(config), find_weights('rtmdet-ins_compact').path)
+    found = detector(skimage.data.astronaut())
     assert found.box_scores[0] > 0.6
     sides = found.boxes[0, 2:] - found.boxes[0, :2]
     assert sides.prod() > 0.3 * 512 * 512  # she fills the photo

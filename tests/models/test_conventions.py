@@ -18,7 +18,6 @@ from pipeline.keypoints import (
     convention_of_names,
     to_convention,
 )
-from tests.toy_people import DATA
 
 # A standing person, 100 px tall, seen from the front.
 STANDING = {
@@ -154,10 +153,8 @@ def test_maps_are_those_of_mmpose() -> None:
     assert {coco: crowd for crowd, coco in body.crowdpose_coco} == COCO_TO_CROWDPOSE
 
 
-def test_the_neck_of_real_people_lies_where_it_is_estimated() -> None:
-    path = DATA / 'test_samples' / 'crowdpose' / 'test_crowdpose.json'
-    if not path.exists():
-        pytest.skip(f'{path} is absent (set BMP_TEST_DATA)')
+def test_the_neck_lies_where_it_is_estimated(samples: Path) -> None:
+    path = samples / 'test_samples' / 'crowdpose' / 'test_crowdpose.json'
     shares = []
     for row in json.loads(path.read_text())['annotations']:
         points = np.reshape(row['keypoints'], (14, 3))

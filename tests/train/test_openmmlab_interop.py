@@ -34,7 +34,7 @@ from pipeline.scores import pose_scores
 from pipeline.structures import Detections
 from pipeline.weights.checkpoints import load_state
 from pipeline.weights.manifest import FOLDER
-from tests.toy_people import DATA, dev_file, toy_annotations, write
+from tests.toy_people import toy_annotations, write
 
 pytestmark = pytest.mark.usefixtures('mmpose_scope')
 
@@ -155,31 +155,24 @@ def test_inferencer_finds_poses_and_draws_them(tmp_path: Path, model: Any, photo
     assert changed.sum() < 0.1 * changed.size
 
 
-def runner(config: Config, work_dir: Path, data: Path, annotations: Path, **options: Any) -> Runner:
+def annotations_of(data: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((data / 'annotations.json').read_text())
+    return content
+
+
+def runner(config: Config, work_dir: Path, data: Path, **options: Any) -> Runner:
     """A stock test run of a pose config on a COCO data set."""
     dataset = 'test_dataloader.dataset'
     config.merge_from_dict(
         {
             'work_dir': str(work_dir),
             f'{dataset}.data_root': f'{data}/',
-            f'{dataset}.ann_file': str(annotations),
-            f'{dataset}.data_prefix.img': 'images/' if (data / 'images').is_dir() else '',
+            f'{dataset}.ann_file': str(data / 'annotations.json'),
+            f'{dataset}.data_prefix.img': '',
             **options,
         }
     )
     return Runner.from_cfg(config)
-
-
-@pytest.fixture(params=['drawn', 'photos'])
-def dataset(request: pytest.FixtureRequest, crowd: Path, tmp_path: Path) -> tuple[Path, Path]:
-    """Folder and annotation file: drawn people always, a few photos where they are at hand."""
-    if request.param == 'drawn':
-        return crowd, crowd / 'annotations.json'
-    content = json.loads(dev_file().read_text())
-    content['images'] = sorted(content['images'], key=lambda image: image['id'])[2:8]
-    chosen = {image['id'] for image in content['images']}
-    content['annotations'] = [a for a in content['annotations'] if a['image_id'] in chosen]
-    return DATA / 'dev', write(tmp_path / 'some.json', content)
 
 
 def own_results(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -208,7 +201,7 @@ def all_samples(run: Runner) -> list[dict[str, Any]]:
 
 
 def assert_same_as_ours(
-    run: Runner, samples: list[dict[str, Any]], truth: Path, written: Path
+    run: Runner, samples: list[dict[str, Any]], data: Path, written: Path
 ) -> None:
     """A stock run finds the points and metrics of our pose stage and our evaluation."""
     run.load_checkpoint(str(POSE_WEIGHTS))
@@ -219,7 +212,7 @@ def assert_same_as_ours(
         for rows in (json.loads(written.read_text()), results)
     )
     np.testing.assert_allclose(points, own_points, atol=0.05)
-    own = score(results, json.loads(truth.read_text()), ['keypoints']).tasks['keypoints']
+    own = score(results, annotations_of(data), ['keypoints']).tasks['keypoints']
     for name, value in (('AP', own.ap), ('AP .5', own.ap50), ('AR', own.ar)):
         assert value is not None and value > 0
         assert found[f'coco/{name}'] == pytest.approx(value, abs=1e-6), name
@@ -229,42 +222,37 @@ def by_image_and_score(row: dict[str, Any]) -> tuple[int, float]:
     return row['image_id'], row['score']
 
 
-def test_stock_test_run_with_annotated_masks(dataset: tuple[Path, Path], tmp_path: Path) -> None:
-    data, truth = dataset
+def test_stock_test_run_with_annotated_masks(crowd: Path, tmp_path: Path) -> None:
     config = Config.fromfile(POSE_CONFIG)
     config.test_evaluator.outfile_prefix = str(tmp_path / 'found')
-    run = runner(config, tmp_path, data, truth)
+    run = runner(config, tmp_path, crowd)
     samples = all_samples(run)
     assert all(sample['segmentation'] for sample in samples)
-    assert_same_as_ours(run, samples, truth, tmp_path / 'found.keypoints.json')
+    assert_same_as_ours(run, samples, crowd, tmp_path / 'found.keypoints.json')
 
 
-def test_stock_test_run_with_detected_boxes_and_masks(
-    dataset: tuple[Path, Path], tmp_path: Path
-) -> None:
-    data, truth = dataset
-    detections = write(tmp_path / 'detections.json', detect(data, truth))
+def test_stock_test_run_with_detected_boxes_and_masks(crowd: Path, tmp_path: Path) -> None:
+    detections = write(tmp_path / 'detections.json', detect(crowd))
     config = Config.fromfile(POSE_CONFIG)
     config.test_evaluator.outfile_prefix = str(tmp_path / 'found')
     steps = config.test_dataloader.dataset.pipeline
     steps.insert(1, {'type': 'LoadPersonMask', 'mask_file': str(detections)})
     options = {'test_dataloader.dataset.bbox_file': str(detections)}
-    run = runner(config, tmp_path, data, truth, **options)
+    run = runner(config, tmp_path, crowd, **options)
     samples = all_samples(run)
     assert samples and not any('segmentation' in sample for sample in samples)
     load = LoadPersonMask(str(detections))
     samples = [load(sample) for sample in samples]
-    assert_same_as_ours(run, samples, truth, tmp_path / 'found.keypoints.json')
+    assert_same_as_ours(run, samples, crowd, tmp_path / 'found.keypoints.json')
 
 
-def detect(data: Path, annotations: Path) -> list[dict[str, Any]]:
+def detect(data: Path) -> list[dict[str, Any]]:
     """COCO results of our compact detector, with masks."""
     detector = build_mmdet_detector(DET_CONFIG, DET_WEIGHTS, score_threshold=0.2)
-    prefix = data / 'images' if (data / 'images').is_dir() else data
     rows = []
-    for image in json.loads(annotations.read_text())['images']:
+    for image in annotations_of(data)['images']:
         found = detector(
-            np.ascontiguousarray(cv2.imread(str(prefix / image['file_name']))[..., ::-1])
+            np.ascontiguousarray(cv2.imread(str(data / image['file_name']))[..., ::-1])
         )
         boxes_xywh = np.hstack([found.boxes[:, :2], found.boxes[:, 2:] - found.boxes[:, :2]])
         columns = zip(
@@ -307,10 +295,10 @@ def pad_to_23_points(path: Path) -> Path:
 
 
 def test_models_with_23_points_are_scored_on_those_of_coco(crowd: Path, tmp_path: Path) -> None:
-    plain = runner(Config.fromfile(POSE_CONFIG), tmp_path, crowd, crowd / 'annotations.json')
+    plain = runner(Config.fromfile(POSE_CONFIG), tmp_path, crowd)
     plain.load_checkpoint(str(POSE_WEIGHTS))
     config = twenty_three_points(Config.fromfile(POSE_CONFIG))
-    run = runner(config, tmp_path, crowd, crowd / 'annotations.json')
+    run = runner(config, tmp_path, crowd)
     run.load_checkpoint(str(pad_to_23_points(tmp_path / '23.pth')), strict=True)
     expected = plain.test()
     assert expected['coco/AP'] > 0

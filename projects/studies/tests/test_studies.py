@@ -36,8 +36,10 @@ from projects.studies.rounds import RoundStudy, results_of, round_rows, round_se
 from projects.studies.tools import study_prompts, study_rounds
 from tests.commands import exit_code
 from tests.oracles import OracleDetector, OraclePoses, OracleSegmenter
-from tests.toy_people import dev_file, person, write
+from tests.toy_people import person, write
 from tests.unit.test_loop import HIDDEN_BY, photo, truth
+
+PEOPLE = Path('dev', 'person_keypoints.json')
 
 # --- rounds ---------------------------------------------------------------------------------------
 
@@ -353,17 +355,17 @@ def test_a_study_without_a_usable_photo_says_why(
 
 
 @pytest.mark.slow
-def test_real_rounds_are_real_runs(tmp_path: Path) -> None:
-    """The compact models on real photos: study, separate runs, resumed study."""
+def test_rounds_are_separate_runs(samples: Path, tmp_path: Path) -> None:
+    """The compact models: study, separate runs, resumed study."""
     from pipeline import load_pipeline
     from pipeline.io.images import read_image
 
-    args = ['bmp_compact', '--data', str(dev_file()), '--limit', '4', '--device', 'cpu']
+    args = ['bmp_compact', '--data', str(samples / PEOPLE), '--limit', '4', '--device', 'cpu']
     out = tmp_path / 'rounds'
     assert study_rounds.main([*args, '--rounds', '2', '--out', str(out)]) == 0
     rows = list(csv.DictReader((out / 'rounds.csv').read_text().splitlines()))
     assert len(rows) == 2 * 2 * 3
-    content = json.loads(dev_file().read_text())
+    content = json.loads((samples / PEOPLE).read_text())
     for name, options in {
         '1': {'loop.max_rounds': 1},
         '2': {'loop.max_rounds': 2},
@@ -372,7 +374,7 @@ def test_real_rounds_are_real_runs(tmp_path: Path) -> None:
         find = load_pipeline('bmp_compact', {'runtime.device': 'cpu', **options})
         ours = json.loads((out / f'results_{name}.json').read_text())
         for image in content['images'][:4]:
-            people = find(read_image(dev_file().parent / 'images' / image['file_name']))
+            people = find(read_image(samples / 'dev' / 'images' / image['file_name']))
             theirs = people.to_coco(image['id'])
             assert [r for r in ours if r['image_id'] == image['id']] == theirs
     before = {p.name: p.read_bytes() for p in out.rglob('*') if p.is_file()}
@@ -382,9 +384,9 @@ def test_real_rounds_are_real_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_real_prompts_are_those_of_the_segmenter(tmp_path: Path) -> None:
+def test_prompts_of_the_study_are_those_of_the_segmenter(samples: Path, tmp_path: Path) -> None:
     """Shared embedding or not, with or without resume: the same figures."""
-    args = ['bmp_compact', '--data', str(dev_file()), '--limit', '5', '--device', 'cpu']
+    args = ['bmp_compact', '--data', str(samples / PEOPLE), '--limit', '5', '--device', 'cpu']
     args += ['--methods', 'k_most_visible', 'closest']
     whole, steps = tmp_path / 'whole', tmp_path / 'steps'
     assert study_prompts.main([*args, '--k', '1', '3', '17', '--out', str(whole)]) == 0
@@ -399,20 +401,18 @@ def test_real_prompts_are_those_of_the_segmenter(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_study_gives_what_the_protocol_gives(
-    tmp_path: Path,
-) -> None:
+def test_the_study_gives_what_the_protocol_gives(samples: Path, tmp_path: Path) -> None:
     """The point of the settings of the config is ``tools/test.py --protocol gt_keypoints``."""
     from pipeline.evaluation.coco import score_files
 
-    args = ['bmp_compact', '--data', str(dev_file()), '--limit', '6', '--device', 'cpu']
+    args = ['bmp_compact', '--data', str(samples / PEOPLE), '--limit', '6', '--device', 'cpu']
     prompts, out = tmp_path / 'prompts', tmp_path / 'test'
     own = ['--k', '3', '--methods', 'k_most_visible', '--out', str(prompts)]
     assert study_prompts.main([*args, *own]) == 0
     dataset_tool: Any = importlib.import_module('pipeline.cli.test')
     assert dataset_tool.main([*args, '--protocol', 'gt_keypoints', '--out-dir', str(out)]) == 0
     (row,) = csv.DictReader((prompts / 'prompts.csv').read_text().splitlines())
-    metrics = score_files(out / 'results.json', dev_file())
+    metrics = score_files(out / 'results.json', samples / PEOPLE)
     assert metrics.mask_iou is not None
     assert float(row['mask_ap']) == pytest.approx(metrics.tasks['segm'].ap, abs=1e-9)
     assert float(row['mean_iou']) == pytest.approx(metrics.mask_iou.mean, abs=1e-6)
@@ -420,12 +420,12 @@ def test_the_study_gives_what_the_protocol_gives(
 
 
 @pytest.mark.slow
-def test_a_photo_prompted_in_another_way_is_as_if_it_were_new() -> None:
+def test_a_photo_prompted_in_another_way_is_as_if_it_were_new(samples: Path) -> None:
     from pipeline.build import build_pipeline
     from pipeline.config import load_config
     from pipeline.io.images import read_image
 
-    data = load_study_data(resolve_dataset(dev_file()), 1)
+    data = load_study_data(resolve_dataset(samples / PEOPLE), 1)
     image = read_image(data.photos[0].path)
     config = load_config('bmp_compact', {'runtime.device': 'cpu'})
     segmenter: Any = build_pipeline(config).run.segmenter
