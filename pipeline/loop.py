@@ -138,10 +138,21 @@ class PersonPipeline:
         timer = timer or StageTimer()
         states = [self._start(image) for image in images]
         yield states
-        no_boxes = [None] * len(images)
+        user_boxes = list(boxes or [None] * len(images))
         for number in range(1, (self.config.max_rounds or self.config.round_cap) + 1):
-            user_boxes = boxes if number == 1 and boxes is not None else no_boxes
-            states = self._run_round(states, number, user_boxes, timer)
+            active = [i for i, state in enumerate(states) if not state.finished]
+            with timer('detect'):
+                detections = self._detect(
+                    [states[i] for i in active], [user_boxes[i] for i in active]
+                )
+            with timer('pose'):
+                poses = self.pose_estimator.predict_batch([images[i] for i in active], detections)
+            states = list(states)
+            for i, found, pose in zip(active, detections, poses, strict=True):
+                if user_boxes[i] is not None:  # the user's boxes are not refined
+                    pose = _with_boxes(pose, found)
+                states[i] = self._add_people(states[i], number, found, pose, timer)
+            user_boxes = [None] * len(images)  # later rounds detect
             if all(state.finished for state in states):
                 return
             yield states
@@ -167,25 +178,6 @@ class PersonPipeline:
     def _start(self, image: Image) -> ImageState:
         instances = Instances.empty(*size_of(image), self.pose_estimator.num_keypoints)
         return ImageState(image, self.segmenter(image), instances, self._build_result(instances))
-
-    def _run_round(
-        self,
-        states: Sequence[ImageState],
-        number: int,
-        boxes: Sequence[Detections | None],
-        timer: StageTimer,
-    ) -> list[ImageState]:
-        active = [i for i, state in enumerate(states) if not state.finished]
-        with timer('detect'):
-            detections = self._detect([states[i] for i in active], [boxes[i] for i in active])
-        with timer('pose'):
-            poses = self.pose_estimator.predict_batch([states[i].image for i in active], detections)
-        result = list(states)
-        for i, found, pose in zip(active, detections, poses, strict=True):
-            if boxes[i] is not None:  # the user's boxes are not refined
-                pose = _with_boxes(pose, found)
-            result[i] = self._add_people(states[i], number, found, pose, timer)
-        return result
 
     def _detect(
         self, states: Sequence[ImageState], boxes: Sequence[Detections | None]

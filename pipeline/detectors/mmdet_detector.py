@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 from mmengine.dataset import pseudo_collate
 
 from ..masks import Masks
 from ..openmmlab import build_model, building_from, read_model_config, scope_of
-from ..runtime.batches import AdaptiveBatcher
 from ..runtime.options import ON_CPU, RuntimeOptions
 from ..runtime.precision import optimize_modules
 from ..stages import Detector
@@ -57,7 +55,7 @@ class MMDetDetector(Detector):
         self.score_threshold = score_threshold
         self.max_iou = max_iou
         self.max_people = max_people
-        self.batcher = AdaptiveBatcher(batch_size, 'detector.batch_size')
+        self.batch_size = batch_size
 
     def __call__(self, image: Image) -> Detections:
         """Detect people in an RGB uint8 image (H, W, 3), highest score first."""
@@ -65,18 +63,14 @@ class MMDetDetector(Detector):
 
     def predict_batch(self, images: Sequence[Image]) -> list[Detections]:
         """Detect people in every image; inputs of the same size share forward passes."""
+        found: dict[int, Detections] = {}
         with scope_of('mmdet'), torch.inference_mode():
             samples = [self._pack(image) for image in images]
-
-            def forward(rows: Any) -> list[Any]:
-                batch = pseudo_collate([samples[i] for i in rows.tolist()])
-                return list(self.model.test_step(batch))  # type: ignore[operator]
-
-            found: dict[int, Detections] = {}
-            for group in _same_size(samples):
-                for rows, results in self.batcher.run(group, forward):
-                    for i, result in zip(rows.tolist(), results, strict=True):
-                        found[i] = self._select(result.pred_instances, size_of(images[i]))
+            for rows in _batches(samples, self.batch_size):
+                batch = pseudo_collate([samples[i] for i in rows])
+                results = self.model.test_step(batch)  # type: ignore[operator]
+                for i, result in zip(rows, results, strict=True):
+                    found[i] = self._select(result.pred_instances, size_of(images[i]))
         return [found[i] for i in range(len(images))]
 
     def _pack(self, image: Image) -> dict[str, Any]:
@@ -99,12 +93,13 @@ class MMDetDetector(Detector):
         return Detections(_inside(boxes[keep], shape), scores[keep], _masks(found, keep, shape))
 
 
-def _same_size(samples: Sequence[Mapping[str, Any]]) -> list[npt.NDArray[np.int64]]:
-    """Rows of the samples, grouped by the shape of their inputs."""
+def _batches(samples: Sequence[Mapping[str, Any]], size: int) -> Iterator[list[int]]:
+    """Rows of samples whose inputs have the same shape, at most ``size`` at a time."""
     groups: dict[Any, list[int]] = {}
     for i, sample in enumerate(samples):
         groups.setdefault(tuple(sample['inputs'].shape), []).append(i)
-    return [np.array(rows, np.int64) for rows in groups.values()]
+    for rows in groups.values():
+        yield from (rows[start : start + size] for start in range(0, len(rows), size))
 
 
 def _masks(found: Any, keep: Any, shape: tuple[int, int]) -> Masks:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import pipeline.registry  # noqa: F401 - the rows build models and codecs by name
+
 from . import loop_rows, model_rows, pose_rows, recordings, trace_rows
 from .rows import Comparison, Row
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+MAX_CALLS = 7  # from main to the first network
 MAX_LINES = 10_000  # of this package, imported by a run with the default outputs
 STATE = """
 import gc, signal, sys, torch
@@ -32,8 +33,9 @@ def test_loading_leaves_the_process_alone() -> None:
     assert 'OneDL' not in run_python('-c', STATE)  # printed by the libraries during import
 
 
-def test_a_run_imports_little_of_the_package_and_no_training_code() -> None:
-    lines, libraries = run_python('-m', 'tests.imported_lines').splitlines()[-2:]
+def test_a_run_is_short_and_imports_no_training_code() -> None:
+    calls, lines, libraries = run_python('-m', 'tests.run_figures').splitlines()[-3:]
+    assert int(calls.split()[0]) <= MAX_CALLS, calls
     assert int(lines.split()[0]) <= MAX_LINES, lines
     loaded = set(libraries.split())
     assert {'torch', 'mmdet.models', 'mmpose.models', 'sam2'} <= loaded

@@ -5,13 +5,15 @@ Legend: B crops of W x H px.
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
 Pixels = NDArray[np.uint8]
 Rng = np.random.Generator
@@ -54,7 +56,7 @@ def place_cutout(cutout: Pixels, low: Array, high: Array, rng: Rng) -> Array:
     sign = rng.choice([-1, 1])
     linear = np.diag([sign * scale, scale])
     offset = center - linear @ [width / 2, height / 2]
-    return np.concatenate([linear, offset[:, None]], 1).astype(np.float32)
+    return np.asarray(np.concatenate([linear, offset[:, None]], 1), np.float32)
 
 
 def change_colours(crops: Pixels, ranges: tuple[float, float, float, float], rng: Rng) -> None:

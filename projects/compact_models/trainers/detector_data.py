@@ -145,10 +145,10 @@ class DetectorSampler:
         change_colours(crops, self.settings.colour, rng)
         for crop, (width, height) in zip(crops, extents, strict=True):
             crop[height:], crop[:, width:] = FILL, FILL
-        crops = crops[..., ::-1]  # BGR again
-        clean = normalize(crops, MEAN, STD)
-        kept, painted = self._paint(crops, layers, rng)
-        images = normalize(crops, MEAN, STD) if painted.any() else clean
+        bgr: Pixels = crops[..., ::-1]
+        clean = normalize(bgr, MEAN, STD)
+        kept, painted = self._paint(bgr, layers, rng)
+        images = normalize(bgr, MEAN, STD) if painted.any() else clean
         return DetectorBatch(images, clean, painted, *_stack_people(kept, side))
 
     def _draw_matrix(self, photo: Pixels, rng: Rng) -> tuple[Array, Any]:
@@ -178,9 +178,8 @@ class DetectorSampler:
         kept: list[list[Pixels]] = []
         boxes: list[list[Array]] = []
         for crop, masks in zip(crops, layers, strict=True):
-            is_painted = np.zeros(len(masks), np.bool_)
-            if masks and rng.random() < self.settings.paint:
-                is_painted = rng.random(len(masks)) < 0.7
+            share = 0.7 if rng.random() < self.settings.paint else 0.0
+            is_painted = rng.random(len(masks)) < share
             hidden = np.zeros(crop.shape[:2], np.bool_)
             for mask, paint in zip(masks, is_painted, strict=True):
                 if paint:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from projects.compact_models.training.muon import MuonAdamW
 
+LOG_STEPS = 50
 EMA_WARMUP = 10  # steps; averaging starts with the newest weights
 
 
@@ -81,6 +82,12 @@ def has_bfloat16() -> bool:
     return bool(capabilities.get('avx512_bf16') or capabilities.get('amx_bf16'))
 
 
+def to_channels_last(model: nn.Module) -> nn.Module:
+    """Store weights in the layout of the images, which saves copies of them."""
+    moved: nn.Module = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return moved
+
+
 @dataclass
 class Clock:
     """Time of a run: of the wall, of all threads, and of the network alone."""
@@ -125,9 +132,10 @@ class Trainer:
     def _make_optimizers(self) -> list[MuonAdamW]:
         """One optimizer per worker, each with a part of the parameters of about equal cost."""
         order = sorted(self.parameters[0], key=lambda p: -p.numel())
-        settings = {'lr': self.settings.lr, 'weight_decay': self.settings.weight_decay}
         parts = [order[i :: self.settings.workers] for i in range(self.settings.workers)]
-        return [MuonAdamW(part, **settings) for part in parts if part]
+        return [
+            MuonAdamW(part, self.settings.lr, self.settings.weight_decay) for part in parts if part
+        ]
 
     @property
     def progress(self) -> float:
@@ -194,7 +202,7 @@ class Trainer:
     def _share_weights(self) -> None:
         """Give all replicas the new weights, and move the averaged ones towards them."""
         for replica in self.parameters[1:]:
-            torch._foreach_copy_(replica, self.parameters[0])
+            torch._foreach_copy_([*replica], [*self.parameters[0]])
         step = self.step + 1
         weight = 1 - min(self.settings.ema_decay, step / (step + EMA_WARMUP))
         ema, new = self.ema.state_dict(), self.model.state_dict()
@@ -214,7 +222,14 @@ class Trainer:
         }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state of `state_dict`."""
+        """Continue from a state of `state_dict`.
+
+        Raises:
+            ValueError: the run had another number of workers.
+        """
+        if len(state['optimizers']) != len(self.optimizers):
+            count = len(state['optimizers'])
+            raise ValueError(f'the run was started with --workers {count}; give that number')
         for replica in self.replicas:
             replica.load_state_dict(state['model'])
         self.ema.load_state_dict(state['ema'])
@@ -277,7 +292,7 @@ def train(
     log.write(event='start', samples=trainer.samples, workers=settings.workers)
     while trainer.progress < 1:
         trainer.run_step()
-        if trainer.step % 100 == 0:
+        if trainer.step % LOG_STEPS == 0:
             log.write_step(trainer)
         now = time.monotonic()
         is_over = settings.stop_minutes is not None and now - started > settings.stop_minutes * 60
@@ -314,7 +329,7 @@ class Log:
         rows, trainer.recent = trainer.recent, []
         clock, trainer.part = trainer.part, Clock()
         names = rows[0] if rows else {}
-        samples = 100 * (trainer.settings.batch_size // len(trainer.replicas))
+        samples = LOG_STEPS * (trainer.settings.batch_size // len(trainer.replicas))
         self.write(
             event='train', step=trainer.step, samples=trainer.samples, lr=trainer.lr,
             **clock.describe(samples * len(trainer.replicas)),

@@ -236,7 +236,7 @@ class PoseSampler:
         cutouts = self.people.cutouts
         if layout.is_cut[i] or not cutouts or rng.random() >= self.settings.paste:
             return nothing
-        cutout = cutouts[rng.integers(len(cutouts))]
+        cutout = cutouts[int(rng.integers(len(cutouts)))]
         corners = transform_points(layout.boxes[i].reshape(1, 2, 2), matrices[i : i + 1])[0]
         low, high = corners.min(0), corners.max(0)
         pasted = warp(cutout, place_cutout(cutout, low, high, rng), (W, H))
@@ -369,22 +369,24 @@ def _box_of_mask(mask: Bools) -> Array:
 
 
 def spoil_mask(mask: Bools, chance: float, rng: Rng) -> Bools:
-    """Errors of detectors: outline moved, parts lost or added, coarse cells, the box as a mask."""
+    """Errors of detectors: outline moved, parts lost or added, coarse cells."""
     pixels = mask.astype(np.uint8)
     moved, lost, added, coarse = rng.random(4) < chance
     if moved:
         side = int(rng.integers(1, 8)) * 2 + 1
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-        pixels = (cv2.erode if rng.random() < 0.5 else cv2.dilate)(pixels, kernel)
-    for change, value in ((lost, 0), (added, 1)):
-        if change:
+        change = cv2.erode if rng.random() < 0.5 else cv2.dilate
+        pixels = np.asarray(change(pixels, kernel), np.uint8)
+    for wanted, value in ((lost, 0), (added, 1)):
+        if wanted:
             center = rng.integers(0, (W, H)).tolist()
             axes = rng.integers(8, 45, 2).tolist()
             cv2.ellipse(pixels, center, axes, rng.uniform(0, 180), 0, 360, value, -1)
     if coarse:
         cells = cv2.resize(pixels * np.uint8(255), (W // 10, H // 10), interpolation=cv2.INTER_AREA)
-        pixels = cv2.resize(cells, (W, H), interpolation=cv2.INTER_LINEAR) > rng.uniform(90, 160)
-    return np.asarray(pixels, np.bool_)
+        smooth = cv2.resize(cells, (W, H), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(smooth > rng.uniform(90, 160), np.bool_)
+    return pixels > 0
 
 
 def dim(crop: Pixels, mask: Bools, alpha: float) -> None:

@@ -15,7 +15,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.segmenters.prompts import Method, select_keypoints
@@ -122,7 +121,7 @@ def cut_window(people: People, row: int, corners: Array) -> Window:
 
 def _window_mask(
     placed: PlacedMask | None, origin: Array, scale: Array, keypoints: Array,
-    visibility: NDArray[np.float64], box: Array,
+    visibility: Array, box: Array,
 ) -> tuple[Bools, Bools]:  # fmt: skip
     """Mask of a window and what is known of it, both (S, S)."""
     if placed is not None:
@@ -190,14 +189,15 @@ class SegmenterSampler:
         stretch = np.exp(rng.uniform(-1, 1) * np.log(self.settings.stretch) / 2)
         side = sides.max() * rng.uniform(*self.settings.margin) * np.array([stretch, 1 / stretch])
         center = (box[:2] + box[2:]) / 2 + rng.normal(size=2) * self.settings.shift * sides
-        return np.concatenate([center - side / 2, center + side / 2]).astype(np.float32)
+        corners: Array = np.concatenate([center - side / 2, center + side / 2])
+        return corners
 
     def _paste(self, window: Window, rng: Rng) -> Window:
         """Paste a neighbour in front of the person, unless too little of it would be left."""
         cutouts = self.people.cutouts
         if not cutouts:
             return window
-        cutout = cutouts[rng.integers(len(cutouts))]
+        cutout = cutouts[int(rng.integers(len(cutouts)))]
         matrix = place_cutout(cutout, window.box[:2], window.box[2:], rng)
         pasted = warp(cutout, matrix, (S, S))
         shape = pasted[..., 3] > 127
@@ -246,13 +246,14 @@ def choose_keypoints(window: Window, method: Method) -> Array:
     return np.asarray(window.keypoints[order], np.float32)
 
 
-def make_prompt(points: NDArray[np.floating], corners: NDArray[np.floating] | None) -> Array:
+def make_prompt(points: Array, corners: Array | None) -> Array:
     """A prompt (P, 3), x, y and label, of points (P, 2) and the corners (2, 2) of a box."""
     rows = [np.insert(points.clip(0, S - 1), 2, POINT_POSITIVE, axis=1)]
     if corners is not None:
         labels = [[BOX_TOP_LEFT], [BOX_BOTTOM_RIGHT]]
         rows.insert(0, np.concatenate([corners.clip(0, S - 1), labels], 1))
-    return np.concatenate(rows).astype(np.float32)
+    prompt: Array = np.concatenate(rows)
+    return prompt
 
 
 def pad_prompts(prompts: list[Array]) -> tuple[Tensor, Tensor]:

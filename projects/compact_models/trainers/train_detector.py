@@ -15,7 +15,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this checkout, installed or not
@@ -30,7 +29,7 @@ from projects.compact_models.trainers.detector_data import (
 )
 from projects.compact_models.trainers.detector_evaluate import evaluate_detector
 from projects.compact_models.trainers.detector_losses import TeacherLosses
-from projects.compact_models.trainers.loop import has_bfloat16
+from projects.compact_models.trainers.loop import has_bfloat16, to_channels_last
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = ROOT / 'configs/compact/rtmdet-ins_compact.py'
@@ -61,7 +60,7 @@ def build_model(config: Path, weights: Path | None) -> nn.Module:
     model: nn.Module = MODELS.build(settings)
     if weights is not None:
         load_into(model, load_state(weights)[0], weights)
-    return model.to(memory_format=torch.channels_last)  # type: ignore[no-any-return,call-overload]
+    return to_channels_last(model)
 
 
 def pack_weights(state: dict[str, Tensor]) -> dict[str, Any]:
@@ -89,7 +88,7 @@ def main() -> None:
         more = backgrounds if backgrounds.exists() else None
         photos = load_photos(annotations, 'train', args.max_photos, more)
         teacher = build_teacher(*map(str, args.teacher))
-        return DetectorTask(photos, teacher.to(memory_format=torch.channels_last), args.crop)
+        return DetectorTask(photos, to_channels_last(teacher), args.crop)
 
     run(
         args, sets=sets, build_model=build_model, evaluate=evaluate_detector,

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this checkout, installed or not
 
 from projects.compact_models.trainers.command import make_parser, prepare_process, run
+from projects.compact_models.trainers.loop import to_channels_last
 from projects.compact_models.trainers.pose_augment import PoseSampler
 from projects.compact_models.trainers.pose_data import People, load_people
 from projects.compact_models.trainers.pose_evaluate import evaluate_pose
@@ -49,7 +50,7 @@ def build_model(config: Path, weights: Path | None) -> nn.Module:
     model: nn.Module = MODELS.build(Config.fromfile(config).model)
     if weights is not None:
         load_into(model, load_state(weights)[0], weights)
-    return model
+    return to_channels_last(model)
 
 
 def pack_weights(state: dict[str, Tensor]) -> dict[str, Any]:

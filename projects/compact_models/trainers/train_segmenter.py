@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -30,7 +29,7 @@ from projects.compact_models.detector.depthwise_conv import CpuDepthwiseConv2d
 from projects.compact_models.segmenter.losses import PartialLossWeights, partial_prompt_losses
 from projects.compact_models.trainers.command import make_parser, prepare_process, run
 from projects.compact_models.trainers.crops import normalize
-from projects.compact_models.trainers.loop import has_bfloat16
+from projects.compact_models.trainers.loop import has_bfloat16, to_channels_last
 from projects.compact_models.trainers.pose_data import KINDS, People, load_people
 from projects.compact_models.trainers.segmenter_data import (
     STRIDE,
@@ -97,7 +96,7 @@ def build_model(config: Path, weights: Path | None) -> nn.Module:
         for module in model.modules():
             if type(module) is nn.Conv2d and module.groups == module.in_channels > 1:
                 module.__class__ = CpuDepthwiseConv2d
-    return model.to(memory_format=torch.channels_last)  # type: ignore[no-any-return,call-overload]
+    return to_channels_last(model)
 
 
 def trained_parameters(model: nn.Module) -> list[nn.Parameter]:
@@ -127,7 +126,7 @@ def evaluate_segmenter(model: nn.Module, people: People, name: str) -> dict[str,
             make_prompt(points, None), make_prompt(points[:0], corners),
             make_prompt(points, corners),
         ]  # fmt: skip
-        image = normalize(cv2.cvtColor(window.image, cv2.COLOR_BGR2RGB)[None])
+        image = normalize(window.image[None, ..., ::-1])
         logits = run_prompts(model, image, *pad_prompts(prompts), torch.zeros(3).long())[0]
         truth = torch.from_numpy(window.mask.copy())[None, None].float()
         found = mask_iou(_resize(logits.float(), S), truth.expand(3, -1, -1, -1))[:, 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,9 @@ from projects.compact_models.trainers.loop import Settings, train
 
 from .synthetic_people import write_folder
 
-PLAIN = {'crop': 96, 'side': 80, 'scale': (1.0, 1.0), 'colour': (0.0, 0.0, 0.0, 0.0)}
+PLAIN = DetectorAugmentation(
+    crop=96, side=80, scale=(1.0, 1.0), colour=(0.0, 0.0, 0.0, 0.0), paint=0.0
+)
 
 
 @pytest.fixture(scope='module')
@@ -39,6 +42,8 @@ def teacher() -> torch.nn.Module:
     torch.manual_seed(0)
     train_detector.build_model(train_detector.CONFIG, None)  # registers the parts of MMDetection
     model: torch.nn.Module = MODELS.build(Config.fromfile(train_detector.CONFIG).model)
+    for layer in model.bbox_head.rtm_reg:  # type: ignore[union-attr]
+        torch.nn.init.constant_(layer.bias, 2.0)  # boxes that are not empty
     return model.eval().requires_grad_(False)
 
 
@@ -50,7 +55,7 @@ def test_photos_have_boxes_and_masks(photos: Photos) -> None:
 
 def test_boxes_and_masks_follow_the_crop(photos: Photos) -> None:
     """Photos of 200 x 160 px become 80 x 64; the rest of the crop is grey."""
-    sampler = DetectorSampler(photos, DetectorAugmentation(**PLAIN, paint=0))
+    sampler = DetectorSampler(photos, PLAIN)
     batch = sampler.make_batch(np.random.default_rng(0), 8)
     assert batch.is_person.sum() == 8 and batch.masks.shape == (8, 24, 24)
     for box, mask in zip(batch.people[batch.is_person], batch.masks, strict=True):
@@ -65,7 +70,7 @@ def test_boxes_and_masks_follow_the_crop(photos: Photos) -> None:
 
 
 def test_painted_people_are_black_and_no_targets(photos: Photos) -> None:
-    sampler = DetectorSampler(photos, DetectorAugmentation(**PLAIN, paint=1))
+    sampler = DetectorSampler(photos, replace(PLAIN, paint=1.0))
     batch = sampler.make_batch(np.random.default_rng(0), 16)
     is_painted = batch.painted.any(2).any(1)
     assert 0 < is_painted.sum() < 16
@@ -78,7 +83,7 @@ def test_painted_people_are_black_and_no_targets(photos: Photos) -> None:
 def test_a_student_like_its_teacher_has_no_box_loss(
     photos: Photos, teacher: torch.nn.Module
 ) -> None:
-    sampler = DetectorSampler(photos, DetectorAugmentation(**PLAIN, paint=0))
+    sampler = DetectorSampler(photos, PLAIN)
     batch = sampler.make_batch(np.random.default_rng(0), 2)
     losses = TeacherLosses(teacher)(teacher, batch)
     assert set(losses) == {'loss_score', 'loss_box', 'loss_mask'}

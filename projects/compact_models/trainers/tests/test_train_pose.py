@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ PLAIN = Augmentation(
 
 
 @pytest.fixture(scope='module')
-def annotations(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def coco_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp('people')
     path = write_folder(folder)
     write_detections(folder / 'found.json', path)
@@ -43,8 +44,8 @@ def annotations(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope='module')
-def people(annotations: Path) -> People:
-    return load_people(annotations, subset='train', detections=annotations.with_name('found.json'))
+def people(coco_file: Path) -> People:
+    return load_people(coco_file, subset='train', detections=coco_file.with_name('found.json'))
 
 
 def test_rows_of_all_kinds_are_read(people: People) -> None:
@@ -86,7 +87,7 @@ def test_box_target_of_a_plain_crop_is_padded_by_a_quarter(people: People) -> No
 
 
 def test_an_image_edge_makes_keypoints_absent(people: People) -> None:
-    settings = Augmentation(**{**vars(PLAIN), 'edge': 1.0})
+    settings = replace(PLAIN, edge=1.0)
     batch = PoseSampler(people, settings).make_batch(np.random.default_rng(0), 40)
     absent = (batch.annotated == 1) & (batch.present == 0)
     assert absent.any(1).float().mean() > 0.8
@@ -94,14 +95,14 @@ def test_an_image_edge_makes_keypoints_absent(people: People) -> None:
 
 
 def test_a_pasted_neighbour_hides_keypoints_but_never_too_much(people: People) -> None:
-    settings = Augmentation(**{**vars(PLAIN), 'paste': 1.0})
+    settings = replace(PLAIN, paste=1.0)
     batch = PoseSampler(people, settings).make_batch(np.random.default_rng(0), 40)
     hidden = (batch.present * batch.annotated) > batch.visible
     assert hidden.any() and batch.annotated.all()
 
 
 def test_full_dimming_leaves_the_person_alone(people: People) -> None:
-    settings = Augmentation(**{**vars(PLAIN), 'mask': 1.0, 'wrong_mask': 0.0})
+    settings = replace(PLAIN, mask=1.0, wrong_mask=0.0)
     plain = PoseSampler(people, PLAIN).make_batch(np.random.default_rng(0), 40).images
     dimmed = PoseSampler(people, settings).make_batch(np.random.default_rng(0), 40).images
     black = (0 - torch.tensor([123.675, 116.28, 103.53])) / torch.tensor([58.395, 57.12, 57.375])
@@ -125,8 +126,9 @@ def test_invert_undoes_a_crop(people: People) -> None:
 
 def run(work_dir: Path, people: People, **changes: Any) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
+    changes = {'workers': 2, **changes}
     settings = Settings(
-        work_dir, batch_size=4, workers=2, bfloat16=False, warmup=2, checkpoint_minutes=0,
+        work_dir, batch_size=4, bfloat16=False, warmup=2, checkpoint_minutes=0,
         evaluate_samples=10**9, **changes,
     )  # fmt: skip
     model = train_pose.build_model(train_pose.CONFIG, None)
@@ -146,6 +148,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(people: People, tmp_path: Pat
     parts = run(tmp_path / 'parts', people, samples=12)
     for name, value in whole.items():
         assert torch.equal(value, parts[name]), name
+    with pytest.raises(ValueError, match='--workers 2'):
+        run(tmp_path / 'parts', people, samples=12, workers=1)
     lines = [json.loads(row) for row in (tmp_path / 'parts/log.jsonl').read_text().splitlines()]
     assert lines[-1]['event'] == 'end' and lines[-1]['per_cpu_second'] > 0
 
