@@ -94,12 +94,10 @@ def _scope(library: str) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope='module')
-def one_thread() -> Iterator[None]:
-    """Small models learn faster on one thread, and to the same bits."""
+@pytest.fixture(scope='session')
+def one_thread() -> None:
+    """Run small models on one thread, here and in child processes: faster, and to the same bits."""
     import torch
 
-    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    os.environ['OMP_NUM_THREADS'] = '1'
