@@ -9,9 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
-pytest.importorskip('mmpose', reason='PMPoseBoxHead is an MMPose head')
-
 from mmengine.structures import InstanceData
 from mmpose.apis import inference_topdown, init_model
 

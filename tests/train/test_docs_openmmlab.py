@@ -13,9 +13,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-
-pytest.importorskip('mmpose', reason='the page is about MMPose and MMDetection')
-
 from mmengine.config import Config
 
 from pipeline.openmmlab import scope_of

@@ -10,17 +10,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
-
-from pipeline.cli import make_synthetic_crowd
-
-pytest.importorskip('mmpose', reason='these are tests of MMPose and MMDetection with our parts')
-
 from mmdet.apis import DetInferencer, inference_detector, init_detector
 from mmengine.config import Config
 from mmengine.runner import Runner
 from mmpose.apis import MMPoseInferencer, inference_topdown, init_model
 from mmpose.registry import METRICS, VISUALIZERS
 
+from pipeline.cli import make_synthetic_crowd
 from pipeline.config import CONFIG_FOLDER
 from pipeline.detectors.mmdet_detector import build_mmdet_detector
 from pipeline.evaluation.coco import score
