@@ -37,7 +37,7 @@ from projects.studies.tools import study_prompts, study_rounds
 from tests.commands import exit_code
 from tests.oracles import OracleDetector, OraclePoses, OracleSegmenter
 from tests.toy_people import person, write
-from tests.unit.test_loop import HIDDEN_BY, photo, truth
+from tests.unit.test_loop import HIDDEN_BY, ground_truth, noise_image
 
 PEOPLE = Path('dev', 'person_keypoints.json')
 
@@ -46,8 +46,10 @@ PEOPLE = Path('dev', 'person_keypoints.json')
 
 def oracle_run(config: LoopConfig) -> PersonPipeline:
     """Five people in two stacks, three deep: round three finds the last."""
-    detector = OracleDetector(truth(), HIDDEN_BY)
-    return PersonPipeline(detector, OraclePoses(truth()), OracleSegmenter(truth()), config)
+    detector = OracleDetector(ground_truth(), HIDDEN_BY)
+    return PersonPipeline(
+        detector, OraclePoses(ground_truth()), OracleSegmenter(ground_truth()), config
+    )
 
 
 def study_photo(people: Any) -> StudyImage:
@@ -58,11 +60,11 @@ def study_photo(people: Any) -> StudyImage:
 def test_a_round_of_the_study_is_a_run_with_so_many_rounds(refine: bool) -> None:
     settings = round_settings(5, [refine])
     study = RoundStudy(oracle_run(LoopConfig(max_rounds=5, refine_min_side=60)))
-    parts = study(photo(), study_photo(truth()), [s.name for s in settings])
+    parts = study(noise_image(), study_photo(ground_truth()), [s.name for s in settings])
     found = []
     for setting in settings:
         config = LoopConfig(max_rounds=setting.rounds, refine=refine, refine_min_side=60)
-        people = oracle_run(config)(photo())
+        people = oracle_run(config)(noise_image())
         assert parts[setting.name]['rows'] == people.to_coco(5)
         found.append(len(people))
     assert found == [2, 4, 5, 5, 5]
@@ -70,7 +72,9 @@ def test_a_round_of_the_study_is_a_run_with_so_many_rounds(refine: bool) -> None
 
 def test_rounds_take_time_that_adds_up() -> None:
     study = RoundStudy(oracle_run(LoopConfig(max_rounds=3)))
-    parts = study(photo(), study_photo(truth()), ['1', '2', '3', '1-refined', '3-refined'])
+    parts = study(
+        noise_image(), study_photo(ground_truth()), ['1', '2', '3', '1-refined', '3-refined']
+    )
     seconds = [parts[name]['seconds'] for name in ('1', '2', '3', '3-refined')]
     assert seconds == sorted(seconds) and seconds[0] > 0
 
@@ -79,7 +83,7 @@ def test_round_rows_by_hand() -> None:
     """Of five people two, then four, then all are found, all exactly."""
     settings = round_settings(4, [False])
     study = RoundStudy(oracle_run(LoopConfig(max_rounds=4)))
-    parts = {'p.jpg': study(photo(), study_photo(truth()), [s.name for s in settings])}
+    parts = {'p.jpg': study(noise_image(), study_photo(ground_truth()), [s.name for s in settings])}
     rows = round_rows(settings, parts, annotations_of_truth(), ['bbox', 'segm'])
     assert [(r.rounds, r.task) for r in rows[:3]] == [(1, 'bbox'), (1, 'segm'), (2, 'bbox')]
     masks = [r for r in rows if r.task == 'segm']
@@ -91,7 +95,7 @@ def test_round_rows_by_hand() -> None:
 
 
 def annotations_of_truth() -> dict[str, Any]:
-    people = truth()
+    people = ground_truth()
     rows = [{**row, 'id': i + 1, 'iscrowd': 0} for i, row in enumerate(people.to_coco(5))]
     for row in rows:
         del row['score'], row['keypoints']
@@ -216,7 +220,7 @@ def test_drawn_ties_change_the_choice_but_not_the_people(tmp_path: Path) -> None
 
     def chosen(seed: int | None) -> list[list[int]]:
         study = PromptStudy(run, PromptConfig(), 'truth', seed)
-        poses = study._annotated(photo(), data.photos[0]).poses
+        poses = study._annotated(noise_image(), data.photos[0]).poses
         keypoints = make_prompts(poses, poses.select(np.zeros(0, int)), PromptConfig()).keypoints
         return [row[row >= 0].tolist() for row in keypoints]
 
@@ -447,16 +451,16 @@ def test_a_photo_prompted_in_another_way_is_as_if_it_were_new(samples: Path) -> 
 def test_a_run_is_the_last_of_its_rounds() -> None:
     """`PersonPipeline.iter_rounds` is what ``__call__`` goes through."""
     run = oracle_run(LoopConfig(max_rounds=None))
-    states = [state for (state,) in run.iter_rounds([photo()])]
+    states = [state for (state,) in run.iter_rounds([noise_image()])]
     assert [(s.round, len(s.people)) for s in states] == [(0, 0), (1, 2), (2, 4), (3, 5)]
-    again = oracle_run(LoopConfig(max_rounds=None))(photo())
+    again = oracle_run(LoopConfig(max_rounds=None))(noise_image())
     assert people_to_record(states[-1].people) == people_to_record(again)
 
 
 def test_own_boxes_reach_the_first_round() -> None:
     run = oracle_run(LoopConfig(max_rounds=1))
-    own = Detections.from_boxes(truth().boxes[[0]], truth().image_shape)
-    _, (state,) = run.iter_rounds([photo()], [own])
+    own = Detections.from_boxes(ground_truth().boxes[[0]], ground_truth().image_shape)
+    _, (state,) = run.iter_rounds([noise_image()], [own])
     assert len(state.people) == 1
 
 
@@ -481,7 +485,9 @@ def test_charts_of_studies_show_their_tables(tmp_path: Path) -> None:
         ]
         settings = round_settings(3, [False, True])
         study = RoundStudy(oracle_run(LoopConfig(max_rounds=3)))
-        parts = {'p.jpg': study(photo(), study_photo(truth()), [s.name for s in settings])}
+        parts = {
+            'p.jpg': study(noise_image(), study_photo(ground_truth()), [s.name for s in settings])
+        }
         table = round_rows(settings, parts, annotations_of_truth(), ['segm'])
         facts = {'config': 'c', 'data': 'd', 'photos': 1, 'device': 'cpu'}
         shown = curves(study_rounds.draw(table, facts))
