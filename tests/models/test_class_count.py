@@ -41,7 +41,6 @@ COCO_LIKE = ('person', *(f'thing {i}' for i in range(1, 80)))
         pytest.param(TINY_INS, 80, COCO_LIKE, id='80 classes'),
         pytest.param(TINY_INS, 1, ('person',), id='person only'),
         pytest.param(TINY_INS, 1, None, id='person only, unnamed'),
-        pytest.param(TINY_INS, 1, 'person', id='a text for the only name'),
         pytest.param(TINY_INS, 80, ('person',), id='80 outputs trained with one class'),
         pytest.param(TINY_BOX, 1, ('person',), id='boxes only, person only'),
         pytest.param(PERSON_ONLY, 80, COCO_LIKE, id='80 classes for a config of one'),
@@ -118,6 +117,7 @@ def test_weights_without_class_layers_are_refused_by_key(tmp_path: Path) -> None
         ({'dataset_meta': {'classes': ['person', 'dog']}}, ('person', 'dog')),
         ({'dataset_meta': {'CLASSES': ('person',)}}, ('person',)),
         ({'CLASSES': ('person',)}, ('person',)),
+        ({'dataset_meta': {'classes': 'person'}}, ('person',)),
     ],
 )
 def test_names_of_all_generations_of_checkpoints(meta: Any, names: tuple[str, ...]) -> None:
