@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.keypoints import KEYPOINT_SETS, to_convention
-from pipeline.synthetic.scene import SceneConfig, coco_category, make_scene
+from pipeline.synthetic.scene import SceneConfig, make_coco_category, make_scene
 from tests.toy_people import write
 
 SIZES = ((320, 240), (360, 480), (320, 240), (80, 60))
@@ -69,7 +69,7 @@ def draw_crowds(folder: Path) -> Content:
             'area': 240 * 12,
         }
     )  # fmt: skip
-    return {'images': images, 'annotations': annotations, 'categories': [coco_category()]}
+    return {'images': images, 'annotations': annotations, 'categories': [make_coco_category()]}
 
 
 def points_of(row: Content) -> np.ndarray:

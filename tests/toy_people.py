@@ -1,4 +1,4 @@
-"""Small made-up ground truth in COCO format."""
+"""Small synthetic ground truth in COCO format."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.structures import MaskSource, People
 
 ROOT = Path(__file__).parents[1]
 
-# Where the keypoints of a standing person are in the box: share of width and height.
+# Keypoints of a standing person, relative to width and height of the box.
 STANDING = np.array([
     (0.5, 0.08), (0.55, 0.06), (0.45, 0.06), (0.6, 0.08), (0.4, 0.08),
     (0.75, 0.22), (0.25, 0.22), (0.9, 0.36), (0.1, 0.36), (0.95, 0.5), (0.05, 0.5),
@@ -74,7 +74,7 @@ def person(number: int, image_id: int, box_xywh: list[float], **changes: Any) ->
 
 
 def toy_annotations() -> dict[str, Any]:
-    """Three photos: a tight pair with a crowd region, small and large people, nobody."""
+    """Three images: a pair with a crowd region, small and large people, no people."""
     rle = {'size': [200, 300], 'counts': [30000, 10000, 20000]}
     nothing = {'keypoints': [0] * 51, 'num_keypoints': 0}
     names = {
@@ -99,9 +99,9 @@ def write(path: Path, content: Any) -> Path:
     return path
 
 
-def as_results(truth: list[ImageGroundTruth]) -> list[dict[str, Any]]:
+def as_results(ground_truth: list[ImageGroundTruth]) -> list[dict[str, Any]]:
     """Ground truth as COCO results of score 1."""
-    return [r for photo in truth for r in photo.people.to_coco(photo.image_id)]
+    return [r for image in ground_truth for r in image.people.to_coco(image.image_id)]
 
 
 def toy_results(tmp_path: Path) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.synthetic.scene import SceneConfig, coco_category, make_scene
+from pipeline.synthetic.scene import SceneConfig, make_coco_category, make_scene
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = 160
@@ -32,26 +32,26 @@ def write_crowd(folder: Path, *, photos: int = 6, people: int = 2, name: str = '
         image, rows = scene.to_coco(number, file_name)
         images.append(image)
         annotations += rows
-    data = {'images': images, 'annotations': annotations, 'categories': [coco_category()]}
+    data = {'images': images, 'annotations': annotations, 'categories': [make_coco_category()]}
     path = folder / f'{name}.json'
     path.write_text(json.dumps(data))
     return path
 
 
 def as_other_convention(path: Path, mapping: Any, count: int) -> Path:
-    """A copy of a crowd whose keypoints are those of another data set of `count` points.
+    """A copy of a crowd whose keypoints are those of another dataset of `count` points.
 
     Args:
         path: crowd with COCO's keypoints.
         mapping: (index there, index in a convention that starts with COCO's 17) pairs.
-        count: points of the other data set.
+        count: points of the other dataset.
     """
     data = json.loads(path.read_text())
     for person in data['annotations']:
         points = np.zeros((count, 3))
-        own = np.reshape(person['keypoints'], (17, 3))
+        coco = np.reshape(person['keypoints'], (17, 3))
         for there, here in mapping:
-            points[there] = own[here] if here < 17 else own[0]
+            points[there] = coco[here] if here < 17 else coco[0]
         person['keypoints'] = points.ravel().tolist()
         person['num_keypoints'] = int((points[:, 2] > 0).sum())
     data['categories'] = [{'id': 1, 'name': 'person'}]

@@ -1,5 +1,5 @@
 # Compact pose model, trained from scratch: a small ViT behind a convolutional stem, 192 x 144 px,
-# with the PMPose head (heat maps, presence, visibility, expected OKS) and a second look at the box.
+# with the PMPose head (heatmaps, presence, visibility, expected OKS) and a second look at the box.
 # Inference settings. Train it with vitpose_compact_train.py, then vitpose_compact_boxes.py.
 default_scope = 'mmpose'
 custom_imports = dict(
@@ -66,7 +66,7 @@ test_pipeline = [
     dict(type='TopdownAffine', input_size=input_size, use_udp=True),
     dict(type='PackPoseInputs'),
 ]
-# Point `data_root`, `ann_file` and `data_prefix` at any COCO key point file to score the model on
+# Point `data_root`, `ann_file` and `data_prefix` at any COCO keypoint file to score the model on
 # it with ground-truth boxes: --cfg-options test_dataloader.dataset.ann_file=... and so on.
 test_dataloader = dict(
     batch_size=32,

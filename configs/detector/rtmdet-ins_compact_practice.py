@@ -1,5 +1,5 @@
-# The detector's recipe in small, for a first try and as an example of own data: the embedded model,
-# COCO-format files in data/practice, 4 epochs, painted people in the first 3 of them.
+# Small version of the detector recipe, an example for custom data: the embedded model, COCO-format
+# files in data/practice, 4 epochs, masked-out people in the first 3 epochs.
 #
 #   python tools/make_synthetic_crowd.py data/practice/train --num-images 48 --people 2 5 \
 #       --size 320 240
@@ -16,7 +16,7 @@ load_from = 'rtmdet-ins_compact'
 crop_size = (192, 192)
 
 env_cfg = dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=1))
-# A batch may be without people.
+# A batch may have no people.
 find_unused_parameters = True
 
 model = dict(

@@ -1,5 +1,5 @@
-# The same for all 80 classes of COCO: only people are painted, everything else stays a target. Its
-# weights fit the stock config, which is what the released detector is used with.
+# The same recipe for all 80 COCO classes: only people are painted, other classes stay targets. The
+# weights fit the stock config, which the released detector uses.
 #
 #   torchrun --nproc_per_node 8 tools/train.py configs/detector/rtmdet-ins_l_insmask_80class.py
 _base_ = 'rtmdet-ins_l_insmask_person.py'

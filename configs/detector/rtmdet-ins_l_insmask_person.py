@@ -1,10 +1,10 @@
-# RTMDet-Ins-L for the loop: people only, and painted people are nobody. Starts from MMDetection's
-# COCO weights, 300 epochs, the last 20 without painting.
+# RTMDet-Ins-L for the loop: one class (person); painted people are background. Starts from
+# MMDetection's COCO weights; 300 epochs, the last 20 without painting.
 #
 #   python tools/train.py configs/detector/rtmdet-ins_l_insmask_person.py --check
 #   torchrun --nproc_per_node 8 tools/train.py configs/detector/rtmdet-ins_l_insmask_person.py
 #
-# The learning rate is for 8 processes of 16 photos, as published (the stock recipe: 0.004 for 8 of
+# The learning rate is for 8 processes of 16 images, as published (the stock recipe: 0.004 for 8 of
 # 32). --cfg-options auto_scale_lr.enable=True adapts it to any other number of processes.
 _base_ = 'mmdet::rtmdet/rtmdet-ins_l_8xb32-300e_coco.py'
 
@@ -14,7 +14,7 @@ custom_imports = dict(
 )
 
 data_root = '{{$BMP_DATA:data}}/coco/'
-# Photos without people are left out (filter_empty_gt).
+# Images without people are omitted (filter_empty_gt).
 person = dict(classes=('person',), palette=[(220, 20, 60)])
 base_lr = 0.004 * 16 / 32
 load_from = 'rtmdet-ins_l_coco'
@@ -25,8 +25,8 @@ model = dict(
     test_cfg=dict(max_per_img=40),
 )
 
-# fill: 'black' (what the loop paints), 'mean', grey or (r, g, b). dilation: px by which the painted
-# figure may be smaller or larger than the mask, as masks of the loop are.
+# fill: 'black' (as in the loop), 'mean', grey or (r, g, b). dilation: largest difference in px
+# between the painted region and the mask, to imitate predicted masks.
 removal = dict(
     type='RemoveRandomInstances',
     prob=0.5,
@@ -36,7 +36,7 @@ removal = dict(
     dilation=(-3, 6),
     min_visible=0.1,
 )
-# poly2mask=False would be faster, and would drop everybody whose mask is run-length encoded.
+# poly2mask=False is faster, but drops people with run-length encoded masks.
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=True),
@@ -46,7 +46,7 @@ train_pipeline = [
     dict(type='YOLOXHSVRandomAug'),
     dict(type='RandomFlip', prob=0.5),
     dict(type='Pad', size=(640, 640), pad_val=dict(img=(114, 114, 114))),
-    # keep_empty=False: a photo whose people are all painted stays, as one of nobody.
+    # keep_empty=False: an image with all people painted is kept as background.
     dict(type='FilterAnnotations', min_gt_bbox_wh=(1, 1), keep_empty=False),
     dict(type='PackDetInputs'),
 ]
@@ -65,7 +65,7 @@ train_pipeline_stage2 = [
 train_dataloader = dict(
     batch_size=16,
     num_workers=8,
-    # Without: batches mix portrait and landscape photos, all are cropped to one size.
+    # Disabled: batches mix portrait and landscape images; all are cropped to one size.
     batch_sampler=None,
     dataset=dict(data_root=data_root, metainfo=person, pipeline=train_pipeline),
 )

@@ -16,7 +16,7 @@ custom_imports = dict(
 model = dict(head=dict(out_channels=23))
 
 # Test: ground-truth boxes and masks. The mask of a person is `mask` (H, W), or COCO's
-# `segmentation`; without one the person passes undimmed.
+# `segmentation`. Without a mask, the crop is not dimmed.
 test_pipeline = [
     dict(type='LoadImage'),
     dict(type='GetBBoxCenterScale'),
@@ -28,13 +28,13 @@ test_dataloader = dict(
     dataset=dict(metainfo=_base_.dataset_info, bbox_file=None, pipeline=test_pipeline)
 )
 val_dataloader = test_dataloader
-# COCO's evaluation sees the first 17 keypoints.
+# COCO evaluation uses the first 17 keypoints.
 coco_view = dict(num_keypoints=17, mapping=[(i, i) for i in range(17)])
 test_evaluator = dict(pred_converter=coco_view, gt_converter=coco_view)
 val_evaluator = test_evaluator
 
-# Training as published: start from ViTPose-b (load_from), 210 epochs, samples drawn by the sizes
-# of the three data sets. The learning rate is 5e-4 per 64 crops of a card.
+# Training as published: start from ViTPose-b (load_from), 210 epochs, samples drawn in proportion
+# to the sizes of the three datasets. The learning rate is 5e-4 per 64 crops per GPU.
 train_pipeline = [
     dict(type='LoadImage'),
     dict(type='GetBBoxCenterScale'),

@@ -1,4 +1,4 @@
-# MaskPose-h 1.1.0 as released: ViT-H, trained with 32 crops per card. See maskpose_b.py.
+# MaskPose-h 1.1.0 as released: ViT-H, trained with 32 crops per GPU. See maskpose_b.py.
 _base_ = 'maskpose_b.py'
 
 model = dict(backbone=dict(arch='huge', drop_path_rate=0.55), head=dict(in_channels=1280))

@@ -1,5 +1,5 @@
-# PMPose-b 1.0.0 as released: MaskPose-b with a head that also says whether a keypoint is in the
-# crop, whether it is visible, and how well it is placed. 23 keypoints, the first 17 are COCO's.
+# PMPose-b 1.0.0 as released: MaskPose-b with a head that also predicts presence, visibility and
+# OKS of every keypoint. 23 keypoints, the first 17 are COCO's.
 _base_ = 'maskpose_b.py'
 
 custom_imports = dict(
@@ -13,7 +13,7 @@ custom_imports = dict(
     ],
 )
 
-# decode='expected_oks' reads the maps as the paper says, instead of by their peak as released.
+# 'expected_oks' is the decoding of the paper, 'argmax' the released one.
 _oks_codec = dict(
     type='OKSArgMaxHeatmap',
     input_size=(192, 256),
@@ -23,7 +23,7 @@ _oks_codec = dict(
 codec = dict(_delete_=True, **_oks_codec)
 
 model = dict(
-    # 12 of 12 layers: the backbone stays as MaskPose left it.
+    # All 12 layers: the backbone of MaskPose is frozen.
     backbone=dict(frozen_stages=12),
     head=dict(
         _delete_=True,
@@ -36,8 +36,8 @@ model = dict(
     ),
 )
 
-# Training as published, but with targets that work for 23 keypoints (the released ones do not) and
-# mean COCO's OKS (projects/reference_parity has the released losses). Start from
+# Training as published, but with targets for 23 keypoints (the released ones fail there) and
+# COCO's OKS (projects/reference_parity has the released losses). Start from
 # MaskPose-b (load_from).
 train_pipeline = [
     dict(type='LoadImage'),

@@ -1,4 +1,4 @@
-# PMPose-h 1.0.0 as released: ViT-H, trained with 64 crops per card. See pmpose_b.py.
+# PMPose-h 1.0.0 as released: ViT-H, trained with 64 crops per GPU. See pmpose_b.py.
 _base_ = 'pmpose_b.py'
 
 model = dict(

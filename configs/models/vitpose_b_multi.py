@@ -11,7 +11,7 @@ test_pipeline = [
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 val_dataloader = test_dataloader
 
-# Training as published: 210 epochs on 4 cards.
+# Training as published: 210 epochs on 4 GPUs.
 train_pipeline = [
     dict(type='LoadImage'),
     dict(type='GetBBoxCenterScale'),

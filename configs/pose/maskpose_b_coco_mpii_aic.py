@@ -1,5 +1,5 @@
-# MaskPose-b on COCO, MPII and AI Challenger: 23 keypoints, masks as pixels, masks corrupted as a
-# detector's are. Starts from ViTPose-b; 210 epochs of 8 x 128 crops.
+# MaskPose-b on COCO, MPII and AI Challenger: 23 keypoints, dimmed backgrounds, masks corrupted to
+# resemble those of a detector. Starts from ViTPose-b; 210 epochs of 8 x 128 crops.
 #
 #   python tools/train.py configs/pose/maskpose_b_coco_mpii_aic.py --check
 #   torchrun --nproc_per_node 8 tools/train.py configs/pose/maskpose_b_coco_mpii_aic.py --amp bf16
@@ -22,7 +22,7 @@ model = dict(
     backbone=dict(init_cfg=None),
 )
 
-# How often a crop comes from each data set. Here by their sizes, as published; [1, 1, 1] draws them
+# How often a crop comes from each dataset. Here by their sizes, as published; [1, 1, 1] draws them
 # equally often.
 source_ratio = [149813, 22246, 378352]
 train_sets = [
@@ -39,8 +39,8 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'coco/annotations/person_keypoints_val2017.json')
 test_evaluator = val_evaluator
 
-# Biases and norms have no weight decay by the constructor's own rule. MMPose's own constructor
-# reads no custom_keys.
+# The constructor disables weight decay for biases and norms. MMPose's constructor ignores
+# custom_keys.
 optim_wrapper = dict(
     constructor='LayerDecayConstructor',
     paramwise_cfg=dict(custom_keys=dict(_delete_=True, pos_embed=dict(decay_mult=0.0))),

@@ -1,9 +1,9 @@
 # PMPose-b on COCO, MPII and AI Challenger: MaskPose-b with a head that also predicts presence,
-# visibility and OKS of each of the 23 keypoints. The backbone stays as MaskPose left it.
+# visibility and OKS of each of the 23 keypoints. The backbone of MaskPose is frozen.
 #
 #   torchrun --nproc_per_node 8 tools/train.py configs/pose/pmpose_b_coco_mpii_aic.py --amp bf16
 #
-# load_from: a file of your own (best_coco_AP_*.pth) or a name of checkpoints/. Other sizes: copy
+# load_from: a file (best_coco_AP_*.pth) or a name of checkpoints/. Other sizes: copy
 # this file, write ../models/pmpose_s.py (l, h) below.
 _base_ = '../models/pmpose_b.py'
 
@@ -18,11 +18,11 @@ load_from = 'MaskPose-b-1.1.0'
 model = dict(
     type='FreezableTopdownPoseEstimator',
     freeze_backbone=True,
-    # Weights come from load_from; freezing by layers would leave drop path on.
+    # Weights come from load_from; freezing by layers would keep drop path on.
     backbone=dict(init_cfg=None, frozen_stages=-1),
 )
 
-# How often a crop comes from each data set; see maskpose_b_coco_mpii_aic.py.
+# How often a crop comes from each dataset; see maskpose_b_coco_mpii_aic.py.
 source_ratio = [149813, 22246, 378352]
 train_sets = [
     dict(

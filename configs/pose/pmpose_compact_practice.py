@@ -1,5 +1,5 @@
-# PMPose's recipe in small, for a first try and as an example of own data: the embedded model with
-# OKS maps as targets, COCO-format files in data/practice, 3 epochs. For the data see
+# Small version of the PMPose recipe, an example for custom data: the embedded model with OKS maps
+# as targets, COCO-format files in data/practice, 3 epochs. For the data see
 # ../detector/rtmdet-ins_compact_practice.py.
 #
 #   python tools/train.py configs/pose/pmpose_compact_practice.py
@@ -24,8 +24,8 @@ model = dict(
     type='FreezableTopdownPoseEstimator',
     freeze_backbone=False,
     head=dict(
-        # A probability map, as the loss on OKS maps wants it. Not sparsemax here: where that is 0
-        # it has no gradient, and it learns well only from heat maps that are nearly right.
+        # The loss on OKS maps needs a probability map. Not sparsemax: it has no gradient where it
+        # is 0, and trains well only from nearly correct heatmaps.
         activation='softmax',
         normalize=1.0,
         loss=dict(_delete_=True, type='OKSHeatmapLoss', smoothing_weight=0.05),

@@ -1,5 +1,5 @@
-# PoseMaskRefine in small, for a first try and as an example of own data: the embedded SAM 2.1 with
-# the published augmentation and clicks, COCO-format files in data/practice, 3 epochs. For the data
+# Small version of PoseMaskRefine, an example for custom data: the embedded SAM 2.1 with the
+# published augmentation and clicks, COCO-format files in data/practice, 3 epochs. For the data
 # see ../detector/rtmdet-ins_compact_practice.py.
 #
 #   python tools/train.py configs/pose2seg/sam2.1_cspnext_compact_practice.py
@@ -15,7 +15,7 @@ model = dict(
     checkpoint='sam2.1_cspnext_compact',
     image_size=image_size,
     clicks=dict(num_corrections=3, method='distance+confidence'),
-    # The embedded model hardly reads prompt tokens: its prompts are drawn, in use as well.
+    # The embedded model hardly uses prompt tokens: prompts are drawn as masks, also at inference.
     mask_prompt_from_keypoints=True,
     multimask_max_points=0,
     detach_logits=True,

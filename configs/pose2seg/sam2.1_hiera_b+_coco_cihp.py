@@ -1,6 +1,6 @@
 # SAM 2.1 B+ fine-tuned by PoseMaskRefine, published recipe (docs/user_guide/training_pose2seg.md):
 # torchrun --nproc_per_node 8 tools/train.py configs/pose2seg/sam2.1_hiera_b+_coco_cihp.py
-# One GPU: add --accumulate 8. Without a GPU it runs as well; two steps are shown in the document.
+# One GPU: add --accumulate 8. It also runs without a GPU.
 custom_imports = dict(
     imports=['pipeline.training.pose2seg.parts', 'pipeline.training.bf16_optim_wrapper'],
     allow_failed_imports=False,
@@ -35,7 +35,7 @@ train_pipeline = [
     dict(type='JitterPose', brightness=0.1, contrast=0.03, saturation=0.03),
     dict(type='JitterPose', brightness=0.1, contrast=0.05, saturation=0.05),
     dict(type='GrayscalePose', prob=0.05),
-    # As published; more people of a photo share its embedding and cost little.
+    # As published; more people per image share its embedding and cost little.
     dict(type='PackPromptedPoses', image_size=image_size, max_objects=1),
 ]
 coco_train = dict(
@@ -98,8 +98,8 @@ optim_wrapper = dict(
     constructor='TrainedPartsConstructor',
     optimizer=dict(type='AdamW', lr=5e-6, weight_decay=0.1),
     clip_grad=dict(max_norm=0.1),
-    # Both act only with freeze_image_encoder=False: 3e-6 for the image encoder, less for each
-    # block of its trunk further down.
+    # Used only with freeze_image_encoder=False: 3e-6 for the image encoder, lower for earlier
+    # blocks of its trunk.
     paramwise_cfg=dict(layer_decay_rate=0.9, custom_keys=dict(image_encoder=dict(lr_mult=0.6))),
 )
 param_scheduler = [

@@ -1,10 +1,10 @@
-"""RTMDet-Ins heads whose memory does not grow with people times pixels, and without double work.
+"""RTMDet-Ins heads with bounded memory for masks.
 
-MMDetection's heads enlarge the mask of every person to the size of the photo, as float32 and all at
-once: 100 people on 12 megapixels take 5 GB. Here a few at a time are enlarged, and of each only the
-part where the person is. Layers and weights are the same, and so are the results.
+MMDetection's heads resize all masks to the image size at once, as float32: 100 people on 12
+megapixels take 5 GB. These heads resize a few masks at a time, and only the part that contains the
+person. Layers, weights and results are the same.
 
-Legend: B photos, C channels, h x w cells of a level.
+Legend: B images, C channels, h x w cells of a level.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from ..masks import Masks
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-CHUNK = 16  # people whose masks are enlarged together
+CHUNK = 16  # masks resized at once
 _SUFFIX = 'CompactMasks'
 
 
 class _CompactMasks:
-    """Post-processing of `RTMDetInsHead` that gives `Masks` in place of a tensor (N, H, W)."""
+    """Post-processing of `RTMDetInsHead` that returns `Masks` instead of a tensor (N, H, W)."""
 
     def _bbox_mask_post_process(
         self,
@@ -61,7 +61,7 @@ class _CompactMasks:
     def _places(
         self, mask_feat: Tensor, people: InstanceData, cfg: Any, scale: Any, shape: tuple[int, int]
     ) -> list[tuple[int, int, Any]]:
-        """Left, top and bool crop of every mask, in the photo."""
+        """Return left, top and bool crop of every mask, in image px."""
         head: Any = self
         logits = head._mask_predict_by_feat_single(mask_feat, people.kernels, people.priors)
         # sigmoid(x) > t where x > logit(t)
@@ -82,7 +82,7 @@ def _without_tiny(results: InstanceData, cfg: Any) -> InstanceData:
 
 
 def _largest(results: InstanceData, cfg: Any) -> InstanceData:
-    """The best boxes after the head's own NMS."""
+    """Apply the NMS of the head; keep the highest scores."""
     if len(results) == 0:
         return results
     boxes = get_box_tensor(results.bboxes)
@@ -94,7 +94,7 @@ def _largest(results: InstanceData, cfg: Any) -> InstanceData:
 
 @MODELS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class RTMDetInsHeadCompactMasks(_CompactMasks, RTMDetInsHead):  # type: ignore[misc,unused-ignore]
-    """`RTMDetInsHead` that gives compact masks."""
+    """`RTMDetInsHead` with compact masks."""
 
 
 @MODELS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
@@ -102,21 +102,21 @@ class RTMDetInsSepBNHeadCompactMasks(
     _CompactMasks,
     RTMDetInsSepBNHead,  # type: ignore[misc,unused-ignore]
 ):
-    """`RTMDetInsSepBNHead` that gives compact masks.
+    """`RTMDetInsSepBNHead` with compact masks.
 
-    In MMDetection 3.x its class and box branches are one module (`_init_layers` appends `cls_convs`
-    to both lists), which its `forward` runs twice on the same features; here once.
+    In MMDetection 3.x, the class and box branches are the same module (`_init_layers` appends
+    `cls_convs` to both lists). The stock `forward` runs it twice on the same features, this one
+    once.
     """
 
     def forward(self, feats: tuple[Tensor, ...]) -> tuple[Any, ...]:
-        """Runs the head.
+        """Run the head.
 
         Args:
-            feats: per level (B, C, h, w).
+            feats: Per level (B, C, h, w).
 
         Returns:
-            As the stock head: class logits, distances in px and mask kernels, each per level, and
-            the mask features.
+            Class logits, distances in px and mask kernels, each per level, and the mask features.
         """
         pairs = zip(self.cls_convs, self.reg_convs, strict=True)
         if self.with_objectness or any(one is not other for one, other in pairs):
@@ -139,7 +139,7 @@ class RTMDetInsSepBNHeadCompactMasks(
 
 
 def use_compact_masks(config: Config) -> None:
-    """Replace a stock RTMDet-Ins head in a model's config by the one of this module, in place."""
+    """Replace a stock RTMDet-Ins head in a model config by the one of this module, in place."""
     head = config.model.get('bbox_head')
     kinds = ('RTMDetInsHead', 'RTMDetInsSepBNHead')
     if isinstance(head, dict) and str(head.get('type')).removeprefix('mmdet.') in kinds:

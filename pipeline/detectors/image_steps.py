@@ -1,8 +1,7 @@
-"""MMDetection's usual test pipeline for a bare image, from the parts of MMCV that it is made of.
+"""MMDetection's usual test pipeline, built from MMCV transforms.
 
-MMDetection's `Resize` and `Pad` are MMCV's, taught to take boxes and masks along, which an image
-without annotations has none of. Importing them costs a second (imgaug, numba), a tenth of the time
-to start.
+MMDetection's `Resize` and `Pad` extend MMCV's to boxes and masks. At inference there are none, and
+importing MMDetection's versions costs a second (imgaug, numba).
 """
 
 from __future__ import annotations
@@ -17,16 +16,16 @@ _META_KEYS = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
 Steps = Callable[[dict[str, Any]], dict[str, Any]]
 
 
-def image_steps(steps: Sequence[Mapping[str, Any]]) -> Steps | None:
-    """What ``steps`` do to an image, without MMDetection's own transforms.
+def build_image_transforms(steps: Sequence[Mapping[str, Any]]) -> Steps | None:
+    """Build a test pipeline without MMDetection's transforms.
 
     Args:
-        steps: configs of a test pipeline, the first of which loads the image.
+        steps: Configs of the test pipeline; the first one loads the image.
 
     Returns:
-        From ``img`` (H, W, 3) BGR uint8 and ``img_id`` to ``inputs`` (3, h, w) uint8 and
-        ``data_samples``, as `PackDetInputs` gives them; None if a step is neither `Resize` nor
-        `Pad`, or the image is not the one that the last step packs.
+        Function from ``img`` (H, W, 3) BGR uint8 and ``img_id`` to ``inputs`` (3, h, w) uint8 and
+        ``data_samples``, in the format of `PackDetInputs`. None if the pipeline has other steps
+        than `Resize` and `Pad`, or does not end with `PackDetInputs`.
     """
     from mmcv.transforms import Compose, Pad, Resize
 
@@ -42,13 +41,13 @@ def image_steps(steps: Sequence[Mapping[str, Any]]) -> Steps | None:
 
 
 def _start(results: dict[str, Any]) -> dict[str, Any]:
-    """As `LoadImageFromNDArray`."""
+    """Add the keys of `LoadImageFromNDArray`."""
     shape = results['img'].shape[:2]
     return {**results, 'img_path': None, 'img_shape': shape, 'ori_shape': shape}
 
 
 class _Pack:
-    """As `PackDetInputs` for an image without annotations."""
+    """`PackDetInputs` for an image without annotations."""
 
     def __init__(self, meta_keys: Sequence[str]) -> None:
         self.meta_keys = meta_keys

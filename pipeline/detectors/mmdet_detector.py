@@ -1,4 +1,4 @@
-"""Any MMDetection detector, with or without masks, as a stage of the loop."""
+"""Detection stage: any MMDetection detector, with or without masks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..structures import Detections, Image, size_of
 from ..weights.manifest import CheckpointError
 from .class_count import class_names, fit_class_count
 from .compact_masks import use_compact_masks
-from .image_steps import image_steps
+from .image_steps import build_image_transforms
 from .selection import PERSON, select_people
 
 if TYPE_CHECKING:
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 
 
 class MMDetDetector(Detector):
-    """Runs an MMDetection model and keeps its people.
+    """Runs an MMDetection model and keeps the people.
 
     Args:
         model: Detector in evaluation mode, on its device.
-        transforms: Its test pipeline, from an image array to packed inputs.
+        transforms: Test pipeline of the model, from an image array to packed inputs.
         score_threshold: Boxes with this score or a lower one are dropped.
-        max_iou: Box NMS between people; None is off.
+        max_iou: IoU threshold of the box NMS between people; None disables it.
         max_people: Keep at most this many people, those with the highest scores; None keeps all.
-        batch_size: Images per forward pass, where the inputs have the same size.
+        batch_size: Images per forward pass; their inputs must have the same size.
     """
 
     def __init__(
@@ -63,24 +63,24 @@ class MMDetDetector(Detector):
 
     def predict_batch(self, images: Sequence[Image]) -> list[Detections]:
         """Detect people in every image; inputs of the same size share forward passes."""
-        found: dict[int, Detections] = {}
+        detections: dict[int, Detections] = {}
         with scope_of('mmdet'), torch.inference_mode():
             samples = [self._pack(image) for image in images]
             for rows in _batches(samples, self.batch_size):
                 batch = pseudo_collate([samples[i] for i in rows])
                 results = self.model.test_step(batch)  # type: ignore[operator]
                 for i, result in zip(rows, results, strict=True):
-                    found[i] = self._select(result.pred_instances, size_of(images[i]))
-        return [found[i] for i in range(len(images))]
+                    detections[i] = self._select(result.pred_instances, size_of(images[i]))
+        return [detections[i] for i in range(len(images))]
 
     def _pack(self, image: Image) -> dict[str, Any]:
         image_bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)  # MMDetection's pipelines take BGR
         packed: dict[str, Any] = self.transforms({'img': image_bgr, 'img_id': 0})
         return packed
 
-    def _select(self, found: Any, shape: tuple[int, int]) -> Detections:
+    def _select(self, instances: Any, shape: tuple[int, int]) -> Detections:
         boxes, scores, labels = (
-            found[name].float().cpu().numpy() for name in ('bboxes', 'scores', 'labels')
+            instances[name].float().cpu().numpy() for name in ('bboxes', 'scores', 'labels')
         )
         keep = select_people(
             boxes,
@@ -90,11 +90,11 @@ class MMDetDetector(Detector):
             max_iou=self.max_iou,
             max_people=self.max_people,
         )
-        return Detections(_inside(boxes[keep], shape), scores[keep], _masks(found, keep, shape))
+        return Detections(_clip(boxes[keep], shape), scores[keep], _masks(instances, keep, shape))
 
 
 def _batches(samples: Sequence[Mapping[str, Any]], size: int) -> Iterator[list[int]]:
-    """Rows of samples whose inputs have the same shape, at most ``size`` at a time."""
+    """Yield rows of samples with the same input shape, at most ``size`` at a time."""
     groups: dict[Any, list[int]] = {}
     for i, sample in enumerate(samples):
         groups.setdefault(tuple(sample['inputs'].shape), []).append(i)
@@ -102,13 +102,13 @@ def _batches(samples: Sequence[Mapping[str, Any]], size: int) -> Iterator[list[i
         yield from (rows[start : start + size] for start in range(0, len(rows), size))
 
 
-def _masks(found: Any, keep: Any, shape: tuple[int, int]) -> Masks:
-    if 'masks' not in found:
+def _masks(instances: Any, keep: Any, shape: tuple[int, int]) -> Masks:
+    if 'masks' not in instances:
         return Masks.empty(*shape, len(keep))
-    if isinstance(found.masks, Masks):
-        return found.masks.select(keep)
-    # One mask at a time leaves the device; most raw detections never do.
-    return Masks.from_dense((found.masks[i].cpu().numpy() for i in keep.tolist()), shape)
+    if isinstance(instances.masks, Masks):
+        return instances.masks.select(keep)
+    # Copy one mask at a time from the device; most raw detections are dropped.
+    return Masks.from_dense((instances.masks[i].cpu().numpy() for i in keep.tolist()), shape)
 
 
 def build_mmdet_detector(
@@ -122,10 +122,10 @@ def build_mmdet_detector(
     batch_size: int = 1,
     ignorable: tuple[str, ...] = (),
 ) -> MMDetDetector:
-    """A detector from a config (file or ``mmdet::name``) and weights (None: random ones).
+    """Build a detector from a config (file or ``mmdet::name``) and weights (None: random).
 
     Raises:
-        CheckpointError: the weights do not fit the config, or class 0 is no person.
+        CheckpointError: The weights do not fit the config, or class 0 is not the person.
     """
     loaded = read_model_config(config, 'mmdet')
     if checkpoint is not None:
@@ -146,11 +146,11 @@ def build_mmdet_detector(
 
 
 def _raise_limits(test_cfg: Any, score_threshold: float, max_people: int | None) -> None:
-    """Raises the model's own limits to ours, in place.
+    """Raise the limits of the model to those of the stage, in place.
 
-    A higher score threshold changes no result (greedy NMS: a lower score never removes a higher
-    one) and spares the masks of boxes that would be dropped anyway. The number of boxes counts all
-    classes, so it is never lowered: chairs would push out people.
+    A higher score threshold changes no result, because greedy NMS never removes a higher score for
+    a lower one. It avoids masks of boxes that are dropped anyway. The maximum number of boxes is
+    never lowered: it counts all classes, so other objects would displace people.
     """
     for key, value in (('score_thr', score_threshold), ('max_per_img', max_people)):
         if test_cfg and key in test_cfg and value is not None:
@@ -165,19 +165,19 @@ def _transforms(config: Config) -> Any:
     steps = [step for step in steps if not str(step['type']).endswith('LoadAnnotations')]
     steps[0] = {'type': 'mmdet.LoadImageFromNDArray'}
     with building_from('mmdet'):
-        return image_steps(steps) or Compose(steps)
+        return build_image_transforms(steps) or Compose(steps)
 
 
 def _check_person_first(meta: dict[str, Any], config: str) -> None:
     classes = class_names(meta)
     if classes and classes[PERSON] != 'person':
         raise CheckpointError(
-            f'{config}: class {PERSON} of this detector is {classes[PERSON]!r}, but the loop looks '
-            'for people as class 0; use a COCO or a person-only detector'
+            f'{config}: class {PERSON} of this detector is {classes[PERSON]!r}, but the loop '
+            'expects people as class 0; use a COCO or a person-only detector'
         )
 
 
-def _inside(boxes: Any, shape: tuple[int, int]) -> Any:
-    """Boxes clipped to the image, float32."""
+def _clip(boxes: Any, shape: tuple[int, int]) -> Any:
+    """Clip boxes to the image, float32."""
     height, width = shape
     return np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)

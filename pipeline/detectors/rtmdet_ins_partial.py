@@ -1,10 +1,9 @@
-"""RTMDet-Ins head for training data in which only some people have a mask.
+"""RTMDet-Ins head for training on data where only some people have a mask.
 
-Box and class losses use every person; the mask loss uses the people whose mask is known. The
-layers, and so the weights, are those of MMDetection's `RTMDetInsSepBNHead`: train with this head,
-use the result with the stock one.
+Box and class losses use all people; the mask loss uses those with a known mask. Layers and weights
+are those of MMDetection's `RTMDetInsSepBNHead`: train with this head, then use the stock head.
 
-Symbols: B photos, N people of a photo, H, W size of the padded photo.
+Legend: B images, N people of an image, H, W size of the padded image.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ LevelTensors = Sequence[Tensor]
 def fill_unknown_masks(
     masks: BitmapMasks | PolygonMasks, boxes: Tensor
 ) -> tuple[BitmapMasks, Tensor]:
-    """Replaces empty masks by their box.
+    """Replace empty masks by their box.
 
-    The label assigner takes the centre of a person from the mask; that of an empty mask would be
-    the photo's corner.
+    The label assigner computes the centre of a person from the mask. Without this, an empty mask
+    would put it in the corner of the image.
 
     Args:
-        masks: N masks of size (H, W); an empty one means "mask unknown". Unchanged.
-        boxes: (N, 4) float32, xyxy in pixels of the padded photo.
+        masks: N masks of size (H, W); an empty one means "unknown". Not modified.
+        boxes: (N, 4) float32, xyxy in pixels of the padded image.
 
     Returns:
         The N masks as bitmaps, without empty ones, and (N,) bool: the mask is known.
@@ -49,7 +48,7 @@ def fill_unknown_masks(
 
 
 def in_any_box(points: Tensor, boxes: Tensor) -> Tensor:
-    """Returns (N,) bool: the point (N, 2) x, y lies in one of the boxes (M, 4) xyxy."""
+    """Return (N,) bool: whether points (N, 2), x, y, lie in any of the boxes (M, 4), xyxy."""
     low, high = boxes[None, :, :2], boxes[None, :, 2:]
     inside = (points[:, None] >= low) & (points[:, None] <= high)
     return inside.all(dim=2).any(dim=1)
@@ -60,7 +59,7 @@ class RTMDetInsPartialMaskHead(RTMDetInsSepBNHead):  # type: ignore[misc,unused-
     """`RTMDetInsSepBNHead` for annotations with gaps.
 
     - The mask loss skips people with an empty ground-truth mask.
-    - Points inside a box to ignore (COCO `iscrowd`) that no person takes are no negatives.
+    - Unassigned points inside ignored boxes (COCO `iscrowd`) are not negatives.
 
     Arguments are those of `RTMDetInsSepBNHead`.
     """
@@ -76,7 +75,7 @@ class RTMDetInsPartialMaskHead(RTMDetInsSepBNHead):  # type: ignore[misc,unused-
         gt_instances_ignore: InstanceData | None = None,
         unmap_outputs: bool = True,
     ) -> tuple[Any, ...]:
-        """Targets of one photo; background points in ignored boxes get weight 0."""
+        """Compute the targets of one image; background points in ignored boxes get weight 0."""
         targets = super()._get_targets_single(
             cls_scores,
             bbox_preds,
@@ -103,16 +102,16 @@ class RTMDetInsPartialMaskHead(RTMDetInsSepBNHead):  # type: ignore[misc,unused-
         *args: Any,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """Computes the losses in float32, whatever the precision of the network.
+        """Compute the losses in float32, whatever the precision of the network.
 
         Args:
             cls_scores: per level (B, 1, h, w), logits.
             bbox_preds: per level (B, 4, h, w), distances to the box sides in pixels.
             kernel_preds: per level (B, G, h, w), weights of the dynamic convolutions.
             mask_feat: (B, P, H/8, W/8) mask prototypes.
-            batch_gt_instances: per photo `bboxes` (N, 4) xyxy px, `labels` (N,), `masks` N masks
+            batch_gt_instances: per image `bboxes` (N, 4) xyxy px, `labels` (N,), `masks` N masks
                 (an empty one: unknown). Gets `has_mask` (N,) bool; its masks are filled.
-            *args: passed on (photo metadata, ignored people).
+            *args: passed on (image metadata, ignored people).
             **kwargs: passed on.
 
         Returns:
@@ -140,13 +139,13 @@ class RTMDetInsPartialMaskHead(RTMDetInsSepBNHead):  # type: ignore[misc,unused-
         sampling_results_list: Sequence[Any],
         batch_gt_instances: list[InstanceData],
     ) -> Tensor:
-        """Computes the mask loss over the positive points whose person has a known mask.
+        """Compute the mask loss over the positive points whose person has a known mask.
 
         Args:
             mask_feats: (B, P, H/8, W/8) mask prototypes.
             flatten_kernels: (B, points, G) weights of the dynamic convolutions.
-            sampling_results_list: per photo the positive points and their people.
-            batch_gt_instances: per photo `masks` (N, H, W) bool and `has_mask` (N,) bool.
+            sampling_results_list: per image the positive points and their people.
+            batch_gt_instances: per image `masks` (N, H, W) bool and `has_mask` (N,) bool.
 
         Returns:
             Scalar; zero, with a zero gradient, if no positive point has a known mask.

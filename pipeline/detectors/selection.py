@@ -1,4 +1,4 @@
-"""Which raw detections are people worth a pose."""
+"""Select the raw detections that are people."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def select_people(
     max_iou: float | None,
     max_people: int | None = None,
 ) -> npt.NDArray[np.int64]:
-    """Rows of people, best score first, as the reference selects them (`api.py`).
+    """Return the rows of people, highest score first, selected like the reference (`api.py`).
 
     Args:
         boxes: (N, 4) xyxy px.
         scores: (N,).
-        labels: (N,) class numbers.
-        score_threshold: scores at or below are dropped.
-        max_iou: boxes that overlap a better one by more are dropped (areas of the legacy kind,
-            one pixel larger each way); None is off.
-        max_people: the best so many are kept; None is all.
+        labels: (N,) class indices.
+        score_threshold: Drop scores at or below this value.
+        max_iou: Threshold of the box NMS, with legacy areas (sides one pixel larger); None disables
+            it.
+        max_people: Keep at most this many people; None keeps all.
     """
     rows = np.flatnonzero((labels == PERSON) & (scores > score_threshold))
     rows = rows[np.argsort(-scores[rows], kind='stable')]

@@ -1,12 +1,12 @@
-"""A second look at the box: where the four sides of a person lie inside the crop of a pose model.
+"""Box refinement: the four sides of a person inside the crop of a pose model.
 
-A detector of a few million parameters places boxes roughly; the crop shows the same person larger
-and in the middle, so the pose model can correct them, as the second stage of Cascade R-CNN does
-(arXiv 1712.00726). Each side is a distribution over the columns or rows of the feature map, as in
-Generalized Focal Loss (arXiv 2006.04388); its mean is the side.
+A small detector places boxes roughly. The crop shows the same person larger and centred, so the
+pose model can correct the box, like the second stage of Cascade R-CNN (arXiv 1712.00726). Each side
+is the mean of a distribution over the columns or rows of the feature map, as in Generalized Focal
+Loss (arXiv 2006.04388).
 
-Boxes are (x1, y1, x2, y2) as shares of the crop: 0 is the centre of the first pixel, 1 that of the
-last one, which is how UDP crops are cut.
+Boxes are (x1, y1, x2, y2) as fractions of the crop: 0 is the centre of the first pixel, 1 that of
+the last one (UDP).
 
 Legend: B crops, C and D channels, h x w = upsampled feature map.
 """
@@ -17,13 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from mmpose.structures.bbox import bbox_overlaps
 from torch import Tensor, nn
-from torch.nn import functional
 
 from pipeline.poses.pmpose_head import make_branch
 
-BLUR = 1.0  # columns or rows; standard deviation of the target distribution
 _LINE_CHANNELS = 64
 
 
@@ -33,8 +30,8 @@ class BoxOutputs:
 
     Attributes:
         x_logits: float, shape (B, 2, w), left and right side over the columns.
-        y_logits: float, shape (B, 2, h), upper and lower side over the rows.
-        score_logits: float, shape (B,), before the sigmoid; the sigmoid is the expected IoU.
+        y_logits: float, shape (B, 2, h), top and bottom side over the rows.
+        score_logits: float, shape (B,); the sigmoid is the expected IoU.
     """
 
     x_logits: Tensor
@@ -43,24 +40,24 @@ class BoxOutputs:
 
     @property
     def boxes(self) -> Tensor:
-        """Boxes (B, 4) as shares of the crop."""
-        x, y = _mean_place(self.x_logits), _mean_place(self.y_logits)
+        """Boxes (B, 4) as fractions of the crop."""
+        x, y = _expected_position(self.x_logits), _expected_position(self.y_logits)
         return torch.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], dim=1)
 
 
 def flip_boxes(boxes: Tensor) -> Tensor:
-    """Boxes (B, 4), shares of mirrored crops, as shares of the crops themselves."""
+    """Convert boxes (B, 4) of mirrored crops to boxes of the original crops."""
     x1, y1, x2, y2 = boxes.unbind(dim=1)
     return torch.stack([1 - x2, y1, 1 - x1, y2], dim=1)
 
 
 class BoxBranch(nn.Module):
-    """Sides and expected IoU of the box of the person a crop is about.
+    """Predicts the box sides of the person in a crop, and the expected IoU of the box.
 
     Args:
-        in_channels: channels D of the backbone's feature map.
-        upsampled_channels: channels C of the upsampled one.
-        channels: width of the branch.
+        in_channels: Channels D of the backbone's feature map.
+        upsampled_channels: Channels C of the upsampled feature map.
+        channels: Width of the branch.
         pools: (rows, columns) of the max pools that reduce the backbone's map to 1 x 1.
     """
 
@@ -77,7 +74,7 @@ class BoxBranch(nn.Module):
             nn.BatchNorm2d(channels),
             nn.ReLU(),
         )
-        # Which rows tell about a column, and which columns about a row.
+        # Attention over the rows of a column, and over the columns of a row.
         self.row_weights = nn.Conv2d(channels, 1, 1)
         self.column_weights = nn.Conv2d(channels, 1, 1)
         self.whole = nn.Linear(in_channels, 2 * channels)
@@ -90,7 +87,7 @@ class BoxBranch(nn.Module):
 
         Args:
             feature: float, shape (B, D, rows, columns), of the backbone.
-            upsampled: float, shape (B, C, h, w), what the heat maps are computed from.
+            upsampled: float, shape (B, C, h, w), the input of the heatmap layer.
         """
         maps = self.reduce(upsampled)
         whole = self.whole(feature.mean(dim=(2, 3)))[..., None]
@@ -104,40 +101,8 @@ class BoxBranch(nn.Module):
         )
 
 
-def box_losses(
-    outputs: BoxOutputs, boxes: Tensor, known: Tensor, judged: Tensor
-) -> dict[str, Tensor]:
-    """Losses of a batch.
-
-    Args:
-        outputs: of the branch.
-        boxes: float, shape (B, 4), true boxes as shares of the crop, which they may leave.
-        known: float, shape (B,), 1 where there is a person and its box is known.
-        judged: float, shape (B,), 1 where it is known whether there is a person.
-
-    Returns:
-        Scalars loss_box_sides (cross entropy, nats per side), loss_box_iou (1 - IoU),
-        loss_box_score (binary cross entropy to the IoU reached, 0 where nobody is), and box_iou,
-        the mean IoU (for the log).
-    """
-    x, y = boxes[:, [0, 2]], boxes[:, [1, 3]]
-    entropy = _entropy(outputs.x_logits, x).mean(1) + _entropy(outputs.y_logits, y).mean(1)
-    reached = bbox_overlaps(outputs.boxes, boxes.clamp(0, 1), is_aligned=True, eps=1e-9)
-    target = reached.detach() * known
-    score = functional.binary_cross_entropy_with_logits(
-        outputs.score_logits, target, reduction='none'
-    )
-    count = known.sum().clamp(min=1)
-    return {
-        'loss_box_sides': (entropy * known).sum() / (2 * count),
-        'loss_box_iou': ((1 - reached) * known).sum() / count,
-        'loss_box_score': (score * judged).sum() / judged.sum().clamp(min=1),
-        'box_iou': target.sum() / count,
-    }
-
-
 def _line_layers(channels: int) -> nn.Sequential:
-    """Two convolutions along a line, then a logit per side: (B, channels, n) to (B, 2, n)."""
+    """Build two 1D convolutions and a logit per side: (B, channels, n) to (B, 2, n)."""
     layers: list[nn.Module] = []
     for _ in range(2):
         layers += [nn.Conv1d(channels, _LINE_CHANNELS, 5, 1, 2, bias=False)]
@@ -146,17 +111,7 @@ def _line_layers(channels: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Conv1d(channels, 2, 1))
 
 
-def _mean_place(logits: Tensor) -> Tensor:
-    """Mean of the distributions over n places from 0 to 1: (..., n) to (...)."""
-    places = torch.linspace(0, 1, logits.shape[-1], device=logits.device)
-    return (logits.softmax(-1) * places).sum(-1)
-
-
-def _entropy(logits: Tensor, places: Tensor) -> Tensor:
-    """Cross entropy (B, 2) of distributions (B, 2, n) to blurred true places (B, 2) in [0, 1]."""
-    last = logits.shape[-1] - 1
-    index = torch.arange(last + 1, device=logits.device)
-    distance = (index - places.clamp(0, 1)[..., None] * last) / BLUR
-    target = torch.exp(-distance.square() / 2)
-    target = target / target.sum(-1, keepdim=True)
-    return -(target * logits.log_softmax(-1)).sum(-1)
+def _expected_position(logits: Tensor) -> Tensor:
+    """Return the mean of distributions over n positions from 0 to 1: (..., n) to (...)."""
+    positions = torch.linspace(0, 1, logits.shape[-1], device=logits.device)
+    return (logits.softmax(-1) * positions).sum(-1)

@@ -1,8 +1,7 @@
-"""A small vision transformer behind a convolutional stem, to be trained from scratch.
+"""A small vision transformer with a convolutional stem, for training from scratch.
 
-A plain ViT needs large-scale pre-training before it finds key points. With strided convolutions
-in place of the patch embedding the same budget goes much further: the stem (to 1/16 of the input)
-learns local features fast, the transformer layers on top relate the parts of the body.
+A plain ViT needs large-scale pre-training to localise keypoints. Strided convolutions in place of
+the patch embedding learn local features fast; the transformer layers relate the parts of the body.
 
 Legend: B crops, D channels, h x w = input size / 16, N = h * w tokens.
 """
@@ -70,8 +69,8 @@ class TransformerLayer(nn.Module):
         b, n, d = x.shape
         head_dim = d // self.num_heads
         q, k, v = self.qkv(x).view(b, n, 3, self.num_heads, head_dim).permute(2, 0, 3, 1, 4)
-        # Written out: torch's fused attention was the slowest operation of the whole training
-        # step on a CPU (38 % of it; about 100 tokens are too few for it to pay off).
+        # Not torch's fused attention: with about 100 tokens on a CPU it took 38 % of a training
+        # step.
         weights = (q * head_dim**-0.5 @ k.transpose(-2, -1)).softmax(dim=-1).to(v.dtype)
         out: Tensor = (weights @ v).transpose(1, 2).reshape(b, n, d)
         return out
@@ -90,7 +89,7 @@ class ConvStemViT(BaseModule):  # type: ignore[misc,unused-ignore]
         num_heads: attention heads; divides `embed_dims`.
 
     Raises:
-        ValueError: a size that does not divide as said.
+        ValueError: A size is not divisible as required.
     """
 
     def __init__(

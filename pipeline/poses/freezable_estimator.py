@@ -1,4 +1,4 @@
-"""A top-down estimator whose backbone can stay as it is while the head is trained."""
+"""A top-down estimator with a backbone that can be frozen."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 
 @MODELS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class FreezableTopdownPoseEstimator(TopdownPoseEstimator):  # type: ignore[misc,unused-ignore]
-    """`TopdownPoseEstimator` with the setting of the released PMPose configs.
+    """`TopdownPoseEstimator` with `freeze_backbone`, a setting of the released PMPose configs.
 
-    A frozen backbone also stays in evaluation mode (no drop path, fixed batch statistics) and
-    keeps no activations. `frozen_stages` of MMPretrain's transformer does neither.
+    A frozen backbone stays in evaluation mode (no drop path, fixed batch statistics) and stores no
+    activations. `frozen_stages` of MMPretrain's transformer does neither.
 
     Args:
-        freeze_backbone: train neck and head only.
-        **kwargs: of `TopdownPoseEstimator`.
+        freeze_backbone: Train neck and head only.
+        **kwargs: Arguments of `TopdownPoseEstimator`.
     """
 
     def __init__(self, *, freeze_backbone: bool = False, **kwargs: Any) -> None:
@@ -29,20 +29,20 @@ class FreezableTopdownPoseEstimator(TopdownPoseEstimator):  # type: ignore[misc,
             self.backbone.requires_grad_(False)
 
     def train(self, mode: bool = True) -> FreezableTopdownPoseEstimator:
-        """Sets the mode; a frozen backbone stays in evaluation mode."""
+        """Set the mode; a frozen backbone stays in evaluation mode."""
         super().train(mode)
         if self.freeze_backbone:
             self.backbone.eval()
         return self
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """Extracts features.
+        """Extract features.
 
         Args:
             inputs: float, shape (B, 3, H, W).
 
         Returns:
-            Feature maps of the neck, or of the backbone if there is no neck.
+            Feature maps of the neck, or of the backbone without a neck.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_backbone):
             features: tuple[Tensor, ...] = self.backbone(inputs)

@@ -1,4 +1,4 @@
-"""MMPose's `inference_topdown` for people whose masks are known."""
+"""MMPose's `inference_topdown` with person masks."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ def inference_topdown_with_masks(
 ) -> list[PoseDataSample]:
     """`mmpose.apis.inference_topdown` with a mask per person.
 
-    The masks go into the test pipeline of the model as the field that `MaskBackground` reads. With
-    the mask of nobody the result is that of `inference_topdown`.
+    The masks enter the test pipeline of the model in the field that `MaskBackground` reads. Without
+    masks, the result equals that of `inference_topdown`.
 
     Args:
-        model: as from `mmpose.apis.init_model`.
-        img: a path, or a BGR uint8 image (H, W, 3), as MMPose takes it.
-        bboxes: (N, 4) px; no row gives no result (not a person as large as the photo).
-        masks: N masks: (H, W) bool or 0/1, or a COCO segmentation (RLE, polygons); None for a
-            person without one. An array (N, H, W) will do.
-        bbox_format: of ``bboxes``.
+        model: Result of `mmpose.apis.init_model`.
+        img: A path, or a BGR uint8 image (H, W, 3).
+        bboxes: (N, 4) px. Zero rows give an empty result (MMPose would use the whole image).
+        masks: N masks, or an array (N, H, W). Each is (H, W) bool or 0/1, a COCO segmentation (RLE
+            or polygons), or None for a person without a mask.
+        bbox_format: Format of ``bboxes``.
 
     Returns:
-        N samples, one person each, as from `inference_topdown`.
+        N samples with one person each, like `inference_topdown`.
 
     Raises:
-        ValueError: counts or shapes do not fit together; the test pipeline has no `MaskBackground`.
+        ValueError: Counts or shapes do not match, or the test pipeline has no `MaskBackground`.
     """
     import mmcv
     from mmengine.dataset import Compose, pseudo_collate
@@ -48,8 +48,8 @@ def inference_topdown_with_masks(
     boxes = _boxes_xyxy(bboxes, bbox_format)
     if len(masks) != len(boxes):
         raise ValueError(f'{len(boxes)} boxes, but {len(masks)} masks; give None for no mask')
-    estimator: Any = model  # MMPose hangs its config and the keypoint facts on the model
-    # Decoded once; the samples share it, no transform writes into it.
+    estimator: Any = model  # MMPose stores config and keypoint metadata on the model
+    # The samples share the image; no transform modifies it.
     image = mmcv.imread(img) if isinstance(img, str) else img
     shared = {'img': image, 'img_path': img if isinstance(img, str) else None}
     with scope_of(estimator.cfg.get('default_scope', 'mmpose')), torch.no_grad():
@@ -87,7 +87,7 @@ def _boxes_xyxy(bboxes: ArrayLike, bbox_format: str) -> NDArray[np.float32]:
 
 
 def _mask_field(mask: Any) -> dict[str, Any]:
-    """The mask under the key by which `MaskBackground` knows its kind."""
+    """Return the mask under the key that `MaskBackground` reads for its format."""
     if mask is None:
         return {}
     if isinstance(mask, (dict, list)):

@@ -1,7 +1,7 @@
-"""Masks of people from a results file, for MMPose runs on detected boxes.
+"""Person masks from a results file, for MMPose runs on detected boxes.
 
-MMPose's data sets keep box and score of a `bbox_file` and drop the rest. This transform puts the
-mask back, so that `MaskBackground` finds it.
+MMPose's datasets keep box and score of a `bbox_file` and drop the rest. This transform restores the
+mask for `MaskBackground`.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmpose.registry import TRANSFORMS
 
-TOLERANCE = 0.05  # px; the same box after its way through JSON and float32
+TOLERANCE = 0.05  # px; covers rounding in JSON and float32
 EXAMPLE = '[{"image_id": 1, "bbox": [x, y, w, h], "score": 0.9, "segmentation": {RLE}}, ...]'
 
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class LoadPersonMask(BaseTransform):  # type: ignore[misc,unused-ignore]
-    """Looks up the mask of a person by image id and box.
+    """Finds the mask of a person by image id and box.
 
     Reads `img_id` and `bbox` ((1, 4) xyxy px), and `bbox_score` to choose between equal boxes; sets
-    `segmentation` (COCO RLE or polygons). A row without a segmentation is a person without a mask.
+    `segmentation` (COCO RLE or polygons), or None where the row has no segmentation.
 
     Args:
-        mask_file: COCO results with `segmentation`, as a rule the file given as `bbox_file` to the
-            data set, such as `coco_results.json` of `tools/run_bmp.py`.
+        mask_file: COCO results with `segmentation`, usually the `bbox_file` of the dataset, such as
+            `coco_results.json` of `tools/run_bmp.py`.
 
     Raises:
-        ValueError: the file is no such list; or it has no row for a box (wrong file).
+        ValueError: The file has another format, or no row for a box.
     """
 
     def __init__(self, mask_file: str) -> None:
@@ -49,7 +49,7 @@ class LoadPersonMask(BaseTransform):  # type: ignore[misc,unused-ignore]
             raise ValueError(
                 f'{self.mask_file} has no row for image {results["img_id"]!r} with the box '
                 f'{box.round(1).tolist()} (xyxy): {len(boxes)} rows for this image{nearest}. Give '
-                'the file that the boxes come from (bbox_file of the data set)'
+                'the file that contains the boxes (bbox_file of the dataset)'
             )
         score = float(np.ravel(results.get('bbox_score', 1.0))[0])
         results['segmentation'] = masks[same[np.abs(scores[same] - score).argmin()]]

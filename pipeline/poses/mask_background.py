@@ -1,12 +1,12 @@
-"""Mask conditioning of a top-down pose model: dim everything that is not the person.
+"""Mask conditioning of a top-down pose model: dim the background of the person.
 
-The mask enters only as pixels, before the crop is cut: outside the mask the image is multiplied
-by 1 - alpha, inside it is unchanged. No mask, no change; so one model serves both cases.
+Outside the mask, the image is multiplied by 1 - alpha before cropping. Without a mask, the image is
+unchanged, so one model serves both cases.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -15,25 +15,27 @@ from mmcv.transforms.utils import cache_randomness
 from mmpose.registry import TRANSFORMS
 from numpy.typing import NDArray
 
-from pipeline.poses.mask_corruption import MaskCorruption
 from pipeline.rle import rle_of
+
+if TYPE_CHECKING:
+    from pipeline.poses.mask_corruption import MaskCorruption
 
 
 def dim_background(
     image: NDArray[np.uint8], mask: NDArray[np.bool_], alpha: float
 ) -> NDArray[np.uint8]:
-    """(1 - alpha) * image + alpha * image * mask, rounded to the nearest even integer.
+    """Compute (1 - alpha) * image + alpha * image * mask, rounded half to even.
 
     Args:
         image: uint8, shape (H, W, C), any channel order.
         mask: bool, shape (H, W); an empty one leaves the image unchanged.
-        alpha: how much of the background is taken away, in [0, 1].
+        alpha: Strength of the dimming, in [0, 1].
 
     Returns:
         uint8, shape (H, W, C); a new array unless the mask is empty.
 
     Raises:
-        ValueError: the mask is not of the size of the image.
+        ValueError: Mask and image differ in size.
     """
     if mask.shape != image.shape[:2]:
         raise ValueError(
@@ -48,7 +50,7 @@ def dim_background(
 
 
 def decode_segmentation(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]:
-    """COCO segmentation (RLE, or polygons in px) as a bool mask of shape (height, width)."""
+    """Decode a COCO segmentation (RLE, or polygons in px) to a bool mask (height, width)."""
     from pycocotools import mask as mask_utils
 
     rle = rle_of(segmentation, height, width)
@@ -60,27 +62,27 @@ def decode_segmentation(segmentation: Any, height: int, width: int) -> NDArray[n
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class MaskBackground(BaseTransform):  # type: ignore[misc,unused-ignore]
-    """Dims the pixels outside the person's mask; comes before the crop is cut.
+    """Dims the pixels outside the person's mask; place it before the crop.
 
     Reads `img` (uint8, (H, W, 3)) and the mask of the person: `mask` (bool or 0/1, (H, W)), else
     `segmentation` (COCO). Changes `img` only.
 
-    The last settings are for training, where the mask of the annotator has to look like that of
-    a detector; they are off unless given. The recipe of MaskPose: ``dilate_prob=0.5,
-    dilate_amount=0.1, erode_prob=0.5, erode_amount=0.5``; see `MaskCorruption`.
+    The keyword-only settings are for training, where annotated masks should resemble those of a
+    detector; they are off by default. Recipe of MaskPose: ``dilate_prob=0.5, dilate_amount=0.1,
+    erode_prob=0.5, erode_amount=0.5``. See `MaskCorruption`.
 
     Args:
-        alpha: the background is multiplied by 1 - alpha; in [0, 1].
-        continue_on_failure: a person without a mask passes unchanged; if False that is an error.
-        prob: how often a mask that is there is used, in [0, 1]; below 1 in training only.
-        dilate_prob: how often the mask grows.
-        dilate_amount: by at most this share of its area.
-        erode_prob: how often the mask shrinks.
-        erode_amount: by at most this share of its area.
-        patch_prob: how often it does so in patches instead of along its outline.
+        alpha: The background is multiplied by 1 - alpha; in [0, 1].
+        continue_on_failure: Leave a person without a mask unchanged; False raises an error.
+        prob: Probability of using the mask, in [0, 1]; below 1 for training only.
+        dilate_prob: Probability of growing the mask.
+        dilate_amount: Largest growth, as a fraction of the mask area.
+        erode_prob: Probability of shrinking the mask.
+        erode_amount: Largest loss, as a fraction of the mask area.
+        patch_prob: Probability of changing patches instead of the outline.
 
     Raises:
-        ValueError: a setting out of range; a person without mask where one is demanded.
+        ValueError: A setting is out of range, or a required mask is missing.
     """
 
     def __init__(
@@ -102,9 +104,13 @@ class MaskBackground(BaseTransform):  # type: ignore[misc,unused-ignore]
         self.alpha = alpha
         self.continue_on_failure = continue_on_failure
         self.prob = prob
-        self.corruption = MaskCorruption(
-            dilate_prob, dilate_amount, erode_prob, erode_amount, patch_prob
-        )
+        self.corruption: MaskCorruption | None = None
+        if dilate_prob or erode_prob:
+            from pipeline.poses.mask_corruption import MaskCorruption  # only training needs it
+
+            self.corruption = MaskCorruption(
+                dilate_prob, dilate_amount, erode_prob, erode_amount, patch_prob
+            )
 
     @cache_randomness  # type: ignore[untyped-decorator,unused-ignore]
     def _use_mask(self) -> bool:
@@ -122,13 +128,13 @@ class MaskBackground(BaseTransform):  # type: ignore[misc,unused-ignore]
                 )
             return results
         if self._use_mask():
-            if self.corruption.dilate_prob or self.corruption.erode_prob:
+            if self.corruption is not None:
                 mask = self.corruption(mask)
             results['img'] = dim_background(image, mask, self.alpha)
         return results
 
     def _mask_of(self, results: dict[str, Any]) -> NDArray[np.bool_]:
-        """Mask of the sample, (H, W); empty where there is none."""
+        """Return the mask of the sample, (H, W); all False without one."""
         shape = results['img'].shape[:2]
         mask, segmentation = results.get('mask'), results.get('segmentation')
         if mask is not None:

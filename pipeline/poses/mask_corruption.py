@@ -1,7 +1,7 @@
-"""Training with imperfect masks: a detector's mask misses parts and leaks onto neighbours.
+"""Mask augmentation for training: detector masks miss parts and leak onto neighbours.
 
-The recipe of MaskPose, in our own reading: the mask is smoothed, then shrunk and grown by chance,
-half of the time along its outline, half of the time in patches.
+An interpretation of the MaskPose recipe: smooth the mask, then shrink and grow it at random, half
+of the time along the outline and half of the time in patches.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ ERODE_PATCHES, DILATE_PATCHES = 10, 50
 
 @dataclass(frozen=True)
 class MaskCorruption:
-    """Random changes of a mask, drawn from numpy's global generator as MMPose's transforms do.
+    """Random changes of a mask, using NumPy's global generator like MMPose's transforms.
 
     Attributes:
-        dilate_prob: how often the mask grows.
-        dilate_amount: it grows by at most this share of its area (a uniform draw up to it).
-        erode_prob: how often the mask shrinks.
-        erode_amount: it loses at most this share of its area.
-        patch_prob: how often patches come and go; else the outline moves.
+        dilate_prob: Probability of growing the mask.
+        dilate_amount: Largest growth, as a fraction of the mask area (uniformly drawn).
+        erode_prob: Probability of shrinking the mask.
+        erode_amount: Largest loss, as a fraction of the mask area (uniformly drawn).
+        patch_prob: Probability of changing patches instead of the outline.
 
     Raises:
-        ValueError: a value outside [0, 1].
+        ValueError: A value is outside [0, 1].
     """
 
     dilate_prob: float = 0.5
@@ -50,7 +50,7 @@ class MaskCorruption:
                 raise ValueError(f'{field.name} = {value}; it must be in [0, 1]')
 
     def __call__(self, mask: Mask) -> Mask:
-        """A changed copy of a mask (H, W); never empty if the mask is not."""
+        """Return a changed copy of a mask (H, W); it is empty only if the mask is."""
         erode, dilate, patches = np.random.rand(3) < (
             self.erode_prob, self.dilate_prob, self.patch_prob,
         )  # fmt: skip
@@ -75,7 +75,7 @@ def _smooth(mask: Mask) -> Mask:
 
 
 def _nearest_first(distance: NDArray[Any], where: Mask, count: int, reach: float) -> Mask:
-    """The ``count`` px of ``where`` with the smallest distance, none farther than ``reach``."""
+    """Select the ``count`` px of ``where`` with the smallest distance, up to ``reach``."""
     candidates = np.flatnonzero(where & (distance <= reach))
     order = np.argsort(distance.ravel()[candidates], kind='stable')[:count]
     chosen = np.zeros(where.size, np.bool_)
@@ -83,51 +83,51 @@ def _nearest_first(distance: NDArray[Any], where: Mask, count: int, reach: float
     return chosen.reshape(where.shape)
 
 
-def move_outline_in(mask: Mask, share: float) -> Mask:
-    """Remove the px nearest to the outline, ``share`` of the area, max(5, area / 1000) / 2 deep."""
+def move_outline_in(mask: Mask, fraction: float) -> Mask:
+    """Remove ``fraction`` of the area next to the outline, max(5, area / 1000) / 2 px deep."""
     area = int(mask.sum())
-    # The picture's edge is an outline too: a frame of background stands around it.
+    # The image border counts as outline: pad with background.
     framed = np.pad(mask.astype(np.uint8), 1)
     depth = cv2.distanceTransform(framed, cv2.DIST_L2, cv2.DIST_MASK_5)[1:-1, 1:-1]
     reach = max(SMALLEST_KERNEL, area / ERODE_DIVISOR) / 2
-    return mask & ~_nearest_first(depth, mask, int(share * area), reach)
+    return mask & ~_nearest_first(depth, mask, int(fraction * area), reach)
 
 
-def move_outline_out(mask: Mask, share: float) -> Mask:
-    """Add the px nearest to the mask, ``share`` of its area, max(5, area / 3000) / 2 far."""
+def move_outline_out(mask: Mask, fraction: float) -> Mask:
+    """Add ``fraction`` of the area next to the outline, max(5, area / 3000) / 2 px wide."""
     area = int(mask.sum())
     far = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
     reach = max(SMALLEST_KERNEL, area / DILATE_DIVISOR) / 2
-    return mask | _nearest_first(far, ~mask, int(share * area), reach)
+    return mask | _nearest_first(far, ~mask, int(fraction * area), reach)
 
 
 def _patches(places: NDArray[np.intp], count: int) -> NDArray[np.intp]:
-    """Number of the Voronoi patch of every place (M, 2): of the nearest of ``count`` of them."""
+    """Return the Voronoi patch index of every pixel (M, 2), for ``count`` random seeds."""
     seeds = places[np.random.choice(len(places), min(count, len(places)), replace=False)]
     return np.asarray(KDTree(seeds).query(places)[1], np.intp)
 
 
-def _drawn(patches: NDArray[np.intp], most: int) -> Mask:
-    """Places of random patches, as many whole ones as ``most`` places allow."""
+def _drawn(patches: NDArray[np.intp], max_pixels: int) -> Mask:
+    """Select the pixels of random whole patches, at most ``max_pixels`` of them."""
     order = np.random.permutation(patches.max() + 1)
     sizes = np.bincount(patches)[order]
-    drawn: Mask = np.isin(patches, order[np.cumsum(sizes) <= most])
-    return drawn
+    selected: Mask = np.isin(patches, order[np.cumsum(sizes) <= max_pixels])
+    return selected
 
 
-def remove_patches(mask: Mask, share: float) -> Mask:
-    """Remove whole ones of 10 Voronoi patches of the mask, at most ``share`` of its area."""
+def remove_patches(mask: Mask, fraction: float) -> Mask:
+    """Remove some of 10 Voronoi patches of the mask, at most ``fraction`` of its area."""
     places = np.argwhere(mask)
-    gone = places[_drawn(_patches(places, ERODE_PATCHES), int(share * len(places)))]
+    gone = places[_drawn(_patches(places, ERODE_PATCHES), int(fraction * len(places)))]
     changed = mask.copy()
     changed[gone[:, 0], gone[:, 1]] = False
     return changed
 
 
-def add_patches(mask: Mask, share: float) -> Mask:
-    """Add what is not mask in some of 50 Voronoi patches of the mask's bounding box.
+def add_patches(mask: Mask, fraction: float) -> Mask:
+    """Add the background in some of 50 Voronoi patches of the mask's bounding box.
 
-    At most ``share`` of the mask's area is added.
+    At most ``fraction`` of the mask's area is added.
     """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     box = np.zeros_like(mask)
@@ -135,7 +135,7 @@ def add_patches(mask: Mask, share: float) -> Mask:
     places = np.argwhere(box & ~mask)
     if len(places) == 0:
         return mask
-    new = places[_drawn(_patches(places, DILATE_PATCHES), int(share * mask.sum()))]
+    new = places[_drawn(_patches(places, DILATE_PATCHES), int(fraction * mask.sum()))]
     changed = mask.copy()
     changed[new[:, 0], new[:, 1]] = True
     return changed

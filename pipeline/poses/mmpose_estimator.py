@@ -1,4 +1,4 @@
-"""Any MMPose top-down model as a stage of the loop."""
+"""Pose stage: any MMPose top-down model."""
 
 from __future__ import annotations
 
@@ -29,29 +29,28 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-# Half side of the part of the photo that a person's crop is cut from, in longer box sides, where
-# the test pipeline does not say it. MMPose pads boxes by 1.25 and widens them to the input's aspect
-# ratio: 0.84 at 3:4, 1.25 at 1:2.
+# Half side of the image region that a crop can reach, in longer box sides, for unusual test
+# pipelines. MMPose pads boxes by 1.25 and widens them to the aspect ratio of the input: 0.84 at
+# 3:4, 1.25 at 1:2.
 REACH = 1.5
-# Neighbours that the bilinear crop reads, and the rounding of its matrix.
+# For the neighbours that bilinear sampling reads, and rounding.
 MARGIN_PX = 3
 
 
 class MMPoseEstimator(PoseEstimator):
     """Runs an MMPose top-down model on boxes, in bounded batches, and keeps its COCO keypoints.
 
-    For a model without presence and visibility outputs (plain ViTPose) the keypoint score takes
-    their place, as in the reference.
+    For a model without presence and visibility outputs (plain ViTPose), the keypoint score replaces
+    them, as in the reference.
 
     Args:
         model: Pose estimator in evaluation mode, on its device.
-        transforms: Its test pipeline without background dimming, from image and box to packed
-            inputs.
-        dataset_meta: Keypoint metadata that each sample carries (flip order, names).
+        transforms: Test pipeline without background dimming, from image and box to packed inputs.
+        dataset_meta: Keypoint metadata of each sample (flip order, names).
         batch_size: People per forward pass.
-        dimmer: The `MaskBackground` of its test pipeline, applied with the detector's masks; None
+        dimmer: The `MaskBackground` of the test pipeline, applied with the detector masks; None
             ignores the masks.
-        refine_boxes: Return the boxes that the model predicts (`PMPoseBoxHead`).
+        refine_boxes: Return the boxes predicted by the model (`PMPoseBoxHead`).
     """
 
     num_keypoints = NUM_COCO
@@ -83,8 +82,8 @@ class MMPoseEstimator(PoseEstimator):
     ) -> list[Poses]:
         """Estimate the poses of every image; on a GPU, people of all images share batches.
 
-        On a CPU sharing brings no speed, and the last bits of a result depend on what else is in
-        the batch. There each image has batches of its own, so results equal those of single images.
+        On a CPU, sharing is not faster, and the last bits of a result depend on the rest of the
+        batch. Each image has separate batches there, so results equal those of single images.
         """
         counts = [len(people) for people in detections]
         rows = np.array([(i, j) for i, count in enumerate(counts) for j in range(count)], np.int64)
@@ -109,7 +108,7 @@ class MMPoseEstimator(PoseEstimator):
         return next(self.model.parameters()).device.type != 'cpu'
 
     def _forward(self, people: list[tuple[Image, Detections, Any, int]]) -> list[Any]:
-        """MMPose predictions for people, each given as the arguments of `_sample`."""
+        """Predict poses of people; each item holds the arguments of `_sample`."""
         from mmengine.dataset import pseudo_collate
 
         with scope_of('mmpose'), torch.inference_mode():
@@ -118,11 +117,11 @@ class MMPoseEstimator(PoseEstimator):
         return [sample.pred_instances for sample in samples]
 
     def _sample(self, image: Image, detections: Detections, canvas: Any, i: int) -> Any:
-        """Packed input of one person.
+        """Pack the input of one person.
 
-        Dimming a whole photo per person is slow, and coordinates of a part of the photo round
-        differently than those of the photo: so only the part that the crop can reach is dimmed, on
-        a canvas of the photo's size that all people share.
+        Only the region that the crop can reach is dimmed, on a canvas of the image size that all
+        people share. Dimming the whole image is slow; cropping first would change the rounding of
+        coordinates.
         """
         window = _window(detections.boxes[i], size_of(image), self.crop)
         part_bgr = cv2.cvtColor(image[window], cv2.COLOR_RGB2BGR)  # MMPose's pipelines take BGR
@@ -145,28 +144,30 @@ class MMPoseEstimator(PoseEstimator):
 
 
 def _poses(
-    shape: tuple[int, int], detections: Detections, found: list[Any], refine_boxes: bool
+    shape: tuple[int, int], detections: Detections, predictions: list[Any], refine_boxes: bool
 ) -> Poses:
-    """Detections with what MMPose predicted for each of them."""
-    if not found:
+    """Combine detections with the MMPose predictions."""
+    if not predictions:
         return Poses.empty_poses(*shape, NUM_COCO)
-    points, scores = _column(found, 'keypoints'), _column(found, 'keypoint_scores')
-    presence = _column(found, 'keypoints_probs') if 'keypoints_probs' in found[0] else scores
-    visible = _column(found, 'keypoints_visible') if 'keypoints_visible' in found[0] else scores
+    points, scores = _column(predictions, 'keypoints'), _column(predictions, 'keypoint_scores')
+    presence, visible = (
+        _column(predictions, name) if name in predictions[0] else scores
+        for name in ('keypoints_probs', 'keypoints_visible')
+    )
     poses = Poses(
         detections.boxes, detections.box_scores, detections.detector_masks,
         points, scores.clip(0, 1), presence.clip(0, 1), visible.clip(0, 1),
     )  # fmt: skip
-    return _with_refined_boxes(poses, shape, found) if refine_boxes else poses
+    return _with_refined_boxes(poses, shape, predictions) if refine_boxes else poses
 
 
-def _with_refined_boxes(poses: Poses, shape: tuple[int, int], found: list[Any]) -> Poses:
-    """Poses with the boxes that the model told, inside the photo, and what it thinks of them."""
-    boxes = np.concatenate([row['person_bboxes'] for row in found])
-    scores = np.concatenate([row['person_bbox_scores'] for row in found]).clip(0, 1)
+def _with_refined_boxes(poses: Poses, shape: tuple[int, int], predictions: list[Any]) -> Poses:
+    """Return the poses with the refined boxes, clipped to the image, and their scores."""
+    boxes = np.concatenate([row['person_bboxes'] for row in predictions])
+    scores = np.concatenate([row['person_bbox_scores'] for row in predictions]).clip(0, 1)
     height, width = shape
     boxes = boxes.clip(0, [width, height, width, height]).astype(np.float32)
-    boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2])  # left and right side are told apart
+    boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2])  # sides are predicted independently
     return replace(poses, boxes=boxes, box_scores=poses.box_scores * scores)
 
 
@@ -181,9 +182,9 @@ def build_mmpose_estimator(
     refine_boxes: bool = False,
     ignorable: tuple[str, ...] = (),
 ) -> MMPoseEstimator:
-    """A pose estimator from a config (file or ``mmpose::name``) and weights (None: random ones).
+    """Build a pose estimator from a config (file or ``mmpose::name``) and weights (None: random).
 
-    Configs of the reference's fork of MMPose work as well; see `stock_config`.
+    Configs of the reference's MMPose fork work too; see `stock_config`.
     """
     loaded = stock_config(read_model_config(config, 'mmpose'))
     for part in loaded.custom_imports['imports']:
@@ -197,8 +198,8 @@ def build_mmpose_estimator(
     _check_coco_first(meta, config)
     if refine_boxes and not hasattr(model.head, 'box_layers'):
         raise ValueError(
-            f'pose.refine_boxes = True, but {config} has no second look at boxes: use a model with '
-            'a PMPoseBoxHead, or refine_boxes=False'
+            f'pose.refine_boxes = True, but {config} cannot refine boxes: use a model with a '
+            'PMPoseBoxHead, or refine_boxes=False'
         )
     optimize_modules(model, ('backbone', 'neck'), runtime)
     dimmer, transforms = _transforms(loaded)
@@ -213,7 +214,7 @@ def build_mmpose_estimator(
 
 
 def _transforms(config: Config) -> tuple[Any, Any]:
-    """The dimming of the test pipeline (None if it has none), and the rest of it."""
+    """Split the test pipeline into `MaskBackground` (None if absent) and the other steps."""
     from mmcv.transforms import Compose
     from mmpose.registry import TRANSFORMS
 
@@ -228,18 +229,18 @@ def _transforms(config: Config) -> tuple[Any, Any]:
 
 
 def _dataset_meta(config: Config, checkpoint_meta: dict[str, Any]) -> dict[str, Any]:
-    """Keypoint facts from the checkpoint, else from the config, else COCO's."""
+    """Return keypoint metadata from the checkpoint, else from the config, else COCO's."""
     from mmpose.datasets.datasets.utils import parse_pose_metainfo
 
     stored = checkpoint_meta.get('dataset_meta')
     if stored and 'flip_indices' in stored:
         return dict(stored)
-    # MMPose warns whenever it finds its own data set file inside its package, as it always does.
+    # MMPose always warns when it finds the metadata file inside its package.
     with building_from('mmpose'), warnings.catch_warnings():
         warnings.simplefilter('ignore')
         if stored:
             return dict(parse_pose_metainfo(stored))
-        # Its inferencers bring MMDetection's data sets along: a second that few models need.
+        # Imported here: MMPose's inferencers also import MMDetection's datasets (a second).
         from mmpose.apis.inference import dataset_meta_from_config
 
         found = dataset_meta_from_config(config, 'test') or dataset_meta_from_config(
@@ -260,14 +261,14 @@ def _check_coco_first(meta: dict[str, Any], config: str) -> None:
 
 @dataclass(frozen=True)
 class _Crop:
-    """What a test pipeline cuts out around a box."""
+    """Geometry of the crop of a test pipeline."""
 
-    padding: float  # of the box sides
+    padding: float  # factor of the box sides
     ratio: float  # width / height; the shorter side of the box is widened to it
 
     @classmethod
     def of(cls, transforms: Any) -> _Crop | None:
-        """From the steps of a pipeline; None where others than MMPose's usual ones are there."""
+        """Read it from the steps of a pipeline; None if they are not MMPose's usual ones."""
         steps = {type(step).__name__: step for step in getattr(transforms, 'transforms', ())}
         if list(steps) != ['LoadImage', 'GetBBoxCenterScale', 'TopdownAffine', 'PackPoseInputs']:
             return None
@@ -282,17 +283,17 @@ class _Crop:
 
 
 def _window(box: Any, shape: tuple[int, int], crop: _Crop | None) -> Window:
-    """Part of the image that the crop of a box can reach."""
+    """Return the image region that the crop of a box can reach."""
     centre, sides = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
     reach = REACH * max(*sides, 1) if crop is None else crop.half_sides(sides)
     low = np.maximum(np.floor(centre - reach), 0).astype(int)
     high = np.minimum(np.ceil(centre + reach) + 1, shape[::-1]).astype(int)
     high = np.maximum(high, 1)
-    low = np.minimum(low, high - 1)  # a box outside the image still gets a pixel
+    low = np.minimum(low, high - 1)  # at least one pixel, also for a box outside the image
     return slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0]))
 
 
-def _column(found: list[Any], name: str) -> Any:
-    """(N, K, ...) float32 of the first 17 keypoints from one row per sample."""
-    column = np.concatenate([np.asarray(row[name])[:1] for row in found])
+def _column(predictions: list[Any], name: str) -> Any:
+    """Stack a field of the first 17 keypoints: (N, 17, ...) float32."""
+    column = np.concatenate([np.asarray(row[name])[:1] for row in predictions])
     return column[:, :NUM_COCO].astype(np.float32)

@@ -1,6 +1,7 @@
-"""The codec of PMPose: OKS maps as targets; arg max or expected OKS to read predictions.
+"""The codec of PMPose: OKS maps as targets; arg max or expected OKS for decoding.
 
-Legend: K keypoints, heat maps of W x H px, points in px of the network input unless said otherwise.
+Legend: K keypoints, heatmaps of W x H px, points in px of the network input unless stated
+    otherwise.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from pipeline.keypoints import sigmas_of
 
 Array = NDArray[np.float64]
 
-# The area of the person stands for that of the heat map: one crop shows one person, padded by 1.25.
+# The heatmap area stands in for the person area: one crop shows one person, padded by 1.25.
 CROP_PADDING = 1.25
 SMALLEST_SPREAD, LARGEST_SPREAD = 0.55, 3.0
-# Maps that peak lower belong to points far outside and stay as faint as they are.
+# Maps with a lower peak belong to points far outside and are not rescaled.
 FAINTEST_PEAK = 1e-3
 
 
@@ -33,7 +34,7 @@ def oks_spreads(sigmas: Sequence[float], heatmap_size: tuple[int, int]) -> Array
         heatmap_size: (W, H).
 
     Returns:
-        Shape (K,), heat-map px squared.
+        Shape (K,), heatmap px squared.
     """
     width, height = heatmap_size
     spreads = 2 * (2 * np.asarray(sigmas, np.float64)) ** 2 * np.sqrt(height * width)
@@ -45,7 +46,7 @@ def oks_kernels(centres: Array, spreads: Array, length: int) -> Array:
     """exp(-(i - c)^2 / (2 s)) along one axis: OKS is the product of two of them.
 
     Args:
-        centres: (K, M), places along the axis, heat-map px.
+        centres: (K, M), places along the axis, heatmap px.
         spreads: (K,), s_k.
         length: px of the axis.
 
@@ -58,15 +59,15 @@ def oks_kernels(centres: Array, spreads: Array, length: int) -> Array:
 
 
 def oks_maps(points: Array, spreads: Array, heatmap_size: tuple[int, int]) -> Array:
-    """OKS of every px with every keypoint.
+    """Compute the OKS of every px with every keypoint.
 
     Args:
-        points: (K, 2), x, y in heat-map px; may lie outside.
+        points: (K, 2), x, y in heatmap px; may lie outside.
         spreads: (K,), s_k.
         heatmap_size: (W, H).
 
     Returns:
-        Shape (K, H, W); peaks above 1e-3 are raised to 1, which makes up for points between px.
+        Shape (K, H, W); peaks above 1e-3 are scaled to 1, to compensate for points between px.
     """
     width, height = heatmap_size
     columns = oks_kernels(points[:, :1], spreads, width)
@@ -78,10 +79,10 @@ def oks_maps(points: Array, spreads: Array, heatmap_size: tuple[int, int]) -> Ar
 
 
 def expected_oks(heatmaps: NDArray[np.floating], spreads: Array) -> Array:
-    """OKS to be expected at every px if the heat map is the probability of the true place.
+    """Compute the expected OKS at every px, with the heatmap as probability of the location.
 
-    E_k(p) = sum over q of P_k(q) exp(-|p - q|^2 / (2 s_k)), with P_k the heat map divided by its
-    sum (ProbPose, arXiv 2412.02254). The kernel is the one of the training targets.
+    E_k(p) = sum over q of P_k(q) exp(-|p - q|^2 / (2 s_k)), with P_k the heatmap divided by its
+    sum (ProbPose, arXiv 2412.02254). The kernel is that of the training targets.
 
     Args:
         heatmaps: (K, H, W); negative values count as 0.
@@ -101,17 +102,17 @@ def expected_oks(heatmaps: NDArray[np.floating], spreads: Array) -> Array:
 
 
 def refine_peaks(maps: Array, peaks: NDArray[np.integer]) -> Array:
-    """Sub-pixel maxima: one Newton step on the logarithm of each map.
+    """Refine maxima to sub-pixel positions: one Newton step on the logarithm of each map.
 
-    The logarithm of a Gaussian is a parabola, so the step is exact where one peak stands alone.
-    Steps are limited to half a px per axis; a peak at the border moves along the border only.
+    The step is exact for a Gaussian. It is limited to half a px per axis; a peak at the border
+    moves along the border only.
 
     Args:
         maps: (K, H, W), positive around the peaks.
         peaks: (K, 2), x, y of the maxima.
 
     Returns:
-        Shape (K, 2), x, y in heat-map px.
+        Shape (K, 2), x, y in heatmap px.
     """
     height, width = maps.shape[1:]
     refined = peaks.astype(np.float64)
@@ -134,23 +135,22 @@ def refine_peaks(maps: Array, peaks: NDArray[np.integer]) -> Array:
 
 @KEYPOINT_CODECS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class OKSArgMaxHeatmap(BaseKeypointCodec):  # type: ignore[misc,unused-ignore]
-    """Targets are maps of the OKS that a prediction at that px would reach.
+    """Targets are maps of the OKS that a prediction at each px would reach.
 
-    `encode` is the released one (it fails there for 21 and 23 keypoints, for want of sigmas).
-    `decode` is the released arg max with DARK-UDP refinement, or the paper's expected OKS, which
-    finds the place where a guess is worth most: in a map with a sharp peak here and a broad hill
-    there it may choose the hill.
+    `encode` equals the released codec, which lacks sigmas for 21 and 23 keypoints. `decode` is the
+    released arg max with DARK-UDP refinement, or the expected OKS of the paper, which may prefer a
+    broad hill to a sharp peak.
 
     Args:
         input_size: (width, height) of the network input in px.
         heatmap_size: (W, H) in px.
-        sigma: present so that released configs build; OKS maps know no such width.
-        blur_kernel_size: of DARK's blur, heat-map px.
+        sigma: Unused; accepted for released configs.
+        blur_kernel_size: Kernel size of DARK's blur, heatmap px.
         sigmas: COCO sigmas, one per keypoint; None: those of the convention with K points.
         decode: 'argmax' (released) or 'expected_oks'.
 
     Raises:
-        ValueError: an unknown way to decode.
+        ValueError: `decode` is unknown.
     """
 
     auxiliary_encode_keys = frozenset({'keypoints_visibility'})
@@ -195,7 +195,7 @@ class OKSArgMaxHeatmap(BaseKeypointCodec):  # type: ignore[misc,unused-ignore]
         keypoints_visible: NDArray[np.floating] | None = None,
         keypoints_visibility: NDArray[np.floating] | None = None,
     ) -> dict[str, Any]:
-        """Targets of one person.
+        """Encode the targets of one person.
 
         Args:
             keypoints: (1, K, 2), x, y.
@@ -205,8 +205,8 @@ class OKSArgMaxHeatmap(BaseKeypointCodec):  # type: ignore[misc,unused-ignore]
                 `keypoints_visible` is 2.
 
         Returns:
-            `heatmaps` (K, H, W) float32, and (1, K) float32 each of `keypoint_weights` (0 where
-            not labelled, or so far outside that the map is exactly 0), `keypoints_annotated`,
+            `heatmaps` (K, H, W) float32, and four float32 arrays (1, K): `keypoint_weights` (0
+            where not labelled, or so far outside that the map is 0), `keypoints_annotated`,
             `keypoints_in_image` and `keypoints_visibility`.
 
         Raises:
@@ -234,14 +234,14 @@ class OKSArgMaxHeatmap(BaseKeypointCodec):  # type: ignore[misc,unused-ignore]
     def decode(
         self, encoded: NDArray[np.floating]
     ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        """Keypoints of one person.
+        """Decode the keypoints of one person.
 
         Args:
-            encoded: heat maps (K, H, W).
+            encoded: heatmaps (K, H, W).
 
         Returns:
-            keypoints (1, K, 2), x, y, and their scores (1, K): the peak of the heat map, or the
-            expected OKS; 0 for an empty map.
+            Keypoints (1, K, 2), x, y, and scores (1, K): the heatmap peak or the expected OKS; 0
+            for an empty map.
         """
         if self.decoding == 'argmax':
             peaks, scores = get_heatmap_maximum(encoded)
@@ -257,7 +257,7 @@ class OKSArgMaxHeatmap(BaseKeypointCodec):  # type: ignore[misc,unused-ignore]
     def _refined_by_dark(
         self, peaks: NDArray[np.floating], heatmaps: NDArray[np.floating], empty: NDArray[np.bool_]
     ) -> NDArray[np.floating]:
-        """Sub-pixel peaks (K, 2); those of empty maps stay at -1, -1 (MMPose would give NaN)."""
+        """Refine peaks (K, 2); those of empty maps stay at -1, -1 (MMPose returns NaN)."""
         maps, points = heatmaps.copy(), peaks[None].copy()
         maps[empty], points[:, empty] = 1, 1
         refined = refine_keypoints_dark_udp(points, maps, self.blur_kernel_size)[0]

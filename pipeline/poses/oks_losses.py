@@ -1,6 +1,6 @@
-"""The heatmap loss that released configs name and MMPose lacks: `OKSHeatmapLoss`.
+"""`OKSHeatmapLoss`, the heatmap loss of the released configs.
 
-Legend: B crops, K keypoints, heat maps of h x w px.
+Legend: B crops, K keypoints, heatmaps of h x w px.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch.nn import functional
 
 
 def sobel_energy(maps: Tensor) -> Tensor:
-    """Squared length of the Sobel gradient at every px, zeros assumed around the map.
+    """Compute the squared length of the Sobel gradient at every px, with zero padding.
 
     Args:
         maps: float, shape (B, K, h, w).
@@ -28,13 +28,13 @@ def sobel_energy(maps: Tensor) -> Tensor:
 
 @MODELS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class OKSHeatmapLoss(nn.Module):
-    """Expected loss of OKS under a predicted map of probabilities, plus a term for smoothness.
+    """Expected OKS loss under a predicted probability map, plus a smoothness term.
 
     With P the prediction and T the OKS map (`OKSArgMaxHeatmap.encode`), the OKS lost at a px is
     P (1 - T). Per px the loss is (1 - a) P (1 - T) + a |Sobel P|^2, a = `smoothing_weight`.
 
     Args:
-        use_target_weight: multiply by the weights of the keypoints.
+        use_target_weight: Multiply by the keypoint weights.
         smoothing_weight: a, in [0, 1]; PMPose uses 0.05.
         loss_weight: factor of the loss.
 
@@ -71,7 +71,7 @@ class OKSHeatmapLoss(nn.Module):
         return self.loss_weight * self.per_pixel(output, target, target_weights).mean()
 
     def per_pixel(self, output: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Loss of every px, shape (B, K, h, w); arguments as in `forward`."""
+        """Return the loss of every px, shape (B, K, h, w); arguments as in `forward`."""
         risk, energy = output * (1 - target), sobel_energy(output)
         loss = (1 - self.smoothing_weight) * risk + self.smoothing_weight * energy
         return loss * self._weights(output, weights)[..., None, None]

@@ -1,18 +1,18 @@
-"""The PMPose head with a second look at the box (`pipeline.poses.box_branch`)."""
+"""The PMPose head with box refinement (`pipeline.poses.box_branch`)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from mmengine.structures import InstanceData
 from mmpose.registry import MODELS
 from torch import Tensor
+from typing_extensions import Self
 
-from pipeline.poses.box_branch import BoxBranch, box_losses, flip_boxes
+from pipeline.poses.box_branch import BoxBranch, flip_boxes
 from pipeline.poses.pmpose_head import RELEASED_POOLS, PMPoseHead, PMPoseOutputs
 
 
@@ -21,34 +21,27 @@ class PMPoseBoxOutputs(PMPoseOutputs):
     """Outputs of `PMPoseBoxHead` for B crops.
 
     Attributes:
-        boxes: float, shape (B, 4), xyxy as shares of the crop.
-        box_scores: float, shape (B,), expected IoU of the box; near 0 where nobody is.
+        boxes: float, shape (B, 4), xyxy as fractions of the crop.
+        box_scores: float, shape (B,), expected IoU of the box; near 0 without a person.
     """
 
     boxes: Tensor
     box_scores: Tensor
 
-    def average(self, other: PMPoseOutputs) -> PMPoseBoxOutputs:
-        """Mean of two outputs for the same crops."""
-        return PMPoseBoxOutputs(
-            *((getattr(self, f.name) + getattr(other, f.name)) * 0.5 for f in fields(self))
-        )
-
-    def unflip(self, flip_indices: Sequence[int], *, shift_heatmap: bool) -> PMPoseBoxOutputs:
-        """Turn the outputs for mirrored crops into outputs for the crops themselves."""
-        pose = super().unflip(flip_indices, shift_heatmap=shift_heatmap)
-        columns = {f.name: getattr(pose, f.name) for f in fields(PMPoseOutputs)}
-        return PMPoseBoxOutputs(**columns, boxes=flip_boxes(self.boxes), box_scores=self.box_scores)
+    def unflip(self, flip_indices: Sequence[int], *, shift_heatmap: bool) -> Self:
+        """Convert the outputs of mirrored crops to outputs of the original crops."""
+        unflipped = super().unflip(flip_indices, shift_heatmap=shift_heatmap)
+        return replace(unflipped, boxes=flip_boxes(self.boxes))
 
 
 @MODELS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class PMPoseBoxHead(PMPoseHead):
-    """`PMPoseHead` that also tells where the person ends, and whether there is one.
+    """`PMPoseHead` that also predicts the box of the person and its score.
 
     Args:
-        box_channels: width of the box branch.
-        box_weights: factors of its losses: sides, IoU, score.
-        **kwargs: of `PMPoseHead`.
+        box_channels: Width of the box branch.
+        box_weights: Loss weights of sides, IoU and score.
+        **kwargs: Arguments of `PMPoseHead`.
     """
 
     def __init__(
@@ -67,16 +60,16 @@ class PMPoseBoxHead(PMPoseHead):
     def forward(self, feats: tuple[Tensor, ...]) -> PMPoseBoxOutputs:
         """Run the network; arguments as in `PMPoseHead.forward`."""
         upsampled = self.deconv_layers(feats[-1])
-        found = self.box_layers(feats[-1], upsampled)
+        box = self.box_layers(feats[-1], upsampled)
         return PMPoseBoxOutputs(
             heatmaps=self._normalize(self.final_layer(upsampled)),
             **self._branches(feats[-1]),
-            boxes=found.boxes,
-            box_scores=found.score_logits.sigmoid(),
+            boxes=box.boxes,
+            box_scores=box.score_logits.sigmoid(),
         )
 
     def _rows(self, outputs: Any, samples: Any) -> dict[str, Tensor]:
-        """Also `person_bboxes` (B, 4), xyxy px of the photo, and `person_bbox_scores` (B,)."""
+        """Add `person_bboxes` (B, 4), xyxy image px, and `person_bbox_scores` (B,)."""
         windows = [
             [sample.metainfo[f'input_{k}'] for k in ('center', 'scale')] for sample in samples
         ]
@@ -96,30 +89,21 @@ class PMPoseBoxHead(PMPoseHead):
         Args:
             feats: feature maps; the last one is used.
             batch_data_samples: as in `PMPoseHead.loss`. Samples of a pipeline with
-                `PersonBoxTarget` teach the box, others the pose alone.
+                `PersonBoxTarget` train the box too, others only the pose.
             train_cfg: unused; part of MMPose's interface.
 
         Returns:
             Those of `PMPoseHead.loss` and of `box_losses`.
         """
+        # Only training needs these two modules.
+        from pipeline.poses.box_losses import box_losses, box_targets
+        from pipeline.poses.pmpose_losses import pose_losses
+
         upsampled = self.deconv_layers(feats[-1])
-        losses = self._pose_losses(feats[-1], self.final_layer(upsampled), batch_data_samples)
+        losses = pose_losses(self, feats[-1], self.final_layer(upsampled), batch_data_samples)
         boxes, known, judged = box_targets(batch_data_samples, upsampled.device)
-        found = box_losses(self.box_layers(feats[-1], upsampled), boxes, known, judged)
+        added = box_losses(self.box_layers(feats[-1], upsampled), boxes, known, judged)
         names = ('loss_box_sides', 'loss_box_iou', 'loss_box_score')
         for name, weight in zip(names, self.box_weights, strict=True):
-            found[name] = found[name] * weight
-        return {**losses, **found}
-
-
-def box_targets(samples: Sequence[Any], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """True boxes (B, 4), known (B,), judged (B,); see `box_losses`."""
-    rows = [_box_target(sample.gt_instance_labels) for sample in samples]
-    table = torch.stack(rows).to(device)
-    return table[:, :4], table[:, 4], table[:, 5]
-
-
-def _box_target(labels: InstanceData) -> Tensor:
-    if 'person_box' not in labels:
-        return torch.zeros(6)
-    return torch.cat([labels.person_box[0], labels.person_box_known, labels.person_box_judged])
+            added[name] = added[name] * weight
+        return {**losses, **added}

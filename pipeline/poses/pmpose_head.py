@@ -1,17 +1,18 @@
-"""The PMPose head: heat maps plus presence, visibility and expected OKS of every key point.
+"""The PMPose head: heatmaps plus presence, visibility and expected OKS of every keypoint.
 
-In its default setting it is the released layout: same state-dict keys (`deconv_layers`,
-`final_layer`, `probability_layers`, `visibility_layers`, `oks_layers`) and the same computation,
-so released PMPose checkpoints load into it. Their fourth branch (`error_layers`) was never
-trained; its weights are dropped on loading.
+With default settings, released PMPose checkpoints load into it: the state-dict keys
+(`deconv_layers`, `final_layer`, `probability_layers`, `visibility_layers`, `oks_layers`) and the
+computation are the same. Their fourth branch (`error_layers`) was never trained; loading drops it.
 
-Legend: B crops, C feature channels, K key points, heat maps of h x w px.
+Legend: B crops, C feature channels, K keypoints, heatmaps of h x w px.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from importlib import import_module
 from typing import Any, Literal
 
 import numpy as np
@@ -21,15 +22,9 @@ from mmpose.models.heads import HeatmapHead
 from mmpose.models.utils.tta import flip_heatmaps
 from mmpose.registry import MODELS
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from pipeline.keypoints import sigmas_of
-from pipeline.poses.pmpose_losses import (
-    SpatialCrossEntropyLoss,
-    branch_losses,
-    collect_targets,
-    point_oks,
-    sparsemax,
-)
 
 # Released setting: sparsemax(logits / 0.5).
 TEMPERATURE = 0.5
@@ -41,10 +36,10 @@ class PMPoseOutputs:
     """Outputs of the head for B crops.
 
     Attributes:
-        heatmaps: float, shape (B, K, h, w), in [0, 1] if the head normalises.
-        presence: float, shape (B, K), probability that the key point is inside the crop.
+        heatmaps: float, shape (B, K, h, w), in [0, 1] if the head normalizes.
+        presence: float, shape (B, K), probability that the keypoint is inside the crop.
         visibility: float, shape (B, K), probability that it is visible.
-        oks: float, shape (B, K), expected OKS of its location.
+        oks: float, shape (B, K), expected OKS of the keypoint.
     """
 
     heatmaps: Tensor
@@ -52,30 +47,51 @@ class PMPoseOutputs:
     visibility: Tensor
     oks: Tensor
 
-    def average(self, other: PMPoseOutputs) -> PMPoseOutputs:
-        """Mean of two outputs for the same crops."""
-        return PMPoseOutputs(
-            (self.heatmaps + other.heatmaps) * 0.5,
-            (self.presence + other.presence) * 0.5,
-            (self.visibility + other.visibility) * 0.5,
-            (self.oks + other.oks) * 0.5,
-        )
+    def average(self, other: Self) -> Self:
+        """Average two outputs for the same crops."""
+        columns = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        return type(self)(*((a + b) * 0.5 for a, b in columns))
 
-    def unflip(self, flip_indices: Sequence[int], *, shift_heatmap: bool) -> PMPoseOutputs:
-        """Turn the outputs for mirrored crops into outputs for the crops themselves."""
+    def unflip(self, flip_indices: Sequence[int], *, shift_heatmap: bool) -> Self:
+        """Convert the outputs of mirrored crops to outputs of the original crops."""
         index = list(flip_indices)
         heatmaps = flip_heatmaps(
             self.heatmaps, flip_mode='heatmap', flip_indices=index, shift_heatmap=shift_heatmap
         )
-        return PMPoseOutputs(
-            heatmaps, self.presence[:, index], self.visibility[:, index], self.oks[:, index]
+        return replace(
+            self,
+            heatmaps=heatmaps,
+            presence=self.presence[:, index],
+            visibility=self.visibility[:, index],
+            oks=self.oks[:, index],
         )
+
+
+def sparsemax(logits: Tensor) -> Tensor:
+    """Project onto the probability simplex along the last axis (Martins & Astudillo, 2016).
+
+    Closed form: with logits sorted in falling order, k is the largest index with
+    1 + k z_k > sum of the first k, tau = (that sum - 1) / k, and the result max(z - tau, 0).
+
+    Args:
+        logits: float, shape (..., M).
+
+    Returns:
+        Shape (..., M), each row >= 0 and summing to 1; most entries are exactly 0.
+    """
+    shifted = logits - logits.amax(dim=-1, keepdim=True)
+    ordered = shifted.sort(dim=-1, descending=True).values
+    rank = torch.arange(1, logits.shape[-1] + 1, dtype=logits.dtype, device=logits.device)
+    sums = ordered.cumsum(dim=-1) - 1
+    support = (rank * ordered > sums).sum(dim=-1, keepdim=True)
+    threshold = sums.gather(-1, support - 1) / support.to(logits.dtype)
+    return (shifted - threshold).clamp(min=0)
 
 
 def make_branch(
     in_channels: int, out_channels: int, channels: int, pools: Sequence[tuple[int, int]]
 ) -> nn.Sequential:
-    """(conv3x3, BN, max pool, ReLU) per pool, then a 1x1 convolution to K channels."""
+    """Build (conv3x3, BN, max pool, ReLU) per pool, then a 1x1 convolution to K channels."""
     layers: list[nn.Module] = []
     for pool in pools:
         layers += [nn.Conv2d(in_channels, channels, 3, 1, 1), nn.BatchNorm2d(channels)]
@@ -87,30 +103,30 @@ def make_branch(
 
 @MODELS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class PMPoseHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
-    """Heat maps and three scalar branches on one feature map.
+    """Heatmaps and three scalar branches on one feature map.
 
     Args:
         in_channels: channels C of the feature map.
-        out_channels: key points K.
+        out_channels: keypoints K.
         deconv_out_channels: channels of the stride-2 deconvolutions (kernel 4).
-        activation: what turns a map of logits into a distribution: 'sparsemax' (released; the
-            logits are divided by 0.5 first) or 'softmax'.
-        normalize: factor of the distribution before it is clamped to [0, 1]; None: the logits
-            are the heat map, without activation or clamp.
-        branch_channels: width of the scalar branches; None: C, as released.
+        activation: Converts logits to a distribution: 'sparsemax' (released; of logits / 0.5) or
+            'softmax'.
+        normalize: Factor of the distribution before clamping to [0, 1]; None returns the logits
+            without activation or clamp.
+        branch_channels: Width of the scalar branches; None: C, as released.
         branch_pools: (rows, columns) of the three max pools, which must reduce the feature map to
             1 x 1. Released: `RELEASED_POOLS` for 16 x 12.
-        keypoint_score: what becomes `keypoint_scores`: 'oks' (released) or 'conf', the peak.
-        sigmas: COCO's per-key-point sigmas, for the target of the OKS branch; None: those of the
-            convention with K points.
-        loss: config of the heat-map loss (an MMPose loss on heat maps, or
+        keypoint_score: Source of `keypoint_scores`: 'oks' (released) or 'conf', the heatmap peak.
+        sigmas: COCO sigmas for the target of the OKS branch; None: those of the convention with K
+            keypoints.
+        loss: Config of the heatmap loss (an MMPose loss on heatmaps, or
             `SpatialCrossEntropyLoss` on logits).
-        decoder: config of the MMPose codec.
-        init_cfg: MMEngine weight initialisation; None: MMPose's (normal, std 0.001), an empty
-            list: PyTorch's, better with few training steps.
+        decoder: Config of the MMPose codec.
+        init_cfg: MMEngine weight initialization. None: MMPose's (normal, std 0.001). Empty list:
+            PyTorch's, better with few training steps.
 
     Raises:
-        ValueError: an unknown activation or key point score.
+        ValueError: an unknown activation or keypoint score.
     """
 
     def __init__(
@@ -138,20 +154,28 @@ class PMPoseHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
             out_channels=out_channels,
             deconv_out_channels=tuple(deconv_out_channels),
             deconv_kernel_sizes=(4,) * len(deconv_out_channels),
-            loss=loss or {'type': 'KeypointMSELoss', 'use_target_weight': True},
             decoder=decoder,
             init_cfg=init_cfg,
         )
+        del self.loss_module  # in its place: `heatmap_loss`
+        self.loss_config = loss or {'type': 'KeypointMSELoss', 'use_target_weight': True}
         self.activation = activation
         self.normalize = normalize
         self.keypoint_score = keypoint_score
         self.sigmas = tuple(sigmas_of(out_channels) if sigmas is None else sigmas)
-        # These branches read the features but do not shape them.
+        # These branches send no gradients to the features.
         self.detached: frozenset[str] = frozenset({'presence', 'visibility', 'oks'})
         width = in_channels if branch_channels is None else branch_channels
         self.probability_layers = make_branch(in_channels, out_channels, width, branch_pools)
         self.visibility_layers = make_branch(in_channels, out_channels, width, branch_pools)
         self.oks_layers = make_branch(in_channels, out_channels, width, branch_pools)
+
+    @cached_property
+    def heatmap_loss(self) -> nn.Module:
+        """Loss of the heatmaps, built on first use: inference does not need it."""
+        import_module('pipeline.poses.pmpose_losses')  # registers `SpatialCrossEntropyLoss`
+        module: nn.Module = MODELS.build(self.loss_config)
+        return module
 
     def forward(self, feats: tuple[Tensor, ...]) -> PMPoseOutputs:
         """Run the network.
@@ -163,7 +187,7 @@ class PMPoseHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
         return PMPoseOutputs(heatmaps=heatmaps, **self._branches(feats[-1]))
 
     def _branches(self, feature: Tensor) -> dict[str, Tensor]:
-        """Presence, visibility and expected OKS (B, K)."""
+        """Return presence, visibility and expected OKS, each (B, K)."""
         return {k: v.sigmoid() for k, v in self._branch_logits(feature).items()}
 
     def _logits(self, feature: Tensor) -> Tensor:
@@ -171,7 +195,7 @@ class PMPoseHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
         return logits
 
     def _branch_logits(self, feature: Tensor) -> dict[str, Tensor]:
-        """Logits (B, K) of the scalar branches, in float32."""
+        """Return the logits (B, K) of the scalar branches, in float32."""
         branches = {
             'presence': self.probability_layers,
             'visibility': self.visibility_layers,
@@ -193,7 +217,7 @@ class PMPoseHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
         return (distribution * self.normalize).clamp(0, 1).view(logits.shape)
 
     def predict(self, feats: Any, batch_data_samples: Any, test_cfg: Any = None) -> Any:
-        """Decode key points in input px and attach the scalars.
+        """Decode keypoints in input px and attach the scalar outputs.
 
         Args:
             feats: feature maps, or [feature maps, those of the mirrored crops] with `flip_test`.
@@ -202,7 +226,7 @@ class PMPoseHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
 
         Returns:
             B `InstanceData`: keypoints (1, K, 2), and (1, K) each of keypoint_scores,
-            keypoints_conf (peak of the heat map), keypoints_probs (presence), keypoints_visible
+            keypoints_conf (peak of the heatmap), keypoints_probs (presence), keypoints_visible
             and keypoints_oks. With `output_heatmaps` a pair with B `PixelData` after it.
         """
         test_cfg = test_cfg or {}
@@ -218,7 +242,7 @@ class PMPoseHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
         return predictions
 
     def _rows(self, outputs: PMPoseOutputs, samples: Any) -> dict[str, Tensor]:
-        """What `predict` attaches to the key points, a row per crop."""
+        """Return the fields that `predict` adds, one row per crop."""
         return {
             'keypoints_probs': outputs.presence,
             'keypoints_visible': outputs.visibility,
@@ -254,36 +278,14 @@ class PMPoseHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
 
         Returns:
             loss_kpt, loss_presence, loss_visibility, loss_oks, and oks: the mean OKS of the
-            decoded key points (for the log).
+            decoded keypoints (for the log).
         """
-        return self._pose_losses(feats[-1], self._logits(feats[-1]), batch_data_samples)
+        from pipeline.poses.pmpose_losses import pose_losses  # only training needs them
 
-    def _pose_losses(self, feature: Tensor, logits: Tensor, samples: Any) -> dict[str, Tensor]:
-        """As `loss`, from the feature map and the logits of the heat maps."""
-        target = torch.stack([s.gt_fields.heatmaps for s in samples])
-        weights = torch.cat([s.gt_instance_labels.keypoint_weights for s in samples])
-        on_logits = isinstance(self.loss_module, SpatialCrossEntropyLoss)
-        maps = logits if on_logits else self._normalize(logits)
-        losses = {'loss_kpt': self.loss_module(maps, target, weights)}
-        targets = collect_targets(samples, logits.device)
-        sigmas = torch.tensor(self.sigmas, device=logits.device)
-        reached = point_oks(self._peaks(logits.detach(), samples), targets, sigmas)
-        losses.update(branch_losses(self._branch_logits(feature), reached, targets))
-        losses['oks'] = (reached * targets.seen).sum() / targets.seen.sum().clamp(min=1)
-        return losses
-
-    @staticmethod
-    def _peaks(logits: Tensor, samples: Any) -> Tensor:
-        """Place of the maximum of every map, shape (B, K, 2), x, y in input px (UDP scaling)."""
-        height, width = logits.shape[-2:]
-        index = logits.flatten(2).argmax(dim=-1)
-        xy = torch.stack([index % width, index // width], dim=-1).float()
-        input_size = np.array(samples[0].metainfo['input_size'], dtype=np.float32)
-        scale = (input_size - 1) / np.array([width - 1, height - 1], dtype=np.float32)
-        return xy * torch.as_tensor(scale, device=logits.device)
+        return pose_losses(self, feats[-1], self._logits(feats[-1]), batch_data_samples)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # The error branch of released checkpoints is random: frozen in every released config.
+        # The error branch of released checkpoints is untrained: every released config freezes it.
         for key in [k for k in state_dict if k.startswith(f'{prefix}error_layers.')]:
             del state_dict[key]
         super()._load_from_state_dict(state_dict, prefix, *args)

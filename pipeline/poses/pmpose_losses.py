@@ -1,6 +1,6 @@
-"""Losses and targets of the PMPose head; pure functions and one MMPose loss module.
+"""Losses and targets of the PMPose head.
 
-Legend: B crops, K key points, heat maps of h x w px, network input of W x H px.
+Legend: B crops, K keypoints, heatmaps of h x w px, network input of W x H px.
 """
 
 from __future__ import annotations
@@ -18,27 +18,6 @@ from torch.nn import functional
 from pipeline.keypoints import AREA_OF_BOX
 
 
-def sparsemax(logits: Tensor) -> Tensor:
-    """Project onto the probability simplex along the last axis (Martins & Astudillo, 2016).
-
-    Closed form: with logits sorted in falling order, k is the largest index with
-    1 + k z_k > sum of the first k, tau = (that sum - 1) / k, and the result max(z - tau, 0).
-
-    Args:
-        logits: float, shape (..., M).
-
-    Returns:
-        Shape (..., M), each row >= 0 and summing to 1; most entries are exactly 0.
-    """
-    shifted = logits - logits.amax(dim=-1, keepdim=True)
-    ordered = shifted.sort(dim=-1, descending=True).values
-    rank = torch.arange(1, logits.shape[-1] + 1, dtype=logits.dtype, device=logits.device)
-    sums = ordered.cumsum(dim=-1) - 1
-    support = (rank * ordered > sums).sum(dim=-1, keepdim=True)
-    threshold = sums.gather(-1, support - 1) / support.to(logits.dtype)
-    return (shifted - threshold).clamp(min=0)
-
-
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     """sum(values * weights) / sum(weights); 0 where nothing has weight."""
     return (values * weights).sum() / weights.sum().clamp(min=1e-6)
@@ -46,13 +25,12 @@ def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
 
 @MODELS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class SpatialCrossEntropyLoss(nn.Module):
-    """Cross entropy between the softmax over a heat map and the target as a distribution.
+    """Cross entropy between the softmax of a heatmap and the normalized target.
 
-    From scratch it learns much faster than the mean squared error, which first has to leave the
-    all-zero map.
+    Trains much faster from scratch than the mean squared error, which starts from an all-zero map.
 
     Args:
-        loss_weight: factor of the loss.
+        loss_weight: Factor of the loss.
     """
 
     def __init__(self, loss_weight: float = 1.0) -> None:
@@ -63,12 +41,12 @@ class SpatialCrossEntropyLoss(nn.Module):
         """Compute the loss.
 
         Args:
-            logits: float, shape (B, K, h, w), before any normalisation.
+            logits: float, shape (B, K, h, w), before normalization.
             target: float, shape (B, K, h, w), >= 0, any scale.
-            weights: float, shape (B, K); 0 leaves a key point out.
+            weights: float, shape (B, K); 0 ignores a keypoint.
 
         Returns:
-            Scalar, nats per key point.
+            Scalar, nats per keypoint.
         """
         flat = target.flatten(2)
         probability = flat / flat.sum(dim=-1, keepdim=True).clamp(min=1e-6)
@@ -78,13 +56,13 @@ class SpatialCrossEntropyLoss(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class PoseTargets:
-    """What the scalar branches learn; float32 tensors of shape (B, K) unless said otherwise.
+    """Targets of the scalar branches; float32, shape (B, K) unless stated otherwise.
 
     Attributes:
-        points: shape (B, K, 2), key points x, y in input px.
-        annotated: 1 where the key point is labelled at all. "Not labelled" is never "absent".
-        present: 1 where it lies inside the crop.
-        visible: 1 where it is labelled as visible (COCO v = 2).
+        points: shape (B, K, 2), keypoints x, y in input px.
+        annotated: 1 where the keypoint is labelled. "Not labelled" does not mean "absent".
+        present: 1 where the keypoint is inside the crop.
+        visible: 1 where the label is visible (COCO v = 2).
         area: shape (B, 1), area of the person in input px squared.
     """
 
@@ -96,7 +74,7 @@ class PoseTargets:
 
     @property
     def seen(self) -> Tensor:
-        """1 where a key point is labelled and inside the crop."""
+        """1 where a keypoint is labelled and inside the crop."""
         return self.annotated * self.present
 
 
@@ -107,7 +85,7 @@ def collect_targets(samples: Sequence[Any], device: torch.device) -> PoseTargets
         samples: B `PoseDataSample`s of `PackPoseInputs(pack_transformed=True)`, with `input_size`
             and `input_scale` among their meta keys; and, unless the codec is `OKSArgMaxHeatmap`,
             `flip`, `flip_indices` and `raw_ann_info`.
-        device: where the targets go.
+        device: Device of the targets.
     """
     rows = [_sample_targets(sample) for sample in samples]
     columns = [np.stack(column).astype(np.float32) for column in zip(*rows, strict=True)]
@@ -126,23 +104,25 @@ def _sample_targets(sample: Any) -> tuple[Any, ...]:
 
 
 def _label_levels(sample: Any) -> Any:
-    """COCO's level of every key point, (K,): 0 not labelled, 1 hidden, 2 visible."""
+    """Return COCO's level of every keypoint, (K,): 0 not labelled, 1 hidden, 2 visible."""
     labels = sample.gt_instance_labels
-    if 'keypoints_annotated' in labels:  # `OKSArgMaxHeatmap` passes them on
+    if 'keypoints_annotated' in labels:  # from `OKSArgMaxHeatmap`
         return (labels.keypoints_annotated + labels.keypoints_visibility)[0].numpy()
     levels = np.array(sample.metainfo['raw_ann_info']['keypoints'], dtype=np.float32)[2::3]
-    # The raw annotation is not touched by the augmentation, so its flip is repeated here.
+    # The augmentation does not flip the raw annotation.
     if sample.metainfo.get('flip', False):
         levels = levels[list(sample.metainfo['flip_indices'])]
     return levels
 
 
 def point_oks(points: Tensor, targets: PoseTargets, sigmas: Tensor) -> Tensor:
-    """Object key point similarity of every key point, COCO's exp(-d^2 / (2 area (2 sigma)^2)).
+    """Compute the object keypoint similarity of every keypoint.
+
+    COCO's exp(-d^2 / (2 area (2 sigma)^2)).
 
     Args:
         points: float, shape (B, K, 2), predicted x, y in input px.
-        targets: the truth.
+        targets: the ground truth.
         sigmas: float, shape (K,).
 
     Returns:
@@ -159,8 +139,8 @@ def branch_losses(
 
     Args:
         logits: 'presence', 'visibility', 'oks', float, shape (B, K), before the sigmoid.
-        oks: float, shape (B, K), the OKS that the decoded key points reached.
-        targets: the truth.
+        oks: float, shape (B, K), OKS of the decoded keypoints.
+        targets: the ground truth.
 
     Returns:
         Scalars named loss_presence, loss_visibility, loss_oks.
@@ -174,3 +154,35 @@ def branch_losses(
         'loss_visibility': weighted_mean(visibility, targets.seen),
         'loss_oks': weighted_mean(squared, targets.seen),
     }
+
+
+def pose_losses(head: Any, feature: Tensor, logits: Tensor, samples: Any) -> dict[str, Tensor]:
+    """Compute the losses of a `PMPoseHead`.
+
+    Args:
+        head: The head.
+        feature: float, shape (B, C, rows, columns).
+        logits: float, shape (B, K, h, w), of the heatmaps.
+        samples: See `PMPoseHead.loss`.
+    """
+    target = torch.stack([s.gt_fields.heatmaps for s in samples])
+    weights = torch.cat([s.gt_instance_labels.keypoint_weights for s in samples])
+    on_logits = isinstance(head.heatmap_loss, SpatialCrossEntropyLoss)
+    maps = logits if on_logits else head._normalize(logits)
+    losses = {'loss_kpt': head.heatmap_loss(maps, target, weights)}
+    targets = collect_targets(samples, logits.device)
+    sigmas = torch.tensor(head.sigmas, device=logits.device)
+    reached = point_oks(_peaks(logits.detach(), samples), targets, sigmas)
+    losses.update(branch_losses(head._branch_logits(feature), reached, targets))
+    losses['oks'] = (reached * targets.seen).sum() / targets.seen.sum().clamp(min=1)
+    return losses
+
+
+def _peaks(logits: Tensor, samples: Any) -> Tensor:
+    """Position of the maximum of every map, shape (B, K, 2), x, y in input px (UDP scaling)."""
+    height, width = logits.shape[-2:]
+    index = logits.flatten(2).argmax(dim=-1)
+    xy = torch.stack([index % width, index // width], dim=-1).float()
+    input_size = np.array(samples[0].metainfo['input_size'], dtype=np.float32)
+    scale = (input_size - 1) / np.array([width - 1, height - 1], dtype=np.float32)
+    return xy * torch.as_tensor(scale, device=logits.device)

@@ -1,8 +1,8 @@
-"""Configs written for the reference's MMPose fork, made fit for stock MMPose.
+"""Conversion of configs for the reference's MMPose fork to stock MMPose.
 
-Stock MMPose with the modules of `PARTS` builds the codec and transforms of such a config
-under their released names. `PMPoseHead` takes the place of the released head `MultiHead`: it is the
-same network. Two settings of stock classes exist only in the fork.
+The modules in `PARTS` register the codec and the transforms of such a config under their released
+names. `PMPoseHead` replaces the released head `MultiHead`; the network is the same. Two settings of
+stock classes exist only in the fork.
 """
 
 from __future__ import annotations
@@ -13,37 +13,35 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-# What the test side of a released config names, without the parts that only train.
+# Modules with the classes that a released config names for inference.
 PARTS = (
     'pipeline.poses.freezable_estimator',
     'pipeline.poses.load_person_mask',
     'pipeline.poses.mask_background',
     'pipeline.poses.oks_heatmap',
-    'pipeline.poses.oks_losses',
     'pipeline.poses.pmpose_head',
-    'pipeline.poses.pmpose_losses',
 )
 HEAD_SETTINGS = (
     'in_channels', 'out_channels', 'deconv_out_channels', 'normalize', 'sigmas', 'decoder',
     'init_cfg',
 )  # fmt: skip
-# Never trained, frozen in every released config; `PMPoseHead` has no such branch.
+# Untrained and frozen in every released config; `PMPoseHead` has no such branch.
 ERROR_BRANCH = 'head.error_layers.'
 PIPELINES = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
 def stock_config(released: Config) -> Config:
-    """A copy of a released config without what only the fork's classes accept.
+    """Copy a released config without the settings that only the fork accepts.
 
-    Removed are ``freeze_backbone`` of the estimator (it acts in training only; the stock way is
-    ``backbone.frozen_stages``) and ``input_padding`` of ``TopdownAffine`` (at 1.25, the only value
-    used, the crop is the one that ``GetBBoxCenterScale`` gives). ``MaskBackground`` lets people
-    without a mask pass instead of giving up the image. ``MultiHead`` becomes `PMPoseHead`; its
-    settings for training are left out. ``custom_imports`` gets `PARTS`, unless the config itself
-    names modules of ours.
+    - ``freeze_backbone`` of the estimator is removed; it acts in training only.
+    - ``input_padding`` of ``TopdownAffine`` is removed. At 1.25, the crop equals that of
+      ``GetBBoxCenterScale``.
+    - ``MaskBackground`` leaves people without a mask unchanged instead of dropping the image.
+    - ``MultiHead`` becomes `PMPoseHead`, without its training settings.
+    - ``custom_imports`` gets `PARTS`, unless it already names modules of ``pipeline``.
 
     Raises:
-        ValueError: an ``input_padding`` other than 1.25, which would change the crop.
+        ValueError: ``input_padding`` differs from 1.25, which would change the crop.
     """
     config = copy.deepcopy(released)
     config.model.pop('freeze_backbone', None)
@@ -62,7 +60,7 @@ def stock_config(released: Config) -> Config:
 
 
 def _stock_head(released: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a `PMPoseHead` that predicts as a `MultiHead` does."""
+    """Convert the settings of a `MultiHead` to those of a `PMPoseHead`."""
     kept = {name: released[name] for name in HEAD_SETTINGS if name in released}
     score = 'conf' if released.get('freeze_oks') else 'oks'
     return {**kept, 'type': 'PMPoseHead', 'keypoint_score': score}

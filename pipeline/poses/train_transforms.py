@@ -1,6 +1,6 @@
-"""Training transforms for PMPose that MMPose lacks.
+"""Training transforms of PMPose.
 
-The released configs name the two blackouts with their numbers; how they paint is our own reading.
+The released configs give names and numbers of the two blackouts; the painting is an interpretation.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from mmcv.transforms import BaseTransform
 from mmpose.registry import TRANSFORMS
 
 
-def _check_share(name: str, *values: float) -> None:
+def _check_fraction(name: str, *values: float) -> None:
     if not all(0.0 <= value <= 1.0 for value in values):
         raise ValueError(f'{name} = {values}; it must be in [0, 1]')
 
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class KeepVisibilityLevels(BaseTransform):  # type: ignore[misc,unused-ignore]
-    """Puts COCO's levels (0 not labelled, 1 hidden, 2 visible) into `keypoints_visible`.
+    """Restores COCO's levels (0 not labelled, 1 hidden, 2 visible) in `keypoints_visible`.
 
-    MMPose's data sets clip them to 1, but the visibility branch of PMPose learns the difference.
-    Comes first in the pipeline of a data set, before flips and `KeypointConverter`, which carry
-    the levels along to `OKSArgMaxHeatmap`. Other codecs take levels for weights: not for them.
+    MMPose's datasets clip the levels to 1, but the visibility branch of PMPose needs them. Place it
+    first in the pipeline of a dataset, before flips and `KeypointConverter`, which pass the levels
+    on to `OKSArgMaxHeatmap`. Do not use it with other codecs: they read levels as weights.
     (`RandomHalfBody` counts a visible keypoint twice towards its minimum.)
     """
 
@@ -40,15 +40,15 @@ class KeepVisibilityLevels(BaseTransform):  # type: ignore[misc,unused-ignore]
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class RandomEdgesBlackout(BaseTransform):  # type: ignore[misc,unused-ignore]
-    """Paints a person's surroundings black up to random lines that cut into the person.
+    """Paints the image black beyond random lines through the person.
 
-    The person then looks like one that the edge of a picture cuts off, while the labels still
-    say where the hidden keypoints are. Comes before `TopdownAffine`; changes `img` only.
+    This simulates people truncated by the image border, with labels for the hidden keypoints. Place
+    it before `TopdownAffine`; it changes `img` only.
 
     Args:
-        prob: how often, in [0, 1].
-        ratio: smallest and largest share of the window's side that a line cuts off.
-        context: side of the window, in sides of the (padded) box, around its centre.
+        prob: Probability, in [0, 1].
+        ratio: Smallest and largest fraction of the window side that a line removes.
+        context: Side of the window around the box centre, in sides of the padded box.
 
     Raises:
         ValueError: a setting out of range.
@@ -58,8 +58,8 @@ class RandomEdgesBlackout(BaseTransform):  # type: ignore[misc,unused-ignore]
         self, prob: float = 0.2, ratio: tuple[float, float] = (0.1, 0.3), context: float = 1.5
     ) -> None:
         super().__init__()
-        _check_share('prob', prob)
-        _check_share('ratio', *ratio)
+        _check_fraction('prob', prob)
+        _check_fraction('ratio', *ratio)
         if ratio[0] > ratio[1] or context <= 0:
             raise ValueError(f'ratio = {ratio} must rise and context = {context} be positive')
         self.prob = prob
@@ -67,13 +67,13 @@ class RandomEdgesBlackout(BaseTransform):  # type: ignore[misc,unused-ignore]
         self.context = context
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Paint one sample, or leave it as it is."""
+        """Paint one sample with probability `prob`."""
         if np.random.rand() >= self.prob:
             return results
         centre, half = results['bbox_center'][0], self.context * results['bbox_scale'][0] / 2
         low, high = centre - half, centre + half
         sides = np.random.rand(4) < 0.5
-        sides[np.random.randint(4)] = True  # one at least
+        sides[np.random.randint(4)] = True  # at least one
         cuts = sides * np.random.uniform(*self.ratio, size=4) * np.tile(2 * half, 2)
         shape = results['img'].shape[:2]
         free = np.where(sides, [*(low + cuts[:2]), *(high - cuts[2:])], [0, 0, *shape[::-1]])
@@ -92,12 +92,12 @@ class RandomEdgesBlackout(BaseTransform):  # type: ignore[misc,unused-ignore]
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class RandomPatchesBlackout(BaseTransform):  # type: ignore[misc,unused-ignore]
-    """Paints random cells of a grid over the picture black; comes after `TopdownAffine`.
+    """Paints random cells of a grid black; place it after `TopdownAffine`.
 
     Args:
-        prob: how often, in [0, 1].
+        prob: Probability, in [0, 1].
         grid: (rows, columns) of the grid.
-        ratio: chance of each cell to be painted, in [0, 1].
+        ratio: Probability of painting a cell, in [0, 1].
 
     Raises:
         ValueError: a setting out of range.
@@ -105,8 +105,8 @@ class RandomPatchesBlackout(BaseTransform):  # type: ignore[misc,unused-ignore]
 
     def __init__(self, prob: float = 0.1, grid: Sequence[int] = (8, 6), ratio: float = 0.2) -> None:
         super().__init__()
-        _check_share('prob', prob)
-        _check_share('ratio', ratio)
+        _check_fraction('prob', prob)
+        _check_fraction('ratio', ratio)
         if len(grid) != 2 or min(grid) < 1:
             raise ValueError(f'grid = {grid}; give (rows, columns), each 1 or more')
         self.prob = prob
@@ -114,7 +114,7 @@ class RandomPatchesBlackout(BaseTransform):  # type: ignore[misc,unused-ignore]
         self.ratio = ratio
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Paint one sample, or leave it as it is."""
+        """Paint one sample with probability `prob`."""
         if np.random.rand() >= self.prob:
             return results
         image = results['img'].copy()

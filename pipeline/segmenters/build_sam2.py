@@ -1,4 +1,4 @@
-"""Builds a stock SAM 2 model from its YAML config, without Hydra's global state."""
+"""Build a stock SAM 2 model from its YAML config, without Hydra's global state."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _CONFIG_FOLDERS = ('configs/sam2.1', 'configs/sam2')
 class DynamicMultimask:
     """Replaces an unstable single mask by the best of the three multi-mask outputs.
 
-    The defaults are those that the stock builder sets under `apply_postprocessing`.
+    The defaults are those of `apply_postprocessing` in the stock builder.
 
     Attributes:
-        stability_delta: Stability is the IoU between the mask cut at +delta and at -delta logits.
-        stability_thresh: Stability in [0, 1] under which the single mask is replaced.
+        stability_delta: Stability is the IoU of the masks thresholded at +delta and -delta logits.
+        stability_thresh: Stability in [0, 1] below which the single mask is replaced.
     """
 
     stability_delta: float = 0.05
@@ -55,13 +55,13 @@ def build_sam2_model(
     image_size: int | None = None,
     ignorable: tuple[str, ...] = (),
 ) -> SAM2Base:
-    """Builds a SAM 2 model in evaluation mode.
+    """Build a SAM 2 model in evaluation mode.
 
     Args:
         config: Path of a YAML file in the layout of the `sam2` package, or the name of a config
             inside that package: 'configs/sam2.1/sam2.1_hiera_b+.yaml' or 'sam2.1_hiera_b+'.
-        checkpoint: File with the weights under the key `model` (float16 is cast to float32), or
-            None for random weights.
+        checkpoint: File with the weights under the key `model` (float16 is cast to float32); None:
+            random weights.
         device: Torch device name.
         dynamic_multimask: None always keeps the single mask.
         image_size: Replaces the input side of the config in px; a multiple of 32.
@@ -69,7 +69,7 @@ def build_sam2_model(
 
     Raises:
         FileNotFoundError: No such config or checkpoint; lists the names in the package.
-        ValueError: The config names a class that is neither of `sam2` nor ours, or is that of the
+        ValueError: The config names a class outside `sam2` and this package, or belongs to the
             reference's copy of `sam2`.
         CheckpointError: The file cannot be read, or the weights do not fit exactly.
     """
@@ -98,14 +98,10 @@ def build_sam2_model(
 
 
 def at_image_size(model: SAM2Base, image_size: int) -> SAM2Base:
-    """A second model for another input side that shares the weights of the first.
-
-    Args:
-        model: As of `build_sam2_model`.
-        image_size: As there.
+    """Create a model with another image size that shares the weights of `model`.
 
     Raises:
-        ValueError: As there.
+        ValueError: `image_size` is not a positive multiple of 32.
     """
     check_image_size(image_size)
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
@@ -119,7 +115,7 @@ def at_image_size(model: SAM2Base, image_size: int) -> SAM2Base:
 
 
 def load_model_config(config: str | Path) -> DictConfig:
-    """Reads the `model` section of a config file or of a config in the `sam2` package."""
+    """Read the `model` section of a config file or of a config in the `sam2` package."""
     from omegaconf import DictConfig, OmegaConf
 
     path = Path(config)
@@ -134,7 +130,7 @@ def load_model_config(config: str | Path) -> DictConfig:
             "never reads it. Its weights load into the stock model: config='sam2.1_hiera_b+'"
         )
     for target in _targets(OmegaConf.to_container(loaded.model)):
-        # A config can name any callable; a model file must not run code from elsewhere.
+        # A config can name any callable; do not run code from other packages.
         if not target.startswith(_BUILDABLE):
             raise ValueError(
                 f'{config} names the class {target}; only those of sam2 and of '
@@ -145,11 +141,11 @@ def load_model_config(config: str | Path) -> DictConfig:
 
 
 def load_weights(model: torch.nn.Module, checkpoint: Path, ignorable: tuple[str, ...] = ()) -> None:
-    """Loads the weights under `model` in a checkpoint file; every key and shape must match.
+    """Load the weights under `model` in a checkpoint file; every key and shape must match.
 
     Raises:
         FileNotFoundError: No such file.
-        CheckpointError: Not readable; missing, unexpected or differently shaped weights, all named.
+        CheckpointError: Not readable; or weights are missing, unexpected or of another shape.
     """
     if not checkpoint.is_file():
         raise FileNotFoundError(f'no SAM 2 weights at {checkpoint}; see docs/user_guide/weights.md')
@@ -158,12 +154,12 @@ def load_weights(model: torch.nn.Module, checkpoint: Path, ignorable: tuple[str,
 
 
 def packaged_config_names() -> list[str]:
-    """Names of the image model configs inside the `sam2` package, without folder and suffix."""
+    """List the image model configs of the `sam2` package, without folder and suffix."""
     return sorted(name for folder in _CONFIG_FOLDERS for name in _yaml_names(folder))
 
 
 def _packaged_config(name: str) -> str:
-    """Text of a config of the `sam2` package, found by its path in the package or short name."""
+    """Read a config of the `sam2` package by its path in the package or its short name."""
     import_sam2()
     root = importlib.resources.files('sam2')
     for folder in _CONFIG_FOLDERS:
@@ -182,10 +178,10 @@ def _yaml_names(folder: str) -> list[str]:
 
 
 def _targets(node: object) -> list[str]:
-    """All values of `_target_` in a nested config."""
+    """Collect all values of `_target_` in a nested config."""
     if isinstance(node, list):
         return [target for item in node for target in _targets(item)]
     if not isinstance(node, dict):
         return []
-    own = [str(node['_target_'])] if '_target_' in node else []
-    return own + [target for value in node.values() for target in _targets(value)]
+    targets = [str(node['_target_'])] if '_target_' in node else []
+    return targets + [target for value in node.values() for target in _targets(value)]

@@ -1,7 +1,7 @@
-"""Small islands and holes of masks, without a compiled extension.
+"""Removal of small components and holes of masks.
 
-SAM 2's own post-processing needs a CUDA extension and is skipped silently where that is missing
-(facebookresearch/sam2#25); connected components of OpenCV on the crop do the same on any machine.
+SAM 2's post-processing needs a CUDA extension and is silently skipped without it
+(facebookresearch/sam2#25). OpenCV's connected components give the same result on any machine.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-# Just over and under 0: a filled hole or a removed island never wins a pixel from somebody else.
+# Close to 0: a changed pixel never wins against the mask of another person.
 FAINT = 2.0**-8
 
 
@@ -25,7 +25,7 @@ def clean_logits(
     """Remove components and holes below these areas (px) from a soft mask (h, w); 0 is off.
 
     Components below ``min_component_fraction`` of the mask are removed too. The largest component
-    always stays.
+    is always kept.
     """
     if logits.size == 0:
         return logits
@@ -35,7 +35,7 @@ def clean_logits(
         least = max(min_component_area, min_component_fraction * int(on.sum()))
         result[_small_parts(on, least)] = -FAINT
     if max_hole_area:
-        # A border of background joins everything outside, so that it never counts as a hole.
+        # Pad with background, so that everything outside is one component and not a hole.
         outside = np.pad(result <= 0, 1, constant_values=True)
         result[_small_parts(outside, max_hole_area)[1:-1, 1:-1]] = FAINT
     return result
@@ -44,9 +44,9 @@ def clean_logits(
 def _small_parts(on: npt.NDArray[Any], min_area: float) -> npt.NDArray[np.bool_]:
     _, labels, stats, _ = cv2.connectedComponentsWithStats(on.astype(np.uint8), connectivity=8)
     areas = stats[:, cv2.CC_STAT_AREA].copy()
-    areas[0] = 0  # label 0 is what is off
+    areas[0] = 0  # label 0 is the background
     small = areas < min_area
     small[0] = False
-    if len(areas) > 1:  # the largest always stays
+    if len(areas) > 1:  # keep the largest
         small[1 + int(areas[1:].argmax())] = False
     return np.asarray(small[labels])

@@ -1,6 +1,6 @@
 """The backbone and neck of an RTMDet as the trunk of SAM 2's image encoder.
 
-The parts are MMDetection's and keep the names of their weights.
+The parts are MMDetection's, with the same weight names.
 
 Legend: B images, S side of the square in px.
 """
@@ -16,11 +16,10 @@ class CSPNeXtTrunk(nn.Module):
     """CSPNeXt and CSPNeXt-PAFPN, as in RTMDet (Lyu et al., 2022), for `sam2`'s `ImageEncoder`.
 
     Args:
-        deepen_factor: of the backbone.
-        widen_factor: of the backbone, whose stages have 128, 256, 512 and 1024 times as many
-            channels.
-        neck_channels: of the three levels of the neck.
-        num_csp_blocks: of each stage of the neck.
+        deepen_factor: Depth factor of the backbone.
+        widen_factor: Width factor of the backbone; stages have 128, 256, 512, 1024 channels at 1.
+        neck_channels: Channels of the three levels of the neck.
+        num_csp_blocks: Blocks in each stage of the neck.
     """
 
     def __init__(
@@ -51,7 +50,7 @@ class CSPNeXtTrunk(nn.Module):
             num_csp_blocks=num_csp_blocks,
             **common,
         )
-        # From coarse to fine, as `sam2` lists them.
+        # From coarse to fine, the order of `sam2`.
         self.channel_list = [neck_channels] * 3 + [finest]
 
     def forward(self, images: Tensor) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""From poses to SAM prompts: which keypoints of a person become clicks.
+"""From poses to SAM prompts: select the keypoints that become clicks.
 
 The selection methods and their names are those of the reference (``reference`` here means the
 public BBoxMaskPose v2): ``k_most_visible`` is the published default ("MaxVis" in the
@@ -20,7 +20,6 @@ from ..boxes import box_iou, max_neighbour_iou
 from ..keypoints import FACE, NUM_COCO
 from ..structures import Floats, Ints, Poses
 
-# The one list of prompt methods; `_ORDERS` has a function for each.
 Method = Literal['k_most_visible', 'distance+confidence', 'distance', 'closest']
 METHODS: tuple[Method, ...] = get_args(Method)
 Order = npt.NDArray[np.int64]
@@ -33,16 +32,17 @@ class PromptConfig:
     num_keypoints: int = 3  # positive points per person
     # Order in which the keypoints become points: pipeline.segmenters.prompts.
     method: Method = 'k_most_visible'
-    visibility_threshold: float = 0.5  # keypoints less visible are not used
-    confidence_threshold: float | None = None  # keypoints scored at or below are not used
-    presence_threshold: float | None = None  # keypoints less likely in the picture are not used
-    min_confident: float | None = (
-        None  # as in BMP: needs one keypoint scored and visible above this
-    )
-    use_box: bool = False  # give the box to SAM as well
+    visibility_threshold: float = 0.5  # ignore keypoints with a lower visibility
+    confidence_threshold: float | None = None  # ignore keypoints with this score or a lower one
+    presence_threshold: float | None = None  # ignore keypoints with a lower presence
+    # Require one keypoint with score above this and visibility above its threshold (as in BMP).
+    min_confident: float | None = None
+    use_box: bool = False  # also prompt with the box
     num_negative: int = 0  # negative clicks on the nearest keypoints of neighbours
     crowd_iou: float | None = None  # box IoU above which a person counts as crowded
-    num_keypoints_in_crowd: int | None = None  # replaces num_keypoints there; no box prompt there
+    num_keypoints_in_crowd: int | None = (
+        None  # replaces num_keypoints for crowded people; no box prompt for them
+    )
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_keypoints <= NUM_COCO:
@@ -72,12 +72,12 @@ class PromptConfig:
 
 @dataclass(frozen=True)
 class Prompts:
-    """Clicks for N people, padded to the longest row; rows may have no click at all."""
+    """Prompts of N people, padded to the longest row. Rows may have no click."""
 
     points: Floats  # (N, P, 2) px, NaN where there is no click
     labels: Ints  # (N, P) 1 positive, 0 negative, -1 no click
-    boxes: Floats  # (N, 4) xyxy px, NaN where no box is given
-    keypoints: Ints  # (N, K) keypoints behind the positive clicks, in order, then -1
+    boxes: Floats  # (N, 4) xyxy px, NaN without a box prompt
+    keypoints: Ints  # (N, K) keypoint indices of the positive clicks, in order, then -1
 
     def __len__(self) -> int:
         return len(self.points)
@@ -94,7 +94,7 @@ class Prompts:
 
 
 def make_prompts(poses: Poses, others: Poses, config: PromptConfig) -> Prompts:
-    """Prompts for ``poses``; ``others`` are people already found, for negatives and crowding."""
+    """Create prompts for ``poses``; ``others`` are known people, for negatives and crowding."""
     poses, others = _without_absent(poses, config), _without_absent(others, config)
     crowded = is_crowded(poses.boxes, others.boxes, config.crowd_iou)
     rows = [_choose(poses, i, bool(crowded[i]), config) for i in range(len(poses))]
@@ -118,10 +118,10 @@ def select_keypoints(
     visibility_threshold: float = 0.5,
     confidence_threshold: float | None = None,
 ) -> Order:
-    """Usable keypoints of one person, best prompt first.
+    """Select the usable keypoints of one person, best prompt first.
 
-    Rules of the reference's ``_select_keypoints`` (`sam2_utils.py`): only visibility filters
-    (its B16; set ``confidence_threshold`` to filter by score as well); every method but
+    The rules are those of the reference's ``_select_keypoints`` (`sam2_utils.py`): only visibility
+    filters (its B16; set ``confidence_threshold`` to filter by score too). Every method except
     ``k_most_visible`` keeps only the most visible of nose and eyes. Ties keep the lower index.
 
     Args:
@@ -129,12 +129,12 @@ def select_keypoints(
         scores: (K,).
         visibility: (K,).
         box: (4,) xyxy px, the anchor of the distance methods; None: centre of the usable points.
-        method: order of the result.
-        visibility_threshold: keypoints below are not used.
-        confidence_threshold: keypoints scored at or below are not used; None is off.
+        method: Order of the result.
+        visibility_threshold: Ignore keypoints with a lower visibility.
+        confidence_threshold: Ignore keypoints with this score or a lower one; None disables it.
 
     Returns:
-        Indices into the K keypoints, (P,).
+        Keypoint indices (P,).
     """
     usable = visibility >= visibility_threshold
     if confidence_threshold is not None:
@@ -155,7 +155,7 @@ def select_keypoints(
 def is_crowded(
     boxes: Floats, other_boxes: Floats, crowd_iou: float | None
 ) -> npt.NDArray[np.bool_]:
-    """People (N,) whose box overlaps any other box by more than ``crowd_iou``; None: nobody."""
+    """Return (N,) bool: the IoU with any other box exceeds ``crowd_iou`` (None: all False)."""
     if crowd_iou is None or len(boxes) == 0:
         return np.zeros(len(boxes), bool)
     among = max_neighbour_iou(boxes)
@@ -164,11 +164,11 @@ def is_crowded(
 
 
 def _without_absent(poses: Poses, config: PromptConfig) -> Poses:
-    """Poses whose keypoints that are likely not in the picture have visibility -1."""
+    """Set the visibility of keypoints that are likely outside the image to -1."""
     if config.presence_threshold is None:
         return poses
     is_present = poses.presence >= config.presence_threshold
-    # Less than hidden: not used even if hidden keypoints are (threshold 0).
+    # Below 0, so that a visibility threshold of 0 excludes them too.
     return replace(poses, visibility=np.where(is_present, poses.visibility, np.float32(-1)))
 
 
@@ -193,21 +193,21 @@ def _choose(poses: Poses, i: int, crowded: bool, config: PromptConfig) -> Order:
 def _negative_points(
     poses: Poses, others: Poses, config: PromptConfig, positives: list[Floats]
 ) -> list[Floats]:
-    """For each person the visible keypoints of other people that are nearest to its box centre."""
+    """Return the visible keypoints of other people nearest to each box centre."""
     if config.num_negative == 0:
         return [np.zeros((0, 2), np.float32)] * len(poses)
     points = np.concatenate([poses.keypoints[:, :NUM_COCO], others.keypoints[:, :NUM_COCO]])
     visible = np.concatenate([poses.visibility[:, :NUM_COCO], others.visibility[:, :NUM_COCO]])
     visible = visible >= config.visibility_threshold
     result = []
-    for i, own in enumerate(positives):
+    for i, clicks in enumerate(positives):
         usable = visible.copy()
         usable[i] = False
         candidates = points[usable]
         centre = (poses.boxes[i, :2] + poses.boxes[i, 2:]) / 2
         nearest = np.linalg.norm(candidates - centre, axis=1).argsort(kind='stable')
-        # A person without a positive click gets no prompt at all: negatives alone say nothing.
-        result.append(candidates[nearest[: config.num_negative if len(own) else 0]])
+        # Negative clicks alone are no prompt.
+        result.append(candidates[nearest[: config.num_negative if len(clicks) else 0]])
     return result
 
 
@@ -229,10 +229,10 @@ def _by_visibility(points: Column, scores: Column, visibility: Column, centre: C
 
 
 def _by_spread(points: Column, scores: Column, visibility: Column, centre: Column) -> Order:
-    """Best score first, then again and again the point farthest from those chosen.
+    """Start with the highest score, then repeatedly add the point farthest from those chosen.
 
-    Only points whose score reaches the 80th percentile of the remaining scores may be next; the
-    scores of chosen points count as -1 in that percentile, as in the reference.
+    Candidates reach the 80th percentile of the remaining scores; chosen points count as -1 in that
+    percentile, as in the reference.
     """
     rest = scores.astype(np.float64).copy()
     chosen = [int(rest.argmax())]
@@ -248,7 +248,7 @@ def _by_spread(points: Column, scores: Column, visibility: Column, centre: Colum
 
 
 def _by_distance(points: Column, scores: Column, visibility: Column, centre: Column) -> Order:
-    """Far from the box centre and from every other point first."""
+    """Sort by distance from the box centre plus three times that from the nearest point."""
     between = np.linalg.norm(points[:, None] - points[None], axis=-1)
     np.fill_diagonal(between, np.inf)
     nearest = between.min(1) if len(points) > 1 else np.zeros(1)

@@ -1,8 +1,8 @@
 """The two passes of a stock SAM 2 image model: embed images once, decode prompts many times.
 
-The stock `SAM2ImagePredictor` hard-codes the feature sizes of a 1024 px input and runs without
-gradients; these two functions compute the same numbers at any `model.image_size` and serve
-training and inference alike.
+The stock `SAM2ImagePredictor` hard-codes the feature sizes of a 1024 px input and disables
+gradients. These two functions compute the same numbers at any `model.image_size`, for training and
+inference.
 
 Legend: B images, S `model.image_size`, C `model.hidden_dim`, N prompted objects (one mask each),
 P points per object, M masks per object (3 with `multimask_output`, else 1), low-res side S / 4.
@@ -27,7 +27,7 @@ MASK_PROMPT_LIMIT = 32.0
 
 @dataclass(frozen=True)
 class ImageEmbedding:
-    """What the image encoder hands to the mask decoder.
+    """Features from the image encoder for the mask decoder.
 
     Attributes:
         image_embed: Features at stride 16, (B, C, S / 16, S / 16), `no_mem_embed` added.
@@ -40,7 +40,7 @@ class ImageEmbedding:
 
 
 def embed_images(model: SAM2Base, images: Tensor) -> ImageEmbedding:
-    """Runs the image encoder.
+    """Run the image encoder.
 
     Args:
         model: A stock SAM 2 model.
@@ -76,30 +76,30 @@ def decode_prompts(
     mask_inputs: Tensor | None = None,
     multimask_output: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Predicts the masks of N prompted objects.
+    """Predict the masks of N prompted objects.
 
     In evaluation mode, with `multimask_output=False` and a model built with dynamic multi-mask, an
     unstable single mask is replaced by the best of the three others, as in the stock predictor.
 
     Args:
-        model: The model that made `embedding`.
+        model: The model that computed `embedding`.
         embedding: Result of `embed_images`.
-        image_index: The image that all objects lie in, or one index per object, long (N,).
+        image_index: Image of all objects, or one index per object, long (N,).
         point_coords: (x, y) in pixels of the S x S square, float (N, P, 2); P may be 0.
-        point_labels: `POINT_POSITIVE`, `POINT_NEGATIVE` or `POINT_PADDING`, int (N, P); padding
-            makes up for objects with fewer points. Box corners among the points are labelled
+        point_labels: `POINT_POSITIVE`, `POINT_NEGATIVE` or `POINT_PADDING`, int (N, P). Use
+            padding for objects with fewer points. Box corners among the points have the labels
             `BOX_TOP_LEFT` and `BOX_BOTTOM_RIGHT`.
         boxes: xyxy in pixels of the S x S square, float (N, 4).
         mask_inputs: Logits of an earlier pass, clamped to +- `MASK_PROMPT_LIMIT`,
             float (N, 1, S / 4, S / 4).
-        multimask_output: Three masks for an ambiguous prompt in place of one.
+        multimask_output: Return three masks for an ambiguous prompt instead of one.
 
     Returns:
         Mask logits (N, M, S / 4, S / 4), not clamped; predicted IoU (N, M); object score logits
-        (N, 1), above 0 where the model sees an object.
+        (N, 1), above 0 if there is an object.
 
     Raises:
-        ValueError: Shapes disagree or there is no prompt at all.
+        ValueError: Shapes disagree, or there is no prompt.
     """
     num_objects = point_coords.shape[0]
     _check_prompts(model, point_coords, point_labels, boxes, mask_inputs)
@@ -127,7 +127,7 @@ def decode_prompts(
 
 
 def with_corners(coords: Tensor, labels: Tensor, boxes: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Puts the corners of boxes (N, 4) before points (N, P, 2) with labels (N, P), as SAM does."""
+    """Prepend the corners of boxes (N, 4) to points (N, P, 2) with labels (N, P), as SAM does."""
     if boxes is None:
         return coords, labels
     corner_labels = torch.tensor(
@@ -146,7 +146,7 @@ def _check_prompts(
     boxes: Tensor | None,
     mask_inputs: Tensor | None,
 ) -> None:
-    """Raises ValueError where the prompts of one object would silently be read as another's."""
+    """Raise ValueError if shapes disagree or there is no prompt."""
     num_objects = coords.shape[0]
     if coords.ndim != 3 or coords.shape[2] != 2 or labels.shape != coords.shape[:2]:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Importing the stock `sam2` package without side effects on a host program's Hydra."""
+"""Import of the stock `sam2` package without side effects on Hydra."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import sys
 
 
 def import_sam2() -> None:
-    """Imports `sam2` and leaves Hydra as uninitialised as it was before.
+    """Import `sam2` and restore the state of Hydra.
 
-    `sam2/__init__.py` initialises the process-wide `GlobalHydra` when nobody else has done so; a
-    later `@hydra.main` or `hydra.initialize` of the host program then fails with "GlobalHydra is
-    already initialized" (facebookresearch/sam2#179). This package instantiates the model configs
-    itself and needs no global Hydra, so what the import has set is cleared again. A `GlobalHydra`
-    that the host has initialised, and a `sam2` that the host has imported, are left alone.
+    `sam2/__init__.py` initializes the process-wide `GlobalHydra`. A later `@hydra.main` or
+    `hydra.initialize` of your program then fails with "GlobalHydra is already initialized"
+    (facebookresearch/sam2#179). This package does not need the global state and clears it again,
+    unless your program has already initialized Hydra or imported `sam2`.
 
-    A host that wants `sam2.build_sam` (which does need the global state) after this call runs
-    `hydra.initialize_config_module('sam2', version_base='1.2')` itself.
+    To use `sam2.build_sam` after this call, run
+    `hydra.initialize_config_module('sam2', version_base='1.2')`.
 
     Raises:
         ImportError: `sam2` or `hydra-core` is not installed.

@@ -1,8 +1,8 @@
-"""Between image pixels and the square that a SAM 2 model sees, and back.
+"""Conversion between image pixels and the square input of SAM 2.
 
 SAM 2 resizes every image to S x S pixels without keeping the aspect ratio. A point at x image
-pixels lies at x * S / width in the square; the half pixel of the pixel centre is added inside the
-stock prompt encoder, so none is added here (stock `SAM2Transforms`).
+pixels is at x * S / width in the square. The stock prompt encoder adds the half pixel of the pixel
+centre, so it is not added here (stock `SAM2Transforms`).
 
 Legend: B images, H x W their size in pixels, S `model.image_size`, N objects.
 """
@@ -22,7 +22,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def normalize_images(images: Tensor) -> Tensor:
-    """Turns RGB images in [0, 1], float (B, 3, H, W), into ImageNet-normalised ones."""
+    """Normalize RGB images in [0, 1], float (B, 3, H, W), with ImageNet statistics."""
     mean = images.new_tensor(IMAGENET_MEAN).view(1, 3, 1, 1)
     std = images.new_tensor(IMAGENET_STD).view(1, 3, 1, 1)
     return (images - mean) / std
@@ -31,12 +31,12 @@ def normalize_images(images: Tensor) -> Tensor:
 def preprocess_images(
     images: Sequence[NDArray[np.uint8]], image_size: int, device: torch.device | str = 'cpu'
 ) -> Tensor:
-    """Resizes (bilinear, antialiased) and normalises images as the stock predictor does.
+    """Resize (bilinear, antialiased) and normalize images like the stock predictor.
 
     Args:
-        images: RGB images, each uint8 (H, W, 3) of its own size.
+        images: RGB images, uint8 (H, W, 3); sizes may differ.
         image_size: S.
-        device: Where the result is computed and lies.
+        device: Device of the computation and the result.
 
     Returns:
         float32 (B, 3, S, S).
@@ -55,17 +55,9 @@ def preprocess_images(
 
 
 def square_image(pixels: Tensor, image_size: int) -> Tensor:
-    """Resizes (bilinear, antialiased) and normalises one RGB image.
-
-    Args:
-        pixels: uint8 (3, H, W).
-        image_size: S.
-
-    Returns:
-        float32 (3, S, S).
-    """
+    """Resize and normalize an RGB image: uint8 (3, H, W) to float32 (3, S, S)."""
     size = (image_size, image_size)
-    # One channel at a time: a photo of 12 megapixels takes 144 MB as float32.
+    # One channel at a time saves memory: 12 megapixels take 144 MB as float32.
     channels = [
         F.interpolate(channel[None, None].float().div_(255), size, mode='bilinear', antialias=True)
         for channel in pixels
@@ -74,25 +66,25 @@ def square_image(pixels: Tensor, image_size: int) -> Tensor:
 
 
 def points_to_square(points: Tensor, image_hw: tuple[int, int], image_size: int) -> Tensor:
-    """Scales points (..., 2), (x, y) in image pixels, into the S x S square."""
+    """Scale points (..., 2), (x, y) in image pixels, into the S x S square."""
     height, width = image_hw
     return points / points.new_tensor([width, height]) * image_size
 
 
 def boxes_to_square(boxes: Tensor, image_hw: tuple[int, int], image_size: int) -> Tensor:
-    """Scales xyxy boxes (N, 4) in image pixels into the S x S square."""
+    """Scale xyxy boxes (N, 4) in image pixels into the S x S square."""
     return points_to_square(boxes.reshape(-1, 2, 2), image_hw, image_size).reshape(-1, 4)
 
 
 def logits_to_image(logits: Tensor, image_hw: tuple[int, int]) -> Tensor:
-    """Resizes low-res mask logits (N, M, h, w) to image pixels, float (N, M, H, W); mask: > 0."""
+    """Resize low-res mask logits (N, M, h, w) to image pixels, float (N, M, H, W); mask: > 0."""
     if logits.shape[0] == 0:
         return logits.new_zeros((0, logits.shape[1], *image_hw))
     return F.interpolate(logits.float(), image_hw, mode='bilinear', align_corners=False)
 
 
 def boxes_of(masks: Tensor) -> Tensor:
-    """Boxes (n, 4), xyxy px, of bool masks (n, S, S); zeros for empty ones."""
+    """Compute boxes (n, 4), xyxy px, of bool masks (n, S, S); zeros for empty masks."""
     size = masks.shape[-1]
     places = torch.arange(size, device=masks.device)
     sides = []

@@ -1,4 +1,4 @@
-"""SAM 2.1 prompted by poses, as a stage of the loop: one embedding per photo, batches of people."""
+"""Segmentation stage: SAM 2.1 prompted by poses."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from .crop_segmentation import (
 from .lean_encoder import lean_encoder
 from .prompts import PromptConfig, Prompts, make_prompts
 from .sam2_forward import ImageEmbedding, decode_prompts, embed_images
+from .sam2_mask_prompt import draw_mask_prompt
 from .sam2_preprocess import boxes_of, boxes_to_square, points_to_square, preprocess_images
-from .sam2_prior import prompt_prior
 
 if TYPE_CHECKING:
     from sam2.modeling.sam2_base import SAM2Base
@@ -43,10 +43,10 @@ class Sam2Segmenter:
         model: SAM 2 model in evaluation mode, on its device.
         prompt: How a pose becomes point prompts.
         batch_size: People per decoder call.
-        channel_order: 'bgr' feeds swapped channels, as the reference does (its B2).
-        min_component_area: px; smaller connected components of a mask are removed, 0 is off.
-        min_component_fraction: Components below this fraction of the mask are removed, 0 is off.
-        max_hole_area: px; smaller holes are filled, 0 is off.
+        channel_order: 'bgr' swaps the channels, as the reference does (its B2).
+        min_component_area: px; remove smaller connected components of a mask, 0 disables it.
+        min_component_fraction: Remove components below this fraction of the mask, 0 disables it.
+        max_hole_area: px; fill smaller holes, 0 disables it.
         mask_prompt_from_keypoints: Also draw the point prompts as SAM's mask prompt, for models
             trained that way.
         prompt_with_mask_box: Without a box prompt, SAM runs a second time with the bounding box of
@@ -86,7 +86,7 @@ class Sam2Segmenter:
             self.crop_segmenter = copy(self)
             self.crop_segmenter.model = crop_model or at_image_size(model, crops.image_size)
 
-    def answer(
+    def predict_masks(
         self,
         embedding: ImageEmbedding,
         points: Tensor,
@@ -94,14 +94,14 @@ class Sam2Segmenter:
         boxes: Tensor | None,
         image_index: int | Tensor = 0,
     ) -> tuple[Tensor, Tensor]:
-        """Masks of n people, whose prompts are in pixels of the model's square.
+        """Predict the masks of n people, with prompts in pixels of the square input.
 
         Args:
-            embedding: of their photo, or of one cut-out each.
+            embedding: Embedding of the image, or of one crop per person.
             points: float (n, P, 2).
             labels: int (n, P).
-            boxes: xyxy, float (n, 4); None: no boxes.
-            image_index: the row of `embedding` that all are in, or one row each, long (n,).
+            boxes: xyxy, float (n, 4), or None.
+            image_index: Row of `embedding` for all people, or one row per person, long (n,).
 
         Returns:
             Low-resolution logits (n, h, w) and predicted IoU (n,).
@@ -114,40 +114,40 @@ class Sam2Segmenter:
             point_coords=points,
             point_labels=labels,
             boxes=boxes,
-            mask_inputs=prompt_prior(points, labels, side, boxes)
-            if self.mask_prompt_from_keypoints
-            else None,
+            mask_inputs=self._mask_prompt(points, labels, boxes),
         )
         low_res = logits[:, 0].float()
         if not self.prompt_with_mask_box or boxes is not None:
             return low_res, quality[:, 0]
         found = (low_res > 0).flatten(1).any(1)
         if found.any():
-            own = boxes_of(low_res[found] > 0) * (side / low_res.shape[-1])
+            mask_boxes = boxes_of(low_res[found] > 0) * (side / low_res.shape[-1])
             index = image_index if isinstance(image_index, int) else image_index[found]
-            again, better = self.answer(embedding, points[found], labels[found], own, index)
-            low_res[found] = (low_res[found] + again) / 2
-            quality[found, 0] = (quality[found, 0] + better) / 2
+            second, second_quality = self.predict_masks(
+                embedding, points[found], labels[found], mask_boxes, index
+            )
+            low_res[found] = (low_res[found] + second) / 2
+            quality[found, 0] = (quality[found, 0] + second_quality) / 2
         return low_res, quality[:, 0]
 
-    def _draw_prompts(self, points: Tensor, labels: Tensor, boxes: Tensor | None) -> Tensor | None:
+    def _mask_prompt(self, points: Tensor, labels: Tensor, boxes: Tensor | None) -> Tensor | None:
         if not self.mask_prompt_from_keypoints:
             return None
-        return prompt_prior(points, labels, int(self.model.image_size), boxes)
+        return draw_mask_prompt(points, labels, int(self.model.image_size), boxes)
 
     def clean(self, logits: npt.NDArray[np.float16]) -> npt.NDArray[np.float16]:
-        """A soft mask (h, w) without small islands and holes."""
+        """Remove small components and holes of a soft mask (h, w)."""
         return clean_logits(
             logits, self.min_component_area, self.max_hole_area, self.min_component_fraction
         )
 
     def __call__(self, image: Image) -> ImageSegmenter:
-        """Ready to segment people of an RGB uint8 image (H, W, 3); embeds it when first asked."""
+        """Return a segmenter of an RGB uint8 image (H, W, 3); it embeds the image on first use."""
         return ImageSegmenter(self, image)
 
 
 class ImageSegmenter:
-    """One photo: poses in, soft masks out."""
+    """Segments people of one image."""
 
     def __init__(self, segmenter: Sam2Segmenter, image: Image) -> None:
         self.segmenter = segmenter
@@ -156,19 +156,19 @@ class ImageSegmenter:
 
     @cached_property
     def embedding(self) -> ImageEmbedding:
-        """Features of the photo; computed once, and not at all when nobody is found."""
+        """Features of the image, computed on first use."""
         model = self.segmenter.model
         pixels = preprocess_images([self.pixels], int(model.image_size), model.device)
         return embed_images(model, pixels)
 
     @property
     def pixels(self) -> Image:
-        """The photo (H, W, 3) in the order of channels that the model is fed with."""
+        """The image (H, W, 3) in the channel order of the model input."""
         is_bgr = self.segmenter.channel_order == 'bgr'
         return np.ascontiguousarray(self.image[..., ::-1]) if is_bgr else self.image
 
     def with_prompt(self, prompt: PromptConfig) -> ImageSegmenter:
-        """The same photo, its embedding shared, with people prompted in another way."""
+        """Copy with another prompt config and the same embedding."""
         other = copy(self)
         other.segmenter = copy(self.segmenter)
         other.segmenter.prompt = prompt
@@ -177,14 +177,14 @@ class ImageSegmenter:
         return other
 
     def __call__(self, poses: Poses, others: Poses) -> Segments:
-        """One segment per pose; a pose without a usable prompt gets an empty mask of score 0."""
+        """Segment every pose; without a usable prompt, the mask is empty and its score 0."""
         prompts = make_prompts(poses, others, self.segmenter.prompt)
         height, width = self.shape
         places: list[Any] = [(0, 0, np.zeros((0, 0), np.float16))] * len(poses)
         scores = np.zeros(len(poses), np.float32)
         with torch.inference_mode():
-            for alike in _same_kind(prompts):
-                parts = self.segmenter.batcher.run(alike, lambda rows: self._decode(prompts, rows))
+            for group in _group_by_kind(prompts):
+                parts = self.segmenter.batcher.run(group, lambda rows: self._decode(prompts, rows))
                 for rows, (logits, quality, windows) in parts:
                     scores[rows] = quality.float().cpu().numpy()
                     for row, low_res, window in zip(rows.tolist(), logits, windows, strict=True):
@@ -194,33 +194,30 @@ class ImageSegmenter:
         return Segments(masks, scores, sources, prompts.keypoints)
 
     def _decode(self, prompts: Prompts, rows: Any) -> tuple[Tensor, Tensor, Ints]:
-        """Soft masks of people with equal prompts.
+        """Predict soft masks of people with the same kind of prompt.
 
         Returns:
-            Low-resolution logits (n, h, w), predicted IoU (n,), and the windows (n, 4), xyxy px of
-            the photo, that the logits span.
+            Low-resolution logits (n, h, w), predicted IoU (n,), and the windows (n, 4) that the
+            logits cover, xyxy image px.
         """
         device = self.segmenter.model.device
         count = int(prompts.num_points[rows[0]])
         points = torch.from_numpy(prompts.points[rows, :count]).to(device)
         labels = torch.from_numpy(prompts.labels[rows, :count]).to(device)
         boxes = torch.from_numpy(prompts.boxes[rows]).to(device)
-        given = boxes if prompts.has_box[rows[0]] else None
-        crops, crop_segmenter = (
-            self.segmenter.crops,
-            self.segmenter.crop_segmenter,
-        )
+        box_prompts = boxes if prompts.has_box[rows[0]] else None
+        crops, crop_segmenter = self.segmenter.crops, self.segmenter.crop_segmenter
         if crops is None or crop_segmenter is None:
             whole = np.array([[0, 0, *self.shape[::-1]]], np.int32)
-            return *self._from_photo(points, labels, given), whole.repeat(len(rows), 0)
+            return *self._from_image(points, labels, box_prompts), whole.repeat(len(rows), 0)
         around, clicks = prompts.boxes[rows], prompts.points[rows, :count]
-        if given is None:
+        if box_prompts is None:
             windows = first_windows(clicks, self.shape, crops)
             masks, _ = self._from_windows(crop_segmenter, windows, points, labels, None)
             places = [self._crop(*mask) for mask in zip(masks, windows, strict=True)]
             around = boxes_of_places(places, windows)
         windows = windows_around(around, clicks, self.shape, crops.margin)
-        return *self._from_windows(crop_segmenter, windows, points, labels, given), windows
+        return *self._from_windows(crop_segmenter, windows, points, labels, box_prompts), windows
 
     def _from_windows(
         self,
@@ -230,12 +227,12 @@ class ImageSegmenter:
         labels: Tensor,
         boxes: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """`Sam2Segmenter.answer` for one window each, prompts in pixels of the photo."""
+        """Run `predict_masks` on one window per person, with prompts in image px."""
         side = int(crop_segmenter.model.image_size)
         pixels = self.pixels
-        cut = [pixels[y1:y2, x1:x2] for x1, y1, x2, y2 in windows.tolist()]
+        images = [pixels[y1:y2, x1:x2] for x1, y1, x2, y2 in windows.tolist()]
         embedding = embed_images(
-            crop_segmenter.model, preprocess_images(cut, side, crop_segmenter.model.device)
+            crop_segmenter.model, preprocess_images(images, side, crop_segmenter.model.device)
         )
         corner = torch.from_numpy(windows[:, None, :2]).to(points)
         scale = side / torch.from_numpy(windows[:, None, 2:] - windows[:, None, :2]).to(points)
@@ -243,16 +240,16 @@ class ImageSegmenter:
         if boxes is not None:
             boxes = ((boxes.reshape(-1, 2, 2) - corner) * scale).reshape(-1, 4)
         index = torch.arange(len(windows), device=points.device)
-        return crop_segmenter.answer(embedding, points, labels, boxes, index)
+        return crop_segmenter.predict_masks(embedding, points, labels, boxes, index)
 
-    def _from_photo(
+    def _from_image(
         self, points: Tensor, labels: Tensor, boxes: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """`Sam2Segmenter.answer` for prompts in pixels of the photo."""
+        """Run `predict_masks` on the image, with prompts in image px."""
         side = int(self.segmenter.model.image_size)
         points = points_to_square(points, self.shape, side)
         boxes = None if boxes is None else boxes_to_square(boxes, self.shape, side)
-        return self.segmenter.answer(self.embedding, points, labels, boxes)
+        return self.segmenter.predict_masks(self.embedding, points, labels, boxes)
 
     def _crop(self, low_res: Tensor, window: Ints) -> tuple[int, int, Any]:
         left, top, right, bottom = window.tolist()
@@ -261,11 +258,11 @@ class ImageSegmenter:
         return left + x, top + y, self.segmenter.clean(logits)
 
 
-def _same_kind(prompts: Prompts) -> list[npt.NDArray[Any]]:
-    """Rows with the same kind of prompt; rows without a prompt are left out.
+def _group_by_kind(prompts: Prompts) -> list[npt.NDArray[Any]]:
+    """Group the rows by kind of prompt; rows without a prompt are omitted.
 
-    Padding a short prompt is not neutral in SAM: neither a repeated point nor an extra padding
-    token leaves the logits as they are, so only equal lengths share a batch.
+    Only prompts of equal length share a batch, because in SAM both a repeated point and an extra
+    padding token change the logits.
     """
     kinds = prompts.num_points * 2 + prompts.has_box
     return [np.flatnonzero(kinds == kind) for kind in np.unique(kinds[kinds > 0])]
@@ -282,13 +279,13 @@ def build_sam2_segmenter(
     crops: CropSegmentationConfig | None = None,
     **options: Any,
 ) -> Sam2Segmenter:
-    """A segmenter from a config (file, or name in the ``sam2`` package) and weights.
+    """Build a segmenter from a config (file, or name in the ``sam2`` package) and weights.
 
-    ``lean``: the image encoder is changed by `lean_encoder`.
+    ``lean`` applies `lean_encoder` to the image encoder.
     """
     model = build_sam2_model(config, checkpoint, runtime.device, ignorable=ignorable)
     if lean:
-        # Compiled, a grouped encoder would be many pieces.
+        # `torch.compile` would split a grouped encoder into many graphs.
         lean_encoder(model, grouped=runtime.compile is None and runtime.on_cpu)
     crop_model = None if crops is None else at_image_size(model, crops.image_size)
     for part in (model, crop_model):

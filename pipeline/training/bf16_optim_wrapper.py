@@ -1,4 +1,4 @@
-"""Training in bfloat16 on any device: MMEngine's own mixed-precision wrapper demands a GPU."""
+"""Training in bfloat16 on any device; MMEngine's mixed-precision wrapper needs a GPU."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from ..runtime.precision import cpu_computes_in_bf16
 
 @OPTIM_WRAPPERS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class Bf16OptimWrapper(OptimWrapper):  # type: ignore[misc,unused-ignore]
-    """`OptimWrapper` whose forward pass runs in bfloat16 where that is safe.
+    """`OptimWrapper` with autocast to bfloat16 in the forward pass.
 
-    bfloat16 has the range of float32, so no loss scaling is needed; weights, gradients and
-    optimiser state stay float32. On a processor that only emulates bfloat16, ten times slower,
-    the forward pass stays float32 as well, which is said once.
+    bfloat16 has the range of float32, so no loss scaling is needed. Weights, gradients and
+    optimizer state stay float32. On a processor that only emulates bfloat16 (ten times slower), the
+    forward pass stays float32 too, with one log message.
     """
 
-    _fallback_is_told = False
+    _fallback_is_logged = False
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Context of the forward pass of one training step."""
+        """Enter the context of the forward pass of one training step."""
         device = next(model.parameters()).device.type
         enabled = device != 'cpu' or cpu_computes_in_bf16()
-        if not enabled and not self._fallback_is_told:
-            self._fallback_is_told = True
+        if not enabled and not self._fallback_is_logged:
+            self._fallback_is_logged = True
             print_log('This processor has no bfloat16: training in float32', logger='current')
         with (
             super().optim_context(model),

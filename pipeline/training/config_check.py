@@ -1,4 +1,4 @@
-"""Everything about a training config that can be wrong before a byte of data is read."""
+"""Checks of a training config before any data is read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AMP_ON_GPU = 'AmpOptimWrapper'
 
 
 class SettingsError(ValueError):
-    """A training config with wrong settings; the message has one line for each."""
+    """A training config with invalid settings; the message has one line per problem."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__('\n'.join(problems))
@@ -37,10 +37,10 @@ _POSITIVE = (lambda v: _is_number(v) and v > 0, 'a number above 0')
 _NOT_NEGATIVE = (lambda v: _is_number(v) and v >= 0, 'a number, 0 or more')
 _FLAG = (lambda v: isinstance(v, bool), 'True or False')
 _TEXT = (lambda v: v is None or isinstance(v, str), 'a text or None')
-# A kill while the only checkpoint is being replaced would leave none.
+# Killing the process while it replaces the only checkpoint would leave none.
 _KEEP = (
     lambda v: _whole(2)[0](v) or (_is_number(v) and v == -1),
-    '2 or more, or -1 for all: the old one goes before the new one is written',
+    '2 or more, or -1 for all: the old one is deleted before the new one is written',
 )
 FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     'train_dataloader.batch_size': _whole(1),
@@ -69,15 +69,15 @@ FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def problems_of(config: Any, scope: str, *, has_gpu: bool) -> list[str]:
-    """What is wrong with a training config.
+    """Find the problems of a training config.
 
     Args:
-        config: MMEngine Config, its custom imports done.
-        scope: library whose names it uses: `mmdet`, `mmpose` or `mmengine`.
-        has_gpu: whether torch sees one.
+        config: MMEngine Config after its custom imports.
+        scope: Library of its type names: `mmdet`, `mmpose` or `mmengine`.
+        has_gpu: Whether torch has a GPU.
 
     Returns:
-        One message per mistake, each with the setting, its value and what is allowed.
+        One message per problem, with the setting, its value and the allowed values.
     """
     return [
         *unread_names(config),
@@ -91,9 +91,9 @@ def problems_of(config: Any, scope: str, *, has_gpu: bool) -> list[str]:
 
 
 def missing_parts(config: Any) -> list[str]:
-    """Sections that a training cannot do without, and validation by halves."""
+    """Find missing sections, and incomplete validation settings."""
     needed = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
-    problems = [f'{name}: missing; a training needs it' for name in needed if not config.get(name)]
+    problems = [f'{name}: missing; training needs it' for name in needed if not config.get(name)]
     hooks = [
         *(config.get('default_hooks') or {}).items(),
         *enumerate(config.get('custom_hooks') or []),
@@ -104,15 +104,17 @@ def missing_parts(config: Any) -> list[str]:
         if isinstance(hook, Mapping) and 'type' not in hook
     ]
     validation = ('val_dataloader', 'val_evaluator', 'val_cfg')
-    given = [name for name in validation if config.get(name) is not None]
-    if given and len(given) < len(validation):
-        absent = sorted(set(validation) - set(given))
-        problems.append(f'{", ".join(absent)}: missing; validation needs it beside {given[0]}')
+    present = [name for name in validation if config.get(name) is not None]
+    if present and len(present) < len(validation):
+        absent = sorted(set(validation) - set(present))
+        problems.append(
+            f'{", ".join(absent)}: missing; validation needs it in addition to {present[0]}'
+        )
     return problems
 
 
 def wrong_values(config: Any) -> list[str]:
-    """Values of the usual settings that have the wrong type or are out of range."""
+    """Find values of the usual settings with the wrong type or out of range."""
     problems = []
     for dotted, (is_right, allowed) in FIELDS.items():
         value, is_given = value_at(config, dotted)
@@ -122,7 +124,7 @@ def wrong_values(config: Any) -> list[str]:
 
 
 def value_at(config: Any, dotted: str) -> tuple[Any, bool]:
-    """(value, whether it is there) of a dotted name."""
+    """Look up a dotted name; returns (value, whether it exists)."""
     node = config
     for part in dotted.split('.'):
         if not isinstance(node, Mapping) and node is not config:
@@ -134,7 +136,7 @@ def value_at(config: Any, dotted: str) -> tuple[Any, bool]:
 
 
 def wrong_constructor(config: Any, scope: str) -> list[str]:
-    """An optimiser constructor that is not registered."""
+    """Find an optimizer constructor that is not registered."""
     name, is_given = value_at(config, 'optim_wrapper.constructor')
     if not is_given:
         return []
@@ -146,7 +148,7 @@ def wrong_constructor(config: Any, scope: str) -> list[str]:
 
 
 def wrong_paramwise(config: Any) -> list[str]:
-    """Settings per parameter that no constructor reads."""
+    """Find settings per parameter that no constructor reads."""
     settings, is_given = value_at(config, 'optim_wrapper.paramwise_cfg')
     if not is_given:
         return []
@@ -166,7 +168,7 @@ def wrong_paramwise(config: Any) -> list[str]:
 
 
 def wrong_combinations(config: Any, *, has_gpu: bool) -> list[str]:
-    """Settings that are right alone and wrong together, or on this machine."""
+    """Find settings that contradict each other or the hardware."""
     problems = []
     for loader in ('train_dataloader', 'val_dataloader'):
         settings = config.get(loader) or {}
@@ -177,7 +179,7 @@ def wrong_combinations(config: Any, *, has_gpu: bool) -> list[str]:
     if sampler.get('batch_size', size) != size:
         problems.append(
             f'train_dataloader.sampler.batch_size = {sampler["batch_size"]}; it must be that of '
-            f'the batches, {size}, or their mix of data sets is not the one asked for'
+            f'the batches, {size}; otherwise the mix of datasets differs'
         )
     best, wants_best = value_at(config, 'default_hooks.checkpoint.save_best')
     if wants_best and config.get('val_evaluator') is None:
@@ -201,14 +203,14 @@ def _has_sync_bn(node: Any) -> bool:
 
 
 def check_custom_keys(config: Any, parameters: Iterable[str]) -> None:
-    """Refuses custom keys that would act on nothing.
+    """Reject custom keys that match no parameter.
 
     Args:
         config: MMEngine Config.
-        parameters: names of the parameters of its model.
+        parameters: Parameter names of the model.
 
     Raises:
-        SettingsError: a key is part of no name.
+        SettingsError: A key is part of no name.
     """
     keys, is_given = value_at(config, 'optim_wrapper.paramwise_cfg.custom_keys')
     unmatched = unmatched_keys(keys, parameters) if is_given else []

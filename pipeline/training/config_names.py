@@ -1,7 +1,7 @@
-"""Names in a training config that nothing would read: top-level names, types and arguments.
+"""Unknown names in a training config: top-level names, types and arguments.
 
-MMEngine ignores what it does not know at the top of a config, and fails on the rest one by one,
-often only after the data was loaded.
+MMEngine ignores unknown top-level names. It reports other unknown names one by one, often only
+after loading the data.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-# Read by the runner from the config itself, beside its arguments.
+# Read by the runner directly from the config, in addition to its arguments.
 EXTRA_KEYS = frozenset({
     'custom_imports', 'sync_bn', 'find_unused_parameters', 'model_wrapper_cfg', 'compile',
     'activation_checkpointing', 'efficient_conv_bn_eval',
 })  # fmt: skip
-# Names of old configs, or of what one would expect, and where the setting is.
+# Names from old configs, or plausible guesses, and the location of the setting.
 ELSEWHERE = {
     'optimizer': 'optim_wrapper.optimizer',
     'optimizer_config': 'optim_wrapper.clip_grad',
@@ -52,9 +52,9 @@ SECTIONS = (
     'train_cfg', 'val_cfg', 'val_evaluator', 'default_hooks', 'custom_hooks', 'visualizer',
     'log_processor',
 )  # fmt: skip
-# Parts whose `type` is no registered class.
+# Sections whose `type` is not a registered class.
 OTHER_TYPES = frozenset({'nms', 'metainfo', 'dataset_info'})
-# Arguments that the builder takes, not the class.
+# Arguments of the builder, not of the class.
 BUILDER_ARGUMENTS = {
     'hook': {'priority'},
     'optimizer wrapper': {'constructor', 'paramwise_cfg', 'optimizer'},
@@ -62,54 +62,54 @@ BUILDER_ARGUMENTS = {
     'parameter scheduler': {'convert_to_iter_based'},
     'loop': {'by_epoch'},
 }
-# Registries whose classes are built with the settings as they stand.
+# Registries whose classes receive the settings unchanged.
 CHECKED = frozenset({
     'hook', 'optimizer', 'optimizer wrapper', 'optim wrapper', 'parameter scheduler', 'loop',
     'transform', 'dataset', 'data sampler', 'metric',
 })  # fmt: skip
-# The config in a work directory has them all; by hand nobody writes them together.
+# A config with all of these was saved in a work directory by a run.
 WRITTEN_BY_A_RUN = frozenset({'launcher', 'work_dir', 'resume'})
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """'; did you mean ...?' if a known name is close, else ''."""
+    """Return '; did you mean ...?' if a known name is close, else ''."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.75)
     return f'; did you mean {close[0]}?' if close else ''
 
 
 @functools.cache
 def runner_keys() -> frozenset[str]:
-    """Top-level names that MMEngine's runner reads."""
+    """Return the top-level names that MMEngine's runner reads."""
     from mmengine.runner import Runner
 
     return frozenset(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'} | EXTRA_KEYS
 
 
 def unread_names(config: Any) -> list[str]:
-    """Top-level names of the project's own config files that nothing reads.
+    """Find top-level names in the config files that nothing reads.
 
     Args:
-        config: MMEngine Config that was read from a file.
+        config: MMEngine Config read from a file.
 
     Returns:
         One message per name.
     """
-    own: set[str] = set()
+    defined: set[str] = set()
     read: set[str] = set(runner_keys())
     for path, text in _files(config.text):
         tree = ast.parse(text)
         read |= {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and not _is_stored(n)}
         read |= {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
         if 'site-packages' not in path:
-            own |= {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and _is_stored(n)}
-    if WRITTEN_BY_A_RUN <= own and '_base_' not in own:
-        return []  # the whole config as a run leaves it, with the helper names of all its bases
-    unread = sorted(name for name in own - read if name in config)
+            defined |= {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and _is_stored(n)}
+    if WRITTEN_BY_A_RUN <= defined and '_base_' not in defined:
+        return []  # a saved config also has the helper names of all its bases
+    unread = sorted(name for name in defined - read if name in config)
     return [f'{name}: nothing reads it{_hint(name)}' for name in unread]
 
 
 def unknown_overrides(config: Any, overrides: Mapping[str, Any]) -> list[str]:
-    """Overrides of names that are neither in the config nor the runner's."""
+    """Find overrides of names that are neither in the config nor read by the runner."""
     known = set(config) | runner_keys()
     roots = {dotted.split('.')[0] for dotted in overrides}
     return [
@@ -129,7 +129,7 @@ def _hint(name: str) -> str:
 
 
 def _files(text: str) -> Iterator[tuple[str, str]]:
-    """(path, content) of the files that MMEngine joined into the text of a config."""
+    """Yield (path, content) of the files that MMEngine joined into the text of a config."""
     path, lines = '', list[str]()
     for line in text.splitlines():
         if line.endswith('.py') and Path(line).is_file():
@@ -143,7 +143,7 @@ def _files(text: str) -> Iterator[tuple[str, str]]:
 
 
 def registries(scope: str) -> dict[str, Any]:
-    """Registries of a library and of MMEngine by what they hold, e.g. 'hook'."""
+    """Return the registries of a library and of MMEngine by kind, e.g. 'hook'."""
     from mmengine.registry import Registry
 
     found = {}
@@ -155,7 +155,7 @@ def registries(scope: str) -> dict[str, Any]:
 
 
 def find_type(name: str, kinds: Sequence[Any]) -> Any | None:
-    """The class or function that a config means, or None."""
+    """Return the class or function with this name, or None."""
     for registry in kinds:
         try:
             return registry.get(name)
@@ -165,14 +165,14 @@ def find_type(name: str, kinds: Sequence[Any]) -> Any | None:
 
 
 def unknown_types(config: Any, scope: str) -> list[str]:
-    """Types that no registry holds and arguments that their class does not take.
+    """Find unregistered types, and arguments that a class does not accept.
 
     Args:
-        config: MMEngine Config; its custom imports are done.
-        scope: library whose names it uses.
+        config: MMEngine Config after its custom imports.
+        scope: Library of its type names.
 
     Returns:
-        One message per place.
+        One message per problem.
     """
     kinds = registries(scope)
     problems = []
@@ -191,13 +191,13 @@ def unknown_types(config: Any, scope: str) -> list[str]:
 
 
 def names_in(registry: Any) -> list[str]:
-    """Names that a registry knows, those of MMEngine's included."""
+    """Return the names in a registry, including those of MMEngine."""
     inherited = registry.parent.module_dict if registry.parent is not None else ()
     return [*registry.module_dict, *inherited]
 
 
 def _resolve(name: str, place: str, kinds: Mapping[str, Any]) -> tuple[str, Any | None]:
-    """Kind and class of a type; the kinds that fit the place come first."""
+    """Return kind and class of a type, trying the kind that fits the place first."""
     likely = next((kind for part, kind in PLACES if part in place), '')
     order = sorted(kinds, key=lambda kind: kind != likely)
     for kind in order:
@@ -221,7 +221,7 @@ PLACES = (
 
 
 def typed_dicts(node: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(place, settings) of every part with a `type`, from the outside in."""
+    """Yield (place, settings) of every dict with a `type`, outermost first."""
     if isinstance(node, Mapping):
         if 'type' in node:
             yield place, node
@@ -234,8 +234,8 @@ def typed_dicts(node: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]]
 
 
 def unknown_arguments(place: str, settings: Mapping[str, Any], found: Any, kind: str) -> list[str]:
-    """Settings that the class behind a type does not take."""
-    known = accepted(found, follow=kind == 'dataset')
+    """Find settings that the class of a type does not accept."""
+    known = accepted_arguments(found, follow=kind == 'dataset')
     if known is None:
         return []
     known = known | BUILDER_ARGUMENTS.get(kind, set()) | {'type', '_scope_'}
@@ -246,22 +246,22 @@ def unknown_arguments(place: str, settings: Mapping[str, Any], found: Any, kind:
     ]
 
 
-def accepted(found: Any, *, follow: bool) -> set[str] | None:
-    """Names of the arguments of a class or function; None if it takes any.
+def accepted_arguments(found: Any, *, follow: bool) -> set[str] | None:
+    """Return the argument names of a class or function; None if it accepts any.
 
     Args:
-        found: class or function.
-        follow: the `**kwargs` of a class are arguments of the class above it.
+        found: Class or function.
+        follow: Pass the `**kwargs` of a class on to its base class.
     """
     if not inspect.isclass(found):
         names, is_open = _arguments(found)
         return None if is_open else names
     names = set()
     for base in found.__mro__:
-        own = vars(base).get('__init__')
-        if not inspect.isfunction(own):
+        init = vars(base).get('__init__')
+        if not inspect.isfunction(init):
             continue
-        more, is_open = _arguments(own)
+        more, is_open = _arguments(init)
         names |= more
         if not is_open:
             return names
@@ -271,6 +271,6 @@ def accepted(found: Any, *, follow: bool) -> set[str] | None:
 
 
 def _arguments(function: Any) -> tuple[set[str], bool]:
-    """Names of the arguments, and whether there is a `**kwargs`."""
+    """Return the argument names, and whether there is a `**kwargs`."""
     parameters = inspect.signature(function).parameters.values()
     return {p.name for p in parameters}, any(p.kind is p.VAR_KEYWORD for p in parameters)

@@ -1,4 +1,4 @@
-"""Training in several processes without a GPU: MMEngine and MMDetection take one for granted."""
+"""Training in several processes without a GPU, which MMEngine and MMDetection assume."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any
 
 
 def join_processes_on_cpu(config: Any, scope: str) -> None:
-    """Joins the processes that torchrun started, and changes the config so that training runs.
+    """Join the processes that torchrun started, and adapt the config to a CPU.
 
     Args:
-        config: changed in place.
-        scope: library whose names the config uses.
+        config: Changed in place.
+        scope: Library of its type names.
     """
     import torch
 
@@ -28,7 +28,7 @@ def join_processes_on_cpu(config: Any, scope: str) -> None:
 
 
 def _without_sync_batch_norm(model: Any) -> None:
-    """RTMDet puts SyncBatchNorm, which exists on GPUs alone, into itself if not told otherwise."""
+    """Disable SyncBatchNorm, which RTMDet uses by default and which needs a GPU."""
     from mmdet.models.detectors import RTMDet
     from mmdet.registry import MODELS
 

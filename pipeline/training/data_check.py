@@ -1,4 +1,4 @@
-"""Whether the files that a training reads are there, before anything is loaded."""
+"""Check for missing data files before training."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ SETS = ('train_dataloader', 'val_dataloader')
 
 
 def missing_data(config: Any) -> list[str]:
-    """Annotation files, photo folders and files of boxes that are absent.
+    """Find missing annotation files, image folders and box files.
 
     Args:
         config: MMEngine Config.
 
     Returns:
-        One message per absent path, with the folder to look at and where the data comes from.
+        One message per missing path, with the first missing folder and the guide.
     """
     problems: dict[str, None] = {}
     for section in SETS:
@@ -34,7 +34,7 @@ def missing_data(config: Any) -> list[str]:
 
 
 def _datasets(node: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(place, settings) of every data set inside wrappers."""
+    """Yield (place, settings) of every dataset, also inside wrappers."""
     if not isinstance(node, Mapping):
         return
     if 'ann_file' in node or 'data_prefix' in node:
@@ -45,7 +45,7 @@ def _datasets(node: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _paths(dataset: Mapping[str, Any]) -> Iterator[Path]:
-    """Files and folders of a data set; MMEngine joins them with `data_root`."""
+    """Yield the files and folders of a dataset, joined with `data_root`."""
     root = Path(dataset.get('data_root') or '')
     prefixes = dict(dataset.get('data_prefix') or {})
     for name in (dataset.get('ann_file'), *prefixes.values()):
@@ -60,4 +60,4 @@ def _message(place: str, path: Path) -> str:
     folder = next((parent for parent in path.parents if parent.exists()), Path())
     wanted = path.relative_to(folder).parts[0]
     hint = f'{folder / wanted} is absent' if len(path.relative_to(folder).parts) > 1 else 'absent'
-    return f'{place}: no {kind} {path} ({hint}); {GUIDE} says where it comes from'
+    return f'{place}: no {kind} {path} ({hint}); see {GUIDE}'

@@ -1,4 +1,4 @@
-"""From a training config and the options of `tools/train.py` to a runner that is ready to train."""
+"""Build a runner from a training config and the options of `tools/train.py`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BF16_ANYWHERE = 'Bf16OptimWrapper'
 PLAIN_WRAPPERS = ('OptimWrapper', AMP_ON_GPU, BF16_ANYWHERE)
 TENSORBOARD = 'TensorboardVisBackend'
 PIPELINES = ('pipeline', 'switch_pipeline')
-# What a config that is run as Python, and MMEngine's merging of it, raise.
+# Exceptions of executing a config and merging options into it.
 UNREADABLE = (
     TypeError, KeyError, ValueError, IndexError, ImportError, OSError, SyntaxError, NameError,
     AttributeError,
@@ -37,18 +37,19 @@ UNREADABLE = (
 
 @dataclass(frozen=True)
 class LaunchOptions:
-    """What the command line says beside the config.
+    """Options of the command line. None means the value of the config.
 
     Attributes:
-        work_dir: logs and checkpoints; None: `work_dir` of the config, else work_dirs/<its name>.
-        resume: go on with this checkpoint; 'latest': the newest of the work directory; None: start.
-        amp: precision of the forward pass; None: that of the config.
-        accumulate: batches whose gradients are added up for one update; None: as in the config.
-        launcher: who starts the processes; None: torchrun if it started this one, else nobody.
-        seed: of all random numbers; None: that of the config, else 0.
-        tensorboard: write curves for TensorBoard.
-        quiet: log errors only.
-        overrides: dotted name -> value, in place of those of the config.
+        work_dir: Folder of logs and checkpoints; without a value in the config: work_dirs/<its
+            name>.
+        resume: Checkpoint to resume from; 'latest': the newest of the work directory.
+        amp: Precision of the forward pass.
+        accumulate: Batches per update, with accumulated gradients.
+        launcher: Launcher of the processes; None detects torchrun.
+        seed: Random seed; 0 without a value in the config.
+        tensorboard: Write curves for TensorBoard.
+        quiet: Log errors only.
+        overrides: Dotted name -> value, replacing the config.
     """
 
     work_dir: Path | None = None
@@ -63,15 +64,15 @@ class LaunchOptions:
 
 
 def build_runner(config_path: Path, options: LaunchOptions) -> TrainRunner:
-    """A runner with model, hooks and settings; no data has been read.
+    """Build a runner with model and hooks, without reading data.
 
     Args:
         config_path: MMEngine config with `default_scope` `mmdet`, `mmpose` or `mmengine`.
-        options: of the command line.
+        options: Options of the command line.
 
     Raises:
-        FileNotFoundError: no such config.
-        SettingsError: wrong settings or absent data, all of them named.
+        FileNotFoundError: The config does not exist.
+        SettingsError: Invalid settings or missing data; the message lists all problems.
     """
     config, scope = read_config(config_path, options.overrides)
     from mmengine.registry import DefaultScope
@@ -90,12 +91,12 @@ def build_runner(config_path: Path, options: LaunchOptions) -> TrainRunner:
 
 
 def read_config(path: Path, overrides: Mapping[str, object]) -> tuple[Any, str]:
-    """The config with its overrides, and the library whose names it uses.
+    """Read the config, apply the overrides, and return it with its default scope.
 
     Raises:
-        FileNotFoundError: no such file.
-        SettingsError: it cannot be read, has another `default_scope`, or overrides of unknown
-            settings were given.
+        FileNotFoundError: The file does not exist.
+        SettingsError: The config cannot be read, or has another `default_scope`, or an override is
+            unknown.
     """
     if not path.is_file():
         raise FileNotFoundError(
@@ -107,7 +108,7 @@ def read_config(path: Path, overrides: Mapping[str, object]) -> tuple[Any, str]:
     try:
         config = Config.fromfile(path)
         problems = unknown_overrides(config, overrides)
-        # Merging takes `_delete_` out of the dicts it is given, so it gets copies.
+        # Merging removes `_delete_` from its dicts: pass copies.
         config.merge_from_dict(copy.deepcopy(dict(overrides)))
     except UNREADABLE as error:
         raise SettingsError([f'cannot be read: {type(error).__name__}: {error}']) from error
@@ -116,16 +117,16 @@ def read_config(path: Path, overrides: Mapping[str, object]) -> tuple[Any, str]:
         problems.append(f'default_scope = {scope!r}; allowed: {", ".join(SCOPES)}')
     if problems:
         raise SettingsError(problems)
-    import_module('pipeline.registry')  # any of our names may stand in a training config
+    import_module('pipeline.registry')  # a training config may use any of these names
     if scope != 'mmengine':
-        # The OneDL packages print a line about data sets that nobody here asked for.
+        # The OneDL packages print a line about datasets.
         with redirect_stdout(io.StringIO()):
             import_module(f'{scope}.utils').register_all_modules(init_default_scope=False)
     return config, scope
 
 
 def all_problems(config: Any, scope: str) -> list[str]:
-    """What is wrong with settings, transforms and data of a config."""
+    """Find the problems of settings, transforms and data of a config."""
     problems = problems_of(config, scope, has_gpu=_has_gpu())
     if not problems:
         problems = wrong_transforms(config)
@@ -133,7 +134,7 @@ def all_problems(config: Any, scope: str) -> list[str]:
 
 
 def wrong_transforms(config: Any) -> list[str]:
-    """Transforms that refuse their settings; building them reads no data."""
+    """Find transforms that reject their settings; building them reads no data."""
     from mmengine.registry import TRANSFORMS
 
     problems = []
@@ -160,18 +161,13 @@ def _pipelines(node: Any, place: str) -> Iterator[tuple[str, Any]]:
 
 
 def apply_options(config: Any, config_path: Path, options: LaunchOptions) -> list[str]:
-    """Writes the options into the config.
-
-    Args:
-        config: changed in place.
-        config_path: where it was read.
-        options: of the command line.
+    """Write the options into the config, in place.
 
     Returns:
-        What cannot be done, one message each.
+        One message per option that cannot be applied.
     """
-    own_dir = config.get('work_dir') or str(Path('work_dirs') / config_path.stem)
-    config.work_dir = str(options.work_dir or own_dir)
+    default_dir = config.get('work_dir') or str(Path('work_dirs') / config_path.stem)
+    config.work_dir = str(options.work_dir or default_dir)
     randomness = config.get('randomness') or {}
     seed = options.seed if options.seed is not None else randomness.get('seed')
     config.randomness = {**randomness, 'seed': 0 if seed is None else seed}
@@ -236,8 +232,8 @@ def _set_tensorboard(config: Any, is_wanted: bool) -> list[str]:
     places = [place for place, settings in parts if settings['type'] == TENSORBOARD]
     if places and importlib.util.find_spec('tensorboard') is None:
         return [
-            f'{places[0]}: TensorBoard is not installed; pip install tensorboard, or leave it out '
-            '(the same numbers are in the JSON log of the work directory)'
+            f'{places[0]}: TensorBoard is not installed; pip install tensorboard, or omit it '
+            '(the JSON log in the work directory has the same numbers)'
         ]
     return []
 
@@ -258,7 +254,7 @@ def _set_weights(config: Any, config_path: Path, resume: Path | str | None) -> l
     config.resume = False
     if newest is not None:
         return [
-            f'{work_dir} holds a run already (newest checkpoint: {newest.name}); go on with '
+            f'{work_dir} already holds a run (newest checkpoint: {newest.name}); continue with '
             '--resume, or choose another --work-dir'
         ]
     return _find_initial_weights(config, config_path)
@@ -282,10 +278,10 @@ def _has_gpu() -> bool:
 
 
 def leave_processes() -> None:
-    """Parts from the other processes of a run that is over.
+    """Leave the process group after a run.
 
-    A process that ends without it may be aborted by threads that still serve the others, and
-    torchrun then reports a finished run as failed.
+    Otherwise threads that still serve other processes may abort this one, and torchrun reports a
+    finished run as failed.
     """
     import torch
 

@@ -1,14 +1,13 @@
-"""Learning rates that fall towards the input of a vision transformer, with custom keys that act.
+"""Layer-wise learning rate decay for vision transformers, with custom keys.
 
-MMPose's `LayerDecayOptimWrapperConstructor` reads `custom_keys` nowhere, so that the factors in
-its configs (some of them misspelt) never acted. This one applies them and refuses those that
-match no parameter. The rule for layers is that of BEiT (arXiv 2106.08254).
+MMPose's `LayerDecayOptimWrapperConstructor` ignores `custom_keys`. This one applies them and
+rejects keys that match no parameter. The layer rule is that of BEiT (arXiv 2106.08254).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from mmengine.optim import DefaultOptimWrapperConstructor
@@ -17,29 +16,29 @@ from torch import nn
 
 FACTORS = ('lr_mult', 'decay_mult')
 SETTINGS = ('num_layers', 'layer_decay_rate', 'custom_keys')
-# Before the first transformer layer; all else behind the last one.
+# Parameters before the first transformer layer; other non-layer parameters come after the last.
 EARLY = re.compile(r'backbone\.(patch_embed|pos_embed|cls_token|mask_token|stem)\b')
 LAYER = re.compile(r'backbone\.layers\.(\d+)\.')
 
 
 def unmatched_keys(keys: Iterable[str], names: Iterable[str]) -> list[str]:
-    """The keys that are part of no name."""
+    """Return the keys that are part of no name."""
     known = list(names)
     return [key for key in keys if not any(key in name for name in known)]
 
 
 def layer_of(name: str, num_layers: int) -> int:
-    """Layer of a parameter: 0 before the transformer, i + 1 for `backbone.layers.i`, else the last.
+    """Return the layer index: 0 before the transformer, i + 1 for `backbone.layers.i`, else L + 1.
 
     Args:
-        name: name of the parameter in the model.
-        num_layers: transformer layers of the backbone, L.
+        name: Name of the parameter in the model.
+        num_layers: Transformer layers of the backbone, L.
 
     Returns:
         A number in [0, L + 1].
 
     Raises:
-        ValueError: the backbone has more layers.
+        ValueError: The backbone has more layers.
     """
     if EARLY.match(name):
         return 0
@@ -55,21 +54,39 @@ def layer_of(name: str, num_layers: int) -> int:
     return layer
 
 
-@OPTIM_WRAPPER_CONSTRUCTORS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
-class LayerDecayConstructor(DefaultOptimWrapperConstructor):  # type: ignore[misc,unused-ignore]
-    """Optimiser with `lr * layer_decay_rate ** (L + 1 - layer)` for each parameter.
-
-    Biases and parameters of one dimension have no weight decay. Both rules are then changed by
-    `custom_keys`: the longest key that is part of the name wins, its `lr_mult` multiplies the
-    learning rate of the layer, its `decay_mult` replaces the weight decay by `decay_mult` times
-    the optimiser's. Frozen parameters are left out.
+def group_trained_parameters(
+    module: nn.Module, compute_rates: Callable[[str, nn.Parameter], tuple[float, float]]
+) -> list[dict[str, Any]]:
+    """Group the trained parameters of a model by learning rate and weight decay.
 
     Args:
-        optim_wrapper_cfg: optimiser wrapper with `optimizer`, which has `lr`.
+        module: Model.
+        compute_rates: Function from name and parameter to learning rate and weight decay.
+    """
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            lr, decay = compute_rates(name, parameter)
+            group = groups.setdefault((lr, decay), {'params': [], 'lr': lr, 'weight_decay': decay})
+            group['params'].append(parameter)
+    return list(groups.values())
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
+class LayerDecayConstructor(DefaultOptimWrapperConstructor):  # type: ignore[misc,unused-ignore]
+    """Learning rate `lr * layer_decay_rate ** (L + 1 - layer)` for each parameter.
+
+    Biases and 1D parameters have no weight decay. `custom_keys` then change both rules: for the
+    longest key that is part of the name, `lr_mult` multiplies the learning rate of the layer, and
+    the weight decay becomes `decay_mult` times that of the optimizer. Frozen parameters are
+    omitted.
+
+    Args:
+        optim_wrapper_cfg: Optimizer wrapper with `optimizer`, which has `lr`.
         paramwise_cfg: `num_layers` L, `layer_decay_rate` in (0, 1], `custom_keys` (optional).
 
     Raises:
-        ValueError: an unknown or missing setting; a key that matches no parameter (when called).
+        ValueError: A setting is unknown or missing, or (when called) a key matches no parameter.
     """
 
     def __init__(
@@ -94,21 +111,15 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):  # type: ignore[mis
                 raise ValueError(f'custom_keys[{key!r}] has {", ".join(wrong)}; known: {FACTORS}')
 
     def add_params(self, params: list[dict[str, Any]], module: nn.Module, **kwargs: Any) -> None:
-        """Sorts the parameters of a model into groups of equal settings, appended to `params`."""
+        """Group the parameters of a model by their settings, and append the groups to `params`."""
         names = [name for name, _ in module.named_parameters()]
         unmatched = unmatched_keys(self.custom_keys, names)
         if unmatched:
             raise ValueError(f'custom_keys {unmatched} match no parameter of the model')
-        groups: dict[tuple[float, float], dict[str, Any]] = {}
-        for name, parameter in module.named_parameters():
-            if parameter.requires_grad:
-                rates = self.rates_of(name, parameter)
-                empty = {'params': [], 'lr': rates[0], 'weight_decay': rates[1]}
-                groups.setdefault(rates, empty)['params'].append(parameter)
-        params.extend(groups.values())
+        params.extend(group_trained_parameters(module, self.compute_rates))
 
-    def rates_of(self, name: str, parameter: nn.Parameter) -> tuple[float, float]:
-        """Learning rate and weight decay of one parameter."""
+    def compute_rates(self, name: str, parameter: nn.Parameter) -> tuple[float, float]:
+        """Return learning rate and weight decay of one parameter."""
         distance = self.num_layers + 1 - layer_of(name, self.num_layers)
         lr = self.base_lr * self.rate**distance
         base_decay = self.base_wd or 0.0

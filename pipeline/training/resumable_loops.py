@@ -1,8 +1,8 @@
-"""MMEngine's two training loops, made to go on after a crash exactly where they were.
+"""MMEngine's training loops with exact resuming.
 
-MMEngine starts the epoch anew, or lets the random states be whatever they are. These loops skip
-the batches of the epoch that were used, and seed every sample and every step (`seeded_data`).
-`tools/train.py` puts them in the place of the stock loops.
+MMEngine restarts the epoch and does not restore random states. These loops skip the used batches of
+the epoch, and seed every sample and every step (`seeded_data`). `tools/train.py` uses them in place
+of the stock loops.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ class ResumableEpochLoop(EpochBasedTrainLoop):  # type: ignore[misc,unused-ignor
 
     @property
     def batches(self) -> SeededBatches:
-        """What decides on the samples of each batch."""
+        """The batch sampler."""
         return cast(SeededBatches, self.dataloader.batch_sampler)
 
     def run(self) -> Any:
-        """Trains from where the checkpoint was, or from the start."""
+        """Train from the checkpoint, or from the start."""
         self.batches.replay(self._epoch)
         return super().run()
 
     def run_epoch(self) -> None:
-        """Trains one epoch, or what is left of it."""
+        """Train one epoch, or the rest of it."""
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         done = self._iter - self._epoch * len(self.dataloader)
@@ -50,16 +50,16 @@ class ResumableEpochLoop(EpochBasedTrainLoop):  # type: ignore[misc,unused-ignor
         self._epoch += 1
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
-        """Trains one step."""
+        """Train one step."""
         seed_everything(self.runner.seed, STEP, self._iter, get_rank())
         super().run_iter(idx, data_batch)
 
 
 class BatchStream:
-    """Batches without end: the loader's, pass after pass.
+    """Infinite iterator over the batches of a loader.
 
     Args:
-        loader: as from `seeded_loader`.
+        loader: Result of `seeded_loader`.
     """
 
     def __init__(self, loader: DataLoader[Any]) -> None:
@@ -68,7 +68,7 @@ class BatchStream:
         self._iterator: Iterator[Any] | None = None
 
     def skip_iter(self, num_iters: int) -> None:
-        """Goes on after so many batches from the very start; comes before the first batch."""
+        """Skip the first `num_iters` batches; call it before the first batch."""
         batches = cast(SeededBatches, self.loader.batch_sampler)
         if batches.is_infinite:
             self._skipped = num_iters
@@ -105,6 +105,6 @@ class ResumableIterLoop(IterBasedTrainLoop):  # type: ignore[misc,unused-ignore]
         self.dataloader_iterator = BatchStream(self.dataloader)
 
     def run_iter(self, data_batch: Any) -> None:
-        """Trains one step."""
+        """Train one step."""
         seed_everything(self.runner.seed, STEP, self._iter, get_rank())
         super().run_iter(data_batch)

@@ -1,9 +1,8 @@
-"""Random numbers that depend on where a training is, not on how it came there.
+"""Random states that depend only on the position in the training.
 
-Every sample is drawn with the random state that belongs to its place in the training, and every
-step with the one of its number. So a run that was killed and resumed, with any number of loading
-processes, makes the same augmentations as one that was not; nothing but the step is remembered.
-Two processes with half the batch each draw the same samples as one with the whole batch.
+The position of a sample seeds its augmentation, and the step number seeds the step. A resumed run,
+with any number of loading processes, is identical to one without interruption; only the step is
+stored. Two processes with half the batch each draw the same samples as one with the whole batch.
 """
 
 from __future__ import annotations
@@ -18,17 +17,13 @@ from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.dist import get_dist_info
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
-# What a random state is for: kinds never share a state.
+# Purpose of a random state, part of its key.
 SAMPLE, STEP = 0, 1
 Key = tuple[int, ...]
 
 
 def seed_everything(*key: int) -> None:
-    """Sets the random states of Python, NumPy and torch.
-
-    Args:
-        key: whole numbers, none negative; equal keys give equal states.
-    """
+    """Set the random states of Python, NumPy and torch from a key of non-negative integers."""
     states = np.random.SeedSequence(key).generate_state(3)
     random.seed(int(states[0]))
     np.random.seed(int(states[1]))
@@ -36,13 +31,13 @@ def seed_everything(*key: int) -> None:
 
 
 class SeededDataset(Dataset[Any]):
-    """A data set whose items are (index, key): the key seeds what is random in loading the sample.
+    """A dataset indexed by (index, key); the key seeds the loading of the sample.
 
-    Everything else is that of the data set inside, so hooks that look at it (such as
-    `PipelineSwitchHook`) work as before.
+    All other attributes are those of the wrapped dataset, so hooks such as `PipelineSwitchHook`
+    work.
 
     Args:
-        dataset: any data set with indices.
+        dataset: Any map-style dataset.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -57,13 +52,13 @@ class SeededDataset(Dataset[Any]):
         return self.dataset[index]
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith('__') or name == 'dataset':  # asked for while unpickling
+        if name.startswith('__') or name == 'dataset':  # requested while unpickling
             raise AttributeError(name)
         return getattr(self.dataset, name)
 
     @property
     def pipeline(self) -> Any:
-        """Transforms of the data set inside."""
+        """Transforms of the wrapped dataset."""
         return self.dataset.pipeline
 
     @pipeline.setter
@@ -72,11 +67,11 @@ class SeededDataset(Dataset[Any]):
 
 
 class SeededBatches(Sampler[list[tuple[int, Key]]]):
-    """Batches of (index, key), from any batch of an epoch on.
+    """Batches of (index, key), starting at any batch of an epoch.
 
     Args:
-        batches: the batches of indices of one process.
-        seed: seed of the training.
+        batches: Index batches of one process.
+        seed: Seed of the training.
     """
 
     def __init__(self, batches: BatchSampler, seed: int) -> None:
@@ -91,32 +86,26 @@ class SeededBatches(Sampler[list[tuple[int, Key]]]):
 
     @property
     def is_infinite(self) -> bool:
-        """Whether one pass never ends."""
+        """Whether an epoch never ends."""
         return isinstance(self.sampler, InfiniteSampler)
 
     def begin(self, epoch: int, skipped: int) -> None:
-        """Says where the next pass starts.
-
-        Args:
-            epoch: number of the pass.
-            skipped: batches of it that were used before.
-        """
+        """Start the next iteration in this epoch, after `skipped` batches."""
         self.epoch, self.skipped = epoch, skipped
 
     def replay(self, epochs: int) -> None:
-        """Brings a sampler that remembers earlier passes to where it was after so many."""
+        """Advance a stateful sampler by this number of epochs."""
         if isinstance(self.sampler, DefaultSampler):
-            return  # depends on the number of the pass alone
+            return  # depends only on the epoch
         for epoch in range(epochs):
             self.set_epoch(epoch)
             for _ in self.batches:
                 pass
 
     def set_epoch(self, epoch: int) -> None:
-        """Tells the sampler the number of the pass, if it wants to know."""
-        tell = getattr(self.sampler, 'set_epoch', None)
-        if tell is not None:
-            tell(epoch)
+        """Set the epoch of the sampler, if it has `set_epoch`."""
+        if hasattr(self.sampler, 'set_epoch'):
+            self.sampler.set_epoch(epoch)
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -128,24 +117,24 @@ class SeededBatches(Sampler[list[tuple[int, Key]]]):
         for number, indices in enumerate(self.batches):
             if number >= skipped:
                 places = range(drawn, drawn + len(indices))
-                # Processes take the samples in turn, so this numbers them over all processes.
+                # Processes alternate samples, so this is the position over all processes.
                 keys = [(self.seed, SAMPLE, epoch, i * world_size + rank) for i in places]
                 yield list(zip(indices, keys, strict=True))
             drawn += len(indices)
 
 
 def seeded_loader(loader: DataLoader[Any], seed: int) -> DataLoader[Any]:
-    """The same loader, with samples that are seeded by their place in the training.
+    """Copy a loader, with samples seeded by their position in the training.
 
     Args:
-        loader: as MMEngine builds it.
-        seed: seed of the training.
+        loader: Loader built by MMEngine.
+        seed: Seed of the training.
 
     Returns:
-        A loader whose `batch_sampler` is a `SeededBatches`.
+        A loader with a `SeededBatches` as `batch_sampler`.
 
     Raises:
-        ValueError: the loader has no batches of indices.
+        ValueError: The loader has no batch sampler.
     """
     if loader.batch_sampler is None:
         raise ValueError('train_dataloader needs a batch size or a batch sampler over indices')

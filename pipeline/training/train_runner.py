@@ -1,4 +1,4 @@
-"""MMEngine's Runner with checkpoints that a kill cannot spoil."""
+"""MMEngine's Runner with atomic checkpoints."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ GRADIENTS = 'accumulated_gradients'
 
 @RUNNERS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class TrainRunner(Runner):  # type: ignore[misc,unused-ignore]
-    """`Runner` whose checkpoints appear whole or not at all. Same arguments."""
+    """`Runner` that writes checkpoints atomically. Same arguments."""
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Writes beside the file and puts it in place at once; arguments as of `Runner`."""
+        """Write to a temporary file, then rename it; same arguments as `Runner`."""
         partial = f'{filename}.partial'
         super().save_checkpoint(out_dir, partial, *args, **kwargs)
         if is_main_process():
@@ -29,17 +29,17 @@ class TrainRunner(Runner):  # type: ignore[misc,unused-ignore]
 
 @HOOKS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class AccumulatedGradientsHook(Hook):  # type: ignore[misc,unused-ignore]
-    """Keeps the gradients that are still being accumulated when a checkpoint is written.
+    """Stores accumulated gradients in checkpoints between two updates.
 
-    Without them a run that is resumed between two updates would lose part of a batch. With
-    several processes only those of the first are known: there, let checkpoints fall on updates.
+    Without them, a resumed run would lose part of a batch. Only the gradients of the first process
+    are stored: with several processes, write checkpoints at updates.
     """
 
     def __init__(self) -> None:
         self._kept: dict[str, Any] = {}
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        """Adds the gradients, if there are any."""
+        """Add the gradients between two updates."""
         if not runner.optim_wrapper.should_update():
             checkpoint[GRADIENTS] = {
                 name: parameter.grad.detach().cpu().clone()
@@ -48,11 +48,11 @@ class AccumulatedGradientsHook(Hook):  # type: ignore[misc,unused-ignore]
             }
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        """Takes note of them, if the run goes on (weights to start from are another matter)."""
+        """Read the gradients if the run resumes; not for initial weights."""
         self._kept = checkpoint.get(GRADIENTS, {}) if runner._resume else {}
 
     def before_train(self, runner: Any) -> None:
-        """Puts them back."""
+        """Restore the gradients."""
         parameters = dict(runner.model.named_parameters())
         for name, gradient in self._kept.items():
             parameters[name].grad = gradient.to(parameters[name].device)
@@ -60,14 +60,14 @@ class AccumulatedGradientsHook(Hook):  # type: ignore[misc,unused-ignore]
 
 
 def latest_checkpoint(work_dir: Path) -> Path | None:
-    """The newest whole checkpoint of a run.
+    """Find the newest complete checkpoint of a run.
 
     Args:
-        work_dir: where the run writes.
+        work_dir: Work directory of the run.
 
     Returns:
-        The file that `last_checkpoint` names; if that note is damaged, the newest of the
-        `epoch_*.pth` and `iter_*.pth`; None if there is none.
+        The file named in `last_checkpoint`; else the newest `epoch_*.pth` or `iter_*.pth`; else
+        None.
     """
     note = work_dir / LAST
     if note.is_file():

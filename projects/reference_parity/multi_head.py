@@ -167,7 +167,7 @@ class MultiHead(PMPoseHead):
         reached = self.oks_targets(target, outputs.heatmaps, seen)
         balanced = balanced_weights(visible, annotated)
         losses = {
-            'loss_kpt': self.loss_module(outputs.heatmaps, target, weights),
+            'loss_kpt': self.heatmap_loss(outputs.heatmaps, target, weights),
             'loss_probability': self.probability_loss(outputs.presence, inside, annotated),
             'loss_visibility': self.visibility_loss(outputs.visibility, visible, balanced),
             'mae_oks': ((outputs.oks - reached).abs() * seen).sum() / seen.sum().clamp(min=1),

@@ -13,9 +13,10 @@ from mmengine.structures import InstanceData
 from mmpose.apis import inference_topdown, init_model
 
 from pipeline.loop import LoopConfig, PersonPipeline
-from pipeline.poses.box_branch import BoxBranch, BoxOutputs, box_losses, flip_boxes
+from pipeline.poses.box_branch import BoxBranch, BoxOutputs, flip_boxes
+from pipeline.poses.box_losses import box_losses, box_targets
 from pipeline.poses.mmpose_estimator import build_mmpose_estimator
-from pipeline.poses.pmpose_box_head import PMPoseBoxHead, box_targets
+from pipeline.poses.pmpose_box_head import PMPoseBoxHead
 from pipeline.structures import Detections, Image, Poses
 from tests.oracles import OracleDetector, OraclePoses, OracleSegmenter
 from tests.unit.test_loop import HIDDEN_BY, ground_truth, noise_image
@@ -138,7 +139,7 @@ def test_samples_without_a_box_train_the_pose_only() -> None:
     assert boxes[0].tolist() == pytest.approx([0.1, 0.2, 0.7, 0.8])
 
 
-def test_the_estimator_refines_boxes_on_request_only() -> None:
+def test_boxes_change_only_with_refine_boxes() -> None:
     torch.manual_seed(0)
     path = str(COMPACT / 'vitpose_compact.py')
     image = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
@@ -156,10 +157,10 @@ def test_the_estimator_refines_boxes_on_request_only() -> None:
     assert len(moving(image, empty)) == 0
 
 
-def test_a_model_without_box_refinement_is_refused() -> None:
+def test_refine_boxes_needs_a_box_head() -> None:
     zoo = 'mmpose::body_2d_keypoint/topdown_heatmap/coco/'
     config = f'{zoo}td-hm_ViTPose-small_8xb64-210e_coco-256x192.py'
-    with pytest.raises(ValueError, match='has no second look at boxes'):
+    with pytest.raises(ValueError, match='cannot refine boxes'):
         build_mmpose_estimator(config, None, refine_boxes=True)
 
 

@@ -43,7 +43,7 @@ def run_python(code):
     assert result.returncode == 0, result.stderr
 
 
-def test_host_can_initialize_hydra_after_us():
+def test_host_can_initialize_hydra_later():
     run_python(f"""
         from hydra import initialize_config_module
         from hydra.core.global_hydra import GlobalHydra
@@ -87,17 +87,17 @@ def test_equals_the_stock_builder(postprocessing):
     with initialize_config_module('sam2', version_base='1.2'):
         stock = build_sam2(name, device='cpu', apply_postprocessing=postprocessing)
     options = DynamicMultimask() if postprocessing else None
-    ours = build_sam2_model(name, None, 'cpu', dynamic_multimask=options)
+    built = build_sam2_model(name, None, 'cpu', dynamic_multimask=options)
 
     shapes = {key: value.shape for key, value in stock.state_dict().items()}
-    assert {key: value.shape for key, value in ours.state_dict().items()} == shapes
+    assert {key: value.shape for key, value in built.state_dict().items()} == shapes
     for setting in (
         'dynamic_multimask_via_stability',
         'dynamic_multimask_stability_delta',
         'dynamic_multimask_stability_thresh',
     ):
-        assert getattr(ours.sam_mask_decoder, setting) == getattr(stock.sam_mask_decoder, setting)
-    assert not ours.training
+        assert getattr(built.sam_mask_decoder, setting) == getattr(stock.sam_mask_decoder, setting)
+    assert not built.training
 
 
 def test_names_of_the_package():

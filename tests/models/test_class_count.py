@@ -79,9 +79,9 @@ def test_a_config_that_has_the_count_of_the_checkpoint_is_enough(tmp_path: Path)
 @pytest.mark.parametrize(
     ('num_classes', 'names', 'message'),
     [
-        (2, ('person', 'ball'), r'tells 2 classes apart \(person, ball\), its config 80'),
-        (3, None, r'tells 3 classes apart \(the file does not name them\)'),
-        (81, None, r'tells 81 classes.*Only 80 \(COCO\) and 1 \(person\).*bbox_head.num_classes'),
+        (2, ('person', 'ball'), r'has 2 classes \(person, ball\), its config 80'),
+        (3, None, r'has 3 classes \(the file does not name them\)'),
+        (81, None, r'has 81 classes.*Only 80 \(COCO\) and 1 \(person\).*bbox_head.num_classes'),
         (1, ('cat',), "class 0 of this detector is 'cat'"),
         (80, ('cat',), "class 0 of this detector is 'cat'"),
     ],
@@ -99,7 +99,7 @@ def test_levels_that_disagree_are_refused(tmp_path: Path) -> None:
     content = torch.load(path, weights_only=True)
     content['state_dict']['bbox_head.rtm_cls.1.weight'] = torch.zeros(1, 96, 1, 1)
     torch.save(content, path)
-    with pytest.raises(CheckpointError, match='tells 1 and 80 classes apart'):
+    with pytest.raises(CheckpointError, match='has 1 and 80 classes'):
         build_mmdet_detector(TINY_INS, path)
 
 

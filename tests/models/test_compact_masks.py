@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.config import CONFIG_FOLDER
 from pipeline.detectors import mmdet_detector
-from pipeline.detectors.image_steps import image_steps
+from pipeline.detectors.image_steps import build_image_transforms
 from pipeline.detectors.mmdet_detector import MMDetDetector, build_mmdet_detector
 from pipeline.openmmlab import read_model_config
 
@@ -37,7 +37,7 @@ class LargestTensor(TorchDispatchMode):
         return result
 
 
-def photo(height: int, width: int) -> np.ndarray:
+def random_image(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 255, (height, width, 3)).astype(np.uint8)
 
 
@@ -53,15 +53,15 @@ def detector_of(limit: int) -> MMDetDetector:
 def test_masks_equal_those_of_the_stock_head(
     shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours = detector_of(20)(photo(*shape))
+    compact = detector_of(20)(random_image(*shape))
     monkeypatch.setattr(mmdet_detector, 'use_compact_masks', lambda config: None)
-    stock = detector_of(20)(photo(*shape))
-    assert len(ours) == len(stock) > 3
-    np.testing.assert_array_equal(ours.boxes, stock.boxes)
-    np.testing.assert_array_equal(ours.box_scores, stock.box_scores)
+    stock = detector_of(20)(random_image(*shape))
+    assert len(compact) == len(stock) > 3
+    np.testing.assert_array_equal(compact.boxes, stock.boxes)
+    np.testing.assert_array_equal(compact.box_scores, stock.box_scores)
     different = [
-        (ours.detector_masks.dense(i) != stock.detector_masks.dense(i)).mean()
-        for i in range(len(ours))
+        (compact.detector_masks.dense(i) != stock.detector_masks.dense(i)).mean()
+        for i in range(len(compact))
     ]
     assert max(different) < 2e-4  # pixels whose logit is 0 but for rounding
     assert (stock.detector_masks.areas > 0).any()
@@ -75,18 +75,18 @@ def test_branch_of_classes_and_boxes_runs_once_where_it_is_one() -> None:
     for branch in (*head.cls_convs, *head.reg_convs):
         branch[0].register_forward_hook(lambda module, *_: runs.append(module))
     with torch.inference_mode():
-        ours, theirs = head(features), stock.forward(features)
+        shared, reference = head(features), stock.forward(features)
         assert len(runs) == 3 * 2 + 6 * 2  # hooks of one module count twice
         # As it would be if MMDetection kept two branches.
         head.reg_convs = copy.deepcopy(head.reg_convs)
         for parameter in head.reg_convs.parameters():
             parameter.mul_(1.5)
         apart, expected = head(features), stock.forward(features)
-    for one, other in ((ours, theirs), (apart, expected)):
-        for mine, yours in zip((*one[:3], one[3:]), (*other[:3], other[3:]), strict=True):
-            assert len(mine) == len(yours)
-            assert all(torch.equal(a, b) for a, b in zip(mine, yours, strict=True))
-    assert not torch.equal(ours[1][0], apart[1][0])
+    for one, other in ((shared, reference), (apart, expected)):
+        for a, b in zip((*one[:3], one[3:]), (*other[:3], other[3:]), strict=True):
+            assert len(a) == len(b)
+            assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+    assert not torch.equal(shared[1][0], apart[1][0])
 
 
 def test_no_tensor_grows_with_the_number_of_people() -> None:
@@ -94,10 +94,10 @@ def test_no_tensor_grows_with_the_number_of_people() -> None:
     for people in (4, 60):
         detector = detector_of(people)
         with LargestTensor() as seen:
-            found = detector(photo(1200, 1600))
+            found = detector(random_image(1200, 1600))
         assert len(found) == people
         largest.append(seen.numel)
-    # The photo itself has 5.76 million numbers; 60 masks of its size would be 115 million.
+    # The image itself has 5.76 million numbers; 60 masks of its size would be 115 million.
     assert largest[1] <= max(largest[0], 16 * 320 * 320 + 1, 3 * 1200 * 1600)
 
 
@@ -125,12 +125,14 @@ def test_usual_steps_equal_those_of_mmdetection(steps: list[dict[str, Any]]) -> 
 
     with building_from('mmdet'):
         stock = Compose(steps)
-    ours = image_steps(steps)
-    assert ours is not None
+    compact = build_image_transforms(steps)
+    assert compact is not None
     for shape in ((150, 210), (500, 90)):
-        mine, theirs = (f({'img': photo(*shape), 'img_id': 0}) for f in (ours, stock))
-        assert torch.equal(mine['inputs'], theirs['inputs'])
-        meta, expected = (d['data_samples'].metainfo for d in (mine, theirs))
+        result, reference = (
+            f({'img': random_image(*shape), 'img_id': 0}) for f in (compact, stock)
+        )
+        assert torch.equal(result['inputs'], reference['inputs'])
+        meta, expected = (d['data_samples'].metainfo for d in (result, reference))
         assert meta == {k: v for k, v in expected.items() if k in meta}
         assert {'ori_shape', 'img_shape'} <= set(meta)
 
@@ -143,7 +145,7 @@ def test_usual_steps_equal_those_of_mmdetection(steps: list[dict[str, Any]]) -> 
     ],
 )
 def test_other_steps_are_left_to_mmdetection(steps: list[dict[str, Any]]) -> None:
-    assert image_steps(steps) is None
+    assert build_image_transforms(steps) is None
 
 
 def test_the_released_detector_needs_no_transforms_of_mmdetection() -> None:
@@ -151,4 +153,4 @@ def test_the_released_detector_needs_no_transforms_of_mmdetection() -> None:
 
     config = read_model_config('mmdet::rtmdet/rtmdet-ins_l_8xb32-300e_coco.py', 'mmdet')
     steps = [s for s in get_test_pipeline_cfg(config) if s['type'] != 'LoadAnnotations']
-    assert image_steps(steps) is not None
+    assert build_image_transforms(steps) is not None

@@ -1,4 +1,4 @@
-"""People cut out of the photo and segmented one by one, with real SAM 2 models."""
+"""Segmentation in crops, with real SAM 2 models."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def segmenter(
 
 
 def logits_of(segments, row: int) -> np.ndarray:
-    """Soft mask of one person in the whole photo, -9 where it has none."""
+    """Soft mask of one person in the whole image, -9 where it has none."""
     (x, y), crop = segments.logits.offsets[row], segments.logits.crops[row]
     whole = np.full((HEIGHT, WIDTH), -9, np.float32)
     whole[y : y + crop.shape[0], x : x + crop.shape[1]] = crop
@@ -83,7 +83,7 @@ def logits_of(segments, row: int) -> np.ndarray:
         (WHOLE, [[5, 5]], 1.5, WHOLE),
         ([30.4, 30.4, 50.2, 40.9], [[35, 35]], 1.0, [30, 25, 51, 46]),
         ([70, 60, 70, 60], [[70, 60]], 1.5, [69, 59, 71, 61]),  # never empty
-        ([300, 200, 310, 220], [[305, 210]], 1.5, [209, 149, 210, 150]),  # beside the photo
+        ([300, 200, 310, 220], [[305, 210]], 1.5, [209, 149, 210, 150]),  # beside the image
     ],
 )
 def test_windows_hold_the_person(box, points, margin, expected):
@@ -94,7 +94,7 @@ def test_windows_hold_the_person(box, points, margin, expected):
     assert windows.dtype == np.int32
 
 
-def test_nobody_has_no_window():
+def test_no_people_give_no_windows():
     nobody = windows_around(np.zeros((0, 4)), np.zeros((0, 3, 2)), (HEIGHT, WIDTH), 1.5)
     assert nobody.shape == (0, 4)
 
@@ -143,8 +143,8 @@ def test_a_model_for_another_size_shares_the_weights(config, size):
             )
             for m in (other, built)
         )  # fmt: skip
-    for mine, theirs in zip(first, second, strict=True):
-        torch.testing.assert_close(mine, theirs)
+    for result, reference in zip(first, second, strict=True):
+        torch.testing.assert_close(result, reference)
 
 
 @pytest.mark.parametrize('size', [0, 100, -32])
@@ -156,7 +156,7 @@ def test_a_size_that_no_model_takes(size):
 
 
 @pytest.mark.parametrize('order', ['rgb', 'bgr'])
-def test_who_fills_the_photo_gets_what_the_plain_segmenter_gives(image, order):
+def test_a_crop_of_the_whole_image_equals_the_plain_segmenter(image, order):
     options = {'channel_order': order}
     close = segmenter(CropSegmentationConfig(image_size=384, margin=1.0), **options)
     plain = segmenter(None, **options)
@@ -167,7 +167,7 @@ def test_who_fills_the_photo_gets_what_the_plain_segmenter_gives(image, order):
 
 
 @pytest.mark.parametrize('order', ['rgb', 'bgr'])
-def test_everybody_gets_what_a_photo_of_the_window_alone_gives(image, order):
+def test_each_crop_equals_an_image_of_that_window(image, order):
     boxes = [20.0, 30.0, 80.0, 90.0], [120.0, 60.0, 190.0, 140.0], [100.0, 5.0, 130.0, 45.0]
     close = segmenter(
         CropSegmentationConfig(image_size=192, margin=1.4), batch_size=2, channel_order=order
@@ -201,18 +201,18 @@ def test_everybody_gets_what_a_photo_of_the_window_alone_gives(image, order):
 def test_without_a_box_the_window_is_around_a_first_mask(image, monkeypatch):
     shapes: list[list[tuple[int, int]]] = []
 
-    def cut(images, side, *_):
-        shapes.append([picture.shape[:2] for picture in images])
+    def preprocess(images, side, *_):
+        shapes.append([crop.shape[:2] for crop in images])
         return torch.zeros(len(images), 3, side, side)
 
-    def answers(_, __, *, point_coords, **___):
+    def decode(_, __, *, point_coords, **___):
         """Of the first window the middle fifth, of the second nothing is the person."""
         logits = torch.full((len(point_coords), 1, 48, 48), -1.0)
         logits[0, 0, 19:29, 19:29] = 2
         return logits, torch.full((len(point_coords), 1), 0.5), None
 
-    monkeypatch.setattr(sam2_segmenter, 'preprocess_images', cut)
-    monkeypatch.setattr(sam2_segmenter, 'decode_prompts', answers)
+    monkeypatch.setattr(sam2_segmenter, 'preprocess_images', preprocess)
+    monkeypatch.setattr(sam2_segmenter, 'decode_prompts', decode)
     crops = CropSegmentationConfig(image_size=192, margin=1.0, first_margin=2.0)
     close = segmenter(crops, use_box=False)
     people = poses([90, 60, 120, 90], [90, 60, 120, 90])

@@ -12,8 +12,9 @@ torch = pytest.importorskip('torch')
 if importlib.util.find_spec('sam2') is None:  # importing it here would initialise Hydra
     pytest.skip('the stock sam2 package is not installed', allow_module_level=True)
 
-from pipeline.segmenters import lean_encoder as lean  # noqa: E402
 from pipeline.segmenters.build_sam2 import build_sam2_model  # noqa: E402
+from pipeline.segmenters.grouped_blocks import MAX_BYTES  # noqa: E402
+from pipeline.segmenters.lean_encoder import NoPositions, lean_encoder  # noqa: E402
 from pipeline.segmenters.sam2_forward import decode_prompts, embed_images  # noqa: E402
 
 COMPACT = Path(__file__).parents[2] / 'configs' / 'compact'
@@ -34,10 +35,10 @@ def outputs(model, images):
 # Sizes whose maps fit the windows, and such as need padding.
 @pytest.mark.parametrize('config', ['sam2.1_hiera_compact.yaml', 'sam2.1_hiera_t', 'cspnext'])
 @pytest.mark.parametrize('size', [128, 224])
-@pytest.mark.parametrize('limit', [1, 20_000, lean.MAX_BYTES])
+@pytest.mark.parametrize('limit', [1, 20_000, MAX_BYTES])
 @torch.inference_mode()
 def test_the_results_stay(config, size, limit, monkeypatch):
-    monkeypatch.setattr(lean, 'MAX_BYTES', limit)
+    monkeypatch.setattr('pipeline.segmenters.grouped_blocks.MAX_BYTES', limit)
     path = {
         'sam2.1_hiera_compact.yaml': COMPACT / 'sam2.1_hiera_compact.yaml',
         'cspnext': COMPACT / 'sam2.1_cspnext_compact.yaml',
@@ -45,7 +46,7 @@ def test_the_results_stay(config, size, limit, monkeypatch):
     torch.manual_seed(0)
     stock = build_sam2_model(path, None, 'cpu', image_size=size)
     model = copy.deepcopy(stock)
-    lean.lean_encoder(model, grouped=True)
+    lean_encoder(model, grouped=True)
     images = torch.randn(2, 3, size, size)
     for found, expected in zip(outputs(model, images), outputs(stock, images), strict=True):
         torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-4)
@@ -55,12 +56,12 @@ def test_the_results_stay(config, size, limit, monkeypatch):
 def test_a_model_without_fine_maps_keeps_its_projections():
     model = build_sam2_model(COMPACT / 'sam2.1_hiera_compact.yaml', None, 'cpu', image_size=64)
     model.use_high_res_features_in_sam = False
-    lean.lean_encoder(model, grouped=False)
+    lean_encoder(model, grouped=False)
     assert isinstance(model.sam_mask_decoder.conv_s0, torch.nn.Conv2d)
 
 
 def test_positions_take_no_memory():
-    positions = lean.NoPositions()(torch.ones(2, 3, 4, 5))
+    positions = NoPositions()(torch.ones(2, 3, 4, 5))
     assert positions.shape == (2, 3, 4, 5) and not positions.any()
     assert positions.untyped_storage().nbytes() == 4
 
@@ -74,4 +75,4 @@ def test_a_setting_turns_it_off(setting, is_lean):
     options = {**weights, 'segmenter.encoder': setting, 'runtime.device': 'cpu'}
     segmenter = build_pipeline(load_config('bmp_compact', options)).run.segmenter
     positions = segmenter.model.image_encoder.neck.position_encoding
-    assert isinstance(positions, lean.NoPositions) == is_lean
+    assert isinstance(positions, NoPositions) == is_lean

@@ -136,7 +136,7 @@ def test_corruption_never_empties_a_mask(name: str) -> None:
         assert corrupt(mask).any()
 
 
-def test_corruption_is_off_unless_asked_for(image: np.ndarray) -> None:
+def test_corruption_is_off_by_default(image: np.ndarray) -> None:
     mask = np.zeros((20, 30), bool)
     mask[3, 3] = mask[8:15, 4:12] = True  # smoothing would remove the single px
     plain = MaskBackground()({'img': image.copy(), 'mask': mask})['img']

@@ -14,13 +14,12 @@ from mmengine.structures import InstanceData, PixelData
 from mmpose.structures import PoseDataSample
 
 from pipeline.keypoints import COCO_FLIP
-from pipeline.poses.pmpose_head import PMPoseHead
+from pipeline.poses.pmpose_head import PMPoseHead, sparsemax
 from pipeline.poses.pmpose_losses import (
     SpatialCrossEntropyLoss,
     branch_losses,
     collect_targets,
     point_oks,
-    sparsemax,
 )
 from tests.pose_samples import oks_samples, sample_of
 
@@ -81,7 +80,7 @@ def compact_head(**kwargs: Any) -> PMPoseHead:
 
 
 def sample_at(points: np.ndarray, levels: np.ndarray, *, flip: bool = False) -> PoseDataSample:
-    """A packed sample with key points (17, 2) in input px and raw labels (17,)."""
+    """A packed sample with keypoints (17, 2) in input px and raw labels (17,)."""
     raw = np.concatenate([points, levels[:, None]], axis=1)
     sample = PoseDataSample(
         metainfo={
@@ -183,7 +182,7 @@ def test_branches_do_not_train_the_features(samples: list[PoseDataSample]) -> No
         pytest.param({}, id='softmax and cross entropy'),
         pytest.param(
             {'normalize': None, 'loss': {'type': 'KeypointMSELoss', 'use_target_weight': True}},
-            id='plain heat maps and squared error',
+            id='plain heatmaps and squared error',
         ),
     ],
 )

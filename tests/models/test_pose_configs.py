@@ -87,16 +87,16 @@ def test_settings_are_the_published_ones(name: str) -> None:
     assert config.train_cfg.max_epochs == 210
 
 
-def test_our_parts_add_names_and_replace_none() -> None:
+def test_registered_names_replace_no_mmpose_class() -> None:
     registries = (MODELS, TRANSFORMS, KEYPOINT_CODECS, DATASETS)
-    ours = {name for name in MODULES if name.startswith('pipeline.poses.')}
+    modules = {name for name in MODULES if name.startswith('pipeline.poses.')}
     found = {c.__module__ for r in registries for c in r.module_dict.values()}
-    assert ours == {module for module in found if module.startswith('pipeline.')}
+    assert modules == {module for module in found if module.startswith('pipeline.')}
     assert TRANSFORMS.get('TopdownAffine').__module__.startswith('mmpose.')
     assert MODELS.get('HeatmapHead').__module__.startswith('mmpose.')
 
 
-def person_photo() -> tuple[np.ndarray, np.ndarray]:
+def person_image() -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     return rng.integers(0, 256, (240, 320, 3), dtype=np.uint8), np.array(
         [[40, 30, 120, 220], [150, 20, 300, 200]], np.float32
@@ -109,7 +109,7 @@ def test_stock_mmpose_runs_the_model_and_gives_its_heat_maps(name: str) -> None:
     config.model.test_cfg.output_heatmaps = True
     torch.manual_seed(0)
     model = init_model(config, device='cpu')
-    image, boxes = person_photo()
+    image, boxes = person_image()
     k = config.model.head.out_channels
     results = inference_topdown(model, image, boxes)
     assert len(results) == 2
@@ -127,7 +127,7 @@ def test_the_expected_oks_decode_is_one_setting() -> None:
     config = small('pmpose_b')
     config.model.head.decoder.decode = 'expected_oks'
     torch.manual_seed(0)
-    image, boxes = person_photo()
+    image, boxes = person_image()
     expected = inference_topdown(init_model(config, device='cpu'), image, boxes)
     torch.manual_seed(0)
     peaks = inference_topdown(init_model(small('pmpose_b'), device='cpu'), image, boxes)
@@ -138,8 +138,8 @@ def test_the_expected_oks_decode_is_one_setting() -> None:
 
 
 def coco_files(folder: Path, num_keypoints: int = 17) -> Path:
-    """A photo with two people, as a COCO keypoint file with masks."""
-    image, boxes = person_photo()
+    """A image with two people, as a COCO keypoint file with masks."""
+    image, boxes = person_image()
     (folder / 'img').mkdir(parents=True)
     cv2.imwrite(str(folder / 'img' / '1.png'), image)
     rng = np.random.default_rng(1)
@@ -180,7 +180,7 @@ def test_coco_evaluation_sees_the_first_17_keypoints(name: str, tmp_path: Path) 
     samples = model.eval().test_step(pseudo_collate([dataset[i] for i in range(len(dataset))]))
     assert len(samples) == 2
     for sample in samples:
-        # The truth in the first 17 points, nonsense in the others.
+        # The ground truth in the first 17 points, nonsense in the others.
         points = sample.pred_instances.keypoints
         assert points.shape == (1, config.model.head.out_channels, 2)
         points[:, 17:] = 1e6
@@ -254,7 +254,7 @@ def test_full_size_weights_load_strictly_and_run(name: str, tmp_path: Path) -> N
     del weights
     estimator = build_mmpose_estimator(path, tmp_path / 'weights.pth')
     (tmp_path / 'weights.pth').unlink()
-    image, boxes = person_photo()
+    image, boxes = person_image()
     poses = estimator(image, Detections.from_boxes(boxes, image.shape[:2]))
     assert poses.keypoints.shape == (2, 17, 2)
     assert np.isfinite(poses.keypoints).all()

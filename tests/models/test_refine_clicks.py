@@ -1,4 +1,4 @@
-"""The clicks of PoseMaskRefine: where they lie, what they say, how they are chosen."""
+"""The clicks of PoseMaskRefine: position, label and choice."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pipeline.training.pose2seg.clicks import (  # noqa: E402
     ClickSimulator,
     People,
     PoseMaskRefine,
+    draw_uniform_pixels,
     keypoint_ranks,
-    uniform_pixels,
 )
 
 SIDE = 32
@@ -92,7 +92,7 @@ def test_every_click_lies_in_the_region_it_was_drawn_for(keypoint_prob, choice):
         assert torch.equal(region[20:30], masks_t[20:30])  # nothing is wrong there
 
 
-def test_regions_are_as_fine_as_the_picture_not_as_the_decoder():
+def test_regions_have_the_size_of_the_input_not_of_the_decoder():
     """An error of one pixel is found, though the decoder's masks have a quarter of the side."""
     mask = half()
     mask[0, 5, 29] = True
@@ -112,7 +112,7 @@ FIRST = [
     # hidden keypoints (v = 1) do not count
     ('most_visible', {5: (20.5, 3.0, 0.3), 9: (2.0, 2.0, 0.6)}, [2.0, 2.0]),
     ('sampled', {5: (20.5, 3.0, 0.3), 9: (2.0, 2.0, 0.6)}, [2.0, 2.0]),
-    # nobody visible, or SAM's way: a pixel of the person
+    # no visible keypoint, or uniform: a pixel of the person
     ('most_visible', {5: (20.5, 3.0, 0.3)}, None),
     ('sampled', {}, None),
     ('uniform', {5: (20.5, 3.0, 1.0)}, None),
@@ -134,7 +134,7 @@ def test_first_click(first_click, points, expected):
 
 MISSED, SURPLUS, RIGHT = 'missed', 'surplus', 'right'
 CORRECTIONS = [
-    # an unused keypoint in the error, label from the truth
+    # an unused keypoint in the error, label from the ground truth
     (MISSED, {5: (3, 3, 1.0), 9: (8, 8, 0.9)}, {}, [8, 8], 1),
     (SURPLUS, {5: (3, 3, 1.0), 9: (25, 8, 0.9)}, {}, [25, 8], 0),
     # of several the most visible
@@ -145,7 +145,7 @@ CORRECTIONS = [
     (SURPLUS, {5: (3, 3, 1.0), 9: (8, 8, 1.0)}, {}, None, 0),
     # SAM's own corrections
     (MISSED, {5: (3, 3, 1.0), 9: (8, 8, 0.9)}, {'keypoint_prob': 0.0}, None, 1),
-    # nothing wrong, or the true mask is drawn from: keypoints and pixels of the person
+    # nothing wrong, or the click lies in the ground-truth mask: keypoints and pixels of the person
     (RIGHT, {5: (3, 3, 1.0), 9: (8, 8, 0.9)}, {}, [8, 8], 1),
     (SURPLUS, {5: (3, 3, 1.0), 9: (25, 8, 1.0)}, {'gt_prob': 1.0}, None, 1),
     (SURPLUS, {5: (3, 3, 1.0), 9: (8, 8, 1.0)}, {'gt_prob': 1.0}, [8, 8], 1),
@@ -155,11 +155,11 @@ CORRECTIONS = [
 @pytest.mark.parametrize(('mistake', 'points', 'changes', 'expected', 'label'), CORRECTIONS)
 def test_correction(mistake, points, changes, expected, label):
     config = PoseMaskRefine(**{'gt_prob': 0.0, 'choice': 'most_visible', **changes})
-    truth = torch.from_numpy(half())
+    ground_truth = torch.from_numpy(half())
     logits = {MISSED: -torch.ones(1, SIDE, SIDE), SURPLUS: torch.ones(1, SIDE, SIDE)}
     clicks = ClickSimulator(people(half(), *with_keypoints(points)), config)
     assert clicks.first()[0].tolist() == [[[3, 3]]]
-    point, labels = clicks.correct(logits.get(mistake, truth.float() * 2 - 1))
+    point, labels = clicks.correct(logits.get(mistake, ground_truth.float() * 2 - 1))
     assert labels.tolist() == [[label]]
     assert expected is None or point[0, 0].tolist() == expected
     if expected is None:
@@ -205,7 +205,7 @@ def test_choices_are_even_and_reach_all_candidates():
     second = clicks.correct(-torch.ones(count, SIDE, SIDE))[0][:, 0, 0]
     assert all(abs((second == i).float().mean() - 0.25) < 0.04 for i in range(1, 5))
     assert not (first == second).any()
-    pixels = uniform_pixels(crowd.masks, torch.rand(count, generator=torch.manual_seed(0)))
+    pixels = draw_uniform_pixels(crowd.masks, torch.rand(count, generator=torch.manual_seed(0)))
     assert 0.4 < (pixels[:, 0] < SIDE / 4).float().mean() < 0.6
 
 
@@ -213,11 +213,11 @@ def test_the_last_pixel_is_drawn_for_the_largest_number_below_one():
     region = torch.zeros(1, SIDE, SIDE, dtype=torch.bool)
     region[0, 3, 4] = region[0, 30, 31] = True
     largest = torch.tensor([float(np.nextafter(np.float32(1), np.float32(0)))])
-    assert uniform_pixels(region, largest).tolist() == [[31, 30]]
-    assert uniform_pixels(region, torch.zeros(1)).tolist() == [[4, 3]]
+    assert draw_uniform_pixels(region, largest).tolist() == [[31, 30]]
+    assert draw_uniform_pixels(region, torch.zeros(1)).tolist() == [[4, 3]]
 
 
-def test_clicks_depend_on_the_own_seed_alone():
+def test_clicks_depend_only_on_the_seed_of_the_person():
     rng = np.random.default_rng(1)
     masks = random_masks(rng, 6)
     logits = torch.from_numpy(rng.normal(size=(6, SIDE, SIDE)).astype(np.float32))

@@ -1,4 +1,4 @@
-"""Training data of PoseMaskRefine: people from COCO files, and photo, masks and keypoints moving
+"""Training data of PoseMaskRefine: people from COCO files, and image, masks and keypoints moving
 together."""
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HEIGHT, WIDTH, K = 160, 220, 17
 
 
 def disc_sample(rng):
-    """A photo with two people: a disc of its own colour at each keypoint, and masks of discs."""
+    """An image with two people: a disc of its own colour at each keypoint, and masks of discs."""
     image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     masks = np.zeros((2, HEIGHT, WIDTH), np.uint8)
     cells = rng.permutation(70)[: 2 * K]
@@ -61,7 +61,7 @@ TRANSFORMS = {
 
 
 @pytest.mark.parametrize('name', TRANSFORMS)
-def test_photo_masks_and_keypoints_move_together(name):
+def test_image_masks_and_keypoints_move_together(name):
     checked = 0
     for seed in range(12):
         np.random.seed(seed)
@@ -104,7 +104,7 @@ def test_the_square_holds_masks_and_keypoints_where_inference_looks_for_them():
         assert all(people.masks[i, rows[i], columns[i]].all() for i in range(2))
 
 
-def test_keypoints_that_leave_the_picture_are_not_visible():
+def test_keypoints_outside_the_image_are_not_visible():
     results = disc_sample(np.random.default_rng(0))
     moved = tf.warp(results, np.array([[1.0, 0, 100], [0, 1, 0]]))
     outside = moved['keypoints'][..., 0] > WIDTH - 1
@@ -122,7 +122,7 @@ def test_colour_changes_leave_geometry_alone():
     assert all(np.array_equal(grey[n], before[n]) for n in ('masks', 'keypoints', 'visibility'))
 
 
-def test_packing_takes_no_more_people_than_wanted_and_drops_the_tiny():
+def test_packing_limits_people_and_drops_small_ones():
     results = disc_sample(np.random.default_rng(0))
     np.random.seed(0)
     seen = set()
@@ -178,7 +178,7 @@ def person(number, **changes):
 
 @pytest.fixture
 def annotations(tmp_path):
-    """A photo with all kinds of people, and one with nobody to train on."""
+    """An image with all kinds of people, and one with no people to train on."""
     cv2.imwrite(str(tmp_path / 'a.png'), np.full((50, 60, 3), 90, np.uint8))
     mask = np.zeros((50, 60), np.uint8)
     mask[5:30, 5:30] = 1
@@ -211,13 +211,13 @@ def dataset(annotations, **settings):
 
 def test_people_with_masks_are_kept_and_the_others_counted(annotations, caplog):
     found = dataset(annotations)
-    (photo,) = [found.get_data_info(i) for i in range(len(found))]
-    assert [row['ann_id'] for row in photo['people']] == [1, 5, 6, 7]
-    assert coco_mask.area(photo['people'][1]['rle']) == 625
+    (image,) = [found.get_data_info(i) for i in range(len(found))]
+    assert [row['ann_id'] for row in image['people']] == [1, 5, 6, 7]
+    assert coco_mask.area(image['people'][1]['rle']) == 625
     content = json.loads(annotations.read_text())
     content['annotations'] = [person(8, image_id=2, iscrowd=1)]
     annotations.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r'nobody to train on.*1 crowd regions'):
+    with pytest.raises(ValueError, match=r'no people to train on.*1 crowd regions'):
         dataset(annotations)
 
 
@@ -230,19 +230,19 @@ def test_people_with_masks_are_kept_and_the_others_counted(annotations, caplog):
     ],
 )
 def test_visibility_comes_from_the_model_or_from_the_flags(annotations, settings, expected):
-    photo = dataset(annotations, **settings).get_data_info(0)
-    assert photo['people'][-1]['visibility'][:3].tolist() == pytest.approx(expected)
-    assert photo['people'][0]['visibility'][0] == 1.0
+    image = dataset(annotations, **settings).get_data_info(0)
+    assert image['people'][-1]['visibility'][:3].tolist() == pytest.approx(expected)
+    assert image['people'][0]['visibility'][0] == 1.0
 
 
 def test_only_people_with_usable_keypoints_are_evaluated(annotations):
-    photo = dataset(annotations, need_keypoints=True).get_data_info(0)
-    assert [row['ann_id'] for row in photo['people']] == [1, 5, 7]
+    image = dataset(annotations, need_keypoints=True).get_data_info(0)
+    assert [row['ann_id'] for row in image['people']] == [1, 5, 7]
     with pytest.raises(KeyError, match='visibility'):
         dataset(annotations, visibility='model')
 
 
-def test_a_photo_goes_through_the_whole_pipeline(annotations):
+def test_an_image_passes_the_whole_pipeline(annotations):
     steps = [tf.LoadPoseImage(), tf.FlipPose(), tf.AffinePose(), tf.JitterPose(),
              tf.GrayscalePose(), tf.PackPromptedPoses(48, max_objects=3)]  # fmt: skip
     np.random.seed(3)
@@ -252,7 +252,7 @@ def test_a_photo_goes_through_the_whole_pipeline(annotations):
     assert bool(people.masks.flatten(1).any(1).all())
 
 
-def test_a_photo_of_another_size_is_refused(annotations):
+def test_an_image_of_another_size_is_rejected(annotations):
     cv2.imwrite(str(annotations.parent / 'a.png'), np.zeros((30, 30, 3), np.uint8))
     with pytest.raises(ValueError, match='30 x 30 px, the annotation file says 60 x 50'):
         dataset(annotations, pipeline=[tf.LoadPoseImage()], test_mode=True)[0]

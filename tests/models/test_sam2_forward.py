@@ -67,8 +67,8 @@ def tensors(points, labels, size):
 
 
 def test_preprocessing_equals_stock_transforms(stock, image):
-    ours = preprocess_images([image], 1024)
-    assert (ours - stock._transforms(image)[None]).abs().max() < 1e-5
+    pixels = preprocess_images([image], 1024)
+    assert (pixels - stock._transforms(image)[None]).abs().max() < 1e-5
     points = torch.from_numpy(POINTS)
     expected = stock._transforms.transform_coords(points, normalize=True, orig_hw=(80, 120))
     assert torch.equal(points_to_square(points, (80, 120), 1024), expected)

@@ -1,4 +1,4 @@
-"""AdaptiveBatcher that shrink, compiled backbones, layouts: how models run, not what they give."""
+"""Batch sizes, compiled backbones and memory layouts do not change results."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_chunk_without_room_is_halved_for_good(
     if halved:
         assert f'pose.batch_size={batcher.size}' in caplog.messages[-1]
     gpu.tried.clear()
-    list(batcher.run(np.arange(10), gpu))  # the next photo
+    list(batcher.run(np.arange(10), gpu))  # the next image
     assert all(n <= room for n in gpu.tried)
 
 
@@ -119,10 +119,10 @@ def test_stages_go_on_when_memory_runs_out(
         PromptConfig(visibility_threshold=0.0, num_keypoints=3),
         batch_size=4,
     )
-    nobody = Poses.empty_poses(*SHAPE, 17)
-    expected = segmenter(image)(before, nobody)
+    no_people = Poses.empty_poses(*SHAPE, 17)
+    expected = segmenter(image)(before, no_people)
     fail_once(monkeypatch, segmenter.model.sam_mask_decoder, 'forward')
-    found = segmenter(image)(before, nobody)
+    found = segmenter(image)(before, no_people)
     assert segmenter.batcher.size == 2
     np.testing.assert_allclose(found.mask_scores, expected.mask_scores, atol=1e-5)
     assert found.logits.offsets.tolist() == expected.logits.offsets.tolist()
@@ -158,7 +158,7 @@ def test_a_compiled_backbone_sees_few_shapes_and_gives_the_same() -> None:
     compiled.backbone = plain
     compiled.neck = nn.Conv2d(4, 4, 1)
     optimize_modules(compiled, ('backbone', 'neck', 'absent'), RuntimeOptions())
-    assert compiled.backbone is plain  # nothing asked, nothing changed
+    assert compiled.backbone is plain  # no options, no change
     compiled.backbone = Compiled(plain, 'default', backend='eager')
     assert compiled.backbone.kind == 'tiny'  # attributes of the module are still there
     assert sum(1 for _ in compiled.backbone.parameters()) == 2
@@ -287,7 +287,7 @@ def test_a_detector_takes_images_of_one_input_size_together(image: np.ndarray) -
         ('fp16', 'cuda:0', False, False),
     ],
 )
-def test_emulated_precision_is_told(
+def test_emulated_precision_is_logged(
     kind: Precision,
     device: str,
     has_bf16: bool,

@@ -52,7 +52,7 @@ def opened(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 def on_crowd(dataset: Any, crowd: Path, name: str = 'train.json') -> Any:
-    """Settings of a data set, with the crowd in the place of its files."""
+    """Settings of a dataset, with the crowd in the place of its files."""
     return {**dataset, 'data_root': str(crowd), 'ann_file': name, 'data_prefix': {'img': ''}}
 
 
@@ -68,11 +68,11 @@ def data_on_crowd(config: Any, crowd: Path) -> Any:
 
 
 def is_absence(problem: str) -> bool:
-    """Of data or weights: nobody ships them."""
+    """Whether data or weights are missing, which are not shipped."""
     return 'docs/user_guide/datasets.md' in problem or problem.startswith('load_from')
 
 
-def test_no_config_is_left_out() -> None:
+def test_every_config_is_tested() -> None:
     shipped = {*(ROOT / 'configs/detector').glob('*.py'), *(ROOT / 'configs/pose').glob('*.py')}
     assert shipped <= {*DETECTORS, *POSES, *SMALL}
 
@@ -201,7 +201,7 @@ def test_points_of_each_data_set_have_targets(crowd: Path, name: str) -> None:
     assert not aic & {0, 1, 2, 3, 4, 17, 18, 19, 20}
 
 
-def test_photos_come_in_the_asked_ratio(crowd: Path) -> None:
+def test_images_are_drawn_in_the_configured_ratio(crowd: Path) -> None:
     from mmengine.runner import Runner
 
     config, scope = read_config(ROOT / 'configs/pose/maskpose_b_coco_mpii_aic.py', {})

@@ -14,7 +14,7 @@ CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
 
 
 def in_browser(page: Path, tmp_path: Path) -> str:
-    """HTML of the page after its scripts ran."""
+    """The page after its scripts ran, as Chromium has it."""
     command = [
         str(CHROMIUM), '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic',
         '--no-first-run', '--disable-background-networking', '--disable-component-update',
@@ -51,7 +51,7 @@ Promise.all(images.map(i => { i.loading = 'eager'; return i.decode(); })).then((
 
 if CHROMIUM is not None:
 
-    def test_the_page_works_in_a_browser(tmp_path: Path) -> None:
+    def test_page_in_a_browser(tmp_path: Path) -> None:
         out = make_page(tmp_path, '--task', 'bbox', '--max-side', '150')
         text = (out / 'index.html').read_text()
         driven = tmp_path / 'driven.html'

@@ -51,7 +51,7 @@ def box_people(has_mask: list[bool]) -> InstanceData:
 
 
 def losses_of(head: Any, has_mask: list[bool]) -> dict[str, Any]:
-    """Scalar losses of one photo on fixed features; parameter gradients are cleared."""
+    """Scalar losses of one image on fixed features; parameter gradients are cleared."""
     torch.manual_seed(1)
     head.zero_grad()
     features = tuple(torch.randn(2, 64, SIZE // stride, SIZE // stride) for stride in (8, 16, 32))
@@ -111,7 +111,7 @@ def test_fill_unknown_masks_without_people() -> None:
     assert is_known.shape == (0,)
 
 
-def test_places_to_ignore_are_no_negatives(head: Any) -> None:
+def test_ignored_regions_are_not_negatives(head: Any) -> None:
     def class_loss(ignored: list[list[float]]) -> float:
         torch.manual_seed(1)
         features = tuple(torch.randn(1, 64, SIZE // s, SIZE // s) for s in (8, 16, 32))

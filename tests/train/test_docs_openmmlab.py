@@ -14,7 +14,7 @@ import pytest
 from mmengine.config import Config
 
 from pipeline.openmmlab import scope_of
-from pipeline.synthetic.scene import demo_scene
+from pipeline.synthetic.scene import make_demo_scene
 from tests.run_documented_commands import run
 from tests.toy_people import ROOT
 
@@ -28,7 +28,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp('project')
     for name in ('checkpoints', 'configs', 'tools'):
         (folder / name).symlink_to(ROOT / name)
-    cv2.imwrite(str(folder / 'img.jpg'), demo_scene().image[..., ::-1])
+    cv2.imwrite(str(folder / 'img.jpg'), make_demo_scene().image[..., ::-1])
     before = Path.cwd()
     os.chdir(folder)
     with scope_of('mmpose'):

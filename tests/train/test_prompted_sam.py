@@ -46,7 +46,7 @@ SIDE = 64
 
 @pytest.fixture
 def data(tmp_path):
-    """Four photos with one or two bright people of 24 x 40 px each, three keypoints on each."""
+    """Four images with one or two bright people of 24 x 40 px each, three keypoints on each."""
     rng = np.random.default_rng(0)
     images, rows = [], []
     for number in range(4):
@@ -89,7 +89,7 @@ def loader(data, batch_size=2, augment=(), **changes):
 
 
 def config(data, work_dir, **changes):
-    """Two epochs of two steps with two photos each."""
+    """Two epochs of two steps with two images each."""
     values = {
         'default_scope': 'mmengine',
         'work_dir': str(work_dir),
@@ -177,7 +177,7 @@ def raw_batch(data, count=2):
     return next(iter(Runner.build_dataloader(loader(data, count), seed=0)))
 
 
-def test_biases_and_norms_have_no_weight_decay_and_layers_of_the_trunk_their_rate():
+def test_weight_decay_and_learning_rates_of_parameters():
     model = tiny(freeze_image_encoder=False)
     keys = {'image_encoder': {'lr_mult': 0.5}}
     groups = optimizer_of(model, layer_decay_rate=0.9, custom_keys=keys).optimizer.param_groups
@@ -214,17 +214,17 @@ def test_parts_of_the_loss_on_masks_computed_by_hand():
     assert parts['object_score'].item() == pytest.approx(np.log(2), abs=1e-6)
 
 
-def test_the_loss_is_the_sum_over_all_passes_at_the_size_of_the_square(data):
+def test_the_loss_sums_all_passes_at_input_size(data):
     model = tiny(clicks={'num_corrections': 3}).train()
     ready = batch(data, model)
     losses = model(**ready, mode='loss')
     outputs = model(**ready, mode='tensor')
     assert [out[0].shape[1] for out in outputs] == [3, 1, 1, 1]
-    truth = torch.cat([s.gt_instances.masks for s in ready['data_samples']])[:, None].float()
+    ground_truth = torch.cat([s.gt_instances.masks for s in ready['data_samples']])[:, None].float()
     expected = 0
     for logits, iou, score in outputs:
         full = torch.nn.functional.interpolate(logits, (SIDE, SIDE), mode='bilinear')
-        masks = truth.expand_as(full)
+        masks = ground_truth.expand_as(full)
         mask_part = 20 * focal_loss(full, masks) + dice_loss(full, masks)
         expected += mask_part.amin(1).mean()
         expected += (iou - mask_iou(full, masks)).abs().mean()
@@ -233,7 +233,7 @@ def test_the_loss_is_the_sum_over_all_passes_at_the_size_of_the_square(data):
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_several_people_of_a_photo_share_one_encoder_pass(data):
+def test_people_of_an_image_share_one_encoder_pass(data):
     model = tiny().train()
     calls = []
     model.sam.image_encoder.register_forward_hook(lambda *args: calls.append(len(args[1][0])))
@@ -259,22 +259,22 @@ def test_predictions_are_those_of_the_pipeline(data):
     found = first.predictions['2'][0]
     assert np.array_equal(coco_mask.decode(found['rle']) > 0, full.numpy())
     assert found['score'] == pytest.approx(iou.item())
-    assert first.predictions['all'] == first.predictions['3']  # there are three
+    assert first.predictions['all'] == first.predictions['3']  # there are three keypoints
     assert len(second.predictions['1']) == len(second.gt_instances)
 
 
-@pytest.mark.parametrize('is_cut_out', [False, True])
-def test_scores_of_perfect_and_of_wrong_masks(data, is_cut_out):
+@pytest.mark.parametrize('is_crop', [False, True])
+def test_scores_of_perfect_and_of_wrong_masks(data, is_crop):
     model = tiny().eval()
     samples = model(**batch(data, model, count=4), mode='predict')
     for sample in samples:
-        if is_cut_out:  # one by one from the same photo
+        if is_crop:  # crops of one image
             sample.set_metainfo({'img_id': 7})
-        truth = dict(zip(sample.gt_instances.ann_ids, sample.rles, strict=True))
+        ground_truth = dict(zip(sample.gt_instances.ann_ids, sample.rles, strict=True))
         for row in sample.predictions['3']:
-            row['rle'] = truth[row['ann_id']]
+            row['rle'] = ground_truth[row['ann_id']]
         for row in sample.predictions['1']:
-            row['rle'] = {**truth[row['ann_id']], 'counts': empty_counts()}
+            row['rle'] = {**ground_truth[row['ann_id']], 'counts': empty_counts()}
     metric = PromptMetric()
     metric.process(None, [sample.to_dict() for sample in samples])
     scores = metric.evaluate(4)
@@ -289,7 +289,7 @@ def empty_counts():
     return coco_mask.encode(np.asfortranarray(np.zeros((64, 96), np.uint8)))['counts']
 
 
-class SeedEpochs(parts.ExportSamHook):
+class SeedEpochs(parts.export.ExportSamHook):
     """Random numbers of an epoch depend on its number alone."""
 
     def before_train_epoch(self, runner):
@@ -329,7 +329,7 @@ def test_four_steps_are_two_and_a_resumed_run_of_two(data, tmp_path):
         assert all(torch.equal(value, trained[n]) for n, value in sam.state_dict().items())
 
 
-def test_what_is_no_checkpoint_is_not_exported(tmp_path, capsys):
+def test_other_files_are_not_exported(tmp_path, capsys):
     torch.save({'state_dict': {'backbone.weight': torch.zeros(1)}}, tmp_path / 'other.pth')
     for name, message in [('other.pth', 'no weights of a PromptedSam'), ('gone.pth', 'gone.pth')]:
         assert exit_code(export_sam.main, tmp_path / name, tmp_path / 'out.pt') == 2
@@ -361,11 +361,11 @@ for number, item in enumerate(items):
     people = item['data_samples'].gt_instances
     people.seeds[:] = torch.arange(len(people)) + 10 * number
 rank, size = get_dist_info()
-mine = items[rank::size]
+local = items[rank::size]
 model = runner.model
 model.train()
 plain = model.module if size > 1 else model
-raw = dict(inputs=[i['inputs'] for i in mine], data_samples=[i['data_samples'] for i in mine])
+raw = dict(inputs=[i['inputs'] for i in local], data_samples=[i['data_samples'] for i in local])
 losses = model(**plain.data_preprocessor(raw, True), mode='loss')
 plain.parse_losses(losses)[0].backward()
 if rank == 0:
@@ -396,7 +396,7 @@ def test_two_processes_take_the_step_of_one_with_both_batches(data, tmp_path):
     one, two = (torch.load(tmp_path / f'{n}.pt', weights_only=True) for n in ('one', 'two'))
     assert one.keys() == two.keys()
     largest = max(float(value.abs().max()) for value in one.values())
-    # Photo 0 and 2 have one person, 1 and 3 two: the processes see 2 and 4 people.
+    # Image 0 and 2 have one person, 1 and 3 two: the processes see 2 and 4 people.
     for name, value in one.items():
         assert torch.allclose(value, two[name], rtol=1e-3, atol=1e-5 * largest), name
 

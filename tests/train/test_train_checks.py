@@ -191,7 +191,7 @@ def test_fp16_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     }  # fmt: skip
 
 
-def test_tensorboard_is_asked_for_by_name(
+def test_missing_tensorboard_is_reported(
     crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
@@ -204,12 +204,12 @@ def test_absent_data_names_folder_and_guide(tmp_path: Path) -> None:
     said = problems(POSE, pose_settings(tmp_path / 'nowhere' / 'coco'), tmp_path / 'work')
     assert said == (
         f'train_dataloader.dataset: no file {tmp_path}/nowhere/coco/train.json '
-        f'({tmp_path}/nowhere is absent); docs/user_guide/datasets.md says where it comes from'
+        f'({tmp_path}/nowhere is absent); see docs/user_guide/datasets.md'
     )
     assert (ROOT / 'docs/user_guide/datasets.md').is_file()
 
 
-def test_absent_photos_of_one_set_of_several(tmp_path: Path) -> None:
+def test_missing_images_of_one_dataset_are_reported(tmp_path: Path) -> None:
     from mmengine.config import Config
 
     from pipeline.training.data_check import missing_data
@@ -221,9 +221,8 @@ def test_absent_photos_of_one_set_of_several(tmp_path: Path) -> None:
     said = missing_data(Config(dict(train_dataloader=loader, val_evaluator=evaluators)))
     assert said == [
         f'train_dataloader.dataset.datasets.0.dataset: no folder {tmp_path}/photos (absent); '
-        'docs/user_guide/datasets.md says where it comes from',
-        f'val_evaluator: no file {tmp_path}/val.json (absent); '
-        'docs/user_guide/datasets.md says where it comes from',
+        'see docs/user_guide/datasets.md',
+        f'val_evaluator: no file {tmp_path}/val.json (absent); see docs/user_guide/datasets.md',
     ]
 
 

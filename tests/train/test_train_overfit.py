@@ -1,4 +1,4 @@
-"""Detector and pose models learn one batch by heart: data, targets, losses and decoding agree."""
+"""Detector and pose models overfit one batch: data, targets, losses and decoding agree."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def trained(config: str, folder: Path, overrides: dict[str, Any]) -> Any:
 
 
 def predictions(runner: Any, scope: str) -> list[Any]:
-    """What the trained model says about its training data, in order."""
+    """Predict the training data with the trained model, in order."""
     data = runner.train_loop.dataloader.dataset.dataset
     found = []
     with DefaultScope.overwrite_default_scope(scope), torch.no_grad():

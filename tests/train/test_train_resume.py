@@ -1,4 +1,4 @@
-"""A training that crashed and goes on ends like one that did not; several processes like one."""
+"""A resumed training equals one without a crash."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ POSE = ROOT / 'configs/pose/pmpose_compact_practice.py'
 
 
 class Crash(RuntimeError):
-    """The power goes."""
+    """A simulated power failure."""
 
 
 class CrashHook(Hook):
@@ -67,20 +67,20 @@ def state_of(path: Path) -> dict[str, Any]:
     return {name: content[name] for name in kept if name in content}
 
 
-def assert_equal(ours: Any, theirs: Any, place: str = '') -> None:
+def assert_equal(actual: Any, expected: Any, place: str = '') -> None:
     """Equal to the last bit, dicts and lists of tensors and numbers."""
-    if isinstance(ours, dict):
-        assert ours.keys() == theirs.keys(), place
-        for key in ours:
-            assert_equal(ours[key], theirs[key], f'{place}.{key}')
-    elif isinstance(ours, (list, tuple)):
-        assert len(ours) == len(theirs), place
-        for number, pair in enumerate(zip(ours, theirs, strict=True)):
+    if isinstance(actual, dict):
+        assert actual.keys() == expected.keys(), place
+        for key in actual:
+            assert_equal(actual[key], expected[key], f'{place}.{key}')
+    elif isinstance(actual, (list, tuple)):
+        assert len(actual) == len(expected), place
+        for number, pair in enumerate(zip(actual, expected, strict=True)):
             assert_equal(*pair, f'{place}.{number}')
-    elif isinstance(ours, torch.Tensor):
-        assert torch.equal(ours, theirs), place
+    elif isinstance(actual, torch.Tensor):
+        assert torch.equal(actual, expected), place
     else:
-        assert ours == theirs, place
+        assert actual == expected, place
 
 
 def assert_crash_changes_nothing(
@@ -146,7 +146,7 @@ def test_other_seeds_give_other_weights(crowd: Path, tmp_path: Path) -> None:
 def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / 'iter_3.pth').touch()
     options = LaunchOptions(work_dir=tmp_path, overrides=pose_settings(ROOT))
-    with pytest.raises(SettingsError, match=r'holds a run already .*iter_3\.pth.*--resume'):
+    with pytest.raises(SettingsError, match=r'already holds a run .*iter_3\.pth.*--resume'):
         build_runner(POSE, options)
 
 
@@ -182,7 +182,7 @@ def test_newest_checkpoint_is_found(tmp_path: Path, note: str | None, expected: 
     assert found.name == expected
 
 
-def test_a_cut_off_checkpoint_never_has_the_name_of_a_whole_one(
+def test_a_truncated_checkpoint_never_replaces_a_complete_one(
     crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def cut_off(checkpoint: Any, filename: str, **_: Any) -> None:

@@ -1,5 +1,5 @@
 # COCO, MPII and AI Challenger as one training set. Expects COCO-style files with masks in
-# `segmentation`; people without a mask are trained on undimmed.
+# `segmentation`; crops of people without a mask are not dimmed.
 train_sets = [
     dict(
         type='CocoDataset',

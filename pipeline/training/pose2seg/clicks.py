@@ -1,11 +1,12 @@
-"""PoseMaskRefine: the clicks that SAM is fine-tuned with (SAM-pose2seg, arXiv 2601.08982).
+"""PoseMaskRefine: simulated clicks for fine-tuning SAM (SAM-pose2seg, arXiv 2601.08982).
 
-The first click is a keypoint; each later one corrects the mask so far, with another keypoint if
-one lies in the error. The paper's exact rules are unpublished; what had to be chosen is a setting.
+The first click is a keypoint. Each later click corrects the current mask, with another keypoint if
+one lies in the error region. The exact rules of the paper are unpublished; open choices are
+settings.
 
-Regions live in the S x S square that the model sees, not in the decoder's coarser masks: there a
-thin limb or a tiny person may have no cell of its own, and a click on it could not be placed.
-A point (x, y) lies in the pixel (floor x, floor y), as the scaling of points at inference has it.
+Regions have the size S x S of the model input, because thin limbs and small people may vanish in
+the coarser masks of the decoder. A point (x, y) lies in the pixel (floor x, floor y), consistent
+with the scaling of points at inference.
 
 Legend: N people, K keypoints, S side of the square in px, R corrections.
 """
@@ -26,7 +27,7 @@ from pipeline.segmenters.sam2_forward import POINT_NEGATIVE, POINT_POSITIVE
 FIRST_CLICKS = ('most_visible', 'sampled', 'uniform')
 CHOICES = ('random', 'most_visible')
 
-# What the random numbers of one click decide.
+# Purpose of the random numbers of one click.
 _REGION, _KIND, _WHICH, _PIXEL, _NUM_DRAWS = 0, 1, 2, 3, 4
 
 
@@ -35,17 +36,17 @@ class PoseMaskRefine:
     """Rules of the simulated clicks.
 
     Attributes:
-        first_click: 'most_visible': the keypoint that inference would use first; 'sampled': a
-            usable keypoint with a chance proportional to its visibility; 'uniform': a pixel of the
-            true mask, as SAM itself is trained. People without a usable keypoint get 'uniform'.
+        first_click: 'most_visible': the first keypoint at inference; 'sampled': a usable keypoint,
+            with probability proportional to its visibility; 'uniform': a pixel of the ground-truth
+            mask, as in SAM's training. People without a usable keypoint get 'uniform'.
         num_corrections: R, clicks after the first one.
-        keypoint_prob: chance that a correction is an unused keypoint in the error region, if one
-            is there; else it is a uniform pixel of the region. 0: SAM's own correction clicks.
-        choice: of several such keypoints the first in the order of `method` ('most_visible'), or a
-            random one.
-        gt_prob: chance that the region of a correction is the true mask instead of the error.
-        visibility_threshold: keypoints less visible are not used, as at inference.
-        method: order of the keypoints, as at inference (`select_keypoints`).
+        keypoint_prob: Probability that a correction is an unused keypoint in the error region, if
+            there is one; else it is a uniform pixel of the region. 0: SAM's correction clicks.
+        choice: Keypoint to use if there are several: the first in the order of `method`
+            ('most_visible'), or a random one.
+        gt_prob: Probability that a correction lies in the ground-truth mask instead of the error.
+        visibility_threshold: Ignore keypoints with a lower visibility, as at inference.
+        method: Order of the keypoints, as at inference (`select_keypoints`).
     """
 
     first_click: Literal['most_visible', 'sampled', 'uniform'] = 'most_visible'
@@ -74,13 +75,13 @@ class PoseMaskRefine:
 
 @dataclass(frozen=True, eq=False)
 class People:
-    """Who is clicked on.
+    """Ground truth of the people to click on.
 
     Attributes:
-        masks: True masks, bool (N, S, S); each has a pixel.
+        masks: Ground-truth masks, bool (N, S, S); each has a pixel.
         keypoints: x, y in px of the square, float (N, K, 2).
-        visibility: In [0, 1], 0 for keypoints that are not there, float (N, K).
-        seeds: One per person; equal seeds make equal random choices, whoever else is there.
+        visibility: In [0, 1], 0 for missing keypoints, float (N, K).
+        seeds: One per person. Equal seeds give equal random choices, independent of other people.
     """
 
     masks: Tensor
@@ -93,12 +94,7 @@ class People:
 
 
 def keypoint_ranks(keypoints: Tensor, visibility: Tensor, config: PoseMaskRefine) -> Tensor:
-    """Place of each keypoint in the order of prompts, from 0; K for those that are not usable.
-
-    Args:
-        keypoints: (N, K, 2) px.
-        visibility: (N, K).
-        config: `method` and `visibility_threshold` are used.
+    """Rank the keypoints (N, K, 2) in the order of prompts, from 0; K for unusable ones.
 
     Returns:
         long (N, K), on the device of `keypoints`.
@@ -116,7 +112,7 @@ def keypoint_ranks(keypoints: Tensor, visibility: Tensor, config: PoseMaskRefine
 
 
 class ClickSimulator:
-    """Clicks for N people, one call per click; remembers which keypoints were used."""
+    """Simulates clicks for N people, one per call, and tracks the used keypoints."""
 
     def __init__(self, people: People, config: PoseMaskRefine) -> None:
         self.people = people
@@ -131,11 +127,11 @@ class ClickSimulator:
 
     @property
     def usable(self) -> Tensor:
-        """Keypoints that may still be clicked, bool (N, K)."""
+        """Usable keypoints without a click, bool (N, K)."""
         return (self.ranks < self.ranks.shape[1]) & ~self.used
 
     def first(self) -> tuple[Tensor, Tensor]:
-        """First clicks: points, float (N, 1, 2) px, and labels, long (N, 1), all positive."""
+        """Return the first clicks: points, float (N, 1, 2) px, and positive labels, long (N, 1)."""
         noise = self._next_noise()
         usable = self.usable
         if self.config.first_click == 'uniform':
@@ -149,15 +145,16 @@ class ClickSimulator:
         return points, labels
 
     def correct(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Next clicks, in the error of the masks so far.
+        """Return the next clicks, in the error of the current masks.
 
-        Where nothing is wrong the region is the true mask.
+        Without an error, the click lies in the ground-truth mask.
 
         Args:
             logits: Mask logits at the size of the square, (N, S, S); above 0 is person.
 
         Returns:
-            Points, float (N, 1, 2) px, and labels, long (N, 1): positive inside the true mask.
+            Points, float (N, 1, 2) px, and labels, long (N, 1): positive inside the ground-truth
+            mask.
         """
         noise = self._next_noise()
         masks = self.people.masks
@@ -173,14 +170,14 @@ class ClickSimulator:
         return points, labels
 
     def region(self, logits: Tensor, noise: Tensor) -> Tensor:
-        """Where the next clicks may lie, bool (N, S, S)."""
+        """Return the regions of the next clicks, bool (N, S, S)."""
         masks = self.people.masks
         error = self.error(logits)
         from_mask = (noise[:, _REGION] < self.config.gt_prob) | ~error.flatten(1).any(1)
         return torch.where(from_mask[:, None, None], masks, error)
 
     def error(self, logits: Tensor) -> Tensor:
-        """Pixels where the masks so far are wrong, bool (N, S, S)."""
+        """Return the error of the current masks, bool (N, S, S)."""
         return (logits > 0) != self.people.masks
 
     def _next_noise(self) -> Tensor:
@@ -188,21 +185,21 @@ class ClickSimulator:
         self._num_clicks += 1
         return noise
 
-    def _click(self, chosen: Tensor, takes: Tensor, region: Tensor, noise: Tensor) -> Tensor:
-        """The chosen keypoint where `takes`, else a pixel of the region; (N, 1, 2)."""
+    def _click(self, chosen: Tensor, use_keypoint: Tensor, region: Tensor, noise: Tensor) -> Tensor:
+        """Return chosen keypoints, or pixels of the region without `use_keypoint`; (N, 1, 2)."""
         rows = torch.arange(len(chosen), device=chosen.device)
         keypoints = self.people.keypoints[rows, chosen]
-        self.used[rows, chosen] |= takes
-        pixels = uniform_pixels(region, noise[:, _PIXEL])
-        return torch.where(takes[:, None], keypoints, pixels)[:, None]
+        self.used[rows, chosen] |= use_keypoint
+        pixels = draw_uniform_pixels(region, noise[:, _PIXEL])
+        return torch.where(use_keypoint[:, None], keypoints, pixels)[:, None]
 
 
-def uniform_pixels(region: Tensor, noise: Tensor) -> Tensor:
-    """One uniformly drawn pixel of each region.
+def draw_uniform_pixels(region: Tensor, noise: Tensor) -> Tensor:
+    """Draw a uniform pixel of each region.
 
     Args:
         region: bool (N, S, S); each has a pixel.
-        noise: Uniform in [0, 1), (N,); decides which pixel.
+        noise: Uniform in [0, 1), (N,).
 
     Returns:
         x, y of the pixels, float (N, 2).
@@ -217,7 +214,7 @@ def uniform_pixels(region: Tensor, noise: Tensor) -> Tensor:
 
 
 def _at(masks: Tensor, points: Tensor) -> Tensor:
-    """Values (N, P) of masks (N, S, S) at points (N, P, 2); False outside."""
+    """Sample masks (N, S, S) at points (N, P, 2): bool (N, P), False outside."""
     side = masks.shape[-1]
     x, y = points.floor().long().unbind(-1)
     inside = (x >= 0) & (y >= 0) & (x < side) & (y < side)
@@ -230,7 +227,7 @@ def _most_visible(ranks: Tensor, candidates: Tensor) -> Tensor:
 
 
 def _random_one(ranks: Tensor, candidates: Tensor, noise: Tensor) -> Tensor:
-    """Each candidate with the same chance, (N,); they are numbered in the order of prompts."""
+    """Draw a uniform candidate, (N,), from the candidates in the order of prompts."""
     last = ranks.shape[1] + 1
     order = ranks.masked_fill(~candidates, last).argsort(dim=1, stable=True)
     count = candidates.sum(1)
@@ -239,7 +236,7 @@ def _random_one(ranks: Tensor, candidates: Tensor, noise: Tensor) -> Tensor:
 
 
 def _weighted(weights: Tensor, noise: Tensor) -> Tensor:
-    """A column (N,) with a chance proportional to its weight, never one of weight 0."""
+    """Draw a column (N,) with probability proportional to its weight, never one of weight 0."""
     upto = weights.cumsum(1)
     number = (noise[:, None] * upto[:, -1:]).clamp(max=upto[:, -1:] * (1 - 1e-6))
     return torch.searchsorted(upto, number, right=True)[:, 0].clamp(max=weights.shape[1] - 1)

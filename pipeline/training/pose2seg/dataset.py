@@ -1,6 +1,6 @@
-"""Photos with person masks and keypoints from a COCO file, for MMEngine's data loaders.
+"""Images with person masks and keypoints from a COCO file, for MMEngine.
 
-Legend: n people of a photo, K keypoints.
+Legend: n people of an image, K keypoints.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ _HIDDEN, _VISIBLE = 1, 2  # COCO's keypoint flags; 0 is "not labelled"
 
 @DATASETS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class PoseMaskDataset(BaseDataset):  # type: ignore[misc,unused-ignore]
-    """People with masks, grouped by photo.
+    """People with masks, grouped by image.
 
-    Crowd regions, people without a mask and people with fewer than `min_area` px are left out and
-    counted in the log; so are photos without anybody left. An item has `img_path`, `img_id`,
+    Crowd regions, people without a mask, people smaller than `min_area` px, and images without
+    people are omitted and counted in the log. An item has `img_path`, `img_id`,
     `height`, `width` and `people`: a list of dicts with `ann_id`, `rle`, `keypoints` (K, 2) px and
     `visibility` (K,) in [0, 1].
 
     Args:
         ann_file: COCO JSON: `person_keypoints_*.json`, a converted CIHP file, or any other.
             Segmentations are polygons or RLE; `keypoints` may be absent.
-        need_keypoints: leave out people without a usable keypoint (for evaluation).
-        visibility: 'flags': COCO's v, see `hidden_visibility`; 'model': the field `visibility` that
-            `tools/predict_keypoints.py` writes; 'auto': that field where there is one, else flags.
-        hidden_visibility: visibility of keypoints that are labelled and hidden (v = 1); those with
-            v = 2 have 1, those with v = 0 have 0.
-        usable_visibility: a keypoint is usable, for `need_keypoints`, from here on.
-        min_area: smallest mask in px of the photo.
-        kwargs: as of MMEngine's `BaseDataset`: `data_root`, `data_prefix=dict(img=...)`,
+        need_keypoints: Omit people without a usable keypoint (for evaluation).
+        visibility: 'flags': COCO's v, see `hidden_visibility`; 'model': the field `visibility`
+            written by `tools/predict_keypoints.py`; 'auto': that field if present, else flags.
+        hidden_visibility: Visibility of hidden keypoints (v = 1). It is 1 for v = 2 and 0 for v =
+            0.
+        usable_visibility: Smallest visibility of a usable keypoint, for `need_keypoints`.
+        min_area: Smallest mask area, image px.
+        kwargs: Arguments of MMEngine's `BaseDataset`: `data_root`, `data_prefix=dict(img=...)`,
             `pipeline`, `indices`, `test_mode`, ...
 
     Raises:
-        ValueError: a setting is out of range; nobody is left.
-        KeyError: `visibility='model'` and somebody has no such field.
+        ValueError: A setting is out of range, or no people are left.
+        KeyError: `visibility='model'` and a person has no such field.
     """
 
     METAINFO = {'classes': ('person',)}  # noqa: RUF012 (MMEngine's name)
@@ -79,44 +79,44 @@ class PoseMaskDataset(BaseDataset):  # type: ignore[misc,unused-ignore]
         super().__init__(ann_file=ann_file, **kwargs)
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """Reads the annotation file; logs how many people were left out, and why."""
+        """Read the annotation file; log the number of omitted people by reason."""
         content = load(self.ann_file)
-        photos = {image['id']: image for image in content['images'] if self.takes(image)}
+        images = {image['id']: image for image in content['images'] if self.includes(image)}
         people: dict[Any, list[dict[str, Any]]] = {}
         skipped: Counter[str] = Counter()
         for annotation in content['annotations']:
-            photo = photos.get(annotation['image_id'])
-            if photo is None:
+            image = images.get(annotation['image_id'])
+            if image is None:
                 continue
-            reason, person = self.read_person(annotation, photo)
+            reason, person = self.read_person(annotation, image)
             if person is None:
                 skipped[reason] += 1
             else:
-                people.setdefault(photo['id'], []).append(person)
+                people.setdefault(image['id'], []).append(person)
         self._report(people, skipped)
         folder = Path(self.data_prefix.get('img') or self.data_root or '')
         return [
             {
-                'img_path': str(folder / photos[key]['file_name']),
+                'img_path': str(folder / images[key]['file_name']),
                 'img_id': key,
-                'height': photos[key]['height'],
-                'width': photos[key]['width'],
+                'height': images[key]['height'],
+                'width': images[key]['width'],
                 'people': group,
             }
             for key, group in people.items()
         ]
 
-    def takes(self, image: dict[str, Any]) -> bool:
-        """Whether an image of the file belongs to the data set."""
+    def includes(self, image: dict[str, Any]) -> bool:
+        """Return whether an image of the file belongs to the dataset."""
         return True
 
     def read_person(
-        self, annotation: dict[str, Any], photo: dict[str, Any]
+        self, annotation: dict[str, Any], image: dict[str, Any]
     ) -> tuple[str, dict[str, Any] | None]:
-        """('', person), or why there is none."""
+        """Return ('', person), or (reason, None)."""
         if annotation.get('iscrowd') or annotation.get('merged_people'):
             return 'crowd regions', None
-        rle = rle_of(annotation.get('segmentation'), photo['height'], photo['width'])
+        rle = rle_of(annotation.get('segmentation'), image['height'], image['width'])
         if rle is None:
             return 'without a mask', None
         if float(coco_mask.area(rle)) < self.min_area:
@@ -134,7 +134,7 @@ class PoseMaskDataset(BaseDataset):  # type: ignore[misc,unused-ignore]
     def keypoints_of(
         self, annotation: dict[str, Any]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Keypoints (K, 2) px and their visibility (K,)."""
+        """Return keypoints (K, 2) px and their visibility (K,)."""
         flat = annotation.get('keypoints') or [0.0] * (3 * NUM_COCO)
         rows = np.asarray(flat, np.float32).reshape(-1, 3)[:NUM_COCO]
         from_model = self.visibility == 'model' or (
@@ -150,7 +150,7 @@ class PoseMaskDataset(BaseDataset):  # type: ignore[misc,unused-ignore]
     def _report(self, people: dict[Any, list[dict[str, Any]]], skipped: Counter[str]) -> None:
         count = sum(len(group) for group in people.values())
         left_out = ', '.join(f'{number} {why}' for why, number in skipped.items()) or 'none'
-        text = f'{self.ann_file}: {count} people in {len(people)} photos; left out: {left_out}'
+        text = f'{self.ann_file}: {count} people in {len(people)} images; left out: {left_out}'
         if not count:
-            raise ValueError(f'nobody to train on: {text}')
+            raise ValueError(f'no people to train on: {text}')
         print_log(text, logger='current', level=logging.INFO)

@@ -1,4 +1,4 @@
-"""Trained weights as the stock `sam2` package and our pipelines read them."""
+"""Export of trained weights for the `sam2` package and the pipeline."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from mmengine.registry import HOOKS
 PREFIX = 'sam.'
 
 
-def sam_weights(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The SAM 2 part of the weights of a `PromptedSam`, under the names of the `sam2` package.
+def extract_sam_weights(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Extract the SAM 2 weights of a `PromptedSam`, with the names of the `sam2` package.
 
     Raises:
-        ValueError: there is none.
+        ValueError: There are none.
     """
     found = {k[len(PREFIX) :]: v for k, v in state.items() if k.startswith(PREFIX)}
     if not found:
@@ -28,20 +28,20 @@ def sam_weights(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_sam_weights(state: Mapping[str, Any], path: Path) -> None:
-    """Writes `{'model': weights}`, whole or not at all."""
+    """Write `{'model': weights}` atomically."""
     partial = path.with_suffix('.partial')
-    torch.save({'model': sam_weights(state)}, partial)
+    torch.save({'model': extract_sam_weights(state)}, partial)
     os.replace(partial, path)
 
 
 @HOOKS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class ExportSamHook(Hook):  # type: ignore[misc,unused-ignore]
-    """Keeps the newest weights in a file for `segmenter.checkpoint` and `build_sam2`.
+    """Writes the newest weights to a file for `segmenter.checkpoint` and `build_sam2`.
 
-    Comes after `EMAHook`, so averaged weights are the ones that are kept.
+    Runs after `EMAHook`, so it writes the averaged weights.
 
     Args:
-        name: file in the work directory; replaced with each checkpoint.
+        name: File in the work directory, replaced at each checkpoint.
     """
 
     priority = 'VERY_LOW'
@@ -50,6 +50,6 @@ class ExportSamHook(Hook):  # type: ignore[misc,unused-ignore]
         self.name = name
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        """Writes the file."""
+        """Write the file."""
         if is_main_process():
             write_sam_weights(checkpoint['state_dict'], Path(runner.work_dir) / self.name)

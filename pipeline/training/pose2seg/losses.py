@@ -1,4 +1,4 @@
-"""Losses of a promptable segmenter (SAM 2, arXiv 2408.00714, section D.2.2): pure functions.
+"""Losses of a promptable segmenter (SAM 2, arXiv 2408.00714, section D.2.2).
 
 Legend: N objects, M candidate masks per object, h x w mask size.
 """
@@ -14,15 +14,15 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the parts, by default those of SAM 2.
+    """Loss weights; the defaults are those of SAM 2.
 
     Attributes:
         focal: Focal loss of the mask.
         dice: Dice loss of the mask.
         iou: L1 error of the predicted IoU.
         object_score: Cross entropy of the object score.
-        focal_alpha: Weight of pixels inside in [0, 1], the others have the rest. 0.25 as in SAM 2
-            makes uncertain pixels background at logit 0; 0.5 is unbiased.
+        focal_alpha: Weight of foreground pixels in [0, 1]; background has 1 - alpha. 0.25 (SAM 2)
+            biases uncertain pixels to background; 0.5 is unbiased.
     """
 
     focal: float = 20.0
@@ -33,7 +33,7 @@ class LossWeights:
 
 
 def focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
-    """Focal loss (arXiv 1708.02002) per mask, (N, M), for targets in [0, 1], (N, M, h, w)."""
+    """Compute the focal loss (arXiv 1708.02002) per mask, (N, M); targets in [0, 1]."""
     probability = logits.sigmoid()
     cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction='none')
     hardness = (probability - targets).abs() ** gamma
@@ -42,7 +42,7 @@ def focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: floa
 
 
 def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """1 - Dice overlap per mask, (N, M), with one pixel of smoothing; arguments as above."""
+    """Compute 1 - Dice per mask, (N, M), with one pixel of smoothing; arguments as above."""
     probability = logits.sigmoid()
     overlap = (probability * targets).sum(dim=(-2, -1))
     total = probability.sum(dim=(-2, -1)) + targets.sum(dim=(-2, -1))
@@ -50,7 +50,7 @@ def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def mask_iou(logits: Tensor, targets: Tensor) -> Tensor:
-    """IoU of the masks cut at logit 0 with the targets cut at 0.5, (N, M), 0 for empty unions."""
+    """Compute the IoU of masks (logit > 0) and targets (> 0.5), (N, M); 0 for empty unions."""
     predicted, expected = logits > 0, targets > 0.5
     union = (predicted | expected).sum(dim=(-2, -1))
     return (predicted & expected).sum(dim=(-2, -1)) / union.clamp(min=1)
@@ -59,15 +59,14 @@ def mask_iou(logits: Tensor, targets: Tensor) -> Tensor:
 def prompt_losses(
     outputs: tuple[Tensor, Tensor, Tensor], targets: Tensor, weights: LossWeights
 ) -> dict[str, Tensor]:
-    """Weighted parts of the loss of one decoder pass, each a scalar; their sum is the loss.
+    """Compute the weighted losses of one decoder pass; their sum is the loss.
 
-    Of several candidate masks only the best counts for the mask parts; the IoU head learns from
-    all.
+    Of several candidate masks, only the best enters the mask losses; the IoU loss uses all.
 
     Args:
         outputs: Mask logits (N, M, h, w), predicted IoU (N, M), object score logits (N, 1).
         targets: Masks in [0, 1], (N, 1, h, w).
-        weights: Weights of the parts.
+        weights: Loss weights.
     """
     logits, predicted_iou, object_score = outputs
     masks = targets.expand_as(logits)

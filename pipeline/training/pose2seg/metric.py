@@ -1,4 +1,4 @@
-"""Mask quality against the number of keypoints in the prompt."""
+"""Mask quality by number of prompt keypoints."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class PromptMetric(BaseMetric):  # type: ignore[misc,unused-ignore]
     """Mean IoU and mask AP of `PromptedSam`, for each number of prompt keypoints.
 
     Scores are `pose2seg/iou_1`, `pose2seg/ap_1`, ..., in [0, 1]. All numbers of keypoints are
-    scored on the same people: those with a usable keypoint. AP is COCO's over these people, ranked
-    by predicted IoU. The number of people is `pose2seg/people`.
+    scored on the same people: those with a usable keypoint. AP is COCO's, ranked by predicted IoU.
+    `pose2seg/people` is the number of people.
 
     Args:
-        with_ap: AP too; takes a second or so.
+        with_ap: Also compute AP (about a second).
     """
 
     default_prefix = 'pose2seg'
@@ -35,37 +35,38 @@ class PromptMetric(BaseMetric):  # type: ignore[misc,unused-ignore]
         self.with_ap = with_ap
 
     def process(self, data_batch: Any, data_samples: Sequence[Result]) -> None:
-        """Keeps what is needed of each photo."""
+        """Store IoU and masks of each image."""
         for sample in data_samples:
-            rows = []  # MMEngine wants one result per photo
-            truth = dict(zip(sample['gt_instances']['ann_ids'], sample['rles'], strict=True))
+            rows = []  # MMEngine wants one result per image
+            ground_truth = dict(zip(sample['gt_instances']['ann_ids'], sample['rles'], strict=True))
             for name, people in sample['predictions'].items():
                 for person in people:
-                    rle = truth[person['ann_id']]
+                    rle = ground_truth[person['ann_id']]
                     overlap = float(coco_mask.iou([person['rle']], [rle], [0])[0, 0])
                     size = {'ori_shape': sample['ori_shape']}
                     rows.append({**person, **size, 'k': name, 'iou': overlap, 'gt': rle})
             self.results.append(rows)
 
     def compute_metrics(self, results: list[list[Result]]) -> dict[str, float]:
-        """Scores of all photos."""
+        """Compute the scores of all images."""
         scores: dict[str, float] = {}
-        # Numbered by sample: a photo whose people are cut out one by one is several.
+        # Number the samples: with crops, one image has several.
         people = [{**row, 'img_id': i} for i, rows in enumerate(results, 1) for row in rows]
         for name in dict.fromkeys(row['k'] for row in people):
             rows = [row for row in people if row['k'] == name]
             scores[f'iou_{name}'] = float(np.mean([row['iou'] for row in rows]))
             if self.with_ap:
-                scores[f'ap_{name}'] = average_precision(rows)
+                scores[f'ap_{name}'] = compute_ap(rows)
             scores['people'] = len(rows)
         return scores
 
 
-def average_precision(rows: Sequence[Result]) -> float:
-    """COCO's mask AP in [0, 1] of one prediction per person.
+def compute_ap(rows: Sequence[Result]) -> float:
+    """Compute COCO's mask AP in [0, 1] for one prediction per person.
 
     Args:
-        rows: `img_id`, `ori_shape`, `ann_id`, `score`, `rle` and the true mask `gt` of each person.
+        rows: `img_id`, `ori_shape`, `ann_id`, `score`, `rle` and the ground-truth mask `gt` of each
+            person.
     """
     sizes = {row['img_id']: row['ori_shape'] for row in rows}
     content = {
@@ -73,7 +74,7 @@ def average_precision(rows: Sequence[Result]) -> float:
             {'id': key, 'height': h, 'width': w, 'file_name': str(key)}
             for key, (h, w) in sizes.items()
         ],
-        'annotations': [_truth(number, row) for number, row in enumerate(rows, start=1)],
+        'annotations': [_annotation(number, row) for number, row in enumerate(rows, start=1)],
         'categories': [{'id': PERSON, 'name': 'person'}],
     }
     results = [
@@ -88,7 +89,7 @@ def average_precision(rows: Sequence[Result]) -> float:
     return score(results, content, ('segm',)).tasks['segm'].ap or 0.0
 
 
-def _truth(number: int, row: Result) -> Result:
+def _annotation(number: int, row: Result) -> Result:
     return {
         'id': number,
         'image_id': row['img_id'],

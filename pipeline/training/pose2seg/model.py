@@ -1,6 +1,6 @@
-"""A stock SAM 2 as a model of MMEngine: trained on simulated clicks, evaluated on keypoints.
+"""A stock SAM 2 as an MMEngine model: trained on simulated clicks, evaluated on keypoints.
 
-Legend: B photos, N people of all photos of a batch, S side of the model's square in px, M masks per
+Legend: B images, N people of all images of a batch, S side of the model's square in px, M masks per
 person, K keypoints.
 """
 
@@ -24,20 +24,20 @@ from pipeline.segmenters.sam2_forward import (
     decode_prompts,
     embed_images,
 )
+from pipeline.segmenters.sam2_mask_prompt import draw_mask_prompt
 from pipeline.segmenters.sam2_preprocess import square_image
-from pipeline.segmenters.sam2_prior import prompt_prior
 from pipeline.weights.checkpoints import find_weights
 
 from .clicks import ClickSimulator, People, PoseMaskRefine
 from .losses import LossWeights, mask_iou, prompt_losses
-from .prediction import eval_prompts, predict_image
+from .prediction import parse_eval_prompts, predict_image
 
 Outputs = tuple[Tensor, Tensor, Tensor]
 
 
 @MODELS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class PromptedSamPreprocessor(BaseDataPreprocessor):  # type: ignore[misc,unused-ignore]
-    """Moves a batch to the device and scales its photos to the square, exactly as at inference.
+    """Moves a batch to the device and preprocesses its images as at inference.
 
     Args:
         image_size: S.
@@ -48,10 +48,10 @@ class PromptedSamPreprocessor(BaseDataPreprocessor):  # type: ignore[misc,unused
         self.image_size = image_size
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
-        """Gives `inputs` float (B, 3, S, S), normalised, and the `data_samples`."""
+        """Return `inputs`, float (B, 3, S, S), normalized, and the `data_samples`."""
         moved = self.cast_data(data)
-        photos = [square_image(pixels, self.image_size) for pixels in moved['inputs']]
-        return {'inputs': torch.stack(photos), 'data_samples': moved['data_samples']}
+        images = [square_image(pixels, self.image_size) for pixels in moved['inputs']]
+        return {'inputs': torch.stack(images), 'data_samples': moved['data_samples']}
 
 
 @MODELS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
@@ -59,24 +59,24 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
     """SAM 2 for training on poses. Its memory modules are never run or trained.
 
     Args:
-        config: architecture: a YAML file or a config name of the `sam2` package.
-        checkpoint: weights to start from, a name in the manifest or a file; None: random ones.
+        config: Architecture: a YAML file or a config name of the `sam2` package.
+        checkpoint: Initial weights, a name in the manifest or a file; None: random.
         image_size: S; None: that of the config.
-        clicks: settings of `PoseMaskRefine`.
-        losses: settings of `LossWeights`.
-        freeze_image_encoder: the image encoder gets no gradients and stays in evaluation mode.
-        train_prompt_encoder: else it is frozen too.
-        train_mask_decoder: else it is frozen too.
-        multimask_max_points: prompts of up to so many points are answered by three masks, of which
-            the best is trained, as in SAM 2 (1); 0: always by the one mask that inference takes.
-        detach_logits: no gradients through the masks that are fed back; SAM 2 has them (False).
-        mask_prompt_from_keypoints: the mask prompt is a drawing of all clicks so far
-            (`prompt_prior`), as at inference; the previous mask is not fed back.
-        eval_counts: what `predict` prompts with: numbers of keypoints, None (all usable ones),
-            'box', or both, as 'box+3'.
+        clicks: Settings of `PoseMaskRefine`.
+        losses: Settings of `LossWeights`.
+        freeze_image_encoder: Freeze the image encoder and keep it in evaluation mode.
+        train_prompt_encoder: False freezes the prompt encoder.
+        train_mask_decoder: False freezes the mask decoder.
+        multimask_max_points: Prompts with at most this many points predict three masks, of which
+            the best is trained (SAM 2: 1); 0 always predicts one mask, as at inference.
+        detach_logits: Stop gradients through the masks that are fed back (SAM 2: False).
+        mask_prompt_from_keypoints: Draw all clicks as mask prompt (`draw_mask_prompt`), as at
+            inference, instead of feeding the previous mask back.
+        eval_counts: Prompts of `predict`: numbers of keypoints, None (all usable ones), 'box', or
+            both, such as 'box+3'.
 
     Raises:
-        ValueError: settings that are unknown, out of range or contradict each other.
+        ValueError: Settings are unknown, out of range or contradictory.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
     ) -> None:
         self.clicks = read_settings(PoseMaskRefine, clicks, 'clicks')
         self.weights = read_settings(LossWeights, losses, 'losses')
-        self.eval_prompts = eval_prompts(eval_counts)
+        self.eval_prompts = parse_eval_prompts(eval_counts)
         if multimask_max_points < 0:
             raise ValueError(f'multimask_max_points must be 0 or more, got {multimask_max_points}')
         trained = {
@@ -125,7 +125,7 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
         return int(self.sam.image_size)
 
     def train(self, mode: bool = True) -> PromptedSam:
-        """Sets the mode of the trained parts; the others stay in evaluation mode."""
+        """Set the mode of the trained parts; frozen parts stay in evaluation mode."""
         super().train(mode)
         for name, part in self.sam.named_children():
             if name not in self._trained_parts:
@@ -138,14 +138,14 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
         data_samples: Sequence[BaseDataElement],
         mode: Literal['loss', 'predict', 'tensor'] = 'tensor',
     ) -> Any:
-        """Runs the model on a batch as the preprocessor gives it.
+        """Run the model on a preprocessed batch.
 
         Args:
-            inputs: photos, float (B, 3, S, S), normalised.
-            data_samples: as `PackPromptedPoses` makes them.
-            mode: 'loss': dict of losses and of what is logged beside them. 'predict': the samples
-                with `predictions`, see `predict`. 'tensor': outputs of all decoder passes, each as
-                `decode_prompts` returns them.
+            inputs: Images, float (B, 3, S, S), normalized.
+            data_samples: Samples of `PackPromptedPoses`.
+            mode: 'loss': dict of losses and logged values. 'predict': the samples with
+                `predictions`, see `predict`. 'tensor': outputs of all decoder passes, in the format
+                of `decode_prompts`.
         """
         if mode == 'loss':
             return self.loss(inputs, data_samples)
@@ -158,22 +158,22 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
         raise ValueError(f"mode must be 'loss', 'predict' or 'tensor', got {mode!r}")
 
     def embed(self, inputs: Tensor, data_samples: Sequence[BaseDataElement]) -> ImageEmbedding:
-        """Embeds each image once."""
+        """Embed the images."""
         return embed_images(self.sam, inputs)
 
     def first_prompts(self, people: People) -> tuple[ClickSimulator, Tensor, Tensor]:
-        """A simulator of clicks, and its first points (N, P, 2) and labels (N, P)."""
+        """Return a click simulator with its first points (N, P, 2) and labels (N, P)."""
         simulator = ClickSimulator(people, self.clicks)
         return simulator, *simulator.first()
 
     def num_corrections(self) -> int:
-        """Corrections of the next step."""
+        """Return the number of corrections of the next step."""
         return int(self.clicks.num_corrections)
 
     def roll_out(
         self, embedding: ImageEmbedding, people: People, image_index: Tensor
     ) -> Iterator[Outputs]:
-        """Decodes first prompts and corrections one after the other.
+        """Decode the first prompts and the corrections in sequence.
 
         Yields:
             Mask logits (N, M, S / 4, S / 4), predicted IoU (N, M), object score logits (N, 1).
@@ -187,7 +187,7 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
                 image_index=image_index,
                 point_coords=points,
                 point_labels=labels,
-                mask_inputs=self._drawn(points, labels)
+                mask_inputs=draw_mask_prompt(points, labels, self.image_size)
                 if self.mask_prompt_from_keypoints
                 else previous,
                 multimask_output=points.shape[1] <= self.multimask_max_points,
@@ -202,10 +202,10 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
             points, labels = torch.cat([points, point], 1), torch.cat([labels, label], 1)
 
     def loss(self, inputs: Tensor, data_samples: Sequence[BaseDataElement]) -> dict[str, Tensor]:
-        """Losses of a batch, summed over all decoder passes as in SAM 2.
+        """Compute the losses of a batch, summed over all decoder passes as in SAM 2.
 
-        They are sums over people divided by the mean number of people of a process, so several
-        processes together take the step of one with all images.
+        Sums over people are divided by the mean number of people per process, so several processes
+        take the same step as one process with all images.
         """
         people, image_index = self._people(data_samples)
         embedding = self.embed(inputs, data_samples)
@@ -216,10 +216,10 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
             overlaps.append(overlap)
             for name, part in parts.items():
                 total[f'loss_{name}'] = total.get(f'loss_{name}', 0) + part
-        share = len(people) / self._mean_count(len(people), inputs.device)
+        scale = len(people) / self._mean_count(len(people), inputs.device)
         dropped = sum(sample.num_dropped for sample in data_samples)
         return {
-            **{name: part * share for name, part in total.items()},
+            **{name: part * scale for name, part in total.items()},
             'iou_first': overlaps[0],
             'iou_last': overlaps[-1],
             'people': inputs.new_tensor(float(len(people))),
@@ -229,11 +229,11 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
     def image_losses(
         self, embedding: ImageEmbedding, data_samples: Sequence[BaseDataElement]
     ) -> dict[str, Tensor]:
-        """Losses that do not depend on prompts; none here."""
+        """Return losses that do not depend on prompts; none by default."""
         return {}
 
     def pass_losses(self, outputs: Outputs, people: People) -> tuple[dict[str, Tensor], Tensor]:
-        """Losses of one decoder pass and the mean IoU of its masks."""
+        """Compute the losses of one decoder pass and the mean IoU of its masks."""
         logits, iou, score = outputs
         full = (self.to_square(logits), iou.float(), score.float())
         targets = people.masks.float()[:, None]
@@ -244,10 +244,10 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
     def predict(
         self, inputs: Tensor, data_samples: Sequence[BaseDataElement]
     ) -> list[BaseDataElement]:
-        """Prompts each person in the ways of `eval_counts`.
+        """Prompt each person with every prompt of `eval_counts`.
 
         Returns:
-            The samples with `predictions` as of `predict_image`.
+            The samples with `predictions`, see `predict_image`.
         """
         embedding = self.embed(inputs, data_samples)
         for index, sample in enumerate(data_samples):
@@ -258,7 +258,7 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
         return list(data_samples)
 
     def _people(self, data_samples: Sequence[BaseDataElement]) -> tuple[People, Tensor]:
-        """Everybody of a batch, and the photo that each is in, long (N,)."""
+        """Return all people of a batch, and the image index of each, long (N,)."""
         groups = [sample.gt_instances for sample in data_samples]
         people = self.gather(groups)
         side, device = people.masks.shape[-1], people.masks.device
@@ -268,11 +268,11 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
                 'image_size of PackPromptedPoses to that of the model'
             )
         counts = torch.tensor([len(group) for group in groups], device=device)
-        photos = torch.arange(len(groups), device=device)
-        return people, photos.repeat_interleave(counts)
+        images = torch.arange(len(groups), device=device)
+        return people, images.repeat_interleave(counts)
 
     def gather(self, groups: Sequence[Any]) -> People:
-        """Everybody of a batch, from the `gt_instances` of its images."""
+        """Concatenate the people of a batch from the `gt_instances` of its images."""
         return People(
             torch.cat([group.masks for group in groups]),
             torch.cat([group.keypoints for group in groups]),
@@ -280,18 +280,15 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
             [int(seed) for group in groups for seed in group.seeds],
         )
 
-    def _drawn(self, points: Tensor, labels: Tensor) -> Tensor:
-        return prompt_prior(points, labels, self.image_size)
-
     def to_square(self, logits: Tensor, stride: int = 1) -> Tensor:
-        """Mask logits at 1 / stride of the size of the square, float32 (N, M, s, s)."""
+        """Resize mask logits to 1 / stride of the square, float32 (N, M, s, s)."""
         side = self.image_size // stride
         size = (side, side)
         return F.interpolate(logits.float(), size, mode='bilinear', align_corners=False)
 
     @staticmethod
     def _mean_count(count: int, device: torch.device) -> float:
-        """Mean number of people per process."""
+        """Return the mean number of people per process."""
         total = torch.tensor(float(count), device=device)
         all_reduce(total)
         mean: float = total.item() / get_world_size()
@@ -299,17 +296,17 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
 
 
 def best_mask(outputs: Outputs) -> Tensor:
-    """The mask (N, 1, h, w) of the highest predicted IoU."""
+    """Select the mask (N, 1, h, w) with the highest predicted IoU."""
     logits, iou, _ = outputs
     rows = torch.arange(len(logits), device=logits.device)
     return logits[rows, iou.argmax(1)][:, None]
 
 
 def read_settings(kind: Any, values: Mapping[str, Any] | None, name: str) -> Any:
-    """A dataclass of settings from a config.
+    """Create a settings dataclass from a config.
 
     Raises:
-        ValueError: unknown settings, or values that the dataclass refuses.
+        ValueError: A setting is unknown, or the dataclass rejects its value.
     """
     known = set(kind.__dataclass_fields__)
     unknown = sorted(set(values or {}) - known)

@@ -9,6 +9,8 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
+from pipeline.training.layer_decay import group_trained_parameters
+
 _TRUNK = 'image_encoder.trunk.'
 _BLOCK = re.compile(r'image_encoder\.trunk\.blocks\.(\d+)\.')
 _POSITIONS = 'trunk.pos_embed'  # keeps its learning rate in SAM 2's own training
@@ -17,17 +19,17 @@ _SETTINGS = ('layer_decay_rate', 'custom_keys')
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class TrainedPartsConstructor(DefaultOptimWrapperConstructor):  # type: ignore[misc,unused-ignore]
-    """Optimiser of the parameters that are trained; the frozen ones stay out of it.
+    """Optimizer of the trained parameters; frozen parameters are omitted.
 
-    Biases and all parameters of one dimension (norms) have no weight decay. `paramwise_cfg` takes:
+    Biases and 1D parameters (norms) have no weight decay. `paramwise_cfg` takes:
 
-    - `layer_decay_rate` d in (0, 1], default 1: block i of the image encoder's L blocks learns
-      d^(L - i) times as fast, what comes before the blocks d^(L + 1) times, as in SAM 2's own
-      training. It acts only where the image encoder is trained.
-    - `custom_keys`: part of a name -> `lr_mult`, a further factor; the longest match counts.
+    - `layer_decay_rate` d in (0, 1], default 1: the learning rate of block i of the
+      image encoder's L blocks is multiplied by d^(L - i), that of parameters before the blocks by
+      d^(L + 1), as in SAM 2's training.
+    - `custom_keys`: part of a name -> `lr_mult`, an additional factor; the longest match counts.
 
     Raises:
-        ValueError: an unknown setting or a value out of range.
+        ValueError: A setting is unknown or out of range.
     """
 
     def __init__(
@@ -43,20 +45,20 @@ class TrainedPartsConstructor(DefaultOptimWrapperConstructor):  # type: ignore[m
             raise ValueError(f'paramwise_cfg.layer_decay_rate = {self.rate}, must be in (0, 1]')
 
     def add_params(self, params: list[dict[str, Any]], module: nn.Module, **kwargs: Any) -> None:
-        """Sorts the trained parameters of a model into groups of equal settings."""
-        trained = [(n, p) for n, p in module.named_parameters() if p.requires_grad]
-        blocks = [int(m.group(1)) for m in (_BLOCK.search(name) for name, _ in trained) if m]
-        groups: dict[tuple[float, float], dict[str, Any]] = {}
-        for name, parameter in trained:
-            lr = self.base_lr * self._factor(name, max(blocks, default=-1) + 1)
-            free = parameter.ndim == 1 or name.endswith('.bias')
-            decay = 0.0 if free else self.base_wd or 0.0
-            group = groups.setdefault((lr, decay), {'params': [], 'lr': lr, 'weight_decay': decay})
-            group['params'].append(parameter)
-        params.extend(groups.values())
+        """Group the trained parameters of a model by their settings."""
+        trained = [name for name, p in module.named_parameters() if p.requires_grad]
+        blocks = [int(m.group(1)) for m in map(_BLOCK.search, trained) if m]
+        num_blocks = max(blocks, default=-1) + 1
+
+        def compute_rates(name: str, parameter: nn.Parameter) -> tuple[float, float]:
+            no_decay = parameter.ndim == 1 or name.endswith('.bias')
+            decay = 0.0 if no_decay else self.base_wd or 0.0
+            return self.base_lr * self._factor(name, num_blocks), decay
+
+        params.extend(group_trained_parameters(module, compute_rates))
 
     def _factor(self, name: str, num_blocks: int) -> float:
-        """Learning rate of a parameter as a multiple of the optimiser's."""
+        """Return the learning rate factor of a parameter."""
         keys = self.paramwise_cfg.get('custom_keys', {})
         key = max((key for key in keys if key in name), key=len, default=None)
         factor = float(keys[key].get('lr_mult', 1.0)) if key is not None else 1.0

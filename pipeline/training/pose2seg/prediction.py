@@ -1,6 +1,6 @@
-"""Masks of a trained `PromptedSam` for prompts of ground truth, as the pipeline would make them.
+"""Masks of a `PromptedSam` for ground-truth prompts, predicted as in the pipeline.
 
-Legend: n people of a photo, k keypoints of a prompt, S side of the model's square in px.
+Legend: n people of an image, k keypoints of a prompt, S side of the model's square in px.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch import Tensor
 from pipeline.boxes import xywh_to_xyxy
 from pipeline.segmenters.prompts import select_keypoints
 from pipeline.segmenters.sam2_forward import POINT_POSITIVE, ImageEmbedding, decode_prompts
+from pipeline.segmenters.sam2_mask_prompt import draw_mask_prompt
 from pipeline.segmenters.sam2_preprocess import boxes_to_square, logits_to_image
-from pipeline.segmenters.sam2_prior import prompt_prior
 
 from .clicks import PoseMaskRefine
 
@@ -29,11 +29,11 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class EvalPrompt:
-    """A kind of prompt that is scored.
+    """A kind of prompt for evaluation.
 
     Attributes:
-        count: number of keypoints; None: all usable ones.
-        with_box: the box of the true mask too.
+        count: Number of keypoints; None: all usable ones.
+        with_box: Also prompt with the box of the ground-truth mask.
     """
 
     count: int | None
@@ -47,16 +47,16 @@ class EvalPrompt:
             return count
         return BOX if self.count == 0 else f'{BOX}+{count}'
 
-    def used(self, usable: int) -> int:
-        """Keypoints of a person with so many usable ones."""
+    def num_keypoints(self, usable: int) -> int:
+        """Return the number of prompt keypoints for a person with `usable` keypoints."""
         return usable if self.count is None else min(self.count, usable)
 
 
-def eval_prompts(values: Sequence[int | str | None]) -> tuple[EvalPrompt, ...]:
-    """Kinds of prompts from a config: 3, None (all keypoints), 'box', 'box+3'.
+def parse_eval_prompts(values: Sequence[int | str | None]) -> tuple[EvalPrompt, ...]:
+    """Parse prompts of a config: 3, None (all keypoints), 'box', 'box+3'.
 
     Raises:
-        ValueError: none, or one of another form.
+        ValueError: The list is empty, or a value has another form.
     """
     prompts = []
     for value in values:
@@ -84,31 +84,31 @@ def predict_image(
     clicks: PoseMaskRefine,
     draw: bool,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Prompts each person of a photo in all ways.
+    """Predict masks of all people of an image with all prompts.
 
-    The order of keypoints and the passes are those of the pipeline (`select_keypoints`,
-    `decode_prompts`). People without a usable keypoint get no prediction; who has fewer than k is
-    prompted with all.
+    Order of keypoints and decoder passes are those of the pipeline (`select_keypoints`,
+    `decode_prompts`). People without a usable keypoint get no prediction; people with fewer than k
+    keypoints are prompted with all.
 
     Args:
-        sam: the model.
-        embedding: of the batch.
-        index: of the photo in the batch.
-        sample: as `PackPromptedPoses` makes it.
-        prompts: kinds of prompts.
+        sam: SAM 2 model.
+        embedding: Embedding of the batch.
+        index: Index of the image in the batch.
+        sample: Sample of `PackPromptedPoses`.
+        prompts: Kinds of prompts.
         clicks: `method` and `visibility_threshold` of the keypoints.
-        draw: Also draw the points as the mask prompt.
+        draw: Also draw the points as mask prompt.
 
     Returns:
         Name of a prompt -> one dict per person with `ann_id`, `score` (predicted IoU) and `rle`
-        (mask of the photo's size).
+        (mask of the image's size).
     """
     people = sample.gt_instances
     orders = _orders(people, clicks)
     boxes = _boxes(sample, int(sam.image_size)).to(people.keypoints.device)
     found: dict[tuple[int, bool, int], dict[str, Any]] = {}
     jobs = {
-        (prompt.used(len(order)), prompt.with_box, row)
+        (prompt.num_keypoints(len(order)), prompt.with_box, row)
         for prompt in prompts
         for row, order in enumerate(orders)
         if len(order)
@@ -128,7 +128,7 @@ def predict_image(
         prompt.name: [
             {
                 'ann_id': people.ann_ids[row],
-                **found[prompt.used(len(order)), prompt.with_box, row],
+                **found[prompt.num_keypoints(len(order)), prompt.with_box, row],
             }
             for row, order in enumerate(orders)
             if len(order)
@@ -145,9 +145,9 @@ def _decode(
     boxes: Tensor | None,
     draw: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Low-resolution logits (n, 1, h, w) and predicted IoU (n,) for positive points."""
+    """Predict low-resolution logits (n, 1, h, w) and IoU (n,) for positive points."""
     labels = torch.full(coords.shape[:2], POINT_POSITIVE, device=coords.device)
-    drawn = prompt_prior(coords, labels, int(sam.image_size), boxes) if draw else None
+    mask_prompt = draw_mask_prompt(coords, labels, int(sam.image_size), boxes) if draw else None
     logits, iou, _ = decode_prompts(
         sam,
         embedding,
@@ -155,13 +155,13 @@ def _decode(
         point_coords=coords,
         point_labels=labels,
         boxes=boxes,
-        mask_inputs=drawn,
+        mask_inputs=mask_prompt,
     )
     return logits.float(), iou[:, 0]
 
 
 def _orders(people: Any, clicks: PoseMaskRefine) -> list[Any]:
-    """For each person its usable keypoints, best prompt first."""
+    """Return the usable keypoints of each person, best prompt first."""
     rows = zip(people.keypoints.cpu().numpy(), people.visibility.cpu().numpy(), strict=True)
     return [
         select_keypoints(
@@ -173,6 +173,6 @@ def _orders(people: Any, clicks: PoseMaskRefine) -> list[Any]:
 
 
 def _boxes(sample: BaseDataElement, size: int) -> Tensor:
-    """Boxes of the true masks, (n, 4) xyxy px of the square."""
+    """Return the boxes of the ground-truth masks, (n, 4) xyxy px of the square."""
     boxes = torch.from_numpy(xywh_to_xyxy([coco_mask.toBbox(rle) for rle in sample.rles]))
     return boxes_to_square(boxes, sample.ori_shape, size)

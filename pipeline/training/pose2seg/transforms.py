@@ -1,11 +1,11 @@
-"""Augmentation of photos with masks and keypoints; each step changes all three together.
+"""Augmentation of images with masks and keypoints.
 
-The dict that travels: `img` RGB uint8 (H, W, 3), `masks` uint8 (n, H, W) of 0 and 1, `people`, n
+Sample dict: `img` RGB uint8 (H, W, 3), `masks` uint8 (n, H, W) of 0 and 1, `people`, n
 dicts as of `PoseMaskDataset`, `keypoints` float32 (n, K, 2) x, y in px, `visibility` float32
-(n, K). A keypoint that leaves the image gets visibility 0. Random numbers come from NumPy's global
+(n, K). A keypoint outside the image gets visibility 0. Random numbers come from NumPy's global
 state, which the data loader seeds.
 
-Legend: n people of a photo, K keypoints, H x W photo, S side of the model's square.
+Legend: n people of an image, K keypoints, H x W image, S side of the model's square.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as torchvis
 
 
 class PoseTransform:
-    """One step of a pipeline."""
+    """Base class of the transforms."""
 
     def __call__(self, results: Sample) -> Sample | None:
-        """Changes a sample; None: take another one."""
+        """Transform a sample; None requests another sample."""
         return self.transform(results)
 
     @abstractmethod
@@ -44,13 +44,13 @@ class PoseTransform:
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class LoadPoseImage(PoseTransform):
-    """Reads the photo and decodes the masks of an item of `PoseMaskDataset`."""
+    """Loads image and masks of an item of `PoseMaskDataset`."""
 
     def transform(self, results: Sample) -> Sample:
-        """Adds `img`, `masks`, `keypoints` and `visibility`.
+        """Add `img`, `masks`, `keypoints` and `visibility`.
 
         Raises:
-            ValueError: the photo has another size than the annotation file says.
+            ValueError: The image size differs from the annotation file.
         """
         image = read_image(results['img_path'])
         expected = (results['height'], results['width'])
@@ -67,23 +67,23 @@ class LoadPoseImage(PoseTransform):
         return results
 
     def read_masks(self, people: list[Sample], height: int, width: int) -> NDArray[np.uint8]:
-        """Masks (n, height, width) of 0 and 1."""
+        """Decode masks (n, height, width) of 0 and 1."""
         return np.stack([coco_mask.decode(person['rle']) for person in people])
 
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class FlipPose(PoseTransform):
-    """Mirrors left and right; left and right keypoints change places.
+    """Mirrors the image and swaps left and right keypoints.
 
     Args:
-        prob: chance in [0, 1].
+        prob: Probability in [0, 1].
     """
 
     def __init__(self, prob: float = 0.5) -> None:
-        self.prob = _share('FlipPose', prob)
+        self.prob = _check_fraction('FlipPose', prob)
 
     def transform(self, results: Sample) -> Sample:
-        """Mirrors or leaves the sample."""
+        """Mirror the sample with probability `prob`."""
         if np.random.random() >= self.prob:
             return results
         results['img'] = np.ascontiguousarray(results['img'][:, ::-1])
@@ -97,12 +97,12 @@ class FlipPose(PoseTransform):
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class AffinePose(PoseTransform):
-    """Rotates and shears about the centre; the picture keeps its size.
+    """Rotates and shears around the centre; the image size is unchanged.
 
     Args:
-        degrees: largest rotation to either side.
-        shear: largest horizontal shear in degrees to either side.
-        prob: chance in [0, 1].
+        degrees: Largest rotation in either direction.
+        shear: Largest horizontal shear in degrees in either direction.
+        prob: Probability in [0, 1].
     """
 
     def __init__(self, degrees: float = 25.0, shear: float = 20.0, prob: float = 1.0) -> None:
@@ -112,10 +112,10 @@ class AffinePose(PoseTransform):
             )
         self.degrees = degrees
         self.shear = shear
-        self.prob = _share('AffinePose', prob)
+        self.prob = _check_fraction('AffinePose', prob)
 
     def transform(self, results: Sample) -> Sample:
-        """Draws an angle and a shear and applies them."""
+        """Apply a random rotation and shear."""
         if np.random.random() >= self.prob:
             return results
         angle, shear = np.deg2rad(
@@ -130,12 +130,7 @@ class AffinePose(PoseTransform):
 
 
 def warp(results: Sample, affine: NDArray[np.float64]) -> Sample:
-    """Moves the content of a sample inside its frame.
-
-    Args:
-        results: changed in place.
-        affine: (2, 3), from pixel indices to pixel indices.
-    """
+    """Apply an affine map (2, 3) of pixel indices to a sample, in place."""
     height, width = results['img'].shape[:2]
     size = (width, height)
     results['img'] = cv2.warpAffine(
@@ -154,24 +149,24 @@ class JitterPose(PoseTransform):
     """Changes brightness, contrast and saturation by random factors in 1 +- the setting.
 
     Args:
-        brightness: largest change.
-        contrast: largest change.
-        saturation: largest change.
+        brightness: Largest change.
+        contrast: Largest change.
+        saturation: Largest change.
     """
 
     def __init__(
         self, brightness: float = 0.1, contrast: float = 0.03, saturation: float = 0.03
     ) -> None:
         self.widths = (
-            _share('JitterPose', brightness),
-            _share('JitterPose', contrast),
-            _share('JitterPose', saturation),
+            _check_fraction('JitterPose', brightness),
+            _check_fraction('JitterPose', contrast),
+            _check_fraction('JitterPose', saturation),
         )
 
     def transform(self, results: Sample) -> Sample:
-        """Applies the three in this order."""
+        """Change brightness, contrast and saturation, in this order."""
         brightness, contrast, saturation = 1 + np.random.uniform(-1, 1, 3) * self.widths
-        # All three are linear in the colours, so one matrix does them.
+        # All three are linear in the colours: apply one matrix.
         middle = brightness * float(np.dot(np.array(cv2.mean(results['img']))[:3], _GREY))
         matrix = saturation * np.eye(3) + (1 - saturation) * np.tile(_GREY, (3, 1))
         offset = np.full((3, 1), (1 - contrast) * middle)
@@ -182,17 +177,17 @@ class JitterPose(PoseTransform):
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class GrayscalePose(PoseTransform):
-    """Takes the colour away.
+    """Converts the image to grayscale.
 
     Args:
-        prob: chance in [0, 1].
+        prob: Probability in [0, 1].
     """
 
     def __init__(self, prob: float = 0.05) -> None:
-        self.prob = _share('GrayscalePose', prob)
+        self.prob = _check_fraction('GrayscalePose', prob)
 
     def transform(self, results: Sample) -> Sample:
-        """Makes all channels equal, or leaves the sample."""
+        """Convert the image with probability `prob`."""
         if np.random.random() < self.prob:
             grey = (results['img'] @ _GREY).round().astype(np.uint8)
             results['img'] = np.repeat(grey[..., None], 3, axis=2)
@@ -203,14 +198,14 @@ class GrayscalePose(PoseTransform):
 class PackPromptedPoses(PoseTransform):
     """Scales masks and keypoints to the model's square and packs a sample for `PromptedSam`.
 
-    The photo itself stays as it is: the model's preprocessor scales it as at inference. The sample
-    is `inputs`, uint8 (3, H, W), and `data_samples` with `gt_instances`: `masks` bool (n, S, S),
-    `keypoints` (n, K, 2) in px of the square, `visibility` (n, K), `seeds` (n,), `ann_ids` (n,).
+    The image is unchanged; the model's preprocessor scales it. The sample is `inputs`, uint8
+    (3, H, W), and `data_samples` with `gt_instances`: `masks` bool (n, S, S), `keypoints` (n, K, 2)
+    in px of the square, `visibility` (n, K), `seeds` (n,), `ann_ids` (n,).
 
     Args:
         image_size: S, `image_size` of the model.
-        max_objects: at most so many people, drawn at random; None: all.
-        min_area: people with fewer px of the square are dropped; at least 1, as a click needs one.
+        max_objects: Largest number of people, drawn at random; None: all.
+        min_area: Drop people with fewer px of the square; at least 1, because a click needs a px.
     """
 
     def __init__(self, image_size: int, max_objects: int | None = None, min_area: int = 16) -> None:
@@ -223,7 +218,7 @@ class PackPromptedPoses(PoseTransform):
         self.min_area = min_area
 
     def transform(self, results: Sample) -> Sample | None:
-        """Packs, or asks for another sample where nobody is left."""
+        """Pack the sample; None if no people are left."""
         masks = self.squares(results['masks'] == 1)
         large = (masks.sum(axis=(1, 2)) >= self.min_area).nonzero()[0]
         if len(large) == 0:
@@ -242,7 +237,7 @@ class PackPromptedPoses(PoseTransform):
         return {'inputs': pixels, 'data_samples': sample}
 
     def choose(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """At most `max_objects` of the rows."""
+        """Draw at most `max_objects` of the rows."""
         if self.max_objects is None or len(rows) <= self.max_objects:
             return rows
         return np.sort(np.random.choice(rows, self.max_objects, replace=False))
@@ -250,7 +245,7 @@ class PackPromptedPoses(PoseTransform):
     def instances(
         self, results: Sample, masks: NDArray[np.bool_], rows: NDArray[np.int64]
     ) -> InstanceData:
-        """The people of these rows in the square."""
+        """Return the people of these rows, scaled to the square."""
         keypoints = torch.from_numpy(results['keypoints'][rows])
         return InstanceData(
             masks=torch.from_numpy(masks[rows]),
@@ -261,19 +256,19 @@ class PackPromptedPoses(PoseTransform):
         )
 
     def mask_rle(self, results: Sample, row: int) -> Any:
-        """The person's mask in the image, COCO RLE."""
+        """Return the mask of a person in the image as COCO RLE."""
         rle, mask = results['people'][row]['rle'], results['masks'][row]
         if tuple(rle['size']) == mask.shape:
             return rle
         return coco_mask.encode(np.asfortranarray(mask))
 
     def squares(self, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Scales masks (n, H, W) to (n, S, S)."""
+        """Scale masks (n, H, W) to (n, S, S)."""
         return np.stack([square_mask(mask.astype(np.uint8), self.image_size) for mask in masks])
 
 
 def square_mask(mask: NDArray[np.uint8], side: int) -> NDArray[np.bool_]:
-    """Scales a mask (H, W) of 0 and 1 to bool (side, side): pixels that are covered by half."""
+    """Scale a mask (H, W) of 0 and 1 to bool (side, side): at least half covered."""
     shrinks = max(mask.shape) > side
     flags = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     scaled = cv2.resize(mask * np.uint8(255), (side, side), interpolation=flags)
@@ -281,7 +276,7 @@ def square_mask(mask: NDArray[np.uint8], side: int) -> NDArray[np.bool_]:
 
 
 def hide_outside(results: Sample) -> Sample:
-    """Gives visibility 0 to keypoints outside of the photo."""
+    """Set the visibility of keypoints outside the image to 0."""
     height, width = results['img'].shape[:2]
     points = results['keypoints']
     inside = ((points >= 0) & (points <= [width - 1, height - 1])).all(axis=-1)
@@ -289,7 +284,7 @@ def hide_outside(results: Sample) -> Sample:
     return results
 
 
-def _share(name: str, value: float) -> float:
+def _check_fraction(name: str, value: float) -> float:
     if not 0 <= value <= 1:
         raise ValueError(f'{name}: {value} is not in [0, 1]')
     return value

@@ -66,7 +66,7 @@ class PartialPoseDataset(PoseMaskDataset):
             return items
         return [{**item, 'people': [person]} for item in items for person in item['people']]
 
-    def takes(self, image: dict[str, Any]) -> bool:
+    def includes(self, image: dict[str, Any]) -> bool:
         """Whether an image of the file belongs to the data set."""
         return all(image.get(field) == value for field, value in self.only.items())
 

@@ -32,7 +32,7 @@ from pipeline.segmenters.sam2_forward import (  # noqa: E402
 from pipeline.segmenters.sam2_preprocess import boxes_of  # noqa: E402
 from pipeline.training.launch import LaunchOptions, build_runner  # noqa: E402
 from pipeline.training.pose2seg.clicks import PoseMaskRefine  # noqa: E402
-from pipeline.training.pose2seg.prediction import eval_prompts  # noqa: E402
+from pipeline.training.pose2seg.prediction import parse_eval_prompts  # noqa: E402
 from projects.compact_models.cutouts import Layer  # noqa: E402
 from projects.compact_models.segmenter import augment as aug  # noqa: E402
 from projects.compact_models.segmenter.clicks import PartialClickSimulator, PartialPeople  # noqa: E402
@@ -215,8 +215,8 @@ def test_pasted_people_are_scaled_to_those_of_the_photo(data):
         (lambda: FirstPrompts(orders=()), 'orders has nothing'),
         (lambda: FirstPrompts(jitter=-1), 'prompts.jitter must be in'),
         (lambda: FirstPrompts(box_jitter=2), 'prompts.box_jitter must be in'),
-        (lambda: eval_prompts(['mask']), "got 'mask'"),
-        (lambda: eval_prompts([]), 'must not be empty'),
+        (lambda: parse_eval_prompts(['mask']), "got 'mask'"),
+        (lambda: parse_eval_prompts([]), 'must not be empty'),
         (lambda: CompactSam(COMPACT, image_size=64, dense_weight=1.0), 'freeze_image_encoder'),
         (lambda: CompactSam(COMPACT, image_size=64, correction_prob=2), 'correction_prob must'),
         (lambda: CompactSam(COMPACT, image_size=64, loss_stride=3), 'loss_stride must'),
@@ -365,7 +365,7 @@ def test_who_has_no_keypoint_is_prompted_with_pixels():
 
 
 def test_boxes_can_be_evaluated(data):
-    names = [prompt.name for prompt in eval_prompts((1, None, 'box', 'box+3'))]
+    names = [prompt.name for prompt in parse_eval_prompts((1, None, 'box', 'box+3'))]
     assert names == ['1', 'all', 'box', 'box+3']
     model = CompactSam(
         COMPACT, image_size=64, mask_prompt_from_keypoints=True, eval_counts=(3, 'box', 'box+3')

@@ -8,7 +8,7 @@ import mmpose.models  # noqa: F401  (registers the parts of `pipeline.poses` in 
 import torch
 from torch import Tensor, nn
 
-from pipeline.poses.box_branch import box_losses
+from pipeline.poses.box_losses import box_losses
 from pipeline.poses.pmpose_losses import (
     PoseTargets,
     SpatialCrossEntropyLoss,

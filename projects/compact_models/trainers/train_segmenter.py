@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this checkout, i
 
 from pipeline.segmenters.build_sam2 import build_sam2_model
 from pipeline.segmenters.sam2_forward import decode_prompts, embed_images
-from pipeline.segmenters.sam2_prior import prompt_prior
+from pipeline.segmenters.sam2_mask_prompt import draw_mask_prompt
 from pipeline.training.pose2seg.losses import mask_iou
 from projects.compact_models.detector.depthwise_conv import CpuDepthwiseConv2d
 from projects.compact_models.segmenter.losses import PartialLossWeights, partial_prompt_losses
@@ -78,7 +78,7 @@ def run_prompts(
     sam: Any = model
     return decode_prompts(
         sam, embed_images(sam, images), image_index=image_index,
-        point_coords=points, point_labels=labels, mask_inputs=prompt_prior(points, labels, S),
+        point_coords=points, point_labels=labels, mask_inputs=draw_mask_prompt(points, labels, S),
         multimask_output=False,
     )  # fmt: skip
 

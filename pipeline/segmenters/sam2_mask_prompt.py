@@ -1,8 +1,7 @@
-"""A rough mask drawn from point and box prompts, fed to SAM 2 as its mask prompt.
+"""Point and box prompts drawn as a rough mask, for SAM 2's mask prompt.
 
-A SAM trained on millions of masks learns from sparse prompt tokens alone where an object lies; a
-small one trained for minutes does not. The stock mask prompt reaches every pixel directly, so the
-compact model gets its points and boxes this way as well. Any stock SAM 2 takes such a mask.
+A small SAM with little training does not learn to locate an object from sparse prompt tokens alone.
+The mask prompt reaches every pixel directly. Any stock SAM 2 accepts it.
 
 Legend: N objects, P points per object, S image side in px.
 """
@@ -24,21 +23,20 @@ _INSIDE, _OUTSIDE = 4.0, -6.0
 _LIMIT = 8.0
 
 
-def prompt_prior(
+def draw_mask_prompt(
     point_coords: Tensor, point_labels: Tensor, image_size: int, boxes: Tensor | None = None
 ) -> Tensor:
-    """Draws prompts as mask logits.
+    """Draw prompts as mask logits.
 
-    Without a box all pixels begin as outside, with one those in it begin as inside. Each positive
-    point adds a blob whose width follows the distances between the positive points: a tenth of the
-    image for a single one and, without a box, hardly less for some as close as those of a face,
-    which say as little about the size. Each negative point takes a small blob away.
+    Pixels start as outside, or as inside within a box. Each positive point adds a blob. Its width
+    follows the largest distance between positive points: 0.1 S for a single point and, without a
+    box, at least 0.08 S. Each negative point subtracts a small blob.
 
     Args:
         point_coords: (x, y) in pixels of the S x S square, float (N, P, 2).
-        point_labels: As `decode_prompts` takes them, int (N, P).
+        point_labels: In the format of `decode_prompts`, int (N, P).
         image_size: S.
-        boxes: xyxy in pixels of the square, float (N, 4); or as labelled corners in the points.
+        boxes: xyxy in pixels of the square, float (N, 4); or labelled corners among the points.
 
     Returns:
         Logits in [-8, 8] for `mask_inputs` of `decode_prompts`, float (N, 1, S / 4, S / 4).
@@ -70,7 +68,7 @@ def prompt_prior(
 
 
 def _largest_distance(coords: Tensor, chosen: Tensor) -> Tensor:
-    """Largest distance between two chosen points of each object, (N,); 0 for fewer than two."""
+    """Return the largest distance between chosen points, (N,); 0 for fewer than two."""
     distance = torch.cdist(coords, coords)
     both = chosen[:, :, None] & chosen[:, None, :]
     return (distance * both).flatten(1).amax(dim=1)
