@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,17 @@ def image_folder(tmp_path: Path) -> Path:
     from tests.run_fakes import save_images
 
     return save_images(tmp_path / 'images')
+
+
+SAMPLES = Path(os.environ.get('BMP_TEST_DATA', Path(__file__).parents[2] / 'shared' / 'data'))
+
+
+@pytest.fixture(scope='session', params=['drawn', 'real'][: 1 + SAMPLES.is_dir()])
+def samples(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with a small sample of each public data set: drawn, and real where it is present."""
+    from tests.sample_sets import draw_samples
+
+    return draw_samples(tmp_path_factory.mktemp('samples')) if request.param == 'drawn' else SAMPLES
 
 
 @pytest.fixture
@@ -82,12 +94,10 @@ def _scope(library: str) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope='module')
-def one_thread() -> Iterator[None]:
-    """Small models learn faster on one thread, and to the same bits."""
+@pytest.fixture(scope='session')
+def one_thread() -> None:
+    """Run small models on one thread, here and in child processes: faster, and to the same bits."""
     import torch
 
-    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    os.environ['OMP_NUM_THREADS'] = '1'

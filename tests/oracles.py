@@ -30,7 +30,7 @@ class OracleDetector(Detector):
     ``hidden_by[i]`` is the row of the person that hides ``i`` from the detector, or -1.
     """
 
-    truth: People
+    ground_truth: People
     hidden_by: np.ndarray
     order: np.ndarray | None = None
     with_masks: bool = True
@@ -38,29 +38,29 @@ class OracleDetector(Detector):
 
     def __call__(self, image: Image) -> Detections:
         self.seen.append(image)
-        gone = self.truth.masks.covered((image == 0).all(2)) > 0.5
+        gone = self.ground_truth.masks.covered((image == 0).all(2)) > 0.5
         shown = ~gone & ((self.hidden_by < 0) | gone[self.hidden_by])
         rows = np.flatnonzero(shown) if self.order is None else self.order[shown[self.order]]
-        found = self.truth.select(rows)
-        none = Masks.empty(*self.truth.image_shape, len(rows))
+        found = self.ground_truth.select(rows)
+        none = Masks.empty(*self.ground_truth.image_shape, len(rows))
         return Detections(found.boxes, found.box_scores, found.masks if self.with_masks else none)
 
 
-def row_of(truth: People, box: np.ndarray) -> int:
+def row_of(ground_truth: People, box: np.ndarray) -> int:
     """The person whose box this is."""
-    return int(np.abs(truth.boxes - box).sum(1).argmin())
+    return int(np.abs(ground_truth.boxes - box).sum(1).argmin())
 
 
 @dataclass
 class OraclePoses(PoseEstimator):
     """The true pose of the box."""
 
-    truth: People
+    ground_truth: People
     num_keypoints: int = 17
 
     def __call__(self, image: Image, detections: Detections) -> Poses:
-        rows = np.array([row_of(self.truth, box) for box in detections.boxes], int)
-        true = self.truth.select(rows)
+        rows = np.array([row_of(self.ground_truth, box) for box in detections.boxes], int)
+        true = self.ground_truth.select(rows)
         return Poses(
             detections.boxes, detections.box_scores, detections.detector_masks,
             true.keypoints, true.keypoint_scores, true.presence, true.visibility,
@@ -71,7 +71,7 @@ class OraclePoses(PoseEstimator):
 class OracleSegmenter:
     """The true mask of the person whose visible keypoints were prompted."""
 
-    truth: People
+    ground_truth: People
     blank: tuple[int, ...] = ()  # people for whom it returns nothing
     embedded: int = 0
     calls: int = 0
@@ -83,11 +83,13 @@ class OracleSegmenter:
             self.calls += 1
             prompts = make_prompts(poses, others, PromptConfig())
             rows = [self.person_at(poses, i, prompts.keypoints[i]) for i in range(len(poses))]
-            empty = Masks.empty(*self.truth.image_shape, 1)
-            masks = Masks.empty(*self.truth.image_shape)
+            empty = Masks.empty(*self.ground_truth.image_shape, 1)
+            masks = Masks.empty(*self.ground_truth.image_shape)
             for row in rows:
                 usable = row >= 0 and row not in self.blank
-                masks = masks.concat(self.truth.masks.select(np.array([row])) if usable else empty)
+                masks = masks.concat(
+                    self.ground_truth.masks.select(np.array([row])) if usable else empty
+                )
             sources = np.full(len(poses), MaskSource.SAM, np.int32)
             scores = np.full(len(poses), 0.9, np.float32)
             return Segments(LogitMasks.from_masks(masks, 4.0), scores, sources, prompts.keypoints)
@@ -98,5 +100,7 @@ class OracleSegmenter:
         used = prompt[prompt >= 0]
         if len(used) == 0:
             return -1
-        distance = np.abs(self.truth.keypoints[:, used] - poses.keypoints[i, used]).sum((1, 2))
+        distance = np.abs(self.ground_truth.keypoints[:, used] - poses.keypoints[i, used]).sum(
+            (1, 2)
+        )
         return int(distance.argmin())

@@ -1,21 +1,18 @@
-"""Small synthetic ground truth in COCO format, and paths of real data."""
+"""Small synthetic ground truth in COCO format."""
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from pipeline.datasets.coco_ground_truth import ImageGroundTruth, load_ground_truth
 from pipeline.masks import Masks
 from pipeline.structures import MaskSource, People
 
 ROOT = Path(__file__).parents[1]
-DATA = Path(os.environ.get('BMP_TEST_DATA', ROOT.parent / 'shared' / 'data'))
 
 # Keypoints of a standing person, relative to width and height of the box.
 STANDING = np.array([
@@ -100,19 +97,6 @@ def write(path: Path, content: Any) -> Path:
     """``path`` with ``content`` as JSON."""
     path.write_text(json.dumps(content))
     return path
-
-
-def data_file(name: str) -> Path:
-    """A file of the real data; skips the test if it is missing."""
-    path = DATA / name
-    if not path.exists():
-        pytest.skip(f'{path} is missing (set BMP_TEST_DATA)')
-    return path
-
-
-def dev_file(name: str = 'person_keypoints.json') -> Path:
-    """A file of the real development set; skips the test if it is missing."""
-    return data_file(f'dev/{name}')
 
 
 def as_results(ground_truth: list[ImageGroundTruth]) -> list[dict[str, Any]]:

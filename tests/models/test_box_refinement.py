@@ -1,4 +1,4 @@
-"""The pose model's second look at boxes: branch, head, targets, data, and its place in the loop."""
+"""Box refinement of the pose model: branch, head, targets, and its place in the loop."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
-pytest.importorskip('mmpose', reason='PMPoseBoxHead is an MMPose head')
-
 from mmengine.structures import InstanceData
 from mmpose.apis import inference_topdown, init_model
 
@@ -22,7 +19,7 @@ from pipeline.poses.mmpose_estimator import build_mmpose_estimator
 from pipeline.poses.pmpose_box_head import PMPoseBoxHead
 from pipeline.structures import Detections, Image, Poses
 from tests.oracles import OracleDetector, OraclePoses, OracleSegmenter
-from tests.unit.test_loop import HIDDEN_BY, photo, truth
+from tests.unit.test_loop import HIDDEN_BY, ground_truth, noise_image
 
 COMPACT = Path(__file__).parents[2] / 'configs/compact'
 
@@ -42,7 +39,7 @@ def peaked(first: int, second: int, places: int) -> torch.Tensor:
     return logits
 
 
-def test_boxes_are_read_off_the_distributions() -> None:
+def test_boxes_are_decoded_from_the_distributions() -> None:
     outputs = BoxOutputs(peaked(1, 4, 5), peaked(0, 2, 9), torch.zeros(1))
     assert outputs.boxes[0].tolist() == pytest.approx([0.25, 0.0, 1.0, 0.25])
     assert flip_boxes(outputs.boxes)[0].tolist() == pytest.approx([0.0, 0.0, 0.75, 0.25])
@@ -53,7 +50,7 @@ def test_boxes_are_read_off_the_distributions() -> None:
     [
         pytest.param(1.0, 1.0, 0.5, float(np.log(2)), id='a person'),
         # log 2 whatever the target is: the logit is 0.
-        pytest.param(0.0, 1.0, 0.0, float(np.log(2)), id='nobody'),
+        pytest.param(0.0, 1.0, 0.0, float(np.log(2)), id='no person'),
         pytest.param(0.0, 0.0, 0.0, 0.0, id='not judged'),
     ],
 )
@@ -76,7 +73,7 @@ def rectangles(count: int, rng: np.random.Generator) -> tuple[torch.Tensor, torc
     return ((x >= x1) & (x <= x2) & (y >= y1) & (y <= y2)).float()[:, None], boxes
 
 
-def test_the_branch_learns_where_things_end_and_whether_they_are_there() -> None:
+def test_the_branch_learns_box_sides_and_presence() -> None:
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     branch = BoxBranch(1, 1, 16, ((3, 3), (2, 3), (2, 1)))
@@ -94,10 +91,10 @@ def test_the_branch_learns_where_things_end_and_whether_they_are_there() -> None
     maps, boxes = rectangles(16, rng)
     with torch.no_grad():
         found = branch(torch.nn.functional.avg_pool2d(maps, 2), maps)
-        nobody = branch(torch.zeros(1, 1, 12, 9), torch.zeros(1, 1, 24, 18))
+        empty = branch(torch.zeros(1, 1, 12, 9), torch.zeros(1, 1, 24, 18))
     one = torch.ones(16)
     assert float(box_losses(found, boxes, one, one)['box_iou']) > 0.85
-    assert float(found.score_logits.min()) > 0 > float(nobody.score_logits[0])
+    assert float(found.score_logits.min()) > 0 > float(empty.score_logits[0])
 
 
 @pytest.mark.filterwarnings('ignore')
@@ -127,7 +124,7 @@ def test_the_head_fits_released_settings() -> None:
     assert found.boxes.shape == (2, 4) and found.box_scores.shape == (2,)
 
 
-def test_samples_without_a_box_teach_the_pose_alone() -> None:
+def test_samples_without_a_box_train_the_pose_only() -> None:
     class Sample:
         def __init__(self, **labels: torch.Tensor) -> None:
             self.gt_instance_labels = InstanceData(**labels)
@@ -146,18 +143,18 @@ def test_boxes_change_only_with_refine_boxes() -> None:
     torch.manual_seed(0)
     path = str(COMPACT / 'vitpose_compact.py')
     image = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
-    given = Detections.from_boxes([[10, 5, 50, 90], [100, 60, 127, 95]], image.shape[:2])
+    boxes = Detections.from_boxes([[10, 5, 50, 90], [100, 60, 127, 95]], image.shape[:2])
     plain = build_mmpose_estimator(path, None)
     moving = build_mmpose_estimator(path, None, refine_boxes=True)
     moving.model.load_state_dict(plain.model.state_dict())
-    assert plain(image, given).boxes.tolist() == given.boxes.tolist()
-    moved = moving(image, given)
-    assert (moved.boxes != given.boxes).any(1).all()
+    assert plain(image, boxes).boxes.tolist() == boxes.boxes.tolist()
+    moved = moving(image, boxes)
+    assert (moved.boxes != boxes.boxes).any(1).all()
     assert (moved.boxes >= 0).all() and (moved.boxes <= [128, 96, 128, 96]).all()
     assert ((moved.box_scores > 0) & (moved.box_scores < 1)).all()
-    np.testing.assert_array_equal(moved.keypoints, plain(image, given).keypoints)
-    nobody = Detections.from_boxes([], image.shape[:2])
-    assert len(moving(image, nobody)) == 0
+    np.testing.assert_array_equal(moved.keypoints, plain(image, boxes).keypoints)
+    empty = Detections.from_boxes([], image.shape[:2])
+    assert len(moving(image, empty)) == 0
 
 
 def test_refine_boxes_needs_a_box_head() -> None:
@@ -176,16 +173,16 @@ class MovingPoses(OraclePoses):
 
 
 @pytest.mark.parametrize('refine', [False, True])
-def test_the_loop_keeps_both_boxes_and_leaves_those_of_the_user(refine: bool) -> None:
+def test_the_loop_keeps_both_boxes_and_does_not_change_user_boxes(refine: bool) -> None:
     config = LoopConfig(boxes='detector', refine=refine, refine_min_side=1)
-    detector, segmenter = OracleDetector(truth(), HIDDEN_BY), OracleSegmenter(truth())
-    pipeline = PersonPipeline(detector, MovingPoses(truth()), segmenter, config)
-    people = pipeline(photo())
+    detector, segmenter = OracleDetector(ground_truth(), HIDDEN_BY), OracleSegmenter(ground_truth())
+    pipeline = PersonPipeline(detector, MovingPoses(ground_truth()), segmenter, config)
+    people = pipeline(noise_image())
     assert len(people) == 4
     np.testing.assert_array_equal(people.boxes, people.detector_boxes + 1)
-    true = truth().box_scores[[1, 4, 0, 3]]
+    true = ground_truth().box_scores[[1, 4, 0, 3]]
     np.testing.assert_allclose(people.box_scores, true / 2)
-    own = Detections.from_boxes(truth().boxes[:1], truth().image_shape)
-    given = pipeline(photo(), own)
-    np.testing.assert_array_equal(given.boxes[0], own.boxes[0])
-    assert given.box_scores[0] == 1
+    user_boxes = Detections.from_boxes(ground_truth().boxes[:1], ground_truth().image_shape)
+    people = pipeline(noise_image(), user_boxes)
+    np.testing.assert_array_equal(people.boxes[0], user_boxes.boxes[0])
+    assert people.box_scores[0] == 1

@@ -1,24 +1,36 @@
+"""Keypoint conventions: conversion between them, and their metainfo in MMPose."""
+
 from __future__ import annotations
 
 import json
 from pathlib import Path
 from typing import Any
 
+import mmpose
 import numpy as np
 import pytest
+from mmengine.config import Config
+from mmpose.datasets.datasets.utils import parse_pose_metainfo
 
 from pipeline.keypoints import (
     AIC_TO_COCO,
+    COCO_FLIP,
     COCO_NAMES,
+    COCO_SIGMAS,
     COCO_TO_CROWDPOSE,
     CROWDPOSE_NAMES,
     KEYPOINT_SETS,
+    MODEL_SETS,
     MPII_TO_COCO,
-    Convention,
+    KeypointSet,
     convention_of_names,
+    sigmas_of,
     to_convention,
 )
-from tests.toy_people import DATA
+from pipeline.openmmlab import scope_of
+
+FILES = Path(__file__).parents[2] / 'configs' / 'keypoints'
+pytestmark = pytest.mark.filterwarnings('ignore')
 
 # A standing person, 100 px tall, seen from the front.
 STANDING = {
@@ -133,18 +145,14 @@ def test_names_tell_the_convention(names: list[str], convention: str | None) -> 
 
 
 def mmpose_config(name: str) -> Any:
-    import mmpose
-    from mmengine.config import Config
-
     return Config.fromfile(Path(mmpose.__file__).parent / '.mim' / 'configs' / name)
 
 
-@pytest.mark.parametrize('convention', KEYPOINT_SETS)
-def test_names_and_sigmas_are_those_of_mmpose(convention: Convention) -> None:
-    name = {'coco17': 'coco', 'crowdpose14': 'crowdpose'}[convention]
-    info, here = mmpose_config(f'_base_/datasets/{name}.py').dataset_info, KEYPOINT_SETS[convention]
-    assert tuple(info.keypoint_info[i]['name'] for i in range(here.num)) == here.names
-    np.testing.assert_allclose(info.sigmas, here.sigmas)
+def test_crowdpose_is_that_of_mmpose() -> None:
+    info = mmpose_config('_base_/datasets/crowdpose.py').dataset_info
+    crowdpose = KEYPOINT_SETS['crowdpose14']
+    assert tuple(info.keypoint_info[i]['name'] for i in range(14)) == crowdpose.names
+    np.testing.assert_allclose(info.sigmas, crowdpose.sigmas)
 
 
 def test_maps_are_those_of_mmpose() -> None:
@@ -154,10 +162,8 @@ def test_maps_are_those_of_mmpose() -> None:
     assert {coco: crowd for crowd, coco in body.crowdpose_coco} == COCO_TO_CROWDPOSE
 
 
-def test_the_neck_of_real_people_lies_where_it_is_estimated() -> None:
-    path = DATA / 'test_samples' / 'crowdpose' / 'test_crowdpose.json'
-    if not path.exists():
-        pytest.skip(f'{path} is absent (set BMP_TEST_DATA)')
+def test_the_neck_lies_where_it_is_estimated(samples: Path) -> None:
+    path = samples / 'test_samples' / 'crowdpose' / 'test_crowdpose.json'
     shares = []
     for row in json.loads(path.read_text())['annotations']:
         points = np.reshape(row['keypoints'], (14, 3))
@@ -166,3 +172,75 @@ def test_the_neck_of_real_people_lies_where_it_is_estimated() -> None:
             shares.append((neck - middle) @ (top - middle) / ((top - middle) @ (top - middle)))
     assert len(shares) >= 3
     np.testing.assert_allclose(shares, 0.2, atol=0.05)
+
+
+def parsed(metainfo: dict) -> dict:
+    with scope_of('mmpose'):
+        return parse_pose_metainfo(metainfo)
+
+
+@pytest.fixture(params=MODEL_SETS)
+def convention(request: pytest.FixtureRequest) -> KeypointSet:
+    return MODEL_SETS[request.param]
+
+
+def test_swaps_are_involutions_between_left_and_right(convention: KeypointSet) -> None:
+    flip = convention.flip_indices
+    assert [flip[i] for i in flip] == list(range(len(convention.names)))
+    for name, mirrored in zip(convention.names, flip, strict=True):
+        left, right = name, convention.names[mirrored]
+        assert left.replace('left', 'x').replace('right', 'x') == right.replace(
+            'left', 'x'
+        ).replace('right', 'x')
+        assert (left == right) == (not left.startswith(('left_', 'right_')))
+
+
+def test_the_first_17_are_those_of_coco(convention: KeypointSet) -> None:
+    assert convention.names[:17] == COCO_NAMES
+    assert convention.flip_indices[:17] == COCO_FLIP
+    np.testing.assert_array_equal(convention.sigmas[:17], COCO_SIGMAS)
+    assert convention.coco == tuple((i, i) for i in range(17))
+
+
+def test_the_file_of_a_convention_is_mmpose_metainfo(convention: KeypointSet) -> None:
+    meta = parsed({'from_file': str(FILES / f'{convention.name}.py')})
+    k = len(convention.names)
+    assert meta['num_keypoints'] == k
+    assert [meta['keypoint_id2name'][i] for i in range(k)] == list(convention.names)
+    assert meta['flip_indices'] == list(convention.flip_indices)
+    np.testing.assert_allclose(meta['sigmas'], convention.sigmas, rtol=1e-6)
+    assert len(meta['dataset_keypoint_weights']) == k
+    assert meta['num_skeleton_links'] == len(meta['skeleton_link_colors']) >= 19
+    assert sorted(meta['upper_body_ids'] + meta['lower_body_ids']) == list(range(k))
+
+
+def test_the_coco_convention_is_that_of_mmpose() -> None:
+    ours = parsed({'from_file': str(FILES / 'coco_17.py')})
+    theirs = parsed({'from_file': 'configs/_base_/datasets/coco.py'})
+    for key in set(theirs) - {'dataset_name'}:
+        if key in ('skeleton_links', 'flip_pairs'):
+            assert {frozenset(p) for p in ours[key]} == {frozenset(p) for p in theirs[key]}, key
+        else:
+            np.testing.assert_equal(ours[key], theirs[key], err_msg=key)
+    np.testing.assert_array_equal(ours['keypoint_colors'], theirs['keypoint_colors'])
+
+
+@pytest.mark.parametrize('source', ['mpii', 'aic'])
+@pytest.mark.parametrize('k', [21, 23])
+def test_mappings_join_points_of_the_same_name(source: str, k: int) -> None:
+    convention = MODEL_SETS[k]
+    mapping = getattr(convention, source)
+    names = parsed({'from_file': f'configs/_base_/datasets/{source}.py'})['keypoint_id2name']
+    assert sorted(a for a, _ in mapping) == sorted(names)  # every point of the source is used
+    assert len({b for _, b in mapping}) == len(mapping)
+    for a, b in mapping:
+        ours = convention.names[b].removesuffix(f'_{source}')
+        if (source, names[a], ours) == ('aic', 'neck', 'thorax'):
+            assert k == 21  # one point there
+        else:
+            assert ours in (names[a], names[a].removeprefix('upper_')), (names[a], ours)
+
+
+def test_unknown_numbers_of_keypoints_are_refused() -> None:
+    with pytest.raises(ValueError, match='known: 17, 21, 23'):
+        sigmas_of(19)

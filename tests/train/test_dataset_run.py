@@ -19,7 +19,7 @@ from pipeline.evaluation.coco import score_files
 from pipeline.io.progress import Reporter
 from pipeline.io.results import info_path, read_results
 from tests.run_fakes import done_records, save_image, wait_for
-from tests.toy_people import DATA, person, toy_annotations, write
+from tests.toy_people import person, toy_annotations, write
 
 ROOT = Path(__file__).parents[2]
 ORACLE = Protocol('oracle')
@@ -70,12 +70,12 @@ def test_the_oracle_scores_one(tmp_path: Path) -> None:
         ('test_samples/crowdpose/test_crowdpose.json', {'bbox', 'keypoints'}),
     ],
 )
-def test_the_oracle_scores_one_on_real_data(file: str, tasks: set[str], tmp_path: Path) -> None:
-    if not (DATA / file).exists():
-        pytest.skip(f'no real annotations: {DATA / file} is absent (set BMP_TEST_DATA)')
-    report = run(DATA / file, tmp_path)
+def test_the_oracle_scores_one_on_samples(
+    file: str, tasks: set[str], samples: Path, tmp_path: Path
+) -> None:
+    report = run(samples / file, tmp_path)
     assert report.results is not None
-    metrics = score_files(report.results, DATA / file)
+    metrics = score_files(report.results, samples / file)
     assert set(metrics.tasks) == tasks
     assert [m.ap for m in metrics.tasks.values()] == pytest.approx([1] * len(tasks))
 

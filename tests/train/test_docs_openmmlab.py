@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,13 +11,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-
-pytest.importorskip('mmpose', reason='the page is about MMPose and MMDetection')
-
 from mmengine.config import Config
 
 from pipeline.openmmlab import scope_of
 from pipeline.synthetic.scene import make_demo_scene
+from tests.run_documented_commands import run
 from tests.toy_people import ROOT
 
 PAGE = ROOT / 'docs' / 'user_guide' / 'openmmlab.md'
@@ -43,14 +39,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def run_in_shell(commands: list[str]) -> str:
     """Output of the last block; the ones before it only set variables."""
     variables = [line for text in commands[:-1] for line in text.splitlines() if '=$(' in line]
-    script = '\n'.join(['set -e', f'python() {{ {sys.executable} -W ignore "$@"; }}', *variables])
-    done = subprocess.run(
-        ['bash', '-c', f'{script}\n{commands[-1]}'],
-        env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return done.stdout + done.stderr
+    return run('bash', '\n'.join([*variables, commands[-1]]), Path.cwd())
 
 
 @pytest.fixture(scope='module')

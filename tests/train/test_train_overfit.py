@@ -20,7 +20,7 @@ from pipeline.keypoints import COCO_SIGMAS  # noqa: E402
 from pipeline.training.launch import LaunchOptions, build_runner  # noqa: E402
 from tests.train_data import ROOT, write_crowd  # noqa: E402
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
+pytestmark = pytest.mark.slow
 DETECTOR_STEPS = 150
 QUIET = {
     'log_level': 'ERROR',

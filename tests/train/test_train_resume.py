@@ -18,7 +18,6 @@ from pipeline.training.launch import LaunchOptions, build_runner  # noqa: E402
 from pipeline.training.train_runner import latest_checkpoint  # noqa: E402
 from tests.train_data import ROOT, detector_settings, pose_settings, write_crowd  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures('one_thread')
 DETECTOR = ROOT / 'configs/detector/rtmdet-ins_compact_practice.py'
 POSE = ROOT / 'configs/pose/pmpose_compact_practice.py'
 

@@ -20,7 +20,7 @@ from pipeline.datasets.annotations import (
 )
 from pipeline.io.coco import TASKS, Task
 from pipeline.keypoints import COCO_NAMES
-from tests.toy_people import data_file, dev_file, person, toy_annotations, write
+from tests.toy_people import person, toy_annotations, write
 
 Content = dict[str, Any]
 NAN, INF = float('nan'), float('inf')
@@ -253,9 +253,10 @@ def test_runs_of_compressed_masks_equal_pycocotools() -> None:
 
 
 @pytest.mark.parametrize('name', ['person_keypoints.json', 'crowd_masks.json'])
-def test_real_files_of_coco_pass(name: str) -> None:
-    content = json.loads(dev_file(name).read_text())
-    loaded = load_annotations(dev_file(name), images=dev_file(name).parent / 'images')
+def test_files_of_coco_pass(name: str, samples: Path) -> None:
+    path = samples / 'dev' / name
+    content = json.loads(path.read_text())
+    loaded = load_annotations(path, images=path.parent / 'images')
     assert set(loaded.tasks) >= {'bbox', 'segm'}
     for row, expected in zip(loaded.content['annotations'], content['annotations'], strict=True):
         assert row == expected | {'category_id': 1}
@@ -272,11 +273,10 @@ SAMPLES: list[tuple[str, tuple[Task, ...], str]] = [
 
 
 @pytest.mark.parametrize(('name', 'tasks', 'convention'), SAMPLES, ids=[s[0] for s in SAMPLES])
-def test_real_samples_of_other_data_sets(
-    name: str, tasks: tuple[Task, ...], convention: str
+def test_samples_of_other_data_sets(
+    name: str, tasks: tuple[Task, ...], convention: str, samples: Path
 ) -> None:
-    path = data_file(f'test_samples/{name}')
-    loaded = load_annotations(path)
+    loaded = load_annotations(samples / 'test_samples' / name)
     assert (loaded.tasks, loaded.convention) == (tasks, convention)
 
 

@@ -37,6 +37,17 @@ WRONG = [
     ({'detector.score_threshold': 2}, r'detector.score_threshold must be in \[0, 1\]'),
     ({'pose.batch_size': 0}, 'pose.batch_size must be >= 1'),
     ({'segmenter.prompt': 3}, 'segmenter.prompt must be a dict, got 3'),
+    ({'loop.round_cap': 0}, 'loop.round_cap'),
+    ({'loop.max_covered_fraction': 0.0}, 'loop.max_covered_fraction'),
+    ({'loop.refine_min_side': -1}, 'loop.refine_min_side'),
+    ({'loop.min_score': 1.5}, 'loop.min_score must be in'),
+    ({'loop.score.later_rounds': 2}, r'later_rounds must be in \[0, 1\], got 2'),
+    ({'loop.score.root': 0.5}, r'score.root must be >= 1, got 0.5'),
+    ({'segmenter.prompt.num_keypoints': 0}, r'num_keypoints must be in \[1, 17\], got 0'),
+    ({'segmenter.prompt.method': 'nearest'}, "prompt.method must be .*got 'nearest'"),
+    ({'segmenter.prompt.visibility_threshold': 1.5}, 'prompt.visibility_threshold'),
+    ({'segmenter.prompt.num_keypoints_in_crowd': 4}, 'prompt.crowd_iou is set'),
+    ({'segmenter.prompt.num_negative': -1}, 'prompt.num_negative'),
 ]
 
 

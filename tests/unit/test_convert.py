@@ -16,7 +16,7 @@ from pipeline.datasets.convert_ochuman import OCHUMAN_NAMES, convert_ochuman
 from pipeline.io.progress import Reporter
 from pipeline.keypoints import COCO_NAMES
 from tests.commands import exit_code
-from tests.toy_people import data_file, toy_annotations, write
+from tests.toy_people import toy_annotations, write
 
 
 def convert(tmp_path: Path, *args: Any) -> tuple[int, dict[str, Any]]:
@@ -192,8 +192,8 @@ def as_native(coco: dict[str, Any]) -> dict[str, Any]:
     return {'images': images}
 
 
-def test_ochuman_equals_the_official_coco_file(tmp_path: Path) -> None:
-    path = data_file('test_samples/ochuman/test_ochuman.json')
+def test_ochuman_equals_the_official_coco_file(tmp_path: Path, samples: Path) -> None:
+    path = samples / 'test_samples/ochuman/test_ochuman.json'
     official = json.loads(path.read_text())
     source = write(tmp_path / 'ochuman.json', as_native(official))
     code, converted = convert(tmp_path, 'ochuman', source, '--images', path.parent)
@@ -262,8 +262,8 @@ def test_invalid_cihp_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 # CrowdPose, COCOPersons, any COCO file
 
 
-def test_crowdpose_gets_areas(tmp_path: Path) -> None:
-    source = data_file('test_samples/crowdpose/test_crowdpose.json')
+def test_crowdpose_gets_areas(tmp_path: Path, samples: Path) -> None:
+    source = samples / 'test_samples/crowdpose/test_crowdpose.json'
     code, content = convert(tmp_path, 'crowdpose', source, '--images', source.parent)
     original = json.loads(source.read_text())
     assert code == 0
@@ -273,9 +273,9 @@ def test_crowdpose_gets_areas(tmp_path: Path) -> None:
 
 
 def test_other_14_keypoints_are_rejected(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, samples: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    source = data_file('test_samples/aic/test_aic.json')
+    source = samples / 'test_samples/aic/test_aic.json'
     assert convert(tmp_path, 'crowdpose', source)[0] == 2
     assert "the 14 keypoints ['Right Shoulder'" in capsys.readouterr().err
     coco = write(tmp_path / 'toy.json', toy_annotations())

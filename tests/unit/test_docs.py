@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,14 @@ def test_settings_named_in_the_documents_exist() -> None:
     named = {name.split('.')[-1] for cell in cells for name in re.findall(r'`([\w.]+)`', cell)}
     assert len(named) > 30
     assert not named - known
+
+
+def test_the_page_of_settings_is_generated_from_the_source() -> None:
+    generated = runpy.run_path(str(ROOT / 'docs' / 'generate_settings.py'))['render']()
+    assert SETTINGS.read_text('utf-8') == generated, 'run python docs/generate_settings.py'
+    rows = [line for line in generated.splitlines() if line.startswith('| `')]
+    assert len(rows) > 40
+    assert not [row for row in rows if row.endswith('|  |')], 'settings without a meaning'
 
 
 def test_the_reader_is_not_sent_outside_of_the_repository() -> None:

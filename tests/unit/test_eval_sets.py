@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.datasets.catalog import CATALOG
 from pipeline.datasets.eval_sets import DatasetError, find_data_root, resolve_dataset
-from tests.toy_people import ROOT, data_file, dev_file, toy_annotations, write
+from tests.toy_people import ROOT, toy_annotations, write
 
 
 @pytest.fixture(autouse=True)
@@ -155,13 +155,13 @@ def test_invalid_annotation_file(tmp_path: Path) -> None:
         resolve_dataset(write(tmp_path / 'results.json', []))
 
 
-def test_development_set() -> None:
-    found = resolve_dataset(dev_file())
-    assert found.images == dev_file().parent / 'images'
+def test_coco_file(samples: Path) -> None:
+    found = resolve_dataset(samples / 'dev' / 'person_keypoints.json')
+    assert found.images == samples / 'dev' / 'images'
     assert (found.convention, found.rule) == ('coco17', 'coco')
 
 
-def test_real_crowdpose_file() -> None:
-    path = data_file('test_samples/crowdpose/test_crowdpose.json')
+def test_crowdpose_file(samples: Path) -> None:
+    path = samples / 'test_samples/crowdpose/test_crowdpose.json'
     found = resolve_dataset(path)
     assert (found.convention, found.rule, found.images) == ('crowdpose14', 'crowdpose', path.parent)

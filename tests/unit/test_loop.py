@@ -1,4 +1,4 @@
-"""The loop with stages made from ground truth."""
+"""The loop with stages that return ground truth."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BODIES = [
 HIDDEN_BY = np.array([1, -1, 3, 4, -1])
 
 
-def truth() -> People:
+def ground_truth() -> People:
     """Five people in two stacks, three deep."""
     owner = np.full(SHAPE, -1)
     for i, (x1, y1, x2, y2) in enumerate(BODIES):
@@ -48,23 +48,23 @@ def truth() -> People:
     )  # fmt: skip
 
 
-def photo() -> Image:
+def noise_image() -> Image:
     return np.random.default_rng(0).integers(40, 255, (*SHAPE, 3)).astype(np.uint8)
 
 
 def run(config: LoopConfig, **changes: object) -> tuple[People, OracleDetector, OracleSegmenter]:
-    detector = OracleDetector(truth(), HIDDEN_BY)
-    segmenter = OracleSegmenter(truth())
+    detector = OracleDetector(ground_truth(), HIDDEN_BY)
+    segmenter = OracleSegmenter(ground_truth())
     for name, value in changes.items():
         setattr(segmenter if name == 'blank' else detector, name, value)
-    people = PersonPipeline(detector, OraclePoses(truth()), segmenter, config)(photo())
+    people = PersonPipeline(detector, OraclePoses(ground_truth()), segmenter, config)(noise_image())
     return people, detector, segmenter
 
 
 def rows(people: People) -> list[int]:
-    """Which true person each result is, by its mask."""
+    """Row of the true person with the mask of each result, or -1."""
     dense = [people.masks.dense(i) for i in range(len(people))]
-    true = [truth().masks.dense(i) for i in range(len(BODIES))]
+    true = [ground_truth().masks.dense(i) for i in range(len(BODIES))]
     return [next((j for j, t in enumerate(true) if (m == t).all()), -1) for m in dense]
 
 
@@ -72,20 +72,22 @@ def rows(people: People) -> list[int]:
     ('max_rounds', 'found'),
     [(1, [1, 4]), (2, [1, 4, 0, 3]), (3, [1, 4, 0, 3, 2]), (None, [1, 4, 0, 3, 2])],
 )
-def test_each_round_finds_those_behind(max_rounds: int | None, found: list[int]) -> None:
+def test_each_round_finds_the_people_behind(max_rounds: int | None, found: list[int]) -> None:
     people, detector, segmenter = run(LoopConfig(max_rounds=max_rounds))
     assert rows(people) == found
     assert people.rounds.tolist() == [1, 1, 2, 2, 3][: len(found)]
-    assert len(detector.seen) == (max_rounds or 4)  # without a limit: one more look, at nobody new
+    assert len(detector.seen) == (
+        max_rounds or 4
+    )  # without a limit: one more round without a new detection
     assert segmenter.embedded == 1
 
 
-def test_people_painted_out_are_never_detected_again() -> None:
+def test_painted_people_are_not_detected_again() -> None:
     people, detector, _ = run(LoopConfig(max_rounds=None))
     last = detector.seen[-1]
     assert (last[people.masks.union()] == 0).all()
     rest = ~people.masks.union()
-    assert (last[rest] == photo()[rest]).all()
+    assert (last[rest] == noise_image()[rest]).all()
     assert len(detector(last)) == 0
 
 
@@ -98,26 +100,29 @@ def test_the_order_of_detections_does_not_matter() -> None:
 
 
 @pytest.mark.parametrize('refine', [False, True])
-def test_nobody_found_is_zero_people(refine: bool) -> None:
-    nobody = truth().select(np.zeros(0, int))
+def test_no_detections_give_zero_people(refine: bool) -> None:
+    nobody = ground_truth().select(np.zeros(0, int))
     loop = PersonPipeline(
         OracleDetector(nobody, np.zeros(0, int)), OraclePoses(nobody), OracleSegmenter(nobody),
         LoopConfig(refine=refine),
     )  # fmt: skip
-    people = loop(photo())
+    people = loop(noise_image())
     assert len(people) == 0
     assert people.image_shape == SHAPE
     assert people.keypoints.shape == (0, 17, 2)
     assert people.boxes.shape == (0, 4)
 
 
-def test_own_boxes_replace_the_first_round_only() -> None:
-    detector = OracleDetector(truth(), HIDDEN_BY)
+def test_user_boxes_replace_the_detector_in_round_one() -> None:
+    detector = OracleDetector(ground_truth(), HIDDEN_BY)
     loop = PersonPipeline(
-        detector, OraclePoses(truth()), OracleSegmenter(truth()), LoopConfig(max_rounds=2)
+        detector,
+        OraclePoses(ground_truth()),
+        OracleSegmenter(ground_truth()),
+        LoopConfig(max_rounds=2),
     )
-    given = Detections.from_boxes(truth().boxes[[2]], SHAPE)
-    people = loop(photo(), given)
+    user_boxes = Detections.from_boxes(ground_truth().boxes[[2]], SHAPE)
+    people = loop(noise_image(), user_boxes)
     assert rows(people)[0] == 2
     assert people.box_scores[0] == 1
     assert people.rounds.tolist()[0] == 1
@@ -135,7 +140,7 @@ def test_a_missing_mask_falls_back_to_the_detector_then_the_box() -> None:
     assert rows(people) == [1, 4]
     boxes_only, _, _ = run(LoopConfig(max_rounds=1), blank=(1, 4), with_masks=False)
     assert boxes_only.mask_sources.tolist() == [MaskSource.BOX, MaskSource.BOX]
-    assert boxes_only.boxes.tolist() == truth().boxes[[1, 4]].tolist()
+    assert boxes_only.boxes.tolist() == ground_truth().boxes[[1, 4]].tolist()
     assert boxes_only.mask_scores.tolist() == [0, 0]
     nothing, _, _ = run(LoopConfig(max_rounds=1, fallback=None), blank=(1, 4))
     assert nothing.masks.areas.tolist() == [0, 0]
@@ -157,7 +162,7 @@ def test_no_pixel_belongs_to_two_people_and_boxes_follow_masks() -> None:
     assert detector_boxes.boxes.tolist() == detector_boxes.detector_boxes.tolist()
 
 
-def test_refining_keeps_truth_and_order_and_skips_the_small() -> None:
+def test_refining_keeps_masks_and_order_and_skips_small_people() -> None:
     plain, _, _ = run(LoopConfig(max_rounds=None))
     refined, _, segmenter = run(LoopConfig(max_rounds=None, refine=True, refine_min_side=85))
     assert rows(refined) == rows(plain)
@@ -167,8 +172,8 @@ def test_refining_keeps_truth_and_order_and_skips_the_small() -> None:
     assert untouched.calls == 3
 
 
-class Doubting(OraclePoses):
-    """Is off by two pixels, and half as sure, on the left side of a person it knows the mask of."""
+class DegradedPoses(OraclePoses):
+    """Moves the even keypoints by 2 px and halves their scores when there is a mask."""
 
     def __call__(self, image: Image, detections: Detections) -> Poses:
         poses = super().__call__(image, detections)
@@ -181,17 +186,19 @@ class Doubting(OraclePoses):
 
 
 @pytest.mark.parametrize(('which', 'off'), [('latest', 2.0), ('highest_score', 0.0)])
-def test_refining_may_keep_what_was_surer_before(which: str, off: float) -> None:
+def test_refining_can_keep_keypoints_of_a_higher_score(which: str, off: float) -> None:
     config = LoopConfig(max_rounds=1, refine=True, refine_min_side=1, refine_keypoints=which)  # type: ignore[arg-type]
-    detector = OracleDetector(truth(), HIDDEN_BY, with_masks=False)
-    people = PersonPipeline(detector, Doubting(truth()), OracleSegmenter(truth()), config)(photo())
-    moved = people.keypoints - truth().select(np.array([1, 4])).keypoints
+    detector = OracleDetector(ground_truth(), HIDDEN_BY, with_masks=False)
+    people = PersonPipeline(
+        detector, DegradedPoses(ground_truth()), OracleSegmenter(ground_truth()), config
+    )(noise_image())
+    moved = people.keypoints - ground_truth().select(np.array([1, 4])).keypoints
     assert np.abs(moved[:, ::2]).max() == off and np.abs(moved[:, 1::2]).max() == 0
     assert people.keypoint_scores.min() == (0.5 if off else 1.0)
 
 
-class Wavering(OracleSegmenter):
-    """Asked again, it leaves the left column of each mask out, and is surer of the first alone."""
+class ShrinkingSegmenter(OracleSegmenter):
+    """Cuts the left column of each mask in the second call; scores the first mask higher."""
 
     def __call__(self, image: Image) -> PoseToMask:
         first = super().__call__(image)
@@ -212,11 +219,13 @@ class Wavering(OracleSegmenter):
 
 
 @pytest.mark.parametrize(('which', 'lost'), [('latest', [1, 1]), ('highest_score', [1, 0])])
-def test_refining_may_keep_masks_that_were_surer_before(which: str, lost: list[int]) -> None:
+def test_refining_can_keep_masks_of_a_higher_score(which: str, lost: list[int]) -> None:
     config = LoopConfig(max_rounds=1, refine=True, refine_min_side=1, refine_masks=which)  # type: ignore[arg-type]
-    detector = OracleDetector(truth(), HIDDEN_BY, with_masks=False)
-    people = PersonPipeline(detector, OraclePoses(truth()), Wavering(truth()), config)(photo())
-    whole = truth().select(np.array([1, 4]))
+    detector = OracleDetector(ground_truth(), HIDDEN_BY, with_masks=False)
+    people = PersonPipeline(
+        detector, OraclePoses(ground_truth()), ShrinkingSegmenter(ground_truth()), config
+    )(noise_image())
+    whole = ground_truth().select(np.array([1, 4]))
     lefts = people.masks.boxes[:, 0] - whole.masks.boxes[:, 0]
     assert lefts.tolist() == lost
     scores = [0.95, 0.7 if lost[1] else 0.9]
@@ -230,18 +239,16 @@ def test_the_instance_score_is_the_product_of_its_parts() -> None:
     np.testing.assert_allclose(only_boxes.scores, only_boxes.box_scores)
 
 
-def test_people_of_later_rounds_count_less_if_wanted() -> None:
+def test_scores_of_later_rounds_can_be_scaled_down() -> None:
     equal, _, _ = run(LoopConfig(max_rounds=3))
     less, _, _ = run(LoopConfig(max_rounds=3, score=ScoreConfig(later_rounds=0.5)))
     factors = np.where(equal.rounds > 1, 0.5, 1.0)
     assert set(factors.tolist()) == {0.5, 1.0}
     np.testing.assert_allclose(less.scores, equal.scores * factors, rtol=1e-6)
-    with pytest.raises(ValueError, match=r'later_rounds must be in \[0, 1\], got 2'):
-        ScoreConfig(later_rounds=2)
 
 
 @pytest.mark.parametrize('exclusive', ['logits', 'scored_logits'])
-def test_the_root_of_the_score_changes_the_numbers_alone(
+def test_the_root_changes_scores_only(
     exclusive: Literal['logits', 'scored_logits'],
 ) -> None:
     plain, _, _ = run(LoopConfig(max_rounds=3, resolve_overlaps=exclusive))
@@ -251,33 +258,31 @@ def test_the_root_of_the_score_changes_the_numbers_alone(
     np.testing.assert_allclose(root.scores, plain.scores ** (1 / 3), rtol=1e-6)
     for i in range(len(plain)):
         assert (root.masks.dense(i) == plain.masks.dense(i)).all()
-    with pytest.raises(ValueError, match=r'score.root must be >= 1, got 0.5'):
-        ScoreConfig(root=0.5)
 
 
 @pytest.mark.parametrize('refine', [False, True])
-def test_the_doubtful_are_painted_out_but_not_reported(refine: bool) -> None:
-    everybody, usual, _ = run(LoopConfig(max_rounds=None, refine=refine))
-    limit = float(np.median(everybody.scores))
+def test_low_scores_are_painted_out_but_not_reported(refine: bool) -> None:
+    all_people, usual, _ = run(LoopConfig(max_rounds=None, refine=refine))
+    limit = float(np.median(all_people.scores))
     people, detector, _ = run(LoopConfig(max_rounds=None, refine=refine, min_score=limit))
-    keep = everybody.scores >= limit
-    assert 0 < keep.sum() < len(everybody)
-    assert rows(people) == [row for row, kept in zip(rows(everybody), keep, strict=True) if kept]
+    keep = all_people.scores >= limit
+    assert 0 < keep.sum() < len(all_people)
+    assert rows(people) == [row for row, kept in zip(rows(all_people), keep, strict=True) if kept]
     for image, same in zip(detector.seen, usual.seen, strict=True):
         assert np.array_equal(image, same)
 
 
 @pytest.mark.parametrize('refine', [False, True])
-def test_who_is_not_reported_takes_no_pixel_from_who_is(refine: bool) -> None:
-    """Two people whose soft masks overlap; the doubtful one is surer of the disputed pixels."""
+def test_dropped_people_take_no_pixel_from_reported_people(refine: bool) -> None:
+    """Two soft masks overlap; the person with the lower score has the higher logits there."""
     pair = np.array([3, 4])
     bodies = Masks.from_boxes(np.array(BODIES, np.float32)[pair], SHAPE)
 
     class Overlapping(OracleSegmenter):
         def __call__(self, image: Image) -> PoseToMask:
             def masks_of(poses: Poses, others: Poses) -> Segments:
-                sure = LogitMasks.from_masks(bodies.select(np.array([1])), 9.0)
-                logits = LogitMasks.from_masks(bodies.select(np.array([0])), 4.0).concat(sure)
+                confident = LogitMasks.from_masks(bodies.select(np.array([1])), 9.0)
+                logits = LogitMasks.from_masks(bodies.select(np.array([0])), 4.0).concat(confident)
                 of = np.array([int(box[0] > 230) for box in poses.boxes])
                 return Segments(
                     logits.select(of), np.full(len(of), 0.9, np.float32),
@@ -287,15 +292,18 @@ def test_who_is_not_reported_takes_no_pixel_from_who_is(refine: bool) -> None:
 
             return masks_of
 
-    visible = truth().select(pair)
+    visible = ground_truth().select(pair)
     detections = Detections(visible.boxes, np.float32([0.9, 0.3]), visible.masks)
 
     def areas(**settings: object) -> list[float]:
         config = LoopConfig(max_rounds=1, refine=refine, refine_min_side=10, **settings)
         pipeline = PersonPipeline(
-            OracleDetector(truth(), HIDDEN_BY), OraclePoses(truth()), Overlapping(truth()), config
+            OracleDetector(ground_truth(), HIDDEN_BY),
+            OraclePoses(ground_truth()),
+            Overlapping(ground_truth()),
+            config,
         )
-        return [float(area) for area in pipeline(photo(), detections).masks.areas]
+        return [float(area) for area in pipeline(noise_image(), detections).masks.areas]
 
     disputed = 20 * 75
     assert areas() == [50 * 80 - disputed, 50 * 85]
@@ -304,16 +312,18 @@ def test_who_is_not_reported_takes_no_pixel_from_who_is(refine: bool) -> None:
     assert areas(resolve_overlaps='scored_logits') == [50 * 80, 50 * 85 - disputed]
 
 
-@pytest.mark.parametrize(('share', 'found'), [(None, 3), (0.9, 3), (0.5, 2)])
-def test_detections_on_painted_people_can_be_dropped(share: float | None, found: int) -> None:
+@pytest.mark.parametrize(('fraction', 'found'), [(None, 3), (0.9, 3), (0.5, 2)])
+def test_detections_on_painted_people_can_be_dropped(fraction: float | None, found: int) -> None:
     """A ghost over a painted-out person, with a pose unlike that person's."""
 
     class Ghosts(OracleDetector):
         def __call__(self, image: Image) -> Detections:
             self.seen.append(image)
             if len(self.seen) == 1:
-                return Detections.from_boxes(truth().boxes[[1, 4]], SHAPE)
-            return Detections.from_boxes(truth().boxes[[1]] + np.float32([0, -20, 0, -20]), SHAPE)
+                return Detections.from_boxes(ground_truth().boxes[[1, 4]], SHAPE)
+            return Detections.from_boxes(
+                ground_truth().boxes[[1]] + np.float32([0, -20, 0, -20]), SHAPE
+            )
 
     class Poses5(OraclePoses):
         def __call__(self, image: Image, detections: Detections) -> Poses:
@@ -324,25 +334,10 @@ def test_detections_on_painted_people_can_be_dropped(share: float | None, found:
             return dataclasses.replace(poses, keypoints=moved)
 
     loop = PersonPipeline(
-        Ghosts(truth(), HIDDEN_BY), Poses5(truth()), OracleSegmenter(truth()),
-        LoopConfig(max_rounds=2, max_covered_fraction=share),
+        Ghosts(ground_truth(), HIDDEN_BY), Poses5(ground_truth()), OracleSegmenter(ground_truth()),
+        LoopConfig(max_rounds=2, max_covered_fraction=fraction),
     )  # fmt: skip
-    assert len(loop(photo())) == found
-
-
-@pytest.mark.parametrize(
-    ('settings', 'message'),
-    [
-        ({'max_rounds': 0}, 'loop.max_rounds must be >= 1, got 0'),
-        ({'round_cap': 0}, 'loop.round_cap'),
-        ({'max_covered_fraction': 0.0}, 'loop.max_covered_fraction'),
-        ({'refine_min_side': -1}, 'loop.refine_min_side'),
-        ({'min_score': 1.5}, 'loop.min_score must be in'),
-    ],
-)
-def test_wrong_settings_are_named(settings: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        LoopConfig(**settings)  # type: ignore[arg-type]
+    assert len(loop(noise_image())) == found
 
 
 def test_an_xywh_box_is_refused() -> None:

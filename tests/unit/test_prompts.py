@@ -74,18 +74,3 @@ def test_crowding_changes_count_and_box_of_the_crowded_only() -> None:
     alone = make_prompts(people(np.ones((1, K))), people(np.ones((1, K)), 100), config)
     assert alone.num_points.tolist() == [2]
     assert alone.has_box.all()
-
-
-@pytest.mark.parametrize(
-    ('settings', 'message'),
-    [
-        ({'num_keypoints': 0}, r'prompt.num_keypoints must be in \[1, 17\], got 0'),
-        ({'method': 'nearest'}, "prompt.method must be one of .*got 'nearest'"),
-        ({'visibility_threshold': 1.5}, 'prompt.visibility_threshold'),
-        ({'num_keypoints_in_crowd': 4}, 'prompt.crowd_iou is set'),
-        ({'num_negative': -1}, 'prompt.num_negative'),
-    ],
-)
-def test_wrong_settings_are_named(settings: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        PromptConfig(**settings)  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ from pipeline.evaluation.metrics import TaskMetrics
 from pipeline.io.coco import TASKS, Task, select_task
 from tests.commands import exit_code
 from tests.synthetic_results import make_results
-from tests.toy_people import as_results, data_file, toy_annotations, toy_results, write
+from tests.toy_people import as_results, toy_annotations, toy_results, write
 
 Results = list[dict[str, Any]]
 
@@ -27,30 +27,19 @@ SOURCES = {
     'dev': 'dev/person_keypoints.json',
     'crowd_masks': 'dev/crowd_masks.json',
     'ochuman': 'test_samples/ochuman/test_ochuman.json',
-    'crowdpose': 'test_samples/crowdpose/test_crowdpose.json',
 }
 
 
-def source_file(source: str) -> Path:
-    return data_file(SOURCES[source])
-
-
-def annotations_of(source: str) -> dict[str, Any]:
-    """Toy or real annotations with ids from 1; pycocotools reads id 0 as none."""
-    content: dict[str, Any] = (
-        toy_annotations() if source == 'toy' else json.loads(source_file(source).read_text())
-    )
+def annotations_of(samples: Path, source: str) -> dict[str, Any]:
+    """Annotations with ids from 1; pycocotools reads id 0 as none."""
+    content: dict[str, Any] = json.loads((samples / SOURCES[source]).read_text())
     for number, annotation in enumerate(content['annotations'], start=1):
         annotation['id'] = number
     return content
 
 
-def results_of(source: str, tmp_path: Path) -> Results:
-    return (
-        toy_results(tmp_path)
-        if source == 'toy'
-        else as_results(load_ground_truth(source_file(source)))
-    )
+def results_of(samples: Path, source: str) -> Results:
+    return as_results(load_ground_truth(samples / SOURCES[source]))
 
 
 def labelled(results: Results) -> Results:
@@ -58,13 +47,12 @@ def labelled(results: Results) -> Results:
     return [r for r in results if max(r['keypoint_scores']) > 0]
 
 
-@pytest.mark.parametrize('source', ['toy', 'dev'])
 @pytest.mark.parametrize('task', TASKS)
-def test_ground_truth_scores_one(tmp_path: Path, source: str, task: Task) -> None:
-    results = results_of(source, tmp_path)
+def test_ground_truth_scores_one(samples: Path, task: Task) -> None:
+    results = results_of(samples, 'dev')
     if task == 'keypoints':
         results = labelled(results)
-    metrics = score(results, annotations_of(source), [task]).tasks[task]
+    metrics = score(results, annotations_of(samples, 'dev'), [task]).tasks[task]
     values = [v for v in dataclasses.astuple(metrics) if v is not None]
     assert values == pytest.approx([1.0] * len(values))
     assert (metrics.ap_small is None) == (task == 'keypoints')
@@ -107,16 +95,20 @@ def tied(results: Results) -> Results:
 NOISE = [shifted, dropped, duplicated, tied]
 
 
-REAL = [('toy', t) for t in TASKS] + [('dev', t) for t in TASKS] + [('ochuman', t) for t in TASKS]
-REAL += [('crowd_masks', 'bbox'), ('crowd_masks', 'segm')]
+SCORED = [('dev', t) for t in TASKS] + [('ochuman', t) for t in TASKS]
+SCORED += [('crowd_masks', 'bbox'), ('crowd_masks', 'segm')]
 
 
-@pytest.mark.parametrize(('source', 'task'), REAL)
+@pytest.mark.parametrize(('source', 'task'), SCORED)
 @pytest.mark.parametrize('noise', NOISE)
 def test_noisy_results_score_as_in_pycocotools(
-    tmp_path: Path, source: str, task: Task, noise: Callable[[Results], Results]
+    tmp_path: Path,
+    samples: Path,
+    source: str,
+    task: Task,
+    noise: Callable[[Results], Results],
 ) -> None:
-    annotations, results = annotations_of(source), noise(results_of(source, tmp_path))
+    annotations, results = annotations_of(samples, source), noise(results_of(samples, source))
     candidate = score(results, annotations, [task]).tasks[task]
     reference = metrics_of_pycocotools(write(tmp_path / 'truth.json', annotations), results, task)
     assert candidate.ap is not None and candidate.ap < 1

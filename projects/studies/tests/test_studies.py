@@ -41,16 +41,20 @@ from projects.studies.rounds import (
 from projects.studies.tools import study_prompts, study_rounds
 from tests.commands import exit_code
 from tests.oracles import OracleDetector, OraclePoses, OracleSegmenter
-from tests.toy_people import dev_file, person, write
-from tests.unit.test_loop import HIDDEN_BY, photo, truth
+from tests.toy_people import person, write
+from tests.unit.test_loop import HIDDEN_BY, ground_truth, noise_image
+
+PEOPLE = Path('dev', 'person_keypoints.json')
 
 # --- rounds ---------------------------------------------------------------------------------------
 
 
 def oracle_run(config: LoopConfig) -> PersonPipeline:
     """Five people in two stacks, three deep: round three finds the last."""
-    detector = OracleDetector(truth(), HIDDEN_BY)
-    return PersonPipeline(detector, OraclePoses(truth()), OracleSegmenter(truth()), config)
+    detector = OracleDetector(ground_truth(), HIDDEN_BY)
+    return PersonPipeline(
+        detector, OraclePoses(ground_truth()), OracleSegmenter(ground_truth()), config
+    )
 
 
 def study_image(people: Any) -> StudyImage:
@@ -61,11 +65,11 @@ def study_image(people: Any) -> StudyImage:
 def test_rounds_equal_separate_runs(refine: bool) -> None:
     settings = make_round_settings(5, [refine])
     study = RoundStudy(oracle_run(LoopConfig(max_rounds=5, refine_min_side=60)))
-    parts = study(photo(), study_image(truth()), [s.name for s in settings])
+    parts = study(noise_image(), study_image(ground_truth()), [s.name for s in settings])
     found = []
     for setting in settings:
         config = LoopConfig(max_rounds=setting.rounds, refine=refine, refine_min_side=60)
-        people = oracle_run(config)(photo())
+        people = oracle_run(config)(noise_image())
         assert parts[setting.name]['rows'] == people.to_coco(5)
         found.append(len(people))
     assert found == [2, 4, 5, 5, 5]
@@ -73,7 +77,9 @@ def test_rounds_equal_separate_runs(refine: bool) -> None:
 
 def test_seconds_are_cumulative() -> None:
     study = RoundStudy(oracle_run(LoopConfig(max_rounds=3)))
-    parts = study(photo(), study_image(truth()), ['1', '2', '3', '1-refined', '3-refined'])
+    parts = study(
+        noise_image(), study_image(ground_truth()), ['1', '2', '3', '1-refined', '3-refined']
+    )
     seconds = [parts[name]['seconds'] for name in ('1', '2', '3', '3-refined')]
     assert seconds == sorted(seconds) and seconds[0] > 0
 
@@ -82,7 +88,7 @@ def test_round_rows_by_hand() -> None:
     """Two, then four, then all of five people are detected exactly."""
     settings = make_round_settings(4, [False])
     study = RoundStudy(oracle_run(LoopConfig(max_rounds=4)))
-    parts = {'p.jpg': study(photo(), study_image(truth()), [s.name for s in settings])}
+    parts = {'p.jpg': study(noise_image(), study_image(ground_truth()), [s.name for s in settings])}
     rows = compute_round_rows(settings, parts, annotations_of_truth(), ['bbox', 'segm'])
     assert [(r.rounds, r.task) for r in rows[:3]] == [(1, 'bbox'), (1, 'segm'), (2, 'bbox')]
     masks = [r for r in rows if r.task == 'segm']
@@ -94,7 +100,7 @@ def test_round_rows_by_hand() -> None:
 
 
 def annotations_of_truth() -> dict[str, Any]:
-    people = truth()
+    people = ground_truth()
     rows = [{**row, 'id': i + 1, 'iscrowd': 0} for i, row in enumerate(people.to_coco(5))]
     for row in rows:
         del row['score'], row['keypoints']
@@ -221,7 +227,7 @@ def test_random_ties_change_the_keypoints_only(tmp_path: Path) -> None:
 
     def chosen(seed: int | None) -> list[list[int]]:
         study = PromptStudy(run, PromptConfig(), 'truth', seed)
-        poses = study._find_annotated(photo(), data.images[0]).poses
+        poses = study._find_annotated(noise_image(), data.images[0]).poses
         keypoints = make_prompts(poses, poses.select(np.zeros(0, int)), PromptConfig()).keypoints
         return [row[row >= 0].tolist() for row in keypoints]
 
@@ -364,17 +370,17 @@ def test_study_without_valid_images_reports_the_reason(
 
 
 @pytest.mark.slow
-def test_rounds_of_the_compact_models_equal_separate_runs(tmp_path: Path) -> None:
+def test_rounds_of_the_compact_models_equal_separate_runs(samples: Path, tmp_path: Path) -> None:
     """The compact models on real images: study, separate runs, resumed study."""
     from pipeline import load_pipeline
     from pipeline.io.images import read_image
 
-    args = ['bmp_compact', '--data', str(dev_file()), '--limit', '4', '--device', 'cpu']
+    args = ['bmp_compact', '--data', str(samples / PEOPLE), '--limit', '4', '--device', 'cpu']
     out = tmp_path / 'rounds'
     assert study_rounds.main([*args, '--rounds', '2', '--out', str(out)]) == 0
     rows = list(csv.DictReader((out / 'rounds.csv').read_text().splitlines()))
     assert len(rows) == 2 * 2 * 3
-    content = json.loads(dev_file().read_text())
+    content = json.loads((samples / PEOPLE).read_text())
     for name, options in {
         '1': {'loop.max_rounds': 1},
         '2': {'loop.max_rounds': 2},
@@ -383,7 +389,7 @@ def test_rounds_of_the_compact_models_equal_separate_runs(tmp_path: Path) -> Non
         find = load_pipeline('bmp_compact', {'runtime.device': 'cpu', **options})
         results = json.loads((out / f'results_{name}.json').read_text())
         for image in content['images'][:4]:
-            people = find(read_image(dev_file().parent / 'images' / image['file_name']))
+            people = find(read_image(samples / 'dev' / 'images' / image['file_name']))
             expected = people.to_coco(image['id'])
             assert [r for r in results if r['image_id'] == image['id']] == expected
     before = {p.name: p.read_bytes() for p in out.rglob('*') if p.is_file()}
@@ -393,9 +399,9 @@ def test_rounds_of_the_compact_models_equal_separate_runs(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_prompts_do_not_depend_on_the_order_of_computation(tmp_path: Path) -> None:
+def test_prompts_do_not_depend_on_the_order_of_computation(samples: Path, tmp_path: Path) -> None:
     """A resumed study gives the results of a single run."""
-    args = ['bmp_compact', '--data', str(dev_file()), '--limit', '5', '--device', 'cpu']
+    args = ['bmp_compact', '--data', str(samples / PEOPLE), '--limit', '5', '--device', 'cpu']
     args += ['--methods', 'k_most_visible', 'closest']
     whole, steps = tmp_path / 'whole', tmp_path / 'steps'
     assert study_prompts.main([*args, '--k', '1', '3', '17', '--out', str(whole)]) == 0
@@ -411,19 +417,20 @@ def test_prompts_do_not_depend_on_the_order_of_computation(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_study_equals_the_gt_keypoints_protocol(
+    samples: Path,
     tmp_path: Path,
 ) -> None:
     """The setting of the config equals ``tools/test.py --protocol gt_keypoints``."""
     from pipeline.evaluation.coco import score_files
 
-    args = ['bmp_compact', '--data', str(dev_file()), '--limit', '6', '--device', 'cpu']
+    args = ['bmp_compact', '--data', str(samples / PEOPLE), '--limit', '6', '--device', 'cpu']
     prompts, out = tmp_path / 'prompts', tmp_path / 'test'
     settings = ['--k', '3', '--methods', 'k_most_visible', '--out', str(prompts)]
     assert study_prompts.main([*args, *settings]) == 0
     dataset_tool: Any = importlib.import_module('pipeline.cli.test')
     assert dataset_tool.main([*args, '--protocol', 'gt_keypoints', '--out-dir', str(out)]) == 0
     (row,) = csv.DictReader((prompts / 'prompts.csv').read_text().splitlines())
-    metrics = score_files(out / 'results.json', dev_file())
+    metrics = score_files(out / 'results.json', samples / PEOPLE)
     assert metrics.mask_iou is not None
     assert float(row['mask_ap']) == pytest.approx(metrics.tasks['segm'].ap, abs=1e-9)
     assert float(row['mean_iou']) == pytest.approx(metrics.mask_iou.mean, abs=1e-6)
@@ -431,12 +438,12 @@ def test_study_equals_the_gt_keypoints_protocol(
 
 
 @pytest.mark.slow
-def test_with_prompt_equals_a_new_embedding() -> None:
+def test_with_prompt_equals_a_new_embedding(samples: Path) -> None:
     from pipeline.build import build_pipeline
     from pipeline.config import load_config
     from pipeline.io.images import read_image
 
-    data = load_study_data(resolve_dataset(dev_file()), 1)
+    data = load_study_data(resolve_dataset(samples / PEOPLE), 1)
     image = read_image(data.images[0].path)
     config = load_config('bmp_compact', {'runtime.device': 'cpu'})
     segmenter: Any = build_pipeline(config).run.segmenter
@@ -458,16 +465,16 @@ def test_with_prompt_equals_a_new_embedding() -> None:
 def test_last_round_equals_the_run() -> None:
     """``__call__`` runs `PersonPipeline.iter_rounds`."""
     run = oracle_run(LoopConfig(max_rounds=None))
-    states = [state for (state,) in run.iter_rounds([photo()])]
+    states = [state for (state,) in run.iter_rounds([noise_image()])]
     assert [(s.round, len(s.people)) for s in states] == [(0, 0), (1, 2), (2, 4), (3, 5)]
-    again = oracle_run(LoopConfig(max_rounds=None))(photo())
+    again = oracle_run(LoopConfig(max_rounds=None))(noise_image())
     assert people_to_record(states[-1].people) == people_to_record(again)
 
 
 def test_user_boxes_replace_the_detector_in_round_one() -> None:
     run = oracle_run(LoopConfig(max_rounds=1))
-    boxes = Detections.from_boxes(truth().boxes[[0]], truth().image_shape)
-    _, (state,) = run.iter_rounds([photo()], [boxes])
+    boxes = Detections.from_boxes(ground_truth().boxes[[0]], ground_truth().image_shape)
+    _, (state,) = run.iter_rounds([noise_image()], [boxes])
     assert len(state.people) == 1
 
 
@@ -492,7 +499,9 @@ def test_charts_equal_their_tables(tmp_path: Path) -> None:
         ]
         settings = make_round_settings(3, [False, True])
         study = RoundStudy(oracle_run(LoopConfig(max_rounds=3)))
-        parts = {'p.jpg': study(photo(), study_image(truth()), [s.name for s in settings])}
+        parts = {
+            'p.jpg': study(noise_image(), study_image(ground_truth()), [s.name for s in settings])
+        }
         table = compute_round_rows(settings, parts, annotations_of_truth(), ['segm'])
         facts = {'config': 'c', 'data': 'd', 'photos': 1, 'device': 'cpu'}
         shown = curves(study_rounds.draw(table, facts))
