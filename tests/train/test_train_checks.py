@@ -246,14 +246,14 @@ def test_check_says_what_would_be_trained(
 ) -> None:
     from mmengine.config import Config
 
-    config = Config.fromfile(POSE)
-    config.merge_from_dict(pose_settings(crowd))
-    config.dump(tmp_path / 'run.py')
+    settings = Config()
+    settings.merge_from_dict(pose_settings(crowd))
+    (tmp_path / 'run.py').write_text(f'_base_ = {str(POSE)!r}\n{settings.pretty_text}')
     arguments = ['--check', '--work-dir', str(tmp_path), '--cfg-options', 'train_cfg.max_iters=9']
     assert train.main([str(tmp_path / 'run.py'), *arguments]) == 0
     said = capsys.readouterr().out
     assert said.startswith('model       FreezableTopdownPoseEstimator: 0.')
-    assert '3 epochs, 2 samples per step and process, 1 processes, seed 0' in said
+    assert '9 iterations, 2 samples a step and process, 1 processes, seed 0' in said
     assert not list(tmp_path.glob('*.pth'))
 
 
