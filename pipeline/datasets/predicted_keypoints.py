@@ -15,9 +15,9 @@ from ..keypoints import NUM_COCO
 from ..masks import Masks
 from ..rle import rle_of
 from ..structures import Detections, Image, Poses
+from .annotation_rules import Annotation
 from .convert import Problem
 
-Annotation = dict[str, Any]
 Estimate = Callable[[Image, Detections], Poses]
 VISIBLE, HIDDEN, ABSENT = 2, 1, 0  # COCO's flags
 _THRESHOLD = 0.5  # minimum presence or visibility of a positive flag

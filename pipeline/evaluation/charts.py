@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..io.atomic import write_bytes
 from .calibration import CalibrationTable
+from .metrics import TASK_NAMES
 from .parts import PartTable
 from .visibility import VisibilityTable
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TASK_NAMES = {'bbox': 'boxes', 'segm': 'masks', 'keypoints': 'keypoints'}
 # Colours of Okabe and Ito: distinguishable with colour blindness and in grey.
 COLOURS = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#56B4E9', '#D55E00')
 _LINES = ('-', '--', '-.', ':')

@@ -11,6 +11,7 @@ import numpy as np
 from ..boxes import max_neighbour_iou, xywh_to_xyxy
 from ..io.coco import Task
 from ..rle import to_rle
+from .metrics import format_percent
 from .overlaps import Flags, ImageOverlaps, Numbers, Row, compute_overlaps
 from .precision import PartScore, score_part
 from .scored import ScoredResults
@@ -156,8 +157,4 @@ def _check_edges(edges: Sequence[float], highest: float) -> None:
 
 
 def _described(row: PartRow) -> str:
-    return f'{_percent(row.ap_equal_size)} at {row.part} (n={row.num_people})'
-
-
-def _percent(value: float | None) -> str:
-    return '–' if value is None else f'{100 * value:.1f}'
+    return f'{format_percent(row.ap_equal_size)} at {row.part} (n={row.num_people})'
