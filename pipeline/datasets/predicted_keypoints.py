@@ -98,10 +98,7 @@ def build_keypoint_fields(poses: Poses) -> Iterator[Annotation]:
     """Build `keypoints`, `num_keypoints` and `visibility` of each person."""
     part = slice(NUM_COCO)
     for points, presence, visibility in zip(
-        poses.keypoints[:, part],
-        poses.presence[:, part],
-        poses.visibility[:, part],
-        strict=True,
+        poses.keypoints[:, part], poses.presence[:, part], poses.visibility[:, part], strict=True
     ):
         flags = np.where(presence >= _THRESHOLD, HIDDEN, ABSENT)
         flags = np.where(visibility >= _THRESHOLD, VISIBLE, flags)

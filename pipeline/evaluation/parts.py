@@ -57,10 +57,7 @@ class PartTable:
         return f'AP (equal size) by {self.quantity}: ' + '; '.join(lines)
 
 
-def measure_crowding(
-    scored: ScoredResults,
-    edges: Sequence[float] = CROWDING_EDGES,
-) -> PartTable:
+def measure_crowding(scored: ScoredResults, edges: Sequence[float] = CROWDING_EDGES) -> PartTable:
     """Compute metrics by the highest box IoU of a person with another person in the image.
 
     A part contains the people with a value in [edge, next edge). Crowd regions are not neighbours.
@@ -84,10 +81,7 @@ def measure_crowding(
     return PartTable('highest box IoU with a neighbour', tuple(rows))
 
 
-def measure_sizes(
-    scored: ScoredResults,
-    edges: Sequence[float] = SIZE_EDGES,
-) -> PartTable:
+def measure_sizes(scored: ScoredResults, edges: Sequence[float] = SIZE_EDGES) -> PartTable:
     """Compute metrics by the square root of the annotated area, in px.
 
     As in COCO, a false positive counts only in the part of its size, and a person exactly on an

@@ -107,11 +107,7 @@ def hand_made() -> tuple[Results, dict[str, Any]]:
     image = {'id': 7, 'file_name': '7.jpg', 'height': 200, 'width': 300}
     rows = [
         {'image_id': 7, 'category_id': 1, 'bbox': box, 'score': s}
-        for box, s in (
-            ([0, 0, 60, 90], 0.95),
-            ([150, 0, 40, 90], 0.15),
-            ([250, 100, 40, 90], 0.95),
-        )
+        for box, s in (([0, 0, 60, 90], 0.95), ([150, 0, 40, 90], 0.15), ([250, 100, 40, 90], 0.95))
     ]
     categories = [{'id': 1, 'name': 'person'}]
     return rows, {'images': [image], 'annotations': people, 'categories': categories}

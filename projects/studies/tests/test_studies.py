@@ -410,9 +410,7 @@ def test_prompts_do_not_depend_on_the_order_of_computation(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_study_equals_the_gt_keypoints_protocol(
-    tmp_path: Path,
-) -> None:
+def test_study_equals_the_gt_keypoints_protocol(tmp_path: Path) -> None:
     """The setting of the config equals ``tools/test.py --protocol gt_keypoints``."""
     from pipeline.evaluation.coco import score_files
 
