@@ -41,7 +41,7 @@ from projects.studies.rounds import (
 from projects.studies.tools import study_prompts, study_rounds
 from tests.commands import exit_code
 from tests.oracles import OracleDetector, OraclePoses, OracleSegmenter
-from tests.toy_people import dev_file, person, write
+from tests.toy_people import coco, dev_file, person, write
 from tests.unit.test_loop import HIDDEN_BY, photo, truth
 
 # --- rounds ---------------------------------------------------------------------------------------
@@ -100,7 +100,7 @@ def annotations_of_truth() -> dict[str, Any]:
         del row['score'], row['keypoints']
     height, width = people.image_shape
     image = {'id': 5, 'file_name': 'p.jpg', 'height': height, 'width': width}
-    return {'images': [image], 'annotations': rows, 'categories': [{'id': 1, 'name': 'person'}]}
+    return coco([image], rows)
 
 
 # --- prompts --------------------------------------------------------------------------------------
@@ -157,9 +157,7 @@ def prompted_data(tmp_path: Path) -> Path:
     (tmp_path / 'images').mkdir()
     PIL.Image.new('RGB', (300, 200), (90, 90, 90)).save(tmp_path / 'images' / '1.png')
     image = {'id': 1, 'file_name': '1.png', 'height': 200, 'width': 300}
-    categories = [{'id': 1, 'name': 'person'}]
-    content = {'images': [image], 'annotations': people, 'categories': categories}
-    return write(tmp_path / 'truth.json', content)
+    return write(tmp_path / 'truth.json', coco([image], people))
 
 
 def prompt_parts(
@@ -260,9 +258,7 @@ def kept_data(tmp_path: Path) -> tuple[StudyImage, ...]:
         name = f'{number}.png'
         images.append({'id': number, 'file_name': name, 'height': 40, 'width': 60})
     people = [person(n, n, [5, 5, 20, 30]) for n in (1, 2, 3)]
-    categories = [{'id': 1, 'name': 'person'}]
-    content = {'images': images, 'annotations': people, 'categories': categories}
-    path = write(tmp_path / 'truth.json', content)
+    path = write(tmp_path / 'truth.json', coco(images, people))
     return load_study_data(resolve_dataset(path)).images
 
 
