@@ -73,15 +73,17 @@ def person(number: int, image_id: int, box_xywh: list[float], **changes: Any) ->
     return annotation | changes
 
 
+def coco(images: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> dict[str, Any]:
+    """Content of a COCO file of people."""
+    categories = [{'id': 1, 'name': 'person'}]
+    return {'images': images, 'annotations': annotations, 'categories': categories}
+
+
 def toy_annotations() -> dict[str, Any]:
     """Three images: a pair with a crowd region, small and large people, no people."""
     rle = {'size': [200, 300], 'counts': [30000, 10000, 20000]}
     nothing = {'keypoints': [0] * 51, 'num_keypoints': 0}
-    names = {
-        'images': [
-            {'id': i, 'file_name': f'{i}.jpg', 'height': 200, 'width': 300} for i in (7, 3, 9)
-        ]
-    }
+    images = [{'id': i, 'file_name': f'{i}.jpg', 'height': 200, 'width': 300} for i in (7, 3, 9)]
     annotations = [
         person(0, 7, [20, 30, 60, 150]),
         person(1, 7, [60, 35, 62, 150]),
@@ -90,7 +92,7 @@ def toy_annotations() -> dict[str, Any]:
         person(4, 3, [100, 5, 180, 190]),
         person(5, 3, [40, 60, 40, 90], **nothing),
     ]
-    return names | {'annotations': annotations, 'categories': [{'id': 1, 'name': 'person'}]}
+    return coco(images, annotations)
 
 
 def write(path: Path, content: Any) -> Path:

@@ -212,7 +212,7 @@ def _wrong_rle(rle: dict[str, Any], height: int, width: int) -> str | None:
     size, counts = rle['size'], rle['counts']
     if size not in ([height, width], (height, width)):
         return f'RLE of size {size} for an image of [{height}, {width}] (H, W)'
-    numbers = isinstance(counts, list) and _are_numbers(counts)
+    numbers = isinstance(counts, list) and are_finite(counts)
     if not numbers and not isinstance(counts, str | bytes):
         return 'counts of an RLE must be numbers or text'
     runs = np.asarray(counts if isinstance(counts, list) else _runs(counts), np.int64)
@@ -248,14 +248,15 @@ def _not_numbers(key: str, values: Any, length: int) -> str | None:
         return f'{key} must be a list, got {type(values).__name__}'
     if len(values) != length:
         return f'{key} must hold {length} numbers, got {len(values)}'
-    if not _are_numbers(values):
+    if not are_finite(values):
         return f'{key} holds values that are not finite numbers: {_short(values)}'
     return None
 
 
-def _are_numbers(values: Sequence[Any]) -> bool:
+def are_finite(values: Sequence[Any]) -> bool:
+    """Whether all values are finite numbers."""
     try:
-        return all(map(math.isfinite, values))  # no Python per number: files hold millions
+        return all(map(math.isfinite, values))  # fast: files have millions of numbers
     except TypeError:
         return False
 

@@ -136,11 +136,7 @@ class _Reader:
             box[2:] -= box[:2]
         if box[2:].min() <= 0:
             raise ValueError(f'the box has no area: {person["bbox"]} as {self._boxes}')
-        row: Annotation = {
-            'iscrowd': 0,
-            'bbox': box.tolist(),
-            'area': float(box[2] * box[3]),
-        }
+        row: Annotation = {'iscrowd': 0, 'bbox': box.tolist(), 'area': float(box[2] * box[3])}
         if person.get('keypoints') is None or person.get('segms') is None:
             row['segmentation'] = _filled_box(box, height, width)
             row |= {'num_keypoints': 0, 'keypoints': [0] * 3 * len(COCO_NAMES)}

@@ -43,10 +43,7 @@ def find_data_root(root: str | Path | None = None) -> Path:
 
 
 def resolve_dataset(
-    name_or_file: str | Path,
-    root: str | Path | None = None,
-    *,
-    images: str | Path | None = None,
+    name_or_file: str | Path, root: str | Path | None = None, *, images: str | Path | None = None
 ) -> EvalDataset:
     """Resolve a name of `CATALOG` or a COCO file to an evaluation set.
 

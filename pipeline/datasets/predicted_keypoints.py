@@ -15,9 +15,9 @@ from ..keypoints import NUM_COCO
 from ..masks import Masks
 from ..rle import rle_of
 from ..structures import Detections, Image, Poses
+from .annotation_rules import Annotation
 from .convert import Problem
 
-Annotation = dict[str, Any]
 Estimate = Callable[[Image, Detections], Poses]
 VISIBLE, HIDDEN, ABSENT = 2, 1, 0  # COCO's flags
 _THRESHOLD = 0.5  # minimum presence or visibility of a positive flag
@@ -98,10 +98,7 @@ def build_keypoint_fields(poses: Poses) -> Iterator[Annotation]:
     """Build `keypoints`, `num_keypoints` and `visibility` of each person."""
     part = slice(NUM_COCO)
     for points, presence, visibility in zip(
-        poses.keypoints[:, part],
-        poses.presence[:, part],
-        poses.visibility[:, part],
-        strict=True,
+        poses.keypoints[:, part], poses.presence[:, part], poses.visibility[:, part], strict=True
     ):
         flags = np.where(presence >= _THRESHOLD, HIDDEN, ABSENT)
         flags = np.where(visibility >= _THRESHOLD, VISIBLE, flags)

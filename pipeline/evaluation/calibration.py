@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..io.coco import Task
+from .metrics import mean_or_none
 from .overlaps import ImageOverlaps, Numbers, compute_overlaps
 from .precision import match
 from .scored import ScoredResults
@@ -91,7 +92,7 @@ def measure_calibration(scored: ScoredResults, bins: int = SCORE_BINS) -> Calibr
             rows.append(
                 CalibrationRow(
                     task, float(edges[b]), float(edges[b + 1]), int(inside.sum()),
-                    _mean(scores[inside]), _mean(hits[inside]),
+                    mean_or_none(scores[inside]), mean_or_none(hits[inside]),
                 )
             )  # fmt: skip
     return CalibrationTable(tuple(rows))
@@ -106,7 +107,3 @@ def _match_results(images: Sequence[ImageOverlaps]) -> tuple[Numbers, Numbers]:
         scores.append(image.scores[counted])
         hits.append((matched[counted] >= 0).astype(np.float64))
     return np.concatenate(scores), np.concatenate(hits)
-
-
-def _mean(values: Numbers) -> float | None:
-    return float(np.mean(values)) if len(values) else None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..io.atomic import write_bytes
 from .calibration import CalibrationTable
+from .metrics import TASK_NAMES
 from .parts import PartTable
 from .visibility import VisibilityTable
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TASK_NAMES = {'bbox': 'boxes', 'segm': 'masks', 'keypoints': 'keypoints'}
 # Colours of Okabe and Ito: distinguishable with colour blindness and in grey.
 COLOURS = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#56B4E9', '#D55E00')
 _LINES = ('-', '--', '-.', ':')
@@ -79,15 +79,8 @@ def draw_parts(table: PartTable, subject: str = '') -> Figure:
     series = (('AP', 'ap'), ('AP, parts of equal size', 'ap_equal_size'), ('AR', 'ar'))
     for axes, task in zip(panels, tasks, strict=True):
         rows = [r for r in table.rows if r.task == task]
-        for n, (label, key) in enumerate(series):
-            heights = [100 * (getattr(r, key) or 0) for r in rows]
-            places = [i + (n - 1) * 0.27 for i in range(len(rows))]
-            axes.bar(places, heights, 0.25, label=label, color=COLOURS[n], edgecolor='black',
-                     linewidth=0.4)  # fmt: skip
-        labels = [f'{r.part}\nn={r.num_people}' for r in rows]
-        axes.set_xticks(range(len(rows)), labels)
-        axes.grid(visible=False, axis='x')
-        axes.set(title=TASK_NAMES[task], ylabel='percent', ylim=(0, _top(axes)))
+        _draw_bars(axes, rows, series, [f'{r.part}\nn={r.num_people}' for r in rows])
+        axes.set(title=TASK_NAMES[task])
         axes.set_xlabel(table.quantity + '\nn = number of people', fontsize=8.5)
     _legend_below(figure, panels[0])
     return figure
@@ -139,14 +132,9 @@ def draw_visibility(table: VisibilityTable, subject: str = '') -> Figure:
         ('correct, of all annotated', 'near'),
         ('correct, of detected people', 'near_if_found'),
     )
-    for n, (label, key) in enumerate(series):
-        heights = [100 * (getattr(r, key) or 0) for r in rows]
-        left.bar([i + (n - 1) * 0.27 for i in range(len(rows))], heights, 0.25, label=label,
-                 color=COLOURS[n], edgecolor='black', linewidth=0.4)  # fmt: skip
     labels = [f'{r.visibility}\nn={r.num_keypoints}\nof {r.num_people} people' for r in rows]
-    left.set_xticks(range(len(rows)), labels)
-    left.grid(visible=False, axis='x')
-    left.set(ylabel='percent', title='all keypoints', ylim=(0, _top(left)))
+    _draw_bars(left, rows, series, labels)
+    left.set(title='all keypoints')
     left.set_xlabel('visibility (n = number of keypoints)')
     _legend_under(left)
     names = list(dict.fromkeys(r.keypoint for r in table.rows if r.keypoint != 'all'))
@@ -189,6 +177,20 @@ def draw_lines(
         axes.set_axis_off()
     figure.legend(loc='outside lower center', ncols=min(len(styles), 4))
     return figure
+
+
+def _draw_bars(
+    axes: Axes, rows: Sequence[Any], series: Sequence[tuple[str, str]], labels: Sequence[str]
+) -> None:
+    """Draw a group of bars per row, with one bar per (legend, attribute) of ``series``."""
+    for n, (legend, key) in enumerate(series):
+        heights = [100 * (getattr(r, key) or 0) for r in rows]
+        places = [i + (n - 1) * 0.27 for i in range(len(rows))]
+        axes.bar(places, heights, 0.25, label=legend, color=COLOURS[n], edgecolor='black',
+                 linewidth=0.4)  # fmt: skip
+    axes.set_xticks(range(len(rows)), labels)
+    axes.grid(visible=False, axis='x')
+    axes.set(ylabel='percent', ylim=(0, _top(axes)))
 
 
 def _title(text: str, subject: str) -> str:

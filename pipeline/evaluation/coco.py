@@ -273,11 +273,7 @@ def _ground_truth_row(annotation: Row, number: int, scene: _Scene, task: Task) -
     """Convert an annotation to the format of the evaluator, for one task."""
     keys = {'bbox': (), 'segm': ('segmentation',), 'keypoints': ('keypoints', 'num_keypoints')}
     row = {key: annotation[key] for key in ('bbox', 'area', 'iscrowd', *keys[task])}
-    row |= {
-        'id': number,
-        'image_id': scene.numbers[annotation['image_id']],
-        'category_id': PERSON,
-    }
+    row |= {'id': number, 'image_id': scene.numbers[annotation['image_id']], 'category_id': PERSON}
     if scene.crowdpose:
         row['area'] = annotation['bbox'][2] * annotation['bbox'][3] * AREA_OF_BOX
     return row

@@ -9,8 +9,8 @@ from ..io.coco import Task
 from .comparison import SAME, Comparison, ImageDifference, ImageQuality
 from .comparison_cards import Card, render_marks
 from .comparison_style import SCRIPT, STYLE
+from .metrics import TASK_NAMES, format_percent
 
-TASK_NAMES = {'bbox': 'boxes', 'segm': 'masks', 'keypoints': 'keypoints'}
 OVERLAPS = {'bbox': 'IoU of boxes', 'segm': 'IoU of masks', 'keypoints': 'OKS of keypoints'}
 
 _COLUMNS = ('image', 'people', 'quality A', 'quality B', 'gain', 'found A', 'found B', 'false A',
@@ -216,6 +216,4 @@ def _class(gain: float) -> str:
 
 
 def _total(value: float | None) -> str:
-    if value is None:
-        return '–'
-    return str(value) if isinstance(value, int) else f'{100 * value:.1f}'
+    return str(value) if isinstance(value, int) else format_percent(value)

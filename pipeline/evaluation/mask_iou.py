@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from ..rle import to_rle
-from .metrics import MaskIoU
+from .metrics import MaskIoU, mean_or_none
 
 Row = dict[str, Any]
 
@@ -46,7 +44,7 @@ def compute_mean_mask_iou(
 ) -> MaskIoU:
     """Average `compute_mask_ious` over all people."""
     ious = list(compute_mask_ious(results, people, images).values())
-    return MaskIoU(float(np.mean(ious)) if ious else None, len(ious))
+    return MaskIoU(mean_or_none(ious), len(ious))
 
 
 def _by_id(rows: Sequence[Row], key: str, what: str) -> dict[int | str, Row]:

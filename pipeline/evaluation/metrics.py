@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from ..io.coco import Task
 from ..io.results import ResultsInfo
 
 if TYPE_CHECKING:
     from rich.console import Group
+
+TASK_NAMES: dict[str, str] = {'bbox': 'boxes', 'segm': 'masks', 'keypoints': 'keypoints'}
 
 
 @dataclass(frozen=True)
@@ -137,19 +142,25 @@ class CocoMetrics:
             values = asdict(metrics)
             for kind in ('ap', 'ar'):
                 ends = ('', '50', '75', '_small', '_medium', '_large')
-                row = _percents(values[f'{kind}{end}'] for end in ends)
+                row = [format_percent(values[f'{kind}{end}']) for end in ends]
                 rows.append([f'{task} {kind.upper()}', *row])
         tables = [(columns, rows)]
         if self.crowd:
             low, high = self.crowd.bounds
             bounds = [f'easy (< {low:g})', f'medium ({low:g} - {high:g})', f'hard (>= {high:g})']
-            levels = (self.crowd.easy, self.crowd.medium, self.crowd.hard)
-            tables.append((['crowdIndex', *bounds], [['keypoints AP', *_percents(levels)]]))
+            levels = map(format_percent, (self.crowd.easy, self.crowd.medium, self.crowd.hard))
+            tables.append((['crowdIndex', *bounds], [['keypoints AP', *levels]]))
         if self.mask_iou:
-            row = ['mask', *_percents([self.mask_iou.mean]), str(self.mask_iou.people)]
+            row = ['mask', format_percent(self.mask_iou.mean), str(self.mask_iou.people)]
             tables.append((['percent', 'mean IoU', 'people'], [row]))
         return tables
 
 
-def _percents(values: Iterable[float | None]) -> list[str]:
-    return ['–' if value is None else f'{100 * value:.1f}' for value in values]
+def format_percent(value: float | None) -> str:
+    """Format a fraction as percent; – for None."""
+    return '–' if value is None else f'{100 * value:.1f}'
+
+
+def mean_or_none(values: Sequence[float] | npt.NDArray[Any]) -> float | None:
+    """Average values; None without values."""
+    return float(np.mean(values)) if len(values) else None

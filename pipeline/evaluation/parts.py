@@ -11,6 +11,7 @@ import numpy as np
 from ..boxes import max_neighbour_iou, xywh_to_xyxy
 from ..io.coco import Task
 from ..rle import to_rle
+from .metrics import format_percent
 from .overlaps import Flags, ImageOverlaps, Numbers, Row, compute_overlaps
 from .precision import PartScore, score_part
 from .scored import ScoredResults
@@ -56,10 +57,7 @@ class PartTable:
         return f'AP (equal size) by {self.quantity}: ' + '; '.join(lines)
 
 
-def measure_crowding(
-    scored: ScoredResults,
-    edges: Sequence[float] = CROWDING_EDGES,
-) -> PartTable:
+def measure_crowding(scored: ScoredResults, edges: Sequence[float] = CROWDING_EDGES) -> PartTable:
     """Compute metrics by the highest box IoU of a person with another person in the image.
 
     A part contains the people with a value in [edge, next edge). Crowd regions are not neighbours.
@@ -83,10 +81,7 @@ def measure_crowding(
     return PartTable('highest box IoU with a neighbour', tuple(rows))
 
 
-def measure_sizes(
-    scored: ScoredResults,
-    edges: Sequence[float] = SIZE_EDGES,
-) -> PartTable:
+def measure_sizes(scored: ScoredResults, edges: Sequence[float] = SIZE_EDGES) -> PartTable:
     """Compute metrics by the square root of the annotated area, in px.
 
     As in COCO, a false positive counts only in the part of its size, and a person exactly on an
@@ -156,8 +151,4 @@ def _check_edges(edges: Sequence[float], highest: float) -> None:
 
 
 def _described(row: PartRow) -> str:
-    return f'{_percent(row.ap_equal_size)} at {row.part} (n={row.num_people})'
-
-
-def _percent(value: float | None) -> str:
-    return '–' if value is None else f'{100 * value:.1f}'
+    return f'{format_percent(row.ap_equal_size)} at {row.part} (n={row.num_people})'

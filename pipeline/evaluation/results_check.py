@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+<<<<<<< HEAD
 from ..io.coco import PERSON, RESULT_KEYS, Task
+=======
+from ..datasets.annotation_rules import are_finite
+from ..io.coco import PAYLOADS, PERSON, Task
+>>>>>>> w2-eval
 from ..keypoints import NUM_COCO
 
 Row = dict[str, Any]
@@ -93,22 +97,15 @@ def _check_finite(results: Sequence[Row], rows: Sequence[Row], task: Task) -> No
     values = [row['score'] for row in rows]
     if task != 'segm':
         values += [value for row in rows for value in row[payload]]
-    if _are_finite(values):
+    if are_finite(values):
         return
     for row in rows:
-        if not _are_finite([row['score']] if task == 'segm' else [row['score'], *row[payload]]):
+        if not are_finite([row['score']] if task == 'segm' else [row['score'], *row[payload]]):
             index = next(i for i, r in enumerate(results) if r is row)
             raise ValueError(
                 f'{_where(results, index)}: score or {payload} holds values that are not finite '
                 'numbers'
             )
-
-
-def _are_finite(values: Sequence[Any]) -> bool:
-    try:
-        return all(map(math.isfinite, values))
-    except TypeError:
-        return False
 
 
 def _where(results: Sequence[Row], index: int) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..keypoints import COCO_NAMES
+from .metrics import format_percent, mean_or_none
 from .overlaps import (
     LABELLED,
     Flags,
@@ -54,7 +55,8 @@ class VisibilityTable:
     def text(self) -> str:
         """AP and accuracy of visible and hidden keypoints."""
         parts = [
-            f'{r.visibility} (n={r.num_keypoints}) AP {_percent(r.ap)}, correct {_percent(r.near)}'
+            f'{r.visibility} (n={r.num_keypoints}) AP {format_percent(r.ap)}, '
+            f'correct {format_percent(r.near)}'
             for r in self.rows
             if r.keypoint == 'all'
         ]
@@ -109,13 +111,5 @@ def _visibility_row(
     values, of_found = similarities[use], similarities[use & found[:, None]]
     return VisibilityRow(
         keypoint, name, int(use.sum()), int(use.any(1).sum()), ap,
-        _mean(values), _mean(values >= NEAR), _mean(of_found >= NEAR),
+        mean_or_none(values), mean_or_none(values >= NEAR), mean_or_none(of_found >= NEAR),
     )  # fmt: skip
-
-
-def _mean(values: Numbers | Flags) -> float | None:
-    return float(np.mean(values)) if len(values) else None
-
-
-def _percent(value: float | None) -> str:
-    return '–' if value is None else f'{100 * value:.1f}'

@@ -55,9 +55,10 @@ class Scene:
     @property
     def masks(self) -> Masks:
         """Visible masks of all people, as crops."""
-        places = []
-        for i, (x1, y1, x2, y2) in enumerate(self.boxes.astype(int).tolist()):
-            places.append((x1, y1, self.instance_map[y1:y2, x1:x2] == i + 1))
+        places = [
+            (x1, y1, self.instance_map[y1:y2, x1:x2] == i + 1)
+            for i, (x1, y1, x2, y2) in enumerate(self.boxes.astype(int).tolist())
+        ]
         height, width = self.instance_map.shape
         return Masks.from_places(height, width, places)
 
@@ -68,8 +69,7 @@ class Scene:
         """
         height, width = self.instance_map.shape
         image = {'id': image_id, 'file_name': file_name, 'width': width, 'height': height}
-        rows = []
-        masks = self.masks
+        rows, masks = [], self.masks
         areas = masks.areas.astype(int).tolist()
         for i, rle in enumerate(masks.to_rle()):
             x1, y1, x2, y2 = self.boxes[i].tolist()

@@ -83,11 +83,7 @@ def _text_size(font: ImageFont.FreeTypeFont | ImageFont.ImageFont, text: str) ->
 
 
 def _place(
-    box: Floats,
-    size: tuple[int, int],
-    image_shape: tuple[int, int],
-    faces: Floats,
-    taken: Floats,
+    box: Floats, size: tuple[int, int], image_shape: tuple[int, int], faces: Floats, taken: Floats
 ) -> Floats | None:
     """Find the best free position of a label of ``size`` (w, h): xyxy px, or None."""
     height, width = image_shape

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.cli.options import add_data_root, add_runtime_options
 
@@ -50,6 +51,20 @@ def check_computed(computed: Computed) -> None:
     if not computed.parts:
         reasons = [f.describe() for f in computed.failures] or ['the data set has no images']
         raise ValueError(f'no image was computed: {reasons[0]}')
+
+
+def save_tables(
+    out: Path, name: str, rows: Sequence[Any], facts: dict[str, Any], *, text: str, draw: Any
+) -> None:
+    """Write OUT/NAME.csv, .png (``draw(rows, facts)``) and .json."""
+    from pipeline.evaluation.charts import save_chart
+    from pipeline.io.atomic import write_json
+    from pipeline.io.tables import write_csv
+
+    table = [asdict(row) for row in rows]
+    write_csv(out / f'{name}.csv', table)
+    save_chart(out / f'{name}.png', draw, rows, facts)
+    write_json(out / f'{name}.json', {**facts, 'text': text, 'rows': table}, indent=1)
 
 
 def report(failures: Sequence[Failure], notes: Sequence[str], out: Path) -> int:

@@ -183,9 +183,7 @@ class PromptStudy:
 
 
 def compute_prompt_rows(
-    settings: Sequence[PromptSetting],
-    images: Sequence[StudyImage],
-    parts: Mapping[str, Parts],
+    settings: Sequence[PromptSetting], images: Sequence[StudyImage], parts: Mapping[str, Parts]
 ) -> tuple[PromptRow, ...]:
     """Compute the metrics of every setting over the images with parts."""
     done = sorted(

@@ -30,7 +30,7 @@ from pipeline.evaluation.visibility import measure_visibility
 from pipeline.io.coco import TASKS, Task
 from tests.commands import exit_code
 from tests.synthetic_results import make_results
-from tests.toy_people import person, toy_annotations, toy_results, write
+from tests.toy_people import coco, person, toy_annotations, toy_results, write
 from tests.unit.test_scoring import NOISE, annotations_of, labelled, results_of
 
 Results = list[dict[str, Any]]
@@ -102,14 +102,9 @@ def hand_made() -> tuple[Results, dict[str, Any]]:
     image = {'id': 7, 'file_name': '7.jpg', 'height': 200, 'width': 300}
     rows = [
         {'image_id': 7, 'category_id': 1, 'bbox': box, 'score': s}
-        for box, s in (
-            ([0, 0, 60, 90], 0.95),
-            ([150, 0, 40, 90], 0.15),
-            ([250, 100, 40, 90], 0.95),
-        )
+        for box, s in (([0, 0, 60, 90], 0.95), ([150, 0, 40, 90], 0.15), ([250, 100, 40, 90], 0.95))
     ]
-    categories = [{'id': 1, 'name': 'person'}]
-    return rows, {'images': [image], 'annotations': people, 'categories': categories}
+    return rows, coco([image], people)
 
 
 def test_crowding_by_hand() -> None:

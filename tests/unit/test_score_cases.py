@@ -12,7 +12,7 @@ from pipeline.evaluation.coco import score
 from pipeline.io.coco import TASKS, Task
 from pipeline.keypoints import COCO_SIGMAS
 from pipeline.masks import Masks
-from tests.toy_people import STANDING
+from tests.toy_people import STANDING, coco
 
 Row = dict[str, Any]
 W, H = 100, 200  # px of every person
@@ -46,8 +46,7 @@ def ground_truth(crowd: tuple[int, int] | None = None) -> Row:
     images = [
         {'id': i, 'file_name': f'{i}.jpg', 'height': 300, 'width': 600} for i in sorted(PLACES)
     ]
-    categories = [{'id': 1, 'name': 'person'}]
-    return {'images': images, 'annotations': people, 'categories': categories}
+    return coco(images, people)
 
 
 def found(shift: float = 0) -> list[Row]:

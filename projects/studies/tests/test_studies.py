@@ -41,10 +41,15 @@ from projects.studies.rounds import (
 from projects.studies.tools import study_prompts, study_rounds
 from tests.commands import exit_code
 from tests.oracles import OracleDetector, OraclePoses, OracleSegmenter
+<<<<<<< HEAD
 from tests.toy_people import person, write
 from tests.unit.test_loop import HIDDEN_BY, ground_truth, noise_image
 
 PEOPLE = Path('dev', 'person_keypoints.json')
+=======
+from tests.toy_people import coco, dev_file, person, write
+from tests.unit.test_loop import HIDDEN_BY, photo, truth
+>>>>>>> w2-eval
 
 # --- rounds ---------------------------------------------------------------------------------------
 
@@ -106,7 +111,7 @@ def annotations_of_truth() -> dict[str, Any]:
         del row['score'], row['keypoints']
     height, width = people.image_shape
     image = {'id': 5, 'file_name': 'p.jpg', 'height': height, 'width': width}
-    return {'images': [image], 'annotations': rows, 'categories': [{'id': 1, 'name': 'person'}]}
+    return coco([image], rows)
 
 
 # --- prompts --------------------------------------------------------------------------------------
@@ -163,9 +168,7 @@ def prompted_data(tmp_path: Path) -> Path:
     (tmp_path / 'images').mkdir()
     PIL.Image.new('RGB', (300, 200), (90, 90, 90)).save(tmp_path / 'images' / '1.png')
     image = {'id': 1, 'file_name': '1.png', 'height': 200, 'width': 300}
-    categories = [{'id': 1, 'name': 'person'}]
-    content = {'images': [image], 'annotations': people, 'categories': categories}
-    return write(tmp_path / 'truth.json', content)
+    return write(tmp_path / 'truth.json', coco([image], people))
 
 
 def prompt_parts(
@@ -266,9 +269,7 @@ def kept_data(tmp_path: Path) -> tuple[StudyImage, ...]:
         name = f'{number}.png'
         images.append({'id': number, 'file_name': name, 'height': 40, 'width': 60})
     people = [person(n, n, [5, 5, 20, 30]) for n in (1, 2, 3)]
-    categories = [{'id': 1, 'name': 'person'}]
-    content = {'images': images, 'annotations': people, 'categories': categories}
-    path = write(tmp_path / 'truth.json', content)
+    path = write(tmp_path / 'truth.json', coco(images, people))
     return load_study_data(resolve_dataset(path)).images
 
 
@@ -416,10 +417,14 @@ def test_prompts_do_not_depend_on_the_order_of_computation(samples: Path, tmp_pa
 
 
 @pytest.mark.slow
+<<<<<<< HEAD
 def test_study_equals_the_gt_keypoints_protocol(
     samples: Path,
     tmp_path: Path,
 ) -> None:
+=======
+def test_study_equals_the_gt_keypoints_protocol(tmp_path: Path) -> None:
+>>>>>>> w2-eval
     """The setting of the config equals ``tools/test.py --protocol gt_keypoints``."""
     from pipeline.evaluation.coco import score_files
 

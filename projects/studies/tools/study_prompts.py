@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,10 +72,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from pipeline.build import build_pipeline
     from pipeline.config import load_config
-    from pipeline.evaluation.charts import save_chart
-    from pipeline.io.atomic import write_json
     from pipeline.io.progress import make_reporter
-    from pipeline.io.tables import write_csv
     from projects.studies.images import build_provenance, compute_images, load_study_data
     from projects.studies.prompts import PromptStudy, compute_prompt_rows, make_prompt_settings
 
@@ -107,10 +104,7 @@ def run(args: argparse.Namespace) -> int:
         'config': args.config, 'data': dataset.name, 'keypoints': args.keypoints,
         'box': prompt.use_box, 'draw_ties': args.draw_ties, 'photos': len(computed.parts),
     }  # fmt: skip
-    write_csv(args.out / 'prompts.csv', [asdict(row) for row in rows])
-    save_chart(args.out / 'prompts.png', draw, rows, facts)
-    report = {**facts, 'text': describe(rows), 'rows': [asdict(row) for row in rows]}
-    write_json(args.out / 'prompts.json', report, indent=1)
+    common.save_tables(args.out, 'prompts', rows, facts, text=describe(rows), draw=draw)
     _print_table(rows, facts)
     print(describe(rows))
     return common.report(computed.failures, data.notes, args.out)

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,10 +58,8 @@ def run(args: argparse.Namespace) -> int:
     """
     from pipeline.build import build_pipeline
     from pipeline.config import load_config
-    from pipeline.evaluation.charts import save_chart
     from pipeline.io.atomic import write_json
     from pipeline.io.progress import make_reporter
-    from pipeline.io.tables import write_csv
     from projects.studies.images import (
         build_provenance,
         compute_images,
@@ -103,10 +100,7 @@ def run(args: argparse.Namespace) -> int:
         'config': args.config, 'data': dataset.name, 'photos': len(computed.parts),
         'device': built.device,
     }  # fmt: skip
-    write_csv(args.out / 'rounds.csv', [asdict(row) for row in rows])
-    save_chart(args.out / 'rounds.png', draw, rows, facts)
-    report = {**facts, 'text': describe(rows), 'rows': [asdict(row) for row in rows]}
-    write_json(args.out / 'rounds.json', report, indent=1)
+    common.save_tables(args.out, 'rounds', rows, facts, text=describe(rows), draw=draw)
     _print_table(rows, facts)
     print(describe(rows))
     return common.report(computed.failures, data.notes, args.out)
@@ -114,7 +108,8 @@ def run(args: argparse.Namespace) -> int:
 
 def draw(rows: Sequence[RoundRow], facts: dict[str, Any]) -> Figure:
     """Draw AP and AR of each task, and the time."""
-    from pipeline.evaluation.charts import TASK_NAMES, draw_lines
+    from pipeline.evaluation.charts import draw_lines
+    from pipeline.evaluation.metrics import TASK_NAMES
 
     panels = []
     for task in dict.fromkeys(r.task for r in rows):
@@ -166,6 +161,8 @@ def _print_table(rows: Sequence[RoundRow], facts: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from pipeline.evaluation.metrics import format_percent
+
     people = rows[0].num_annotated
     subject = f'{facts["config"]} on {facts["data"]}'
     title = f'{subject}: {facts["photos"]} images, {people} people; AP / AR, percent'
@@ -178,15 +175,11 @@ def _print_table(rows: Sequence[RoundRow], facts: dict[str, Any]) -> None:
         table.add_row(
             str(first.rounds),
             'yes' if first.refine else 'no',
-            *(f'{_percent(r.ap)} / {_percent(r.ar)}' for r in same),
+            *(f'{format_percent(r.ap)} / {format_percent(r.ar)}' for r in same),
             str(first.num_results),
             f'{first.seconds_per_photo:.2f}',
         )
     Console().print(table)
-
-
-def _percent(value: float | None) -> str:
-    return '–' if value is None else f'{100 * value:.1f}'
 
 
 if __name__ == '__main__':
