@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-<<<<<<< HEAD
-from ..io.coco import PERSON, RESULT_KEYS, Task
-=======
 from ..datasets.annotation_rules import are_finite
-from ..io.coco import PAYLOADS, PERSON, Task
->>>>>>> w2-eval
+from ..io.coco import PERSON, RESULT_KEYS, Task
 from ..keypoints import NUM_COCO
 
 Row = dict[str, Any]

@@ -143,13 +143,8 @@ def test_results_of_different_people_are_rejected(tmp_path: Path) -> None:
 def info_of(protocol: Any, image_ids: tuple[int, ...] = (3, 7, 9)) -> ResultsInfo:
     facts = PROTOCOLS[protocol]
     return ResultsInfo(
-<<<<<<< HEAD
         protocol, facts.text, facts.from_ground_truth, facts.tasks, 'toys', 'toy.json', '',
         'mine', '', {}, 'fp32', '1', image_ids,
-=======
-        protocol, facts.text, facts.from_truth, facts.tasks, 'toys', 'toy.json', '', 'test', '', {},
-        'fp32', '1', image_ids,
->>>>>>> w2-eval
     )  # fmt: skip
 
 
@@ -320,63 +315,3 @@ def test_command_reports_invalid_input(
     error = capsys.readouterr().err
     assert error.startswith('compare_results.py: ') and reason in error
     assert not (tmp_path / 'out').exists()
-<<<<<<< HEAD
-=======
-
-
-def in_browser(page: Path, tmp_path: Path) -> str:
-    """The page after its scripts ran, as Chromium has it."""
-    if CHROMIUM is None:
-        pytest.skip('no chromium is installed')
-    command = [
-        CHROMIUM, '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic',
-        '--no-first-run', '--disable-background-networking', '--disable-component-update',
-        '--disable-sync', f'--user-data-dir={tmp_path / "profile"}', '--dump-dom',
-        '--virtual-time-budget=3000', page.as_uri(),
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    return done.stdout
-
-
-# Uses the page as a reader does, and writes what happened into its title.
-READER = """
-<script>
-const shown = css => getComputedStyle(document.querySelector(css)).display;
-const rows = () => [...document.querySelectorAll('.sortable tbody tr')];
-const column = () => rows().map(row => row.cells[0].textContent);
-const press = n => document.querySelectorAll('th button')[n].click();
-const state = {before: [shown('svg.truth'), shown('svg.marks'), shown('.key.truth')]};
-document.querySelector('#show-truth').click();
-document.querySelector('#show-marks').click();
-state.after = [shown('svg.truth'), shown('svg.marks'), shown('.key.truth')];
-press(0); state.names = column();
-press(0); state.backwards = column();
-press(4); state.gains = column();
-state.sorted = [...document.querySelectorAll('th[aria-sort]')].map(h => h.textContent);
-const images = [...document.images];
-Promise.all(images.map(i => { i.loading = 'eager'; return i.decode(); })).then(() => {
-  state.widths = images.map(i => i.naturalWidth);
-  document.title = JSON.stringify(state);
-});
-</script>
-"""
-
-
-def test_page_in_a_browser(tmp_path: Path) -> None:
-    out = make_page(tmp_path, '--task', 'bbox', '--max-side', '150')
-    text = (out / 'index.html').read_text()
-    driven = tmp_path / 'driven.html'
-    driven.write_text(text.replace('</body>', READER + '</body>'))
-    title = re.search(r'<title>(.*?)</title>', in_browser(driven, tmp_path))
-    assert title is not None
-    state = json.loads(title.group(1))
-    assert state['before'] == ['none', 'block', 'inline-block']
-    assert state['after'] == ['block', 'none', 'inline-block']
-    assert state['names'] == ['3.jpg', '7.jpg', '9.jpg']
-    assert state['backwards'] == ['9.jpg', '7.jpg', '3.jpg']
-    report = json.loads((out / 'comparison.json').read_text())
-    gains = {p['file_name']: p['gain'] for p in report['by_image']}
-    assert [gains[n] for n in state['gains']] == sorted(gains.values(), reverse=True)
-    assert state['sorted'] == ['gain']
-    assert set(state['widths']) == {150}
->>>>>>> w2-eval

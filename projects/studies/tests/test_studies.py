@@ -41,15 +41,10 @@ from projects.studies.rounds import (
 from projects.studies.tools import study_prompts, study_rounds
 from tests.commands import exit_code
 from tests.oracles import OracleDetector, OraclePoses, OracleSegmenter
-<<<<<<< HEAD
-from tests.toy_people import person, write
+from tests.toy_people import coco, person, write
 from tests.unit.test_loop import HIDDEN_BY, ground_truth, noise_image
 
 PEOPLE = Path('dev', 'person_keypoints.json')
-=======
-from tests.toy_people import coco, dev_file, person, write
-from tests.unit.test_loop import HIDDEN_BY, photo, truth
->>>>>>> w2-eval
 
 # --- rounds ---------------------------------------------------------------------------------------
 
@@ -311,7 +306,7 @@ def test_failed_images_are_excluded_with_their_people(tmp_path: Path) -> None:
     PIL.Image.new('RGB', (6, 4)).save(tmp_path / '2.png')
     done, _ = compute(images, tmp_path, ['a'])
     assert list(done.parts) == ['3.png']
-    reasons = [f.described() for f in done.failures]
+    reasons = [f.describe() for f in done.failures]
     assert '1.png' in reasons[0] and 'the image is 6 x 4, the annotations say 60 x 40' in reasons[1]
     data = load_study_data(resolve_dataset(tmp_path / 'truth.json'))
     selected = select_annotations(data, done.parts)
@@ -417,14 +412,10 @@ def test_prompts_do_not_depend_on_the_order_of_computation(samples: Path, tmp_pa
 
 
 @pytest.mark.slow
-<<<<<<< HEAD
 def test_study_equals_the_gt_keypoints_protocol(
     samples: Path,
     tmp_path: Path,
 ) -> None:
-=======
-def test_study_equals_the_gt_keypoints_protocol(tmp_path: Path) -> None:
->>>>>>> w2-eval
     """The setting of the config equals ``tools/test.py --protocol gt_keypoints``."""
     from pipeline.evaluation.coco import score_files
 
