@@ -20,6 +20,9 @@ endif
 
 PY := $(BMP_VENV)/bin/python
 ARGS ?=
+# Two worker processes with one thread each are faster than one process with two threads.
+WORKERS ?= 2
+PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile
 export PYTHONPATH := $(CURDIR)
 
 help: ## show this list
@@ -43,10 +46,10 @@ test-fast: env ## run the unit tests (no torch, at most 40 seconds)
 	$(PY) -m pytest tests/unit $(ARGS)
 
 test: env ## run the unit tests and those with small models (at most 6 minutes)
-	$(PY) -m pytest tests/unit tests/models $(ARGS)
+	$(PYTEST) tests/unit tests/models $(ARGS)
 
 test-all: env ## run every test: trainings, killed runs, the projects (about 15 minutes)
-	$(PY) -m pytest tests $(wildcard projects/*/tests) -m 'not gpu' $(ARGS)
+	$(PYTEST) tests $(wildcard projects/*/tests) -m 'not gpu' $(ARGS)
 
 test-gpu: env ## run the tests that need a CUDA device
 	$(PY) -m pytest tests $(wildcard projects/*/tests) -m gpu $(ARGS)

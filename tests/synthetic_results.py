@@ -22,7 +22,7 @@ def make_results(
 ) -> tuple[dict[str, Any], list[Row]]:
     """COCO annotations of elliptic people, and noisy results for them; equal for equal arguments.
 
-    About a tenth of the people are missed, and one result in five belongs to nobody; boxes, masks
+    About a tenth of the people are missed, and one result in five is a false positive; boxes, masks
     and keypoints of the others are off by up to a third of the box.
 
     Returns:
@@ -37,22 +37,22 @@ def make_results(
     annotations: list[Row] = []
     results: list[Row] = []
     for image in images:
-        truth = _boxes(rng, int(rng.integers(1, 2 * people_per_image)))
-        places = rng.random((len(truth), NUM_COCO, 2))
-        for row in _rows(truth, places):
+        boxes = _boxes(rng, int(rng.integers(1, 2 * people_per_image)))
+        places = rng.random((len(boxes), NUM_COCO, 2))
+        for row in _rows(boxes, places):
             flags = rng.choice([0, 1, 2], NUM_COCO, p=[0.3, 0.2, 0.5])
             row['keypoints'][2::3] = flags.tolist()
             row |= {'id': len(annotations) + 1, 'image_id': image['id'], 'iscrowd': 0}
             annotations.append(row | {'num_keypoints': int((flags > 0).sum())})
-        kept = rng.random(len(truth)) > 0.1
-        size = (truth[kept, 2:] - truth[kept, :2])[:, [0, 1, 0, 1]]
+        kept = rng.random(len(boxes)) > 0.1
+        size = (boxes[kept, 2:] - boxes[kept, :2])[:, [0, 1, 0, 1]]
         noise = rng.choice([0.01, 0.1, 0.3], (len(size), 1)) * rng.uniform(-1, 1, size.shape)
-        others = _boxes(rng, int((rng.random(len(truth)) < 0.25).sum()))
-        found = _clipped(np.concatenate([truth[kept] + size * noise, others]))
+        others = _boxes(rng, int((rng.random(len(boxes)) < 0.25).sum()))
+        predicted = _clipped(np.concatenate([boxes[kept] + size * noise, others]))
         places = np.concatenate([places[kept], rng.random((len(others), NUM_COCO, 2))])
         results += [
             row | {'image_id': image['id'], 'score': round(float(rng.random()), 4)}
-            for row in _rows(found, places)
+            for row in _rows(predicted, places)
         ]
     categories = [{'id': PERSON, 'name': 'person'}]
     return {'images': images, 'annotations': annotations, 'categories': categories}, results
@@ -74,7 +74,7 @@ def _clipped(boxes: npt.NDArray[Any]) -> Boxes:
 
 
 def _rows(boxes: Boxes, places: npt.NDArray[Any]) -> list[Row]:
-    """People in boxes (N, 4), their keypoints (N, K, 2) as shares of width and height."""
+    """People in boxes (N, 4), their keypoints (N, K, 2) relative to width and height."""
     masks = Masks.from_places(HEIGHT, WIDTH, [_ellipse(box) for box in boxes])
     points = places * (boxes[:, None, 2:] - boxes[:, None, :2]) + boxes[:, None, :2]
     points = np.concatenate([points, np.ones((*points.shape[:2], 1))], 2)

@@ -1,4 +1,4 @@
-"""Small made-up ground truth in COCO format, and where the real one lies."""
+"""Small synthetic ground truth in COCO format, and paths of real data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.structures import MaskSource, People
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get('BMP_TEST_DATA', ROOT.parent / 'shared' / 'data'))
 
-# Where the keypoints of a standing person are in the box: share of width and height.
+# Keypoints of a standing person, relative to width and height of the box.
 STANDING = np.array([
     (0.5, 0.08), (0.55, 0.06), (0.45, 0.06), (0.6, 0.08), (0.4, 0.08),
     (0.75, 0.22), (0.25, 0.22), (0.9, 0.36), (0.1, 0.36), (0.95, 0.5), (0.05, 0.5),
@@ -77,7 +77,7 @@ def person(number: int, image_id: int, box_xywh: list[float], **changes: Any) ->
 
 
 def toy_annotations() -> dict[str, Any]:
-    """Three photos: a tight pair with a crowd region, small and large people, nobody."""
+    """Three images: a pair with a crowd region, small and large people, no people."""
     rle = {'size': [200, 300], 'counts': [30000, 10000, 20000]}
     nothing = {'keypoints': [0] * 51, 'num_keypoints': 0}
     names = {
@@ -102,17 +102,22 @@ def write(path: Path, content: Any) -> Path:
     return path
 
 
-def dev_file(name: str = 'person_keypoints.json') -> Path:
-    """A file of the real development set; skips the test when absent."""
-    path = DATA / 'dev' / name
+def data_file(name: str) -> Path:
+    """A file of the real data; skips the test if it is missing."""
+    path = DATA / name
     if not path.exists():
-        pytest.skip(f'no real annotations: {path} is absent (set BMP_TEST_DATA)')
+        pytest.skip(f'{path} is missing (set BMP_TEST_DATA)')
     return path
 
 
-def as_results(truth: list[ImageGroundTruth]) -> list[dict[str, Any]]:
+def dev_file(name: str = 'person_keypoints.json') -> Path:
+    """A file of the real development set; skips the test if it is missing."""
+    return data_file(f'dev/{name}')
+
+
+def as_results(ground_truth: list[ImageGroundTruth]) -> list[dict[str, Any]]:
     """Ground truth as COCO results of score 1."""
-    return [r for photo in truth for r in photo.people.to_coco(photo.image_id)]
+    return [r for image in ground_truth for r in image.people.to_coco(image.image_id)]
 
 
 def toy_results(tmp_path: Path) -> list[dict[str, Any]]:

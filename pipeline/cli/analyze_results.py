@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ..evaluation.calibration import CalibrationTable
     from ..evaluation.parts import PartTable
-    from ..evaluation.scored import Scored
+    from ..evaluation.scored import ScoredResults
     from ..evaluation.visibility import VisibilityTable
 
     Table = CalibrationTable | PartTable | VisibilityTable
@@ -71,12 +71,12 @@ def run(args: argparse.Namespace) -> dict[str, str]:
 
     from ..datasets.eval_sets import find_annotations
     from ..evaluation.charts import save_chart
-    from ..evaluation.scored import load_scored
+    from ..evaluation.scored import load_scored_results
     from ..io.atomic import write_json
     from ..io.tables import finite, write_csv
 
     annotations = find_annotations(args.annotations, args.data_root)
-    scored = load_scored(args.results, annotations, args.tasks)
+    scored = load_scored_results(args.results, annotations, args.tasks)
     studies = list(args.study or STUDIES)
     if 'keypoints' not in scored.tasks:
         if args.study and 'visibility' in args.study:
@@ -98,17 +98,17 @@ def run(args: argparse.Namespace) -> dict[str, str]:
 
 
 def study(
-    name: str, scored: Scored, args: argparse.Namespace
+    name: str, scored: ScoredResults, args: argparse.Namespace
 ) -> tuple[Table, Callable[..., Figure]]:
     """Table of a study, and what draws it."""
     from ..evaluation import calibration, charts, parts, visibility
 
     if name == 'visibility':
-        return visibility.visibility(scored), charts.draw_visibility
+        return visibility.measure_visibility(scored), charts.draw_visibility
     if name == 'calibration':
         bins = calibration.SCORE_BINS if args.score_bins is None else args.score_bins
-        return calibration.calibration(scored, bins), charts.draw_calibration
+        return calibration.measure_calibration(scored, bins), charts.draw_calibration
     if name == 'crowding':
         edges = args.crowding_edges or parts.CROWDING_EDGES
-        return parts.crowding(scored, edges), charts.draw_parts
-    return parts.sizes(scored, args.size_edges or parts.SIZE_EDGES), charts.draw_parts
+        return parts.measure_crowding(scored, edges), charts.draw_parts
+    return parts.measure_sizes(scored, args.size_edges or parts.SIZE_EDGES), charts.draw_parts

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ..evaluation.comparison import Comparison, ImageDifference
     from ..evaluation.comparison_cards import Card
-    from ..evaluation.scored import Scored
+    from ..evaluation.scored import ScoredResults
     from ..structures import Image
 
 PROG = 'compare_results.py'
@@ -69,7 +69,7 @@ def print_summary(comparison: Comparison, missing: Sequence[str]) -> None:
     console = Console()
     console.print(summary(comparison))
     better, worse = len(comparison.gained), len(comparison.lost)
-    equal = len(comparison.photos) - better - worse
+    equal = len(comparison.images) - better - worse
     console.print(f'{better} photos better in B, {worse} worse, {equal} equal')
     for text in missing[:_SHOWN]:
         console.print(f'warning: {text}', markup=False, highlight=False)
@@ -85,14 +85,14 @@ def run(args: argparse.Namespace) -> tuple[Comparison, list[str]]:
     """
     from ..datasets.eval_sets import find_annotations
     from ..evaluation.comparison import compare
-    from ..evaluation.comparison_page import comparison_page
-    from ..evaluation.scored import load_scored
+    from ..evaluation.comparison_page import render_comparison_page
+    from ..evaluation.scored import load_scored_results
     from ..io.atomic import write_json, write_text
     from ..io.tables import write_csv
 
     annotations = find_annotations(args.annotations, args.data_root)
     sides = [
-        load_scored(file, annotations, [args.task], min_score=args.min_score)
+        load_scored_results(file, annotations, [args.task], min_score=args.min_score)
         for file in (args.a, args.b)
     ]
     comparison = compare(sides[0], sides[1], args.task)
@@ -102,12 +102,12 @@ def run(args: argparse.Namespace) -> tuple[Comparison, list[str]]:
     draw = CardMaker(args, sides, image_folders(args, annotations))
     gained = [draw(photo) for photo in comparison.gained[: args.top]]
     lost = [draw(photo) for photo in comparison.lost[: args.top]]
-    page = comparison_page(comparison, names, gained, lost, min_score=args.min_score)
+    page = render_comparison_page(comparison, names, gained, lost, min_score=args.min_score)
     write_text(args.out / 'index.html', page)
-    write_csv(args.out / 'photos.csv', [p.to_row() for p in comparison.photos])
+    write_csv(args.out / 'photos.csv', [p.to_row() for p in comparison.images])
     facts = {**names, 'min_score': args.min_score}
     write_json(args.out / 'comparison.json', comparison.to_json(facts), indent=1)
-    problems = [f'{c.photo.file_name}: {c.problem}' for c in (*gained, *lost) if c.problem]
+    problems = [f'{c.difference.file_name}: {c.problem}' for c in (*gained, *lost) if c.problem]
     return comparison, problems
 
 
@@ -139,7 +139,7 @@ class CardMaker:
     """
 
     def __init__(
-        self, args: argparse.Namespace, sides: Sequence[Scored], folders: Sequence[Path]
+        self, args: argparse.Namespace, sides: Sequence[ScoredResults], folders: Sequence[Path]
     ) -> None:
         self.args, self.sides, self.folders = args, sides, folders
         truth = sides[0].annotations_of(args.task)
@@ -179,7 +179,7 @@ def summary(comparison: Comparison) -> Table:
     """Table for the screen."""
     from rich.table import Table
 
-    table = Table(title=f'{comparison.task}, {len(comparison.photos)} photos; percent, or number')
+    table = Table(title=f'{comparison.task}, {len(comparison.images)} photos; percent, or number')
     for name in ('', 'A', 'B', 'B − A'):
         table.add_column(name, justify='left' if not name else 'right')
     for name, (a, b) in comparison.totals().items():

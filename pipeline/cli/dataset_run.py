@@ -257,7 +257,7 @@ def _info(
     notes = list(data.notes)
     if request.limit is not None:
         notes.append(f'only the first {len(photos)} of {len(truth.content["images"])} photos')
-    if data.partial_truth and not request.protocol.from_truth:
+    if data.partial_ground_truth and not request.protocol.from_truth:
         notes.append(
             'some people of these photos are not annotated: finding them counts as wrong, so '
             'figures compare with those of the same protocol only'

@@ -44,11 +44,11 @@ def _bundled(package: str, photo: str) -> Path | None:
 
 def _synthetic(path: Path) -> Path | None:
     try:
-        from ..synthetic.scene import demo_scene
+        from ..synthetic.scene import make_demo_scene
     except ModuleNotFoundError as error:
         logger.warning('demo without the drawn crowd: %s', error)
         return None
     buffer = BytesIO()
-    PIL.Image.fromarray(demo_scene().image).save(buffer, 'PNG')
+    PIL.Image.fromarray(make_demo_scene().image).save(buffer, 'PNG')
     write_bytes(path, buffer.getvalue())
     return path

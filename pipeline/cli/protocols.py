@@ -17,7 +17,7 @@ import numpy as np
 
 from ..build import build_pipeline
 from ..config import PipelineConfig, ResolvedConfig, load_config
-from ..datasets.coco_ground_truth import people_of
+from ..datasets.coco_ground_truth import build_people
 from ..io.results import PROTOCOLS, ProtocolFacts, ProtocolName
 from ..keypoints import NUM_COCO, Convention
 from ..loop import PersonPipeline
@@ -132,7 +132,7 @@ def read_ground_truth(content: Any, shape: tuple[int, int]) -> People:
             f'the photo is {shape[1]} x {shape[0]} px, the annotations say {width} x {height}; '
             'they belong to another version of it'
         )
-    return people_of(content['people'], height, width, content['order'])
+    return build_people(content['people'], height, width, content['order'])
 
 
 class ProtocolPipeline:

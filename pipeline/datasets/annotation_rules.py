@@ -1,8 +1,8 @@
-"""What can be wrong with an annotated person, as a table of rules.
+"""Validation rules for annotated people.
 
-A rule looks at one person and says what is wrong with it, or nothing. How bad that is stands in
-the table: ``fatal`` (the file is refused), ``warning`` (counted, as the real files of COCO hold
-such people), or a task that cannot be scored with such people in the file.
+A rule checks one person and returns a description of the mistake, or None. The severity of a rule
+is ``fatal`` (the file is rejected), ``warning`` (counted; the official COCO files contain such
+people), or the task that cannot be scored while the file contains such people.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ Severity = Literal['fatal', 'warning'] | Task
 
 @dataclass(frozen=True)
 class Person:
-    """One annotation with what is known of its file."""
+    """One annotation with the facts of its file that the rules need."""
 
     annotation: Annotation
-    height: int  # px, of the photo
+    height: int  # px, of the image
     width: int
-    convention: Convention | None  # of the keypoints; None: unknown, they are not looked at
+    convention: Convention | None  # of the keypoints; None: unknown, keypoints are not checked
 
     @property
     def crowd(self) -> bool:
-        """Whether this is a region of many people."""
+        """Whether this is a crowd region."""
         return bool(self.annotation.get('iscrowd', 0))
 
-    # Several rules need these two, and they take most of the time.
+    # Cached: several rules need these two, and they take most of the time.
 
     @cached_property
-    def wrong_mask(self) -> str | None:
-        """What is wrong with the mask."""
-        return _mask(self)
+    def mask_error(self) -> str | None:
+        """Error of the mask."""
+        return _find_mask_error(self)
 
     @cached_property
-    def wrong_keypoints(self) -> str | None:
-        """What is wrong with the keypoints."""
-        return _keypoints(self)
+    def keypoint_error(self) -> str | None:
+        """Error of the keypoints."""
+        return _find_keypoint_error(self)
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Rule:
 
     name: str
     severity: Severity
-    find: Callable[[Person], str | None]  # what is wrong, or None
+    find: Callable[[Person], str | None]  # returns the mistake, or None
 
 
 def _box(person: Person) -> str | None:
@@ -85,13 +85,13 @@ def _area(person: Person) -> str | None:
 
 def _no_area(person: Person) -> str | None:
     if 'area' not in person.annotation:
-        if person.convention == 'crowdpose14':  # which never has one
+        if person.convention == 'crowdpose14':  # CrowdPose has no areas
             return None
-        return f'no area; that of the mask is taken, else {AREA_OF_BOX} of the box'
+        return f'no area; using the area of the mask, else {AREA_OF_BOX} of the box'
     return 'the area is 0' if person.annotation['area'] == 0 else None
 
 
-def _keypoints(person: Person) -> str | None:
+def _find_keypoint_error(person: Person) -> str | None:
     points = person.annotation.get('keypoints')
     if points is None or person.convention is None:
         return None
@@ -108,20 +108,20 @@ def _no_keypoints(person: Person) -> str | None:
 
 
 def _count_of_keypoints(person: Person) -> str | None:
-    given = person.annotation.get('num_keypoints')
+    count = person.annotation.get('num_keypoints')
     # CrowdPose does not count head and neck.
-    if given is None or person.convention != 'coco17' or person.wrong_keypoints is not None:
+    if count is None or person.convention != 'coco17' or person.keypoint_error is not None:
         return None
     labelled = count_labelled(person.annotation)
-    if not _is_number(given):
-        return f'num_keypoints is {given!r}; they are counted anew: {labelled}'
-    if (given == 0) == (labelled == 0):
+    if not _is_number(count):
+        return f'num_keypoints is {count!r}; using the number of labelled keypoints: {labelled}'
+    if (count == 0) == (labelled == 0):
         return None
-    what = 'ignored' if given == 0 else 'counted'
-    return f'num_keypoints is {given} and {labelled} are labelled; this person is {what}'
+    effect = 'ignored' if count == 0 else 'counted'
+    return f'num_keypoints is {count} and {labelled} are labelled; this person is {effect}'
 
 
-def _mask(person: Person) -> str | None:
+def _find_mask_error(person: Person) -> str | None:
     mask = person.annotation.get('segmentation', [])
     if isinstance(mask, dict):
         return _wrong_rle(mask, person.height, person.width)
@@ -133,26 +133,26 @@ def _mask(person: Person) -> str | None:
 
 def _thin_polygon(person: Person) -> str | None:
     mask = person.annotation.get('segmentation')
-    if not isinstance(mask, list) or person.wrong_mask or len(polygons(mask)) == len(mask):
+    if not isinstance(mask, list) or person.mask_error or len(polygons(mask)) == len(mask):
         return None
-    return 'a polygon of fewer than 3 points is left out'
+    return 'polygons of fewer than 3 points are removed'
 
 
 def _no_mask(person: Person) -> str | None:
-    if person.crowd or person.wrong_mask is not None:
+    if person.crowd or person.mask_error is not None:
         return None
     if 'segmentation' not in person.annotation:
         return 'no segmentation'
     mask = person.annotation['segmentation']
-    # Polygons are not drawn here: some of COCO's are so thin that they cover no pixel.
-    empty = not polygons(mask) if isinstance(mask, list) else mask_area(person) == 0
+    # Polygons are not rasterized here: some of COCO's are so thin that they cover no pixel.
+    empty = not polygons(mask) if isinstance(mask, list) else compute_mask_area(person) == 0
     return 'the mask is empty' if empty else None
 
 
 PERSON_RULES: tuple[Rule, ...] = (
     Rule('wrong box', 'fatal', _box),
-    Rule('wrong keypoints', 'fatal', lambda person: person.wrong_keypoints),
-    Rule('wrong mask', 'fatal', lambda person: person.wrong_mask),
+    Rule('wrong keypoints', 'fatal', lambda person: person.keypoint_error),
+    Rule('wrong mask', 'fatal', lambda person: person.mask_error),
     Rule('wrong area', 'fatal', _area),
     Rule('no mask', 'segm', _no_mask),
     Rule('no keypoints', 'keypoints', _no_keypoints),
@@ -163,37 +163,37 @@ PERSON_RULES: tuple[Rule, ...] = (
 )
 
 
-def repaired(person: Person, tasks: Collection[Task]) -> Annotation:
-    """A copy with everything that an evaluator of ``tasks`` reads, mended as the warnings say.
+def repair_annotation(person: Person, tasks: Collection[Task]) -> Annotation:
+    """Copy an annotation and add everything that an evaluator of ``tasks`` reads.
 
-    ``iscrowd``, ``area`` and ``category_id`` (1) are always there, ``num_keypoints`` if there are
-    keypoints; as given where it is given. A crowd region without a mask is its box, one without
-    keypoints has none labelled. The rules that are fatal must have passed.
+    The copy always has ``iscrowd``, ``area`` and ``category_id`` (1), and ``num_keypoints`` if it
+    has keypoints; existing values are kept. A crowd region without a mask gets its box as mask,
+    one without keypoints gets unlabelled ones. The annotation must pass all fatal rules.
     """
     row = {**person.annotation, 'category_id': 1, 'iscrowd': int(person.crowd)}
     x, y, width, height = row['bbox']
     if isinstance(row.get('segmentation'), list):
         row['segmentation'] = polygons(row['segmentation'])
     if 'area' not in row:
-        row['area'] = mask_area(person) or AREA_OF_BOX * width * height
+        row['area'] = compute_mask_area(person) or AREA_OF_BOX * width * height
     if person.crowd and 'segm' in tasks and not row.get('segmentation'):
         right, bottom = x + width, y + height
         row['segmentation'] = [[x, y, right, y, right, bottom, x, bottom]]
     if person.crowd and 'keypoints' in tasks and row.get('keypoints') is None:
         row['keypoints'] = [0] * 3 * KEYPOINT_SETS[person.convention or 'coco17'].num
     if row.get('keypoints') is not None:
-        given = row.get('num_keypoints')
-        row['num_keypoints'] = given if _is_number(given) else count_labelled(row)
+        count = row.get('num_keypoints')
+        row['num_keypoints'] = count if _is_number(count) else count_labelled(row)
     return row
 
 
 def count_labelled(annotation: Annotation) -> int:
-    """Number of keypoints whose flag is above 0."""
+    """Count the keypoints with a flag above 0."""
     return sum(flag > 0 for flag in (annotation.get('keypoints') or [])[2::3])
 
 
-def mask_area(person: Person) -> int:
-    """Pixels of the mask; 0 where there is none."""
+def compute_mask_area(person: Person) -> int:
+    """Count the pixels of the mask; 0 without a mask."""
     from pycocotools import mask as coco_mask
 
     rle = rle_of(person.annotation.get('segmentation'), person.height, person.width)
@@ -211,7 +211,7 @@ def _wrong_rle(rle: dict[str, Any], height: int, width: int) -> str | None:
         return f'a mask as RLE needs size and counts, got {sorted(rle)}'
     size, counts = rle['size'], rle['counts']
     if size not in ([height, width], (height, width)):
-        return f'RLE of size {size} for a photo of [{height}, {width}] (H, W)'
+        return f'RLE of size {size} for an image of [{height}, {width}] (H, W)'
     numbers = isinstance(counts, list) and _are_numbers(counts)
     if not numbers and not isinstance(counts, str | bytes):
         return 'counts of an RLE must be numbers or text'
@@ -222,11 +222,11 @@ def _wrong_rle(rle: dict[str, Any], height: int, width: int) -> str | None:
 
 
 def _runs(counts: str | bytes) -> npt.NDArray[np.int64]:
-    """Run lengths of a compressed RLE (the coding of `rleFrString` in the COCO API).
+    """Decode the run lengths of a compressed RLE (`rleFrString` of the COCO API).
 
-    A run is a number in groups of 5 bits, low ones first, as characters from 48 on; the 6th bit
-    says that more follow, the 5th of the last group is the sign. From the fourth run on, numbers
-    are differences to the run before the last.
+    A run is a number in groups of 5 bits, lowest first, stored as characters from 48 on. The 6th
+    bit marks that more groups follow; the 5th bit of the last group is the sign. From the fourth
+    run on, a number is the difference to the run before the last.
     """
     text = counts.encode() if isinstance(counts, str) else counts
     groups = np.frombuffer(text, np.uint8).astype(np.int64) - 48

@@ -1,6 +1,6 @@
-"""Annotations to evaluate on: a COCO file, checked in full before anything is run or scored.
+"""Load and validate COCO annotation files before anything runs or is scored.
 
-What is wrong with people is in `annotation_rules`; here is what is wrong with files and photos.
+This module checks files and images; `annotation_rules` checks people.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from ..io.coco import PERSON, TASKS, Task
 from ..keypoints import KEYPOINT_SETS, Convention, convention_of_names
-from .annotation_rules import PERSON_RULES, Annotation, Person, Severity, repaired
+from .annotation_rules import PERSON_RULES, Annotation, Person, Severity, repair_annotation
 
 ImageId = int | str
 
@@ -22,17 +22,17 @@ _SHOWN = 3  # names in a message
 
 
 class AnnotationError(ValueError):
-    """A file of annotations that cannot be used; one line per kind of mistake."""
+    """An invalid annotation file; one line per kind of mistake."""
 
 
 @dataclass(frozen=True, eq=False)
 class Annotations:
-    """The people of a COCO file, checked and completed."""
+    """The validated people of a COCO file."""
 
     content: dict[str, Any]  # COCO file of people only; see `check_annotations`
-    tasks: tuple[Task, ...]  # what it can score
+    tasks: tuple[Task, ...]  # tasks that the file can score
     convention: Convention  # of the keypoints
-    warnings: tuple[str, ...]  # what is odd, one line per kind
+    warnings: tuple[str, ...]  # one line per kind
 
 
 def load_annotations(
@@ -48,17 +48,16 @@ def load_annotations(
         path: the file.
         tasks: as in `check_annotations`.
         convention: as in `check_annotations`.
-        images: folder of the photos; each photo of the file must be there. None: not looked at.
+        images: folder that must contain all images of the file. None: not checked.
 
     Raises:
-        AnnotationError: the file cannot be read, or what `check_annotations` raises; names the
-            file.
+        AnnotationError: the file cannot be read or is invalid; names the file.
     """
     try:
         loaded = check_annotations(_read(Path(path)), tasks=tasks, convention=convention)
-        if images is not None and (missing := missing_images(loaded.content, images)):
+        if images is not None and (missing := find_missing_images(loaded.content, images)):
             raise AnnotationError(
-                f'{len(missing)} of {len(loaded.content["images"])} photos are missing in '
+                f'{len(missing)} of {len(loaded.content["images"])} images are missing in '
                 f'{images}: {_listed(missing)}'
             )
     except AnnotationError as error:
@@ -69,25 +68,29 @@ def load_annotations(
 def check_annotations(
     content: Any, *, tasks: Sequence[Task] | None = None, convention: Convention | None = None
 ) -> Annotations:
-    """Check the content of a COCO file, and complete the people in it.
+    """Validate the content of a COCO file, and complete its people.
 
-    In the result only people are left (the category called ``person``; category 1 if the file
-    names none), all of category 1. ``iscrowd`` and ``area`` are always there: a missing area
-    becomes that of the mask, else 0.53 of the box, as CrowdPose has it. So is ``num_keypoints``
-    where there are keypoints: as in the file (people of 0 are ignored), else counted. Polygons of
-    fewer than three points are gone. Crowd regions lack nothing that the tasks need. Everything
-    else, ids and order included, is as in the file.
+    The result contains only people (the category ``person``; category 1 if the file names none),
+    all with category 1. Missing values are added:
+
+    * ``iscrowd``: 0;
+    * ``area``: the area of the mask, else 0.53 of the box, as in CrowdPose;
+    * ``num_keypoints``: the number of labelled keypoints (a person with 0 is ignored);
+    * masks and keypoints of crowd regions, where a task needs them.
+
+    Polygons of fewer than three points are removed. Everything else, including ids and order,
+    equals the file.
 
     Args:
-        content: parsed JSON; left as it is.
-        tasks: what is going to be scored: people who lack it are an error. None: whatever all
-            people of the file have; what is left out is a warning.
-        convention: order of the keypoints if the category does not name them. None: told by
+        content: parsed JSON; not modified.
+        tasks: tasks to score; a person without the annotation is an error. None: the tasks for
+            which all people are annotated; a missing task is a warning.
+        convention: keypoint order if the category does not name the keypoints. None: derived from
             their number.
 
     Raises:
-        AnnotationError: not the content of a COCO file, or people or photos that nothing can be
-            scored on. All kinds of mistakes are named, with the first case and the number.
+        AnnotationError: the content is not a COCO file, or its people or images are invalid. The
+            message has the first case and the count of each kind of mistake.
     """
     images, annotations = _section(content, 'images'), _section(content, 'annotations')
     categories = _section(content, 'categories')
@@ -113,7 +116,7 @@ def check_annotations(
         content={
             **content,
             'images': images,
-            'annotations': [repaired(person, scored) for person in people],
+            'annotations': [repair_annotation(person, scored) for person in people],
             'categories': [{**category, 'id': PERSON, 'name': 'person'}],
         },
         tasks=scored,
@@ -122,14 +125,14 @@ def check_annotations(
     )
 
 
-def missing_images(content: dict[str, Any], folder: str | Path) -> list[str]:
-    """Names of the photos of a COCO file that ``folder`` does not have, in its order."""
+def find_missing_images(content: dict[str, Any], folder: str | Path) -> list[str]:
+    """List the images of a COCO file that ``folder`` does not contain, in the order of the file."""
     names = [image['file_name'] for image in content['images']]
     return [name for name in names if not (Path(folder) / name).is_file()]
 
 
 class _Findings:
-    """Mistakes by severity and kind: the first of each, and how many there are."""
+    """Mistakes by severity and kind: the first case and the count of each."""
 
     def __init__(self) -> None:
         self._first: dict[tuple[Severity, str], str] = {}
@@ -148,7 +151,7 @@ class _Findings:
         ]
 
     def refuse(self, tasks: Sequence[Task]) -> None:
-        """Raise what is fatal for the tasks that are asked for."""
+        """Raise if there is a mistake that is fatal for the requested tasks."""
         lacking = [f'{line}; task {task!r} needs it' for task in tasks for line in self[task]]
         if lines := self['fatal'] + lacking:
             raise AnnotationError('\n'.join(lines))
@@ -157,7 +160,7 @@ class _Findings:
 def _check_images(
     images: Sequence[dict[str, Any]], found: _Findings
 ) -> dict[ImageId, tuple[int, int]]:
-    """Height and width by id."""
+    """Check the images and return their (H, W) by id."""
     sizes: dict[ImageId, tuple[int, int]] = {}
     for number, image in enumerate(images):
         image_id, name = image.get('id'), image.get('file_name')
@@ -186,23 +189,23 @@ def _people(
     sizes: Mapping[ImageId, tuple[int, int]],
     found: _Findings,
 ) -> list[Annotation]:
-    """The people whose photo is known."""
+    """Select the people of known images."""
     known = [category.get('id') for category in categories]
     seen: set[str] = set()
     people = []
     for number, row in enumerate(annotations):
         where, category = _where(row, number), row.get('category_id', person)
-        image_id, own_id = row.get('image_id'), repr(row.get('id', f'number {number}'))
+        image_id, row_id = row.get('image_id'), repr(row.get('id', f'number {number}'))
         if category not in known:
             found.add('fatal', 'category', f'{where}: category_id {category!r} is none of {known}')
         elif not isinstance(image_id, int | str) or image_id not in sizes:
             text = f'{where}: image_id {image_id!r} is not among "images"'
             found.add('fatal', 'unknown image', text)
-        elif own_id in seen:
+        elif row_id in seen:
             found.add('fatal', 'annotation id twice', f'{where}: there are two of this id')
         elif category == person:
             people.append(row)
-        seen.add(own_id)
+        seen.add(row_id)
     return people
 
 
@@ -222,14 +225,14 @@ def _check_crowd_index(images: Sequence[dict[str, Any]], found: _Findings) -> No
 
 
 def _convention(
-    category: Mapping[str, Any], people: Sequence[Annotation], given: Convention | None
+    category: Mapping[str, Any], people: Sequence[Annotation], default: Convention | None
 ) -> Convention | None:
-    """The order of the keypoints; None if it is none of ours."""
+    """Find the order of the keypoints; None if it is not supported."""
     if category.get('keypoints'):
         return convention_of_names(_names(category))
     points = next((p['keypoints'] for p in people if p.get('keypoints')), None)
     lengths = {3 * keypoints.num: name for name, keypoints in KEYPOINT_SETS.items()}
-    return given or lengths.get(len(points) if isinstance(points, list) else 0, 'coco17')
+    return default or lengths.get(len(points) if isinstance(points, list) else 0, 'coco17')
 
 
 def _other_keypoints(category: Mapping[str, Any]) -> str:
@@ -267,7 +270,7 @@ def _read(path: Path) -> Any:
     except OSError as error:
         raise AnnotationError(f'cannot be read ({error.strerror})') from error
     except ValueError as error:
-        raise AnnotationError(f'no JSON file: {error}') from error
+        raise AnnotationError(f'not a JSON file: {error}') from error
 
 
 def _where(row: Annotation, number: int | None = None) -> str:

@@ -1,7 +1,7 @@
-"""The data sets that are evaluated on, as data: where each lies and how it is scored.
+"""Catalog of the evaluation sets: the location of each and how it is scored.
 
-Folders are relative to the data root and follow MMPose where it has the data set, so that one
-folder serves both. What to know about each, in full, is in `docs/user_guide/datasets.md`.
+Folders are relative to the data root and follow MMPose where it supports the data set, so both
+can share a folder. `docs/user_guide/datasets.md` describes each data set.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ class CatalogEntry:
 
     title: str
     anchor: str  # heading in docs/user_guide/datasets.md
-    annotations: tuple[str, ...]  # names of the file, the first that exists is read
-    images: str  # folder of the photos
+    annotations: tuple[str, ...]  # possible files; the first that exists is read
+    images: str  # folder
     homepage: str  # official source
     licence: str
     tasks: tuple[Task, ...] = TASKS
     convention: Convention = 'coco17'
     rule: Rule = 'coco'
-    partial_truth: bool = False  # some people of the photos are not annotated at all
-    num_images: int | None = None  # None: not known for sure
-    num_people: int | None = None  # annotated, crowd regions left out
-    convert: str | None = None  # command that makes the file; None: it is used as published
+    partial_ground_truth: bool = False  # some people in the images are not annotated
+    num_images: int | None = None  # None: unknown
+    num_people: int | None = None  # annotated, without crowd regions
+    convert: str | None = None  # command that creates the file; None: use the published file
     notes: tuple[str, ...] = ()  # printed with the results
 
 
 _OCHUMAN_PARTIAL = (
-    'ground truth is partial: people who overlap nobody are not annotated, so detections of them '
-    'count as wrong; compare only with figures of the same protocol'
+    'ground truth is partial: people who do not overlap others are not annotated, so detections '
+    'of them count as false positives; compare only with results of the same protocol'
 )
-_OCHUMAN_AREA = 'the annotated area is that of the box, so small / medium / large are box sizes'
+_OCHUMAN_AREA = 'the annotated area is the box area, so small / medium / large are box sizes'
 
 
 def _ochuman(split: str, num_images: int) -> CatalogEntry:
@@ -50,7 +50,7 @@ def _ochuman(split: str, num_images: int) -> CatalogEntry:
         images='ochuman/images',
         homepage='https://github.com/liruilong940607/OCHumanApi',
         licence='research use; see the homepage',
-        partial_truth=True,
+        partial_ground_truth=True,
         num_images=num_images,
         notes=(_OCHUMAN_PARTIAL, _OCHUMAN_AREA),
     )
@@ -63,9 +63,9 @@ def _ochuman_pose(split: str) -> CatalogEntry:
         annotations=(f'ochuman_pose/annotations/ochuman_pose_{split}.json',),
         images='ochuman/images',
         homepage='https://huggingface.co/datasets/vrg-prague/OCHuman-Pose',
-        licence='see the homepage; photos as OCHuman',
+        licence='see the homepage; images as OCHuman',
         tasks=('bbox', 'keypoints'),
-        notes=('OCHuman annotated anew; figures do not compare with those of OCHuman',),
+        notes=('new annotations of OCHuman; results are not comparable with OCHuman',),
     )
 
 
@@ -84,7 +84,7 @@ def _crowdpose(split: str, num_images: int) -> CatalogEntry:
         convention='crowdpose14',
         rule='crowdpose',
         num_images=num_images,
-        notes=('14 keypoints; neck and top of the head are estimated from those of COCO',),
+        notes=('14 keypoints; neck and top of the head are estimated from the COCO keypoints',),
     )
 
 
@@ -95,10 +95,10 @@ CATALOG: dict[str, CatalogEntry] = {
         annotations=('coco/annotations/person_keypoints_val2017.json',),
         images='coco/val2017',
         homepage='https://cocodataset.org/#download',
-        licence='annotations CC BY 4.0; each photo keeps its own licence',
+        licence='annotations CC BY 4.0; each image keeps its own licence',
         num_images=5000,
         num_people=10777,
-        notes=('keypoints: people without labelled keypoints are ignored, 20 results per photo',),
+        notes=('keypoints: people without labelled keypoints are ignored, 20 results per image',),
     ),
     'ochuman_val': _ochuman('val', 2500),
     'ochuman_test': _ochuman('test', 2231),
@@ -125,11 +125,10 @@ CATALOG: dict[str, CatalogEntry] = {
         annotations=('coco/annotations/person_keypoints_val2017_pose2seg.json',),
         images='coco/val2017',
         homepage='https://github.com/liruilong940607/Pose2Seg',
-        licence='annotations CC BY 4.0 (COCO); each photo keeps its own licence',
-        num_images=None,
+        licence='annotations CC BY 4.0 (COCO); each image keeps its own licence',
         convert='python tools/convert_dataset.py cocopersons '
         'data/coco/annotations/person_keypoints_val2017.json '
         'data/coco/annotations/person_keypoints_val2017_pose2seg.json',
-        notes=('people of COCO who have keypoints; the others are not annotated',),
+        notes=('COCO people with keypoints; the others are not annotated',),
     ),
 }

@@ -1,6 +1,6 @@
-"""Ground truth of people in COCO format, read as `People`.
+"""Read COCO annotations of people as `People`.
 
-Legend: N people, K = 17 keypoints, H x W photo.
+Legend: N people, K = 17 keypoints, H x W image.
 """
 
 from __future__ import annotations
@@ -25,74 +25,65 @@ from .annotations import load_annotations
 
 @dataclass(frozen=True, eq=False)
 class ImageGroundTruth:
-    """One photo with its annotated people, as the pipeline would ideally return them."""
+    """The annotated people of one image, in the form of an ideal prediction."""
 
     image_id: int | str
-    file_name: str  # as in the file, relative to the folder of the photos
+    file_name: str  # relative to the image folder
     height: int  # px
     width: int  # px
     people: People  # scores are 1; see `load_ground_truth` for the keypoint columns
-    num_crowds: int  # regions marked iscrowd (many people in one mask), left out of ``people``
+    num_crowds: int  # crowd regions (iscrowd), not in ``people``
 
 
 def load_ground_truth(annotation_file: str | Path) -> list[ImageGroundTruth]:
-    """Photos of a COCO annotation file, in its order, with the people of each.
+    """Load the images of a COCO annotation file, in its order, with the people of each.
 
-    The file is checked as `load_annotations` does it. For each person ``boxes`` and
-    ``detector_boxes`` are the annotated box, ``masks`` and ``detector_masks`` the annotated mask;
-    ``keypoint_scores`` and ``presence`` are 1 where the keypoint is labelled (v > 0),
-    ``visibility`` is 1 where it is seen (v = 2). Unlabelled keypoints lie in the middle of the
-    box, so that no point of a person is far from him; so do all of a file whose keypoints are
-    missing or in an unknown order, and the faces of CrowdPose, of whose 14 keypoints the 12 that
-    COCO has are taken. A person without a mask has an empty one.
+    `load_annotations` validates the file. ``boxes`` and ``detector_boxes`` are the annotated
+    boxes, ``masks`` and ``detector_masks`` the annotated masks (empty where a person has none).
+    ``keypoint_scores`` and ``presence`` are 1 for labelled keypoints (v > 0), ``visibility`` is 1
+    for visible ones (v = 2). Unlabelled keypoints lie at the box centre. The same holds for all
+    keypoints of a file without keypoints or with an unknown order, and for the face keypoints of
+    CrowdPose, which shares 12 of its 14 keypoints with COCO.
 
     Raises:
-        AnnotationError: the file cannot be used; names file, annotation and reason.
+        AnnotationError: the file is invalid; names file, annotation and reason.
     """
     loaded = load_annotations(annotation_file)
     of_image: dict[int | str, list[Annotation]] = defaultdict(list)
     for annotation in loaded.content['annotations']:
         of_image[annotation['image_id']].append(annotation)
     order = loaded.convention if 'keypoints' in loaded.tasks else None
-    return [_photo(image, of_image[image['id']], order) for image in loaded.content['images']]
+    return [_load_image(image, of_image[image['id']], order) for image in loaded.content['images']]
 
 
-def _photo(
+def _load_image(
     image: dict[str, Any], annotations: Sequence[Annotation], order: Convention | None
 ) -> ImageGroundTruth:
     height, width = image['height'], image['width']
     single = [a for a in annotations if not a['iscrowd']]
-    people = people_of(single, height, width, order)
+    people = build_people(single, height, width, order)
     num_crowds = len(annotations) - len(single)
     return ImageGroundTruth(image['id'], image['file_name'], height, width, people, num_crowds)
 
 
-def people_of(
+def build_people(
     annotations: Sequence[Annotation], height: int, width: int, order: Convention | None
 ) -> People:
-    """Annotated people of one photo, one row each, in their order; see `load_ground_truth`.
+    """Build one row per annotated person of an image; see `load_ground_truth`.
 
     Args:
-        annotations: checked ones (`check_annotations`), no crowd regions.
-        height: of the photo, px.
-        width: of the photo, px.
-        order: of the keypoints; None: they are not looked at.
+        annotations: validated annotations (`check_annotations`) without crowd regions.
+        height: of the image, px.
+        width: of the image, px.
+        order: of the keypoints; None: keypoints are not read.
     """
-    rows = [
-        (a['bbox'], _keypoints(a, order), _mask(a.get('segmentation', []), height, width))
-        for a in annotations
-    ]
-    return _people(rows, height, width)
-
-
-def _people(
-    rows: Sequence[tuple[list[float], npt.NDArray[np.float64], Bitmap]], height: int, width: int
-) -> People:
-    boxes = xywh_to_xyxy([box for box, _, _ in rows])
-    points = np.array([p for _, p, _ in rows], np.float32).reshape(-1, NUM_COCO, 3)
-    masks = Masks.from_dense([mask for *_, mask in rows], (height, width))
+    boxes = xywh_to_xyxy([a['bbox'] for a in annotations])
+    keypoints = [_keypoints(a, order) for a in annotations]
+    points = np.array(keypoints, np.float32).reshape(-1, NUM_COCO, 3)
+    bitmaps = [_mask(a.get('segmentation', []), height, width) for a in annotations]
+    masks = Masks.from_dense(bitmaps, (height, width))
     labelled = (points[..., 2] > 0).astype(np.float32)
-    ones = np.ones(len(rows), np.float32)
+    ones = np.ones(len(annotations), np.float32)
     return People(
         boxes=boxes,
         box_scores=ones,
@@ -103,25 +94,25 @@ def _people(
         visibility=(points[..., 2] == 2).astype(np.float32),
         masks=masks,
         mask_scores=ones,
-        mask_sources=np.full(len(rows), MaskSource.SAM, np.int32),
-        prompts=np.full((len(rows), NUM_COCO), -1, np.int32),
+        mask_sources=np.full(len(annotations), MaskSource.SAM, np.int32),
+        prompts=np.full((len(annotations), NUM_COCO), -1, np.int32),
         detector_boxes=boxes,
-        rounds=np.ones(len(rows), np.int32),
+        rounds=np.ones(len(annotations), np.int32),
         scores=ones,
     )
 
 
 def _keypoints(annotation: Annotation, order: Convention | None) -> npt.NDArray[np.float64]:
-    """Rows of x, y, flag (17, 3)."""
+    """Read the keypoints as rows of x, y, flag (17, 3)."""
     x, y, width, height = annotation['bbox']
     points = np.full((NUM_COCO, 3), [x + width / 2, y + height / 2, 0.0])
     if order is None:
         return points
-    given = np.asarray(annotation['keypoints'], np.float64).reshape(-1, 3)
-    places = COCO_TO_CROWDPOSE if order == 'crowdpose14' else {i: i for i in range(NUM_COCO)}
-    for here, there in places.items():
-        if given[there, 2] > 0:
-            points[here] = given[there]
+    annotated = np.asarray(annotation['keypoints'], np.float64).reshape(-1, 3)
+    indices = COCO_TO_CROWDPOSE if order == 'crowdpose14' else {i: i for i in range(NUM_COCO)}
+    for target, source in indices.items():
+        if annotated[source, 2] > 0:
+            points[target] = annotated[source]
     return points
 
 

@@ -1,7 +1,7 @@
-"""Data sets as COCO files: what all converters share, and those that start from a COCO file.
+"""Convert data sets to COCO files: shared functions, and converters of COCO files.
 
-A converter goes on past what is broken: photos that cannot be used are left out of the file and
-named in `Conversion.problems`. The same input gives the same bytes.
+A converter skips invalid images and lists them in `Conversion.problems`. The same input gives the
+same bytes.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from ..keypoints import COCO_NAMES, COCO_SKELETON
 from .annotation_rules import Annotation
 from .annotations import load_annotations
 
-# People without keypoints or mask: left out, or ignored as COCO ignores crowd regions.
+# People without keypoints or mask: removed, or ignored like crowd regions of COCO.
 Others = Literal['drop', 'ignore']
 
 
 class ConversionError(ValueError):
-    """A source that cannot be converted at all."""
+    """A source that cannot be converted."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A file that was left out."""
+    """A skipped file."""
 
     name: str
     reason: str
@@ -36,7 +36,7 @@ class Problem:
 
 @dataclass(frozen=True, eq=False)
 class Conversion:
-    """A COCO file, and what is not in it."""
+    """A COCO file and the files that were skipped."""
 
     content: dict[str, Any]
     problems: tuple[Problem, ...] = ()
@@ -44,71 +44,70 @@ class Conversion:
 
 
 def convert_coco(source: str | Path, images: Path | None, reporter: Reporter) -> Conversion:
-    """The people of a COCO file, checked and completed as `load_annotations` does it.
+    """Validate and complete the people of a COCO file (`load_annotations`).
 
     Args:
-        source: the file.
-        images: folder of the photos: those that are missing, broken or of another size than the
-            file says are left out. None: the photos are not looked at.
-        reporter: hears about each photo.
+        source: COCO file.
+        images: image folder; missing or broken images and images of a different size are
+            skipped. None: images are not checked.
+        reporter: receives the progress.
 
     Raises:
-        AnnotationError: the file cannot be used.
+        AnnotationError: the file is invalid.
     """
     loaded = load_annotations(source)
-    return without_broken_images(loaded.content, images, reporter, warnings=loaded.warnings)
+    return drop_broken_images(loaded.content, images, reporter, warnings=loaded.warnings)
 
 
 def convert_crowdpose(source: str | Path, images: Path | None, reporter: Reporter) -> Conversion:
-    """CrowdPose with an area for everybody (0.53 of the box); arguments as in `convert_coco`.
+    """Convert CrowdPose: every person gets an area (0.53 of the box); see `convert_coco`.
 
     Raises:
-        AnnotationError: the file cannot be used, or its keypoints are not those of CrowdPose.
+        AnnotationError: the file is invalid, or its keypoints are not the CrowdPose keypoints.
     """
     tasks: tuple[Task, ...] = ('bbox', 'keypoints')
     loaded = load_annotations(source, tasks=tasks, convention='crowdpose14')
-    return without_broken_images(loaded.content, images, reporter, warnings=loaded.warnings)
+    return drop_broken_images(loaded.content, images, reporter, warnings=loaded.warnings)
 
 
 def convert_cocopersons(
     source: str | Path, images: Path | None, reporter: Reporter, *, others: Others = 'drop'
 ) -> Conversion:
-    """The people of COCO who have keypoints and a mask, as Pose2Seg evaluates on them.
+    """Select the COCO people with keypoints and a mask, the evaluation set of Pose2Seg.
 
-    Photos without such a person are left out. Crowd regions stay (they are ignored), and people
-    without keypoints become ``others``.
+    Images without such a person are removed. Crowd regions stay; evaluators ignore them.
 
     Args:
         source: ``person_keypoints_*.json`` of COCO or of Pose2Seg.
-        images: as in `convert_coco`.
-        reporter: hears about each photo.
-        others: 'drop' leaves people without keypoints out, so that masks of them count as wrong;
-            'ignore' marks them as crowd regions, which COCO neither rewards nor punishes.
+        images: see `convert_coco`.
+        reporter: receives the progress.
+        others: people without keypoints. 'drop' removes them, so their masks count as false
+            positives; 'ignore' marks them as crowd regions, which do not affect the score.
 
     Raises:
-        AnnotationError: the file cannot be used.
+        AnnotationError: the file is invalid.
     """
     loaded = load_annotations(source, tasks=('bbox', 'segm', 'keypoints'), convention='coco17')
     rows = [
-        row if row['iscrowd'] or row['num_keypoints'] else ignored(row, others)
+        row if row['iscrowd'] or row['num_keypoints'] else drop_or_ignore(row, others)
         for row in loaded.content['annotations']
     ]
     kept = [row for row in rows if row is not None]
-    shown = {row['image_id'] for row in kept if not row['iscrowd']}
+    kept_ids = {row['image_id'] for row in kept if not row['iscrowd']}
     content = {
         **loaded.content,
-        'images': [image for image in loaded.content['images'] if image['id'] in shown],
-        'annotations': [row for row in kept if row['image_id'] in shown],
+        'images': [image for image in loaded.content['images'] if image['id'] in kept_ids],
+        'annotations': [row for row in kept if row['image_id'] in kept_ids],
     }
-    return without_broken_images(content, images, reporter, warnings=loaded.warnings)
+    return drop_broken_images(content, images, reporter, warnings=loaded.warnings)
 
 
-def ignored(row: Annotation, others: Others) -> Annotation | None:
-    """A person who is left out (None) or ignored."""
+def drop_or_ignore(row: Annotation, others: Others) -> Annotation | None:
+    """Drop a person (None), or mark it as a crowd region."""
     return None if others == 'drop' else {**row, 'iscrowd': 1}
 
 
-def without_broken_images(
+def drop_broken_images(
     content: dict[str, Any],
     images: Path | None,
     reporter: Reporter,
@@ -116,27 +115,27 @@ def without_broken_images(
     warnings: Sequence[str] = (),
     problems: Sequence[Problem] = (),
 ) -> Conversion:
-    """Leave out photos that cannot be read or are of another size, with their people."""
-    found = list(problems)
+    """Remove images that are unreadable or of a different size, and their people."""
+    all_problems = list(problems)
     if images is not None:
         reporter.start(len(content['images']))
         for image in content['images']:
-            problem = _photo_problem(image, images)
-            found += [] if problem is None else [problem]
+            problem = _check_image(image, images)
+            all_problems += [] if problem is None else [problem]
             reporter.photo(image['file_name'], 'ok' if problem is None else problem.reason)
         reporter.stop()
-    broken = {problem.name for problem in found}
-    photos = [image for image in content['images'] if image['file_name'] not in broken]
-    ids = {image['id'] for image in photos}
+    broken = {problem.name for problem in all_problems}
+    kept = [image for image in content['images'] if image['file_name'] not in broken]
+    ids = {image['id'] for image in kept}
     people = [row for row in content['annotations'] if row['image_id'] in ids]
-    kept = {**content, 'images': photos, 'annotations': people}
-    return Conversion(kept, tuple(found), tuple(warnings))
+    kept_content = {**content, 'images': kept, 'annotations': people}
+    return Conversion(kept_content, tuple(all_problems), tuple(warnings))
 
 
-def coco_content(
+def build_coco_content(
     description: str, images: Sequence[dict[str, Any]], annotations: Sequence[Annotation]
 ) -> dict[str, Any]:
-    """A COCO file with the 17 keypoints; annotations are numbered from 1."""
+    """Build a COCO file with the 17 keypoints; annotations are numbered from 1."""
     return {
         'info': {'description': description},
         'images': list(images),
@@ -153,10 +152,10 @@ def coco_content(
     }
 
 
-def numbered(names: Sequence[str]) -> dict[str, int]:
-    """Ids of photos: the number in the name if all have one of their own, else the position.
+def assign_image_ids(names: Sequence[str]) -> dict[str, int]:
+    """Assign image ids: the numbers in the names if these are unique, else the positions.
 
-    All photos of the source are named, so that one that is broken does not move the others.
+    Pass all images of the source, including broken ones, so that the ids of the others are stable.
     """
     stems = [Path(name).stem for name in names]
     if all(stem.isdecimal() for stem in stems) and len({*map(int, stems)}) == len(names):
@@ -164,24 +163,24 @@ def numbered(names: Sequence[str]) -> dict[str, int]:
     return {name: number for number, name in enumerate(names, start=1)}
 
 
-def photo_size(path: Path) -> tuple[int, int]:
-    """Height and width of a photo that can be decoded in full.
+def read_image_size(path: Path) -> tuple[int, int]:
+    """Decode an image and return its height and width.
 
     Raises:
-        ImageReadError: it cannot.
+        ImageReadError: the image cannot be decoded.
     """
     height, width, _ = read_image(path).shape
     return height, width
 
 
-def _photo_problem(image: Mapping[str, Any], folder: Path) -> Problem | None:
+def _check_image(image: Mapping[str, Any], folder: Path) -> Problem | None:
     name, expected = image['file_name'], (image['height'], image['width'])
     try:
-        size = photo_size(folder / name)
+        size = read_image_size(folder / name)
     except ImageReadError as error:
         return Problem(name, error.reason)
     if size != expected:
-        return Problem(name, f'is {_px(size)}, but the annotations are for {_px(expected)}')
+        return Problem(name, f'is {_px(size)}, the annotations expect {_px(expected)}')
     return None
 
 

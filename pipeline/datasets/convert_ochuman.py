@@ -1,9 +1,9 @@
-"""OCHuman in its own format (``ochuman.json``) as a COCO file with 17 keypoints.
+"""Convert OCHuman (``ochuman.json``) to a COCO file with 17 keypoints.
 
-The format, as the OCHuman API documents it: ``images`` hold ``file_name``, ``width``, ``height``
-and ``annotations``; a person has ``bbox`` (x1, y1, x2, y2), ``keypoints`` (19 times x, y, flag)
-and ``segms`` (polygons ``outer`` and holes ``inner``); the last two are null for people who
-overlap nobody. ``keypoint_names`` and ``keypoint_visible`` of the file are followed if present.
+Format of the OCHuman API: each of ``images`` has ``file_name``, ``width``, ``height`` and
+``annotations``. A person has ``bbox`` (x1, y1, x2, y2), ``keypoints`` (19 times x, y, flag) and
+``segms`` (polygons ``outer`` and holes ``inner``); the last two are null for people who do not
+overlap others. The optional ``keypoint_names`` and ``keypoint_visible`` override the defaults.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from .convert import (
     ConversionError,
     Others,
     Problem,
-    coco_content,
-    ignored,
-    numbered,
-    without_broken_images,
+    assign_image_ids,
+    build_coco_content,
+    drop_broken_images,
+    drop_or_ignore,
 )
 
 Boxes = Literal['xyxy', 'xywh']
@@ -44,8 +44,7 @@ OCHUMAN_NAMES = (
 OCHUMAN_FLAGS = {'missing': 0, 'vis': 1, 'self_occluded': 2, 'others_occluded': 3}
 _COCO_FLAGS = {'missing': 0, 'vis': 2, 'self_occluded': 1, 'others_occluded': 1}
 
-# Less overlap of a box with the outline of its person than this, for most people of a file,
-# means that the boxes are not what they are taken for.
+# Minimum median IoU of boxes and outlines; a lower one means that the box format is wrong.
 _MIN_OVERLAP = 0.5
 
 
@@ -58,35 +57,34 @@ def convert_ochuman(
     boxes: Boxes = 'xyxy',
     others: Others = 'drop',
 ) -> Conversion:
-    """People of OCHuman with box, mask and the 17 keypoints of COCO.
+    """Convert the people of OCHuman with box, mask and the 17 keypoints of COCO.
 
-    Photos without such a person are left out. As in the official COCO files, ``area`` is that of
-    the box, and occluded keypoints (by the person or by others) get flag 1. Holes are cut out of
+    Images without such a person are removed. As in the official COCO files, ``area`` is the box
+    area, and occluded keypoints (by the person or by others) get flag 1. Holes are removed from
     the masks.
 
     Args:
         source: ``ochuman.json``.
-        images: folder of the photos, as in `convert_coco`.
-        reporter: hears about each photo.
-        only: a COCO file or a text file with one name per line: only these photos. This makes
-            val or test, as the own format does not say which photo is in which.
-        boxes: what the numbers of ``bbox`` are.
-        others: what becomes of people without keypoints or mask: 'drop' leaves them out, as the
-            official COCO files do; 'ignore' marks their boxes as crowd regions, so that whoever
-            finds them is not punished.
+        images: image folder; see `convert_coco`.
+        reporter: receives the progress.
+        only: a COCO file, or a text file with one name per line: convert only these images. Use it
+            to create val or test; ``ochuman.json`` does not contain the split.
+        boxes: format of ``bbox``.
+        others: people without keypoints or mask. 'drop' removes them, as the official COCO files
+            do; 'ignore' marks their boxes as crowd regions, so detections of them do not count.
 
     Raises:
-        ConversionError: the file is not of this format, or its boxes are not ``boxes``.
+        ConversionError: the file has a different format, or its boxes are not ``boxes``.
     """
     content = _read(Path(source))
     _check_boxes(content['images'], boxes)
     records = sorted(content['images'], key=lambda record: str(record.get('file_name')))
-    ids = numbered([str(record.get('file_name')) for record in records])
+    ids = assign_image_ids([str(record.get('file_name')) for record in records])
     wanted = set(ids) if only is None else _names_in(only)
     problems = [Problem(name, f'is in {only}, not in the source') for name in wanted - set(ids)]
     problems.sort(key=lambda problem: problem.name)
     reader = _Reader(content, boxes, others)
-    photos: list[dict[str, Any]] = []
+    kept: list[dict[str, Any]] = []
     people: list[Annotation] = []
     for record in records:
         name = str(record.get('file_name'))
@@ -98,21 +96,21 @@ def convert_ochuman(
             problems.append(Problem(name, f'cannot be converted ({_reason(error)})'))
             continue
         if any(not row['iscrowd'] for row in rows):
-            photos.append({'id': ids[name], 'file_name': name, **_size(record)})
+            kept.append({'id': ids[name], 'file_name': name, **_size(record)})
             people += rows
-    result = coco_content('OCHuman', photos, people)
-    return without_broken_images(result, images, reporter, problems=problems)
+    result = build_coco_content('OCHuman', kept, people)
+    return drop_broken_images(result, images, reporter, problems=problems)
 
 
 class _Reader:
-    """Rows of one file, by the names of keypoints and flags in it."""
+    """Reads the people of one file with its names of keypoints and flags."""
 
     def __init__(self, content: Mapping[str, Any], boxes: Boxes, others: Others) -> None:
         names = list(content.get('keypoint_names') or OCHUMAN_NAMES)
         missing = [name for name in COCO_NAMES if name not in names]
         if missing:
             raise ConversionError(f'keypoint_names lacks {", ".join(missing)}')
-        self._places = [names.index(name) for name in COCO_NAMES]
+        self._indices = [names.index(name) for name in COCO_NAMES]
         self._num = len(names)
         flags = content.get('keypoint_visible') or OCHUMAN_FLAGS
         if set(flags) != set(_COCO_FLAGS):
@@ -121,7 +119,7 @@ class _Reader:
         self._boxes, self._others = boxes, others
 
     def people(self, record: Mapping[str, Any], image_id: int) -> list[Annotation]:
-        """People of one photo."""
+        """Read the people of one image."""
         size, rows = _size(record), []
         for number, person in enumerate(record['annotations'], start=1):
             try:
@@ -146,7 +144,7 @@ class _Reader:
         if person.get('keypoints') is None or person.get('segms') is None:
             row['segmentation'] = _filled_box(box, height, width)
             row |= {'num_keypoints': 0, 'keypoints': [0] * 3 * len(COCO_NAMES)}
-            return ignored(row, self._others)
+            return drop_or_ignore(row, self._others)
         points = self._keypoints(person['keypoints'])
         row['segmentation'] = _rle(person['segms'], height, width)
         row['num_keypoints'] = sum(flag > 0 for flag in points[2::3])
@@ -154,9 +152,9 @@ class _Reader:
         return row
 
     def _keypoints(self, values: Any) -> list[float]:
-        given = _numbers(values, 3 * self._num, 'keypoints').reshape(-1, 3)
+        keypoints = _numbers(values, 3 * self._num, 'keypoints').reshape(-1, 3)
         points: list[float] = []
-        for x, y, flag in given[self._places].tolist():
+        for x, y, flag in keypoints[self._indices].tolist():
             if flag not in self._flags:
                 raise ValueError(f'keypoint flags must be {list(self._flags)}, got {flag:g}')
             points += [x, y, self._flags[flag]] if self._flags[flag] else [0, 0, 0]
@@ -164,7 +162,7 @@ class _Reader:
 
 
 def _rle(segms: Mapping[str, Any], height: int, width: int) -> dict[str, Any]:
-    """The outlines without their holes."""
+    """Rasterize the outlines without their holes."""
     outer, inner = segms['outer'], segms.get('inner') or []
     if not outer:
         raise ValueError('segms has no outer polygon')
@@ -191,7 +189,7 @@ def _filled_box(box_xywh: Floats64, height: int, width: int) -> dict[str, Any]:
 
 
 def _check_boxes(records: Sequence[Mapping[str, Any]], boxes: Boxes) -> None:
-    """Boxes must fit the outlines of their people; the other reading of them would not."""
+    """Check the box format: boxes must overlap the outlines of their people."""
     fits = (_fit(p, boxes) for record in records for p in record['annotations'])
     overlaps = [fit for fit in fits if fit is not None]
     if overlaps and float(np.median(overlaps)) < _MIN_OVERLAP:
@@ -203,7 +201,7 @@ def _check_boxes(records: Sequence[Mapping[str, Any]], boxes: Boxes) -> None:
 
 
 def _fit(person: Any, boxes: Boxes) -> float | None:
-    """IoU of the box with the extent of the outline; None where one of them cannot be used."""
+    """IoU of the box and the bounding box of the outline; None if one of them is invalid."""
     try:
         points = np.concatenate([_numbers(p, len(p), 'p') for p in person['segms']['outer']])
         box = _numbers(person['bbox'], 4, 'bbox').reshape(2, 2)
@@ -231,7 +229,7 @@ def _names_in(path: Path) -> set[str]:
         try:
             return {image['file_name'] for image in json.loads(text)['images']}
         except (ValueError, TypeError, KeyError) as error:
-            raise ConversionError(f'{path}: no COCO file ({_reason(error)})') from error
+            raise ConversionError(f'{path}: not a COCO file ({_reason(error)})') from error
     return {line.strip() for line in text.splitlines() if line.strip()}
 
 
@@ -248,20 +246,15 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConversionError(f'{path}: cannot be read ({error.strerror})') from error
     except ValueError as error:
-        raise ConversionError(f'{path}: no JSON file: {error}') from error
+        raise ConversionError(f'{path}: not a JSON file: {error}') from error
     records = content.get('images') if isinstance(content, dict) else None
-    own = isinstance(records, list) and all(
+    if not isinstance(records, list) or not all(
         isinstance(r, dict) and isinstance(r.get('annotations'), list) for r in records
-    )
-    if not own:
-        see = 'see docs/user_guide/datasets.md'
-        hint = 'it is a COCO file: use "coco"' if _is_coco(content) else see
+    ):
+        is_coco = isinstance(content, dict) and {'images', 'annotations'} <= set(content)
+        hint = 'it is a COCO file: use "coco"' if is_coco else 'see docs/user_guide/datasets.md'
         raise ConversionError(f'{path}: not ochuman.json, images lack annotations; {hint}')
     return dict(content)
-
-
-def _is_coco(content: Any) -> bool:
-    return isinstance(content, dict) and {'images', 'annotations'} <= set(content)
 
 
 def _reason(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""From what the user names to an evaluation set: a name of the catalog, or any COCO file."""
+"""Resolve a catalog name or a COCO file to an evaluation set."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ DEFAULT_DATA_ROOT = 'data'
 
 
 class DatasetError(ValueError):
-    """A data set that is not known, not there or incomplete."""
+    """An unknown, missing or incomplete data set."""
 
 
 @dataclass(frozen=True)
 class EvalDataset:
-    """Photos and annotations to evaluate on."""
+    """Images and annotations to evaluate on."""
 
     name: str  # in the catalog, or the stem of the file
     annotations: Path  # COCO file; read it with `load_annotations`
-    images: Path  # folder that the file names in it are relative to
-    tasks: tuple[Task, ...]  # what the annotations can score
+    images: Path  # folder; file names in the annotations are relative to it
+    tasks: tuple[Task, ...]  # tasks that the annotations can score
     convention: Convention  # of the annotated keypoints
     rule: Rule  # how keypoints are scored
-    partial_truth: bool = False  # some people of the photos are not annotated at all
-    notes: tuple[str, ...] = ()  # to be printed with the results
+    partial_ground_truth: bool = False  # some people in the images are not annotated
+    notes: tuple[str, ...] = ()  # printed with the results
 
 
-def data_root(given: str | Path | None = None) -> Path:
-    """Folder of the data sets: as given, else $BMP_DATA, else ``data``."""
-    return Path(given or os.environ.get(DATA_ROOT_VARIABLE) or DEFAULT_DATA_ROOT)
+def find_data_root(root: str | Path | None = None) -> Path:
+    """Return the folder of the data sets: ``root``, else $BMP_DATA, else ``data``."""
+    return Path(root or os.environ.get(DATA_ROOT_VARIABLE) or DEFAULT_DATA_ROOT)
 
 
 def resolve_dataset(
@@ -48,21 +48,20 @@ def resolve_dataset(
     *,
     images: str | Path | None = None,
 ) -> EvalDataset:
-    """The evaluation set that a name of `CATALOG` or a COCO file means.
+    """Resolve a name of `CATALOG` or a COCO file to an evaluation set.
 
     Args:
         name_or_file: a name of the catalog or the path of an annotation file.
-        root: folder of the data sets for names; see `data_root`.
-        images: folder of the photos, if it is not where the layout has it. For files it is else
-            guessed: beside the file, in ``images``, and in the folders beside ``annotations``.
+        root: folder of the data sets for names; see `find_data_root`.
+        images: image folder. None: the folder of the catalog; for files, the first that contains
+            images of the file: its folder, ``images``, or a folder beside ``annotations``.
 
     Raises:
-        DatasetError: the name is unknown, a file or folder is missing, or the file is no COCO
-            file; says what was expected where.
+        DatasetError: the name is unknown, a file or folder is missing, or the file is not a COCO
+            file; the message has the expected layout.
     """
-    entry = CATALOG.get(str(name_or_file))
-    if entry is not None:
-        return _from_catalog(str(name_or_file), entry, data_root(root), images)
+    if str(name_or_file) in CATALOG:
+        return _from_catalog(str(name_or_file), find_data_root(root), images)
     path = Path(name_or_file)
     if path.is_file():
         return _from_file(path, images)
@@ -70,32 +69,36 @@ def resolve_dataset(
 
 
 def find_annotations(name_or_file: str | Path, root: str | Path | None = None) -> Path:
-    """The annotation file that a name of `CATALOG` or a path means; photos need not be there.
+    """Resolve a name of `CATALOG` or a path to an annotation file; images are not required.
 
     Raises:
         DatasetError: there is no such file or name.
     """
-    entry = CATALOG.get(str(name_or_file))
-    if entry is None:
-        if Path(name_or_file).is_file():
-            return Path(name_or_file)
-        raise DatasetError(_unknown(str(name_or_file)))
-    files = [data_root(root) / file for file in entry.annotations]
-    found = next((file for file in files if file.is_file()), None)
-    if found is None:
-        raise DatasetError(_incomplete(str(name_or_file), entry, files[:1], data_root(root)))
-    return found
+    name = str(name_or_file)
+    if name not in CATALOG:
+        if Path(name).is_file():
+            return Path(name)
+        raise DatasetError(_unknown(name))
+    file = _annotation_file(CATALOG[name], find_data_root(root))
+    if not file.is_file():
+        raise DatasetError(_incomplete(name, [file], find_data_root(root)))
+    return file
 
 
-def _from_catalog(
-    name: str, entry: CatalogEntry, root: Path, images: str | Path | None
-) -> EvalDataset:
+def _annotation_file(entry: CatalogEntry, root: Path) -> Path:
+    """The first annotation file that exists, else the first that is expected."""
     files = [root / file for file in entry.annotations]
-    annotations = next((file for file in files if file.is_file()), None)
+    return next((file for file in files if file.is_file()), files[0])
+
+
+def _from_catalog(name: str, root: Path, images: str | Path | None) -> EvalDataset:
+    entry = CATALOG[name]
+    annotations = _annotation_file(entry, root)
     folder = Path(images) if images is not None else root / entry.images
-    missing = ([] if annotations else files[:1]) + ([] if folder.is_dir() else [folder])
-    if annotations is None or missing:
-        raise DatasetError(_incomplete(name, entry, missing, root))
+    missing = [] if annotations.is_file() else [annotations]
+    missing += [] if folder.is_dir() else [folder]
+    if missing:
+        raise DatasetError(_incomplete(name, missing, root))
     return EvalDataset(
         name=name,
         annotations=annotations,
@@ -103,7 +106,7 @@ def _from_catalog(
         tasks=entry.tasks,
         convention=entry.convention,
         rule=entry.rule,
-        partial_truth=entry.partial_truth,
+        partial_ground_truth=entry.partial_ground_truth,
         notes=entry.notes,
     )
 
@@ -117,7 +120,7 @@ def _from_file(path: Path, images: str | Path | None) -> EvalDataset:
         raise DatasetError(str(error)) from error
     folder = Path(images) if images is not None else _find_images(path, loaded.content)
     if not folder.is_dir():
-        raise DatasetError(f'the folder of the photos, {folder}, does not exist')
+        raise DatasetError(f'the image folder {folder} does not exist')
     return EvalDataset(
         name=path.stem,
         annotations=path,
@@ -135,8 +138,8 @@ def _find_images(path: Path, content: Mapping[str, Any]) -> Path:
         if any((folder / name).is_file() for name in names):
             return folder
     raise DatasetError(
-        f'{path}: no photo of this file (such as {names[0] if names else "none"}) was found in '
-        f'{", ".join(map(str, tried))}; name the folder with --images'
+        f'{path}: no image of this file (such as {names[0] if names else "none"}) was found in '
+        f'{", ".join(map(str, tried))}; set the folder with --images'
     )
 
 
@@ -149,7 +152,8 @@ def _image_folders(path: Path) -> Iterator[Path]:
         yield from sorted(f for f in path.parent.parent.iterdir() if f.is_dir())
 
 
-def _incomplete(name: str, entry: CatalogEntry, missing: list[Path], root: Path) -> str:
+def _incomplete(name: str, missing: list[Path], root: Path) -> str:
+    entry = CATALOG[name]
     lines = [
         f'data set {name!r} ({entry.title}): {" and ".join(map(str, missing))} '
         f'{"is" if len(missing) == 1 else "are"} missing. Expected layout:',
@@ -159,15 +163,15 @@ def _incomplete(name: str, entry: CatalogEntry, missing: list[Path], root: Path)
         f'Where to get it: {entry.homepage} and {DOCS}#{entry.anchor}.',
     ]
     if entry.convert is not None:
-        lines.append(f'The annotation file is made by: {entry.convert}')
+        lines.append(f'Create the annotation file with: {entry.convert}')
     lines.append(f'Data elsewhere? Use --data-root or set {DATA_ROOT_VARIABLE} (now: {root}).')
     return '\n'.join(lines)
 
 
-def _unknown(given: str) -> str:
-    close = difflib.get_close_matches(given, CATALOG, n=1)
+def _unknown(name: str) -> str:
+    close = difflib.get_close_matches(name, CATALOG, n=1)
     hint = f'did you mean {close[0]!r}? ' if close else ''
     return (
-        f'{given!r} is neither an existing annotation file nor a data set; {hint}'
+        f'{name!r} is neither an existing annotation file nor a data set; {hint}'
         f'Data sets: {", ".join(CATALOG)} ({DOCS})'
     )

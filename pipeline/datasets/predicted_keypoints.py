@@ -1,4 +1,4 @@
-"""Keypoints of a pose model for people who are annotated without any, such as those of CIHP."""
+"""Add predicted keypoints to people annotated without keypoints, such as those of CIHP."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from .convert import Problem
 Annotation = dict[str, Any]
 Estimate = Callable[[Image, Detections], Poses]
 VISIBLE, HIDDEN, ABSENT = 2, 1, 0  # COCO's flags
-_SURE = 0.5  # presence or visibility from which a flag says so
+_THRESHOLD = 0.5  # minimum presence or visibility of a positive flag
 
 
 def has_keypoints(annotation: Annotation) -> bool:
-    """Whether somebody labelled keypoints of this person or a model has predicted them."""
+    """Whether the person has labelled or predicted keypoints."""
     labelled = any(annotation.get('keypoints', ())[2::3])
     return labelled or annotation.get('visibility') is not None
 
@@ -37,41 +37,41 @@ def add_keypoints(
     save: Callable[[], None],
     save_every: int = 500,
 ) -> list[Problem]:
-    """Predicts keypoints in the annotated boxes and masks, in place.
+    """Predict keypoints in the annotated boxes and masks, in place.
 
-    Who has keypoints keeps them; crowd regions get none. The others get `keypoints` (51 numbers;
-    flag 2 where the predicted visibility is 0.5 or more, else 1 where the presence is, else 0),
-    `num_keypoints` and `visibility` (17 numbers in [0, 1], as the model gives them).
+    Crowd regions and people with keypoints are not changed. The others get `keypoints` (51
+    numbers; flag 2 if the predicted visibility is at least 0.5, else 1 if the presence is, else
+    0), `num_keypoints` and `visibility` (17 numbers in [0, 1], the output of the model).
 
     Args:
         content: COCO file.
-        images: folder of its photos.
+        images: image folder.
         estimate: a pose estimator.
-        reporter: hears about each photo.
-        save: called now and then with the work so far in `content`, and at the end.
-        save_every: photos between two calls.
+        reporter: receives the progress.
+        save: called every ``save_every`` images and at the end, to save `content`.
+        save_every: images between two calls.
 
     Returns:
-        Photos that could not be read; their people stay without keypoints.
+        Images that could not be read; their people stay without keypoints.
     """
     people: dict[Any, list[Annotation]] = {}
     for annotation in content['annotations']:
         if not annotation.get('iscrowd') and not has_keypoints(annotation):
             people.setdefault(annotation['image_id'], []).append(annotation)
-    photos = [photo for photo in content['images'] if photo['id'] in people]
+    rows = [row for row in content['images'] if row['id'] in people]
     problems: list[Problem] = []
-    reporter.start(len(photos))
+    reporter.start(len(rows))
     try:
-        for number, photo in enumerate(photos, start=1):
-            name, group = photo['file_name'], people[photo['id']]
+        for number, row in enumerate(rows, start=1):
+            name, group = row['file_name'], people[row['id']]
             try:
                 image = read_image(images / name)
-                poses = estimate(image, detections_of(group, image))
+                poses = estimate(image, build_detections(group, image))
             except ImageReadError as error:
                 problems.append(Problem(name, error.reason))
                 reporter.photo(name, error.reason)
                 continue
-            for annotation, fields in zip(group, keypoint_fields(poses), strict=True):
+            for annotation, fields in zip(group, build_keypoint_fields(poses), strict=True):
                 annotation.update(fields)
             reporter.photo(name, f'{len(group)} people')
             if number % save_every == 0:
@@ -82,8 +82,8 @@ def add_keypoints(
     return problems
 
 
-def detections_of(people: list[Annotation], image: Image) -> Detections:
-    """Annotated boxes and masks as a detector would give them."""
+def build_detections(people: list[Annotation], image: Image) -> Detections:
+    """Build detections from annotated boxes and masks."""
     height, width = image.shape[:2]
     empty = Masks.empty(height, width, 1)
     masks = Masks.empty(height, width)
@@ -94,8 +94,8 @@ def detections_of(people: list[Annotation], image: Image) -> Detections:
     return Detections(boxes, np.ones(len(people), np.float32), masks)
 
 
-def keypoint_fields(poses: Poses) -> Iterator[Annotation]:
-    """`keypoints`, `num_keypoints` and `visibility` of each person."""
+def build_keypoint_fields(poses: Poses) -> Iterator[Annotation]:
+    """Build `keypoints`, `num_keypoints` and `visibility` of each person."""
     part = slice(NUM_COCO)
     for points, presence, visibility in zip(
         poses.keypoints[:, part],
@@ -103,7 +103,8 @@ def keypoint_fields(poses: Poses) -> Iterator[Annotation]:
         poses.visibility[:, part],
         strict=True,
     ):
-        flags = np.where(visibility >= _SURE, VISIBLE, np.where(presence >= _SURE, HIDDEN, ABSENT))
+        flags = np.where(presence >= _THRESHOLD, HIDDEN, ABSENT)
+        flags = np.where(visibility >= _THRESHOLD, VISIBLE, flags)
         rows = np.concatenate([points * (flags > 0)[:, None], flags[:, None]], axis=1)
         yield {
             'keypoints': [round(float(value), 2) for value in rows.ravel()],

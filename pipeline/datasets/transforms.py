@@ -18,30 +18,30 @@ FILLS = "'black', 'mean', a grey value or three values for red, green, blue, eac
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class RemoveRandomInstances(BaseTransform):  # type: ignore[misc,unused-ignore]
-    """Paints random people out and drops them from the targets.
+    """Paint over random people and drop them from the targets.
 
-    The loop hides the people it has found by painting them black; a detector trained with this
-    transform learns that a painted figure is nobody, while the people around it still count. Only
-    single people with a non-empty mask can be painted: crowd regions and ignored people cannot.
-    Comes after `LoadAnnotations` (of polygons or bitmaps), before anything is resized.
+    The loop hides detected people by painting them black. A detector trained with this transform
+    learns to ignore painted people and to detect the people around them. Only people with a
+    non-empty mask are painted, never crowd regions or ignored people. Place the transform after
+    `LoadAnnotations` (polygons or bitmaps) and before any resizing.
 
-    The original, named in a config of BBoxMaskPose, is not published: fill, probability and number
-    are our choice, black being what the loop paints.
+    A config of BBoxMaskPose names the original transform, which is not published. Probability,
+    number and fill are choices of this project; the loop paints black too.
 
     Args:
-        prob: chance that a photo is changed, in [0, 1].
-        max_instances: most people painted in one photo, at least 1; None: any number.
-        min_instances: fewest people painted in a changed photo that has as many; the number is
-            drawn uniformly.
-        fill: 'black', 'mean' (mean colour of the photo), a grey value, or (red, green, blue).
-        dilation: smallest and largest growth of the painted figure in px of the photo, drawn
-            uniformly for each photo; negative: a rim of the person stays.
-        min_visible: somebody else of whom less than this share of the mask is left unpainted is
-            dropped as well; 0: only who is painted over entirely. In [0, 1).
-        labels: classes that may be painted; None: all. Of COCO's 80 classes people are `(0,)`.
+        prob: probability to change an image, in [0, 1].
+        max_instances: maximum number of people to paint in an image, at least 1; None: no limit.
+        min_instances: minimum number of people to paint in a changed image, if it has as many. The
+            number is drawn uniformly.
+        fill: 'black', 'mean' (mean colour of the image), a grey value, or (red, green, blue).
+        dilation: minimum and maximum growth of the painted area in px of the image, drawn
+            uniformly for each image; a negative value leaves the border of the person.
+        min_visible: also drop other people if less than this fraction of their mask is left
+            unpainted, in [0, 1); 0: only people who are painted over entirely.
+        labels: classes to paint; None: all. People are `(0,)` in the 80 classes of COCO.
 
     Raises:
-        ValueError: if a setting is outside its range.
+        ValueError: a setting is out of range.
     """
 
     def __init__(
@@ -73,15 +73,15 @@ class RemoveRandomInstances(BaseTransform):  # type: ignore[misc,unused-ignore]
         self.labels = labels
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Changes one photo and its targets.
+        """Change one image and its targets.
 
         Args:
             results: `img` (H, W, 3) uint8 BGR, `gt_masks` N masks of size (H, W), and per person
                 `gt_bboxes`, `gt_bboxes_labels`, `gt_ignore_flags`.
 
         Returns:
-            The same dict: painted photo (a copy), `painted` = True, without the painted people. A
-            person left without a visible pixel is dropped as well.
+            The same dict with a painted copy of the image and `painted` = True, without the
+            painted people and without people who have no visible pixel left.
         """
         if np.random.random() >= self.prob:
             return results
@@ -98,11 +98,11 @@ class RemoveRandomInstances(BaseTransform):  # type: ignore[misc,unused-ignore]
         )
 
     def candidates(self, results: dict[str, Any]) -> NDArray[np.intp]:
-        """Indices of the people that may be painted."""
-        may = ~results['gt_ignore_flags'] & (results['gt_masks'].areas > 0)
+        """Return the indices of the people that can be painted."""
+        valid = ~results['gt_ignore_flags'] & (results['gt_masks'].areas > 0)
         if self.labels is not None:
-            may &= np.isin(results['gt_bboxes_labels'], list(self.labels))
-        return np.flatnonzero(may)
+            valid &= np.isin(results['gt_bboxes_labels'], list(self.labels))
+        return np.flatnonzero(valid)
 
     def __repr__(self) -> str:
         return (
@@ -112,8 +112,8 @@ class RemoveRandomInstances(BaseTransform):  # type: ignore[misc,unused-ignore]
         )
 
 
-def _require(is_right: bool, name: str, value: object, allowed: str) -> None:
-    if not is_right:
+def _require(valid: bool, name: str, value: object, allowed: str) -> None:
+    if not valid:
         raise ValueError(f'RemoveRandomInstances: {name} = {value!r}; give {allowed}')
 
 
@@ -124,12 +124,12 @@ def _is_fill(fill: Fill) -> bool:
     return len(values) in (1, 3) and all(0 <= value <= 255 for value in values)
 
 
-def fill_colour(fill: Fill, image_bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The BGR colour of a fill, shape (3,); see `RemoveRandomInstances`.
+def find_fill_colour(fill: Fill, image_bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the BGR colour (3,) of a fill; see `RemoveRandomInstances`.
 
     Args:
-        fill: as there.
-        image_bgr: the photo, (H, W, 3).
+        fill: setting of the transform.
+        image_bgr: (H, W, 3).
     """
     if fill == 'mean':
         mean: NDArray[np.uint8] = image_bgr.mean(axis=(0, 1)).round().astype(np.uint8)
@@ -138,10 +138,10 @@ def fill_colour(fill: Fill, image_bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.broadcast_to(np.asarray(rgb, np.uint8), (3,))[::-1]
 
 
-def grown(mask: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
-    """A mask (H, W) whose outline moved outwards by so many px, inwards if negative.
+def grow_mask(mask: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
+    """Grow a mask (H, W) by a number of px; a negative number shrinks it.
 
-    A mask that would vanish stays as it is. Moving in, the border of the photo is no outline.
+    A mask that would vanish is returned unchanged. The border of the image does not shrink it.
     """
     if by == 0:
         return mask
@@ -160,14 +160,14 @@ def paint_and_drop(
     grow: int = 0,
     min_visible: float = 0.0,
 ) -> dict[str, Any]:
-    """Paints the given people over and drops them from the targets (see the class above).
+    """Paint over people and drop them from the targets; see `RemoveRandomInstances`.
 
     Args:
-        results: pipeline dict of one photo.
+        results: pipeline dict of one image.
         removed: (R,) indices of people with a mask.
         fill: colour.
-        grow: px by which the painted figures are larger than the masks.
-        min_visible: share of a mask that must be left for somebody to stay.
+        grow: growth of the painted area in px; see `grow_mask`.
+        min_visible: minimum fraction of a mask that must be left to keep a person.
 
     Returns:
         The same dict, changed; its masks are bitmaps.
@@ -176,13 +176,13 @@ def paint_and_drop(
     height, width = results['img'].shape[:2]
     painted = np.zeros((height, width), np.bool_)
     for index in removed:
-        painted |= grown(masks[index], grow)
+        painted |= grow_mask(masks[index], grow)
     image = results['img'].copy()
-    image[painted] = fill_colour(fill, image)
+    image[painted] = find_fill_colour(fill, image)
     visible = masks & ~painted
-    # An empty mask means "mask unknown", so a hidden person must go, not stay with an empty mask.
-    had, left = masks.sum(axis=(1, 2)), visible.sum(axis=(1, 2))
-    keep = (had == 0) | ((left > 0) & (left >= min_visible * had))
+    # Drop hidden people: an empty mask would mean "mask unknown".
+    total, left = masks.sum(axis=(1, 2)), visible.sum(axis=(1, 2))
+    keep = (total == 0) | ((left > 0) & (left >= min_visible * total))
     keep |= results['gt_ignore_flags'] & (left > 0)
     keep[removed] = False
     results['img'] = image

@@ -1,4 +1,4 @@
-"""How far the score of a result can be read as the probability that it is right."""
+"""Calibration: compare the scores of results with their precision."""
 
 from __future__ import annotations
 
@@ -8,49 +8,54 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..io.coco import Task
-from .overlaps import ImageOverlaps, Numbers, image_overlaps
+from .overlaps import ImageOverlaps, Numbers, compute_overlaps
 from .precision import match
-from .scored import Scored
+from .scored import ScoredResults
 
 SCORE_BINS = 10
-HIT = 0.5  # overlap from which a result is right
+HIT = 0.5  # minimum overlap of a true positive
 
 
 @dataclass(frozen=True)
 class CalibrationRow:
-    """Results of one task with a score in [low, high), the last bin with 1."""
+    """Results of one task with a score in [low, high); the last bin includes 1."""
 
     task: Task
     low: float
     high: float
-    num_results: int  # those that are somebody ignored left out
+    num_results: int  # without results on ignored people
     mean_score: float | None
-    precision: float | None  # share that overlaps an own person by at least `HIT`
+    precision: float | None  # fraction matched to a person with an overlap of at least `HIT`
 
 
 @dataclass(frozen=True)
 class CalibrationTable:
-    """How far a score can be read as the probability to be right."""
+    """Mean score and precision by score bin."""
 
     rows: tuple[CalibrationRow, ...]
 
     def error(self, task: Task) -> float | None:
-        """Expected calibration error: mean gap of score and precision, weighed by results."""
-        rows = [r for r in self.rows if r.task == task and r.num_results]
-        total = sum(r.num_results for r in rows)
-        gaps = [r.num_results * abs(_known(r.precision) - _known(r.mean_score)) for r in rows]
-        return sum(gaps) / total if total else None
+        """Expected calibration error: mean gap of score and precision, weighted by results."""
+        gaps = self._gaps(task)
+        total = sum(count for count, _ in gaps)
+        return sum(count * abs(gap) for count, gap in gaps) / total if total else None
 
     def bias(self, task: Task) -> float:
         """Mean score minus precision of all results; above 0 is over-confident."""
-        rows = [r for r in self.rows if r.task == task and r.num_results]
-        total = sum(r.num_results for r in rows)
-        gaps = (r.num_results * (_known(r.mean_score) - _known(r.precision)) for r in rows)
-        return sum(gaps) / max(total, 1)
+        gaps = self._gaps(task)
+        return sum(count * gap for count, gap in gaps) / max(sum(count for count, _ in gaps), 1)
+
+    def _gaps(self, task: Task) -> list[tuple[int, float]]:
+        """Number of results, and mean score minus precision, of each bin with results."""
+        return [
+            (r.num_results, r.mean_score - r.precision)
+            for r in self.rows
+            if r.task == task and r.mean_score is not None and r.precision is not None
+        ]
 
     @property
     def text(self) -> str:
-        """Error and direction of each task."""
+        """Calibration error and bias of each task."""
         lines = []
         for task in dict.fromkeys(r.task for r in self.rows):
             error, bias = self.error(task), self.bias(task)
@@ -62,11 +67,11 @@ class CalibrationTable:
         return f'Score as probability of an overlap of {HIT:.1f}: ' + '; '.join(lines)
 
 
-def calibration(scored: Scored, bins: int = SCORE_BINS) -> CalibrationTable:
-    """Precision at an overlap of 0.5 by score, in ``bins`` equal parts of [0, 1].
+def measure_calibration(scored: ScoredResults, bins: int = SCORE_BINS) -> CalibrationTable:
+    """Compute precision at an overlap of 0.5 by score, in ``bins`` equal parts of [0, 1].
 
-    A result is right when COCO's matching gives it a person; a second result for the same person
-    is wrong. Results that lie on ignored people or crowd regions are left out.
+    A result is a true positive if COCO's matching assigns it a person; duplicates are false
+    positives. Results on ignored people or crowd regions do not count.
 
     Raises:
         ValueError: scores outside of [0, 1], or fewer than one bin.
@@ -79,10 +84,10 @@ def calibration(scored: Scored, bins: int = SCORE_BINS) -> CalibrationTable:
     edges = np.linspace(0, 1, bins + 1)
     rows = []
     for task in scored.tasks:
-        scores, hits = _right(image_overlaps(scored, task))
-        place = np.minimum(np.searchsorted(edges, scores, side='right') - 1, bins - 1)
+        scores, hits = _match_results(compute_overlaps(scored, task))
+        bin_of = np.minimum(np.searchsorted(edges, scores, side='right') - 1, bins - 1)
         for b in range(bins):
-            inside = place == b
+            inside = bin_of == b
             rows.append(
                 CalibrationRow(
                     task, float(edges[b]), float(edges[b + 1]), int(inside.sum()),
@@ -92,19 +97,15 @@ def calibration(scored: Scored, bins: int = SCORE_BINS) -> CalibrationTable:
     return CalibrationTable(tuple(rows))
 
 
-def _right(photos: Sequence[ImageOverlaps]) -> tuple[Numbers, Numbers]:
-    """Scores of the results that count, and 1 where they are right."""
+def _match_results(images: Sequence[ImageOverlaps]) -> tuple[Numbers, Numbers]:
+    """Scores of the results that count, and 1 for true positives, else 0."""
     scores, hits = [np.zeros(0)], [np.zeros(0)]
-    for photo in photos:
-        matched = match(photo, HIT)
-        counted = ~np.append(photo.ignored, False)[matched]
-        scores.append(photo.scores[counted])
+    for image in images:
+        matched = match(image, HIT)
+        counted = ~np.append(image.ignored, False)[matched]
+        scores.append(image.scores[counted])
         hits.append((matched[counted] >= 0).astype(np.float64))
     return np.concatenate(scores), np.concatenate(hits)
-
-
-def _known(value: float | None) -> float:
-    return 0.0 if value is None else value
 
 
 def _mean(values: Numbers) -> float | None:

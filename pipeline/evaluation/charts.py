@@ -1,7 +1,4 @@
-"""Charts of the studies: a table of rows becomes a figure, and the figure a PNG.
-
-Legends name what is drawn, axes their unit, tick labels the number of people or results.
-"""
+"""Draw tables of the analyses as charts, and save charts as PNG."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TASK_NAMES = {'bbox': 'boxes', 'segm': 'masks', 'keypoints': 'keypoints'}
-# Okabe and Ito's colours: told apart by colour-blind readers, and in grey.
+# Colours of Okabe and Ito: distinguishable with colour blindness and in grey.
 COLOURS = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#56B4E9', '#D55E00')
 _LINES = ('-', '--', '-.', ':')
 MARKERS = ('o', 's', '^', 'D', 'v', 'P')
@@ -29,21 +26,21 @@ _DPI = 150
 
 
 def save_chart(path: Path, draw: Callable[..., Figure], *args: Any) -> None:
-    """Write what ``draw`` makes of ``args`` as PNG; equal figures give equal bytes."""
+    """Draw a figure with ``draw(*args)`` and save it as PNG; equal figures give equal bytes."""
     with chart_style():
         figure = draw(*args)
         stream = BytesIO()
-        # Without the version of the library, which would tell one machine from another.
+        # Without the version of Matplotlib, so that the bytes are equal on all machines.
         figure.savefig(stream, format='png', dpi=_DPI, metadata={'Software': None})
     write_bytes(path, stream.getvalue())
 
 
 @contextmanager
 def chart_style() -> Iterator[None]:
-    """Look of all charts; whatever the user's matplotlibrc says."""
+    """Apply the style of all charts; ignores the user's matplotlibrc."""
     import matplotlib
 
-    own: dict[Any, Any] = {
+    style: dict[Any, Any] = {
         'font.size': 10,
         'axes.titlesize': 11,
         'axes.grid': True,
@@ -55,14 +52,14 @@ def chart_style() -> Iterator[None]:
     }
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(own)
+        matplotlib.rcParams.update(style)
         yield
 
 
 def new_figure(
     width: float, height: float, title: str, columns: int = 1, lines: int = 1
 ) -> tuple[Figure, Any]:
-    """A figure without a window, and its axes, line by line."""
+    """Create a figure without a window, and its axes, row by row."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout='constrained')
@@ -71,9 +68,9 @@ def new_figure(
 
 
 def draw_parts(table: PartTable, subject: str = '') -> Figure:
-    """Bars of AP, AP at equal size and AR for every part, one panel per task.
+    """Draw AP, AP at equal size and AR of every part, one panel per task.
 
-    ``subject`` says in the title what the results are.
+    ``subject`` describes the results in the title.
     """
     tasks = list(dict.fromkeys(r.task for r in table.rows))
     figure, panels = new_figure(
@@ -97,9 +94,9 @@ def draw_parts(table: PartTable, subject: str = '') -> Figure:
 
 
 def draw_calibration(table: CalibrationTable, subject: str = '') -> Figure:
-    """Reliability diagrams with the number of results in each bin; subject as in `draw_parts`."""
+    """Draw reliability diagrams with the number of results in each bin; see `draw_parts`."""
     tasks = list(dict.fromkeys(r.task for r in table.rows))
-    title = _title('Score against the share of right results (overlap ≥ 0.5)', subject)
+    title = _title('Score against precision (overlap ≥ 0.5)', subject)
     figure, panels = new_figure(4.1 * len(tasks) + 0.4, 5.2, title, len(tasks))
     for axes, task in zip(panels, tasks, strict=True):
         rows = [r for r in table.rows if r.task == task]
@@ -110,11 +107,11 @@ def draw_calibration(table: CalibrationTable, subject: str = '') -> Figure:
             'o-', color=COLOURS[0], label='precision', clip_on=False,
         )  # fmt: skip
         error = table.error(task)
-        told = 'no results' if error is None else f'ECE {error:.3f}'
+        summary = 'no results' if error is None else f'ECE {error:.3f}'
         total = sum(r.num_results for r in rows)
         axes.set_box_aspect(1)
-        axes.set(xlim=(0, 1), ylim=(0, 1), title=f'{TASK_NAMES[task]}: {told}')
-        axes.set(xlabel=f'mean score of the bin (n={total} results)', ylabel='share that is right')
+        axes.set(xlim=(0, 1), ylim=(0, 1), title=f'{TASK_NAMES[task]}: {summary}')
+        axes.set(xlabel=f'mean score of the bin (n={total} results)', ylabel='precision')
         bars = axes.twinx()
         bars.bar(
             [(r.low + r.high) / 2 for r in rows], [r.num_results for r in rows],
@@ -134,13 +131,13 @@ def draw_calibration(table: CalibrationTable, subject: str = '') -> Figure:
 
 
 def draw_visibility(table: VisibilityTable, subject: str = '') -> Figure:
-    """AP and accuracy by visibility and of every keypoint; subject as in `draw_parts`."""
+    """Draw AP and accuracy by visibility and by keypoint; see `draw_parts`."""
     figure, (left, right) = new_figure(11, 5.4, _title('Keypoints by visibility', subject), 2)
     rows = [r for r in table.rows if r.keypoint == 'all']
     series = (
         ('AP', 'ap'),
-        ('right, of all annotated', 'near'),
-        ('right, of people found', 'near_if_found'),
+        ('correct, of all annotated', 'near'),
+        ('correct, of detected people', 'near_if_found'),
     )
     for n, (label, key) in enumerate(series):
         heights = [100 * (getattr(r, key) or 0) for r in rows]
@@ -154,17 +151,17 @@ def draw_visibility(table: VisibilityTable, subject: str = '') -> Figure:
     _legend_under(left)
     names = list(dict.fromkeys(r.keypoint for r in table.rows if r.keypoint != 'all'))
     for n, name in enumerate(('visible', 'hidden')):
-        one = {r.keypoint: r for r in table.rows if r.visibility == name}
+        by_name = {r.keypoint: r for r in table.rows if r.visibility == name}
         places = [i + (n - 0.5) * 0.4 for i in range(len(names))]
-        values = [100 * (one[k].near or 0) for k in names]
+        values = [100 * (by_name[k].near or 0) for k in names]
         right.barh(places, values, 0.38, label=name, color=COLOURS[n], edgecolor='black',
                    linewidth=0.4)  # fmt: skip
         for y, value, k in zip(places, values, names, strict=True):
-            right.text(value, y, f' n={one[k].num_keypoints}', va='center', fontsize=6.5)
+            right.text(value, y, f' n={by_name[k].num_keypoints}', va='center', fontsize=6.5)
     right.set_yticks(range(len(names)), [k.replace('_', ' ') for k in names])
     right.invert_yaxis()
     right.grid(visible=False, axis='y')
-    right.set(xlabel='right (similarity ≥ 0.5) of all annotated, percent', title='by keypoint')
+    right.set(xlabel='correct (similarity ≥ 0.5) of all annotated, percent', title='by keypoint')
     right.set_xlim(0, right.get_xlim()[1] * 1.08)
     _legend_under(right)
     return figure
@@ -173,7 +170,7 @@ def draw_visibility(table: VisibilityTable, subject: str = '') -> Figure:
 def draw_lines(
     title: str, x_label: str, panels: Sequence[tuple[str, str, Sequence[tuple[str, Any, Any]]]]
 ) -> Figure:
-    """Curves: one panel per (title, label of y, [(legend, xs, ys), ...]); y is from 0."""
+    """Draw curves: one panel per (title, y label, [(legend, xs, ys), ...]); y starts at 0."""
     columns = min(len(panels), 2)
     lines = -(-len(panels) // columns)
     size = (4.8 * columns + 0.4, 3.4 * lines + 0.9)
@@ -183,8 +180,8 @@ def draw_lines(
         for label, xs, ys in curves:
             n = len(styles)
             first = label not in styles
-            own = {'color': COLOURS[n % 6], 'marker': MARKERS[n % 6], 'linestyle': _LINES[n % 4]}
-            style = styles.setdefault(label, own)
+            new = {'color': COLOURS[n % 6], 'marker': MARKERS[n % 6], 'linestyle': _LINES[n % 4]}
+            style = styles.setdefault(label, new)
             axes.plot(xs, ys, label=label if first else None, markersize=5, **style)
         axes.set_xticks(sorted({x for _, xs, _ in curves for x in xs}))
         axes.set(title=name, xlabel=x_label, ylabel=y_label, ylim=(0, _top(axes)))
@@ -208,6 +205,6 @@ def _legend_under(axes: Axes) -> None:
 
 
 def _top(axes: Axes) -> float:
-    """Upper end of an axis from 0: a little above what is drawn."""
+    """Upper limit of an axis from 0: a little above the data."""
     top = float(axes.dataLim.y1) * 1.12
     return top if 0 < top <= 100 else 104.0

@@ -1,8 +1,8 @@
 """COCO metrics of boxes, masks and keypoints from a results file.
 
-Legend: a photo is an image of the annotation file; all photos of that file count, also those
-without results (of a run over a part of them, that part). Crowd regions (``iscrowd``) and people
-without labelled keypoints (in the keypoint task) are ignored, as COCO defines it.
+All images of the annotation file count, including those without results. If the run covered a part
+of them, only that part counts. Crowd regions (``iscrowd``) and, in the keypoint task, people
+without labelled keypoints are ignored, as COCO defines it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from ..datasets.annotations import Annotations, check_annotations
 from ..io.coco import PAYLOADS, PERSON, TASKS, Task, for_task
 from ..io.results import PROTOCOLS, ResultsInfo, file_sha256, read_json, read_results
 from ..keypoints import AREA_OF_BOX, KEYPOINT_SETS, NUM_COCO, KeypointSet, to_convention
-from .mask_iou import mean_mask_iou
+from .mask_iou import compute_mean_mask_iou
 from .metrics import CocoMetrics, CrowdLevels, MaskIoU, TaskMetrics
-from .results_check import check_rows, rows_of_task
+from .results_check import check_rows, select_task_rows
 
-# Bounds of easy, medium and hard in the evaluation code of CrowdPose, which published figures come
-# from; the paper itself (arXiv 1812.00324) names 0.1 and 0.8.
+# Bounds of easy, medium and hard in the evaluation code of CrowdPose, the source of published
+# results; the paper (arXiv 1812.00324) has 0.1 and 0.8.
 CROWD_BOUNDS = (0.2, 0.8)
 
 Row = dict[str, Any]
@@ -42,7 +42,7 @@ def score_files(
 
     Raises:
         OSError: a file cannot be read.
-        ValueError: a file is no JSON or holds something else; names the file.
+        ValueError: a file is not JSON or has invalid content; names the file.
     """
     results, info = read_results(Path(results_file))
     annotations = read_json(Path(annotation_file))
@@ -65,49 +65,48 @@ def score(
     crowd_bounds: tuple[float, float] = CROWD_BOUNDS,
     sizes_of_boxes: bool = False,
 ) -> CocoMetrics:
-    """Score results with the rules of COCO, or of CrowdPose where its 14 keypoints are annotated.
+    """Score results with the rules of COCO, or of CrowdPose for annotations of its 14 keypoints.
 
     CrowdPose: the area of a person is 0.53 of the box, results with COCO's 17 keypoints are
-    converted, and keypoint AP is told for each level of ``crowdIndex`` too.
+    converted, and keypoint AP is also reported for each level of ``crowdIndex``.
 
     Args:
-        results: what `People.to_coco` gives for each photo, in one list; a task needs only its
-            own keys, and rows where it is null are no results of it. Left as they are.
+        results: output of `People.to_coco` for all images, in one list. A task needs only its own
+            keys; rows with a null value are not results of the task. Not modified.
         annotations: content of a COCO annotation file. Only people are scored.
-        tasks: any of 'bbox', 'segm' and 'keypoints'; None: all that are annotated and that the
+        tasks: any of 'bbox', 'segm' and 'keypoints'; None: all that the annotations and the
             results have.
-        info: how the results were made: the photos that were asked for, and the people that the
-            protocol was about.
-        crowd_bounds: ``crowdIndex`` from which photos are medium and hard.
-        sizes_of_boxes: whether a pose is as large as its ``bbox``, as in MMPose's metric; COCO
-            goes by the extent of its keypoints. Acts on AP and AR by size only.
+        info: provenance of the results: the images of the run and its protocol.
+        crowd_bounds: minimum ``crowdIndex`` of medium and of hard images.
+        sizes_of_boxes: use the ``bbox`` of a pose as its size, as in MMPose's metric; COCO uses
+            the extent of its keypoints. Affects AP and AR by size only.
 
     Raises:
-        ValueError: unknown photos or tasks, missing keys, values that are no finite numbers.
+        ValueError: unknown images or tasks, missing keys, or values that are not finite numbers.
     """
     _check_tasks(tasks)
-    truth = check_annotations(annotations, tasks=tasks)
-    scene = _Scene.of(truth, info)
-    person, categories = person_categories(annotations)
+    ground_truth = check_annotations(annotations, tasks=tasks)
+    scene = _Scene.of(ground_truth, info)
+    person, categories = find_person_categories(annotations)
     check_rows(results, scene.numbers, categories)
     results = [r for r in results if r.get('category_id', person) in (person, PERSON)]
-    wanted = _wanted_tasks(results, info) if tasks is None else tuple(tasks)
-    scored = [task for task in wanted if task in truth.tasks]
-    left_out, remarks = _split_warnings(truth.warnings)
+    requested = _tasks_of_results(results, info) if tasks is None else tuple(tasks)
+    scored = [task for task in requested if task in ground_truth.tasks]
+    skipped, remarks = _split_warnings(ground_truth.warnings)
     if not scored:
-        raise ValueError(f'nothing to score: the results have {_listed(wanted)}, the annotations '
-                         f'{_listed(truth.tasks)}')  # fmt: skip
-    rows = {task: _found(results, task, scene, sizes_of_boxes) for task in scored}
-    answered = {result['image_id'] for result in results}
+        raise ValueError(f'nothing to score: the results have {_listed(requested)}, the annotations'
+                         f' {_listed(ground_truth.tasks)}')  # fmt: skip
+    rows = {task: _evaluator_rows(results, task, scene, sizes_of_boxes) for task in scored}
+    with_results = {result['image_id'] for result in results}
     return CocoMetrics(
         tasks={task: _score_task(rows[task], scene, task) for task in scored},
         image_ids=tuple(scene.numbers),
-        ids_without_results=tuple(i for i in scene.numbers if i not in answered),
+        ids_without_results=tuple(i for i in scene.numbers if i not in with_results),
         num_people=sum(not a['iscrowd'] for a in scene.participants),
         num_results=len(results),
         crowd=_crowd_levels(rows, scene, crowd_bounds),
         mask_iou=_mask_iou(results, scene, scored, info),
-        skipped={task: left_out[task] for task in wanted if task not in scored},
+        skipped={task: skipped[task] for task in requested if task not in scored},
         info=info,
         remarks=remarks,
     )
@@ -115,74 +114,74 @@ def score(
 
 @dataclass(frozen=True)
 class _Scene:
-    """Checked annotations that count, and the numbers that stand for their photos."""
+    """Validated annotations that count, and evaluator ids of their images."""
 
     images: list[Row]
     people: list[Row]  # with crowd regions
-    numbers: Mapping[int | str, int]  # image id -> number from 1; the evaluator takes integers only
+    numbers: Mapping[int | str, int]  # image id -> number from 1; the evaluator requires integers
     keypoints: KeypointSet
     crowdpose: bool
-    keypoints_needed: bool  # only people with labelled keypoints take part
+    keypoints_needed: bool  # only people with labelled keypoints count
 
     @classmethod
-    def of(cls, truth: Annotations, info: ResultsInfo | None) -> _Scene:
-        images, people = truth.content['images'], truth.content['annotations']
+    def of(cls, annotations: Annotations, info: ResultsInfo | None) -> _Scene:
+        images, people = annotations.content['images'], annotations.content['annotations']
         if info is not None:
-            images = _asked_for(images, info.image_ids)
-        # Equal scores are ranked by photo, so the order is that of the ids, as in pycocotools.
+            images = _select_images(images, info.image_ids)
+        # Equal scores are ranked by image id, as in pycocotools.
         order = sorted((i['id'] for i in images), key=lambda v: (isinstance(v, str), v))
         numbers = {image_id: number for number, image_id in enumerate(order, start=1)}
         people = [a for a in people if a['image_id'] in numbers]
-        crowdpose = truth.convention == 'crowdpose14'
+        keypoints, crowdpose = annotations.convention, annotations.convention == 'crowdpose14'
         needed = info is not None and PROTOCOLS[info.protocol].keypoints_needed
-        return cls(images, people, numbers, KEYPOINT_SETS[truth.convention], crowdpose, needed)
+        return cls(images, people, numbers, KEYPOINT_SETS[keypoints], crowdpose, needed)
 
     @property
     def participants(self) -> list[Row]:
-        """The people that the protocol is about."""
+        """The people that the protocol evaluates."""
         if not self.keypoints_needed:
             return self.people
         return [a for a in self.people if not a['iscrowd'] and count_labelled(a) > 0]
 
     def people_of(self, task: Task) -> list[Row]:
         """Annotations that count in a task."""
-        # In keypoints, COCO's rules ignore the unlabelled by themselves.
+        # In the keypoint task, the evaluator ignores people without labelled keypoints.
         return self.people if task == 'keypoints' else self.participants
 
 
-def _asked_for(images: list[Row], image_ids: Collection[int | str]) -> list[Row]:
-    wanted = set(image_ids)
-    unknown = wanted - {image['id'] for image in images}
+def _select_images(images: list[Row], image_ids: Collection[int | str]) -> list[Row]:
+    selected = set(image_ids)
+    unknown = selected - {image['id'] for image in images}
     if unknown:
         raise ValueError(
-            f'{len(unknown)} photos of the run are not in the annotations, e.g. '
+            f'{len(unknown)} images of the run are not in the annotations, e.g. '
             f'{next(iter(unknown))!r}; score against the annotation file of the run'
         )
-    return [image for image in images if image['id'] in wanted]
+    return [image for image in images if image['id'] in selected]
 
 
 def _split_warnings(warnings: Sequence[str]) -> tuple[dict[Task, str], tuple[str, ...]]:
-    """Why tasks cannot be scored, and the other warnings."""
-    left_out: dict[Task, str] = dict.fromkeys(TASKS, 'not annotated')
+    """Split warnings into the reasons of skipped tasks, and the others."""
+    skipped: dict[Task, str] = dict.fromkeys(TASKS, 'not annotated')
     remarks = []
     for line in warnings:
         task = next((t for t in TASKS if line.startswith(f'{t} is left out: ')), None)
         if task is None:
             remarks.append(line)
         else:
-            left_out[task] = line.removeprefix(f'{task} is left out: ')
-    return left_out, tuple(remarks)
+            skipped[task] = line.removeprefix(f'{task} is left out: ')
+    return skipped, tuple(remarks)
 
 
-def person_categories(annotations: Mapping[str, Any]) -> tuple[int, set[int]]:
-    """Id of the person category, and all ids that results may have."""
+def find_person_categories(annotations: Mapping[str, Any]) -> tuple[int, set[int]]:
+    """Find the id of the person category, and all ids that are valid in results."""
     listed = {c['id']: c.get('name') for c in annotations.get('categories') or ()}
     person = next((i for i, name in listed.items() if name == 'person'), PERSON)
-    # This project writes people as category 1, whatever the file calls them.
+    # This project always writes people as category 1.
     return person, {person, PERSON, *listed}
 
 
-def _wanted_tasks(results: Sequence[Row], info: ResultsInfo | None) -> tuple[Task, ...]:
+def _tasks_of_results(results: Sequence[Row], info: ResultsInfo | None) -> tuple[Task, ...]:
     if info is not None:
         return info.tasks
     if not results:
@@ -190,22 +189,24 @@ def _wanted_tasks(results: Sequence[Row], info: ResultsInfo | None) -> tuple[Tas
     return tuple(t for t in TASKS if any(r.get(PAYLOADS[t]) is not None for r in results))
 
 
-def _found(results: Sequence[Row], task: Task, scene: _Scene, sizes_of_boxes: bool) -> list[Row]:
-    """Results as the evaluator takes them."""
+def _evaluator_rows(
+    results: Sequence[Row], task: Task, scene: _Scene, sizes_of_boxes: bool
+) -> list[Row]:
+    """Convert results to the format of the evaluator."""
     sizes = {image['id']: [image['height'], image['width']] for image in scene.images}
-    rows = rows_of_task(results, task, sizes, scene.keypoints.num)
+    rows = select_task_rows(results, task, sizes, scene.keypoints.num)
     changes = [{'image_id': scene.numbers[r['image_id']], 'category_id': PERSON} for r in rows]
-    found = [r | change for r, change in zip(for_task(rows, task), changes, strict=True)]
+    converted = [r | change for r, change in zip(for_task(rows, task), changes, strict=True)]
     if task == 'keypoints' and scene.crowdpose:
-        for row, points in zip(found, as_crowdpose(rows), strict=True):
+        for row, points in zip(converted, convert_to_crowdpose(rows), strict=True):
             row['keypoints'] = points
     if task == 'keypoints' and sizes_of_boxes:
-        found = [row | {'bbox': r['bbox']} for row, r in zip(found, rows, strict=True)]
-    return found
+        converted = [row | {'bbox': r['bbox']} for row, r in zip(converted, rows, strict=True)]
+    return converted
 
 
-def as_crowdpose(rows: Sequence[Row]) -> list[list[float]]:
-    """Keypoints of results, flat x, y, score, in CrowdPose's 14; rows that have them stay."""
+def convert_to_crowdpose(rows: Sequence[Row]) -> list[list[float]]:
+    """Convert keypoints of results to CrowdPose's 14 (flat x, y, score), unless they have them."""
     converted = []
     for row in rows:
         if len(row['keypoints']) != 3 * NUM_COCO:
@@ -218,15 +219,15 @@ def as_crowdpose(rows: Sequence[Row]) -> list[list[float]]:
     return converted
 
 
-def _score_task(found: list[Row], scene: _Scene, task: Task) -> TaskMetrics:
-    stats = _evaluate(found, scene, task, set(scene.numbers.values()))
-    # The evaluator writes -1 where there is nothing to find.
+def _score_task(rows: list[Row], scene: _Scene, task: Task) -> TaskMetrics:
+    stats = _evaluate(rows, scene, task, set(scene.numbers.values()))
+    # The evaluator returns -1 for metrics without ground truth.
     values = [None if value < 0 else value for value in stats.tolist()]
     if task == 'keypoints':
         ap, ap50, ap75, medium, large, ar, ar50, ar75, ar_medium, ar_large = values
         small = ar_small = None
     else:
-        # Recall comes for 1, 10 and 100 results per photo.
+        # Recall at 1, 10 and 100 results per image.
         ap, ap50, ap75, small, medium, large, _, _, ar, *rest = values
         ar_small, ar_medium, ar_large, ar50, ar75 = rest
     return TaskMetrics(
@@ -235,9 +236,9 @@ def _score_task(found: list[Row], scene: _Scene, task: Task) -> TaskMetrics:
 
 
 def _evaluate(
-    found: Sequence[Row], scene: _Scene, task: Task, numbers: Collection[int]
+    rows: Sequence[Row], scene: _Scene, task: Task, numbers: Collection[int]
 ) -> npt.NDArray[np.float64]:
-    """The list of numbers that COCO prints, of the photos in ``numbers``."""
+    """Compute the COCO metrics of the images in ``numbers``, in the order of COCO's summary."""
     from faster_coco_eval import COCO, COCOeval_faster
 
     images = [
@@ -247,17 +248,17 @@ def _evaluate(
     dataset = {
         'images': [image for image in images if image['id'] in numbers],
         'categories': [{'id': PERSON, 'name': 'person'}],
-        # The evaluator takes id 0 for "not matched", so ids are given anew.
+        # New ids from 1: the evaluator reads id 0 as "not matched".
         'annotations': [
-            _truth(a, number, scene, task)
+            _ground_truth_row(a, number, scene, task)
             for number, a in enumerate(scene.people_of(task), start=1)
             if scene.numbers[a['image_id']] in numbers
         ],
     }
-    truth = COCO(dataset)
+    ground_truth = COCO(dataset)
     run = COCOeval_faster(
-        truth,
-        truth.loadRes([row for row in found if row['image_id'] in numbers]),
+        ground_truth,
+        ground_truth.loadRes([row for row in rows if row['image_id'] in numbers]),
         task,
         print_function=_ignore,
         kpt_oks_sigmas=scene.keypoints.sigmas,
@@ -267,19 +268,15 @@ def _evaluate(
     return np.asarray(run.all_stats, np.float64)
 
 
-def _truth(annotation: Row, number: int, scene: _Scene, task: Task) -> Row:
-    """What the evaluator needs of an annotation, for one task."""
-    row = {key: annotation[key] for key in ('bbox', 'area', 'iscrowd')}
+def _ground_truth_row(annotation: Row, number: int, scene: _Scene, task: Task) -> Row:
+    """Convert an annotation to the format of the evaluator, for one task."""
+    keys = {'bbox': (), 'segm': ('segmentation',), 'keypoints': ('keypoints', 'num_keypoints')}
+    row = {key: annotation[key] for key in ('bbox', 'area', 'iscrowd', *keys[task])}
     row |= {
         'id': number,
         'image_id': scene.numbers[annotation['image_id']],
         'category_id': PERSON,
     }
-    if task == 'segm':
-        row['segmentation'] = annotation['segmentation']
-    if task == 'keypoints':
-        row['keypoints'] = annotation['keypoints']
-        row['num_keypoints'] = annotation['num_keypoints']
     if scene.crowdpose:
         row['area'] = annotation['bbox'][2] * annotation['bbox'][3] * AREA_OF_BOX
     return row
@@ -301,8 +298,8 @@ def _crowd_levels(
     return CrowdLevels(easy, medium, hard, bounds)
 
 
-def _keypoint_ap(found: Sequence[Row], scene: _Scene, numbers: Collection[int]) -> float | None:
-    ap = float(_evaluate(found, scene, 'keypoints', numbers)[0]) if numbers else -1.0
+def _keypoint_ap(rows: Sequence[Row], scene: _Scene, numbers: Collection[int]) -> float | None:
+    ap = float(_evaluate(rows, scene, 'keypoints', numbers)[0]) if numbers else -1.0
     return None if ap < 0 else ap
 
 
@@ -312,7 +309,7 @@ def _mask_iou(
     if 'segm' not in scored or info is None or not info.from_truth:
         return None
     people = [a for a in scene.people_of('segm') if not a['iscrowd']]
-    return mean_mask_iou(results, people, scene.images)
+    return compute_mean_mask_iou(results, people, scene.images)
 
 
 def _check_tasks(tasks: Sequence[Task] | None) -> None:
@@ -328,4 +325,4 @@ def _listed(tasks: Sequence[Task]) -> str:
 
 
 def _ignore(*_: object) -> None:
-    """Swallow the evaluator's progress lines."""
+    """Suppress the progress lines of the evaluator."""

@@ -1,15 +1,14 @@
-"""Two results files photo by photo: which photos got better, which got worse.
+"""Compare two results files image by image.
 
-The figure of a photo is its **quality**
+The metric of an image is its **quality**, the panoptic quality of Kirillov et al. (CVPR 2019):
 
-    2 * (sum of the overlaps of the people found) / (people + results)
+    2 * (sum of the overlaps of matched results) / (people + results)
 
-A person is found when COCO's matching at an overlap of 0.5 gives him a result; overlap is IoU of
-boxes, IoU of masks, or OKS. It is 1 when everybody is found exactly and nothing else, and falls
-with every missed person, every false result and every inexact one: the panoptic quality of
-Kirillov et al. (CVPR 2019) of one photo. Crowd regions, people without labelled keypoints (in the
-keypoint task), and results that lie on them do not count. With nobody to find and nothing found
-it is 1. Unlike AP, it does not rank: every result counts, whatever its score.
+COCO's matching at an overlap of 0.5 assigns results to people; the overlap is the IoU of boxes, the
+IoU of masks, or OKS. Quality is 1 for exact results of all people and nothing else; missed people,
+false positives and inexact results lower it. It is also 1 without people and results. Crowd
+regions, people without labelled keypoints (in the keypoint task), and results on them do not count.
+Unlike AP, quality does not depend on the scores.
 """
 
 from __future__ import annotations
@@ -22,38 +21,38 @@ import numpy as np
 
 from ..io.coco import Task
 from .metrics import TaskMetrics
-from .overlaps import ImageOverlaps, Row, image_overlaps
+from .overlaps import ImageOverlaps, Row, compute_overlaps
 from .precision import match
-from .scored import Scored
+from .scored import ScoredResults
 
 Box = tuple[float, ...]  # x, y, w, h px
 
-FOUND = 0.5  # overlap from which a person is found
-SAME = 1e-9  # quality differences up to this are none
+FOUND = 0.5  # minimum overlap of a match
+SAME = 1e-9  # maximum difference of equal qualities
 
 
 @dataclass(frozen=True)
 class ImageQuality:
-    """One results file on one photo."""
+    """Quality of one results file on one image."""
 
-    people: int  # annotated, those that are ignored left out
-    results: int  # those on ignored people left out
-    found: int
-    overlap: float | None  # mean over the people found
+    people: int  # annotated, without ignored people
+    results: int  # without results on ignored people
+    found: int  # matched people
+    overlap: float | None  # mean over the matches
     quality: float  # in [0, 1], see the module
-    found_boxes: tuple[Box, ...]  # of the right results
-    false_boxes: tuple[Box, ...]  # of the false results
-    missed: tuple[int, ...]  # positions of the missed among the photo's annotations
+    found_boxes: tuple[Box, ...]  # of true positives
+    false_boxes: tuple[Box, ...]  # of false positives
+    missed: tuple[int, ...]  # indices of missed people in the annotations of the image
 
     @property
     def false(self) -> int:
-        """Results that are nobody's."""
+        """Number of false positives."""
         return self.results - self.found
 
 
 @dataclass(frozen=True)
 class ImageDifference:
-    """Both results files on one photo."""
+    """Both results files on one image."""
 
     image_id: int | str
     file_name: str
@@ -66,7 +65,7 @@ class ImageDifference:
         return self.b.quality - self.a.quality
 
     def to_row(self) -> dict[str, Any]:
-        """Flat: a line of the CSV."""
+        """Convert to a row of the CSV."""
         row: dict[str, Any] = {'image_id': self.image_id, 'file_name': self.file_name}
         row |= {'gain': self.gain, 'people': self.a.people}
         for name, side in (('a', self.a), ('b', self.b)):
@@ -81,84 +80,84 @@ class ImageDifference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two results files against the same annotations, in one task."""
+    """Comparison of two results files with the same annotations, in one task."""
 
     task: Task
-    metrics: tuple[TaskMetrics, TaskMetrics]  # of A and B, over all photos
-    photos: tuple[ImageDifference, ...]  # in the order of their ids
+    metrics: tuple[TaskMetrics, TaskMetrics]  # of A and B, over all images
+    images: tuple[ImageDifference, ...]  # in the order of their ids
 
     @property
     def gained(self) -> tuple[ImageDifference, ...]:
-        """Photos where B is better, the largest gain first."""
-        better = [p for p in self.photos if p.gain > SAME]
+        """Images where B is better, largest gain first."""
+        better = [p for p in self.images if p.gain > SAME]
         return tuple(sorted(better, key=lambda p: -p.gain))
 
     @property
     def lost(self) -> tuple[ImageDifference, ...]:
-        """Photos where B is worse, the largest loss first."""
-        worse = [p for p in self.photos if p.gain < -SAME]
+        """Images where B is worse, largest loss first."""
+        worse = [p for p in self.images if p.gain < -SAME]
         return tuple(sorted(worse, key=lambda p: p.gain))
 
     @property
     def mean_quality(self) -> tuple[float, float]:
-        """Of A and B, over all photos; 0 without photos."""
-        a, b = [p.a.quality for p in self.photos], [p.b.quality for p in self.photos]
+        """Mean quality of A and B over all images; 0 without images."""
+        a, b = [p.a.quality for p in self.images], [p.b.quality for p in self.images]
         return (float(np.mean(a)), float(np.mean(b))) if a else (0.0, 0.0)
 
     def totals(self) -> dict[str, tuple[float | None, float | None]]:
-        """Lines of the summary: name -> value of A, value of B."""
+        """Return the summary: name -> value of A, value of B."""
         first, second = (asdict(m) for m in self.metrics)
         lines: dict[str, tuple[float | None, float | None]] = {
             name: (first[name], second[name]) for name in ('ap', 'ap50', 'ap75', 'ar')
         }
         lines['mean quality'] = self.mean_quality
         for name in ('found', 'false'):
-            a, b = (sum(getattr(getattr(p, s), name) for p in self.photos) for s in 'ab')
+            a, b = (sum(getattr(getattr(p, s), name) for p in self.images) for s in 'ab')
             lines[name] = (a, b)
         return lines
 
     def to_json(self, names: Mapping[str, str]) -> dict[str, Any]:
-        """Content of ``comparison.json``; ``names`` says what A and B are."""
+        """Build the content of ``comparison.json``; ``names`` describes A and B."""
         lines = {k: {'a': a, 'b': b} for k, (a, b) in self.totals().items()}
         counts = {'better': len(self.gained), 'worse': len(self.lost)}
-        counts['equal'] = len(self.photos) - sum(counts.values())
+        counts['equal'] = len(self.images) - sum(counts.values())
         return {
             'task': self.task,
             **names,
             'summary': lines,
             'photos': counts,
-            'by_image': [p.to_row() for p in self.photos],
+            'by_image': [p.to_row() for p in self.images],
         }
 
 
-def compare(a: Scored, b: Scored, task: Task) -> Comparison:
+def compare(a: ScoredResults, b: ScoredResults, task: Task) -> Comparison:
     """Compare two results files that were scored against the same annotations.
 
     Args:
-        a: the baseline.
-        b: what is compared with it.
-        task: one that both have.
+        a: baseline.
+        b: results to compare with the baseline.
+        task: a task of both.
 
     Raises:
-        ValueError: A and B are of different photos or, by their protocols, of different people.
+        ValueError: the images differ or, because of the protocols, the evaluated people do.
     """
-    _check_photos(a, b)
+    _check_images(a, b)
     _check_people(a, b, task)
     names = {i['id']: str(i['file_name']) for i in a.annotations['images']}
-    photos = tuple(
+    images = tuple(
         ImageDifference(x.image_id, names[x.image_id], _quality(x), _quality(y))
-        for x, y in zip(image_overlaps(a, task), image_overlaps(b, task), strict=True)
+        for x, y in zip(compute_overlaps(a, task), compute_overlaps(b, task), strict=True)
     )
-    return Comparison(task, (a.metrics.tasks[task], b.metrics.tasks[task]), photos)
+    return Comparison(task, (a.metrics.tasks[task], b.metrics.tasks[task]), images)
 
 
-def _quality(photo: ImageOverlaps) -> ImageQuality:
-    matched = match(photo, FOUND)
-    counted = ~np.append(photo.ignored, False)[matched]
+def _quality(image: ImageOverlaps) -> ImageQuality:
+    matched = match(image, FOUND)
+    counted = ~np.append(image.ignored, False)[matched]
     hits = np.flatnonzero(counted & (matched >= 0))
-    overlaps = photo.overlaps[hits, matched[hits]]
-    people, results = int((~photo.ignored).sum()), int(counted.sum())
-    missed = sorted(set(np.flatnonzero(~photo.ignored).tolist()) - set(matched.tolist()))
+    overlaps = image.overlaps[hits, matched[hits]]
+    people, results = int((~image.ignored).sum()), int(counted.sum())
+    missed = sorted(set(np.flatnonzero(~image.ignored).tolist()) - set(matched.tolist()))
     false = np.flatnonzero(counted & (matched < 0))
     total = people + results
     return ImageQuality(
@@ -167,8 +166,8 @@ def _quality(photo: ImageOverlaps) -> ImageQuality:
         found=len(hits),
         overlap=float(overlaps.mean()) if len(hits) else None,
         quality=2 * float(overlaps.sum()) / total if total else 1.0,
-        found_boxes=tuple(_box(photo.results[d]) for d in hits),
-        false_boxes=tuple(_box(photo.results[d]) for d in false),
+        found_boxes=tuple(_box(image.results[d]) for d in hits),
+        false_boxes=tuple(_box(image.results[d]) for d in false),
         missed=tuple(missed),
     )
 
@@ -176,16 +175,18 @@ def _quality(photo: ImageOverlaps) -> ImageQuality:
 def _box(row: Row) -> Box:
     """Box of a result of any task, x, y, w, h px."""
     if row.get('bbox') is not None:
-        return tuple(float(v) for v in row['bbox'])
-    if row.get('segmentation') is not None:
+        values = row['bbox']
+    elif row.get('segmentation') is not None:
         from pycocotools import mask as coco_mask
 
-        return tuple(float(v) for v in coco_mask.toBbox(row['segmentation']))
-    points = np.array(row['keypoints'], np.float64).reshape(-1, 3)[:, :2]
-    return tuple(float(v) for v in (*points.min(0), *(points.max(0) - points.min(0))))
+        values = coco_mask.toBbox(row['segmentation'])
+    else:
+        points = np.array(row['keypoints'], np.float64).reshape(-1, 3)[:, :2]
+        values = (*points.min(0), *np.ptp(points, 0))
+    return tuple(float(v) for v in values)
 
 
-def _check_people(a: Scored, b: Scored, task: Task) -> None:
+def _check_people(a: ScoredResults, b: ScoredResults, task: Task) -> None:
     counts = [len(side.annotations_of(task)['annotations']) for side in (a, b)]
     if counts[0] != counts[1]:
         raise ValueError(
@@ -194,18 +195,16 @@ def _check_people(a: Scored, b: Scored, task: Task) -> None:
         )
 
 
-def _check_photos(a: Scored, b: Scored) -> None:
-    asked = [set(side.metrics.image_ids) for side in (a, b)]
-    if asked[0] != asked[1]:
-        odd = min(asked[0] ^ asked[1], key=str)
+def _check_images(a: ScoredResults, b: ScoredResults) -> None:
+    of_a, of_b = (set(side.metrics.image_ids) for side in (a, b))
+    if of_a != of_b:
         raise ValueError(
-            f'A was run on {len(asked[0])} photos, B on {len(asked[1])}, not the same '
-            f'({odd!r} is only in one of them); compare results of the same photos'
+            f'A has {len(of_a)} images, B has {len(of_b)}, and they differ '
+            f'({min(of_a ^ of_b, key=str)!r} is only in one); compare results of the same images'
         )
-    given = [{r['image_id'] for r in side.results} for side in (a, b)]
-    if all(given) and not given[0] & given[1]:
+    of_a, of_b = ({r['image_id'] for r in side.results} for side in (a, b))
+    if of_a and of_b and not of_a & of_b:
         raise ValueError(
-            f'A has results for {len(given[0])} photos ({min(given[0], key=str)!r}, ...), B for '
-            f'{len(given[1])} others ({min(given[1], key=str)!r}, ...); compare results of the '
-            'same photos'
+            f'A has results for {len(of_a)} images ({min(of_a, key=str)!r}, ...), B for '
+            f'{len(of_b)} others ({min(of_b, key=str)!r}, ...); compare results of the same images'
         )

@@ -1,6 +1,6 @@
-"""The photos of a comparison: both overlays, and what is annotated as lines on top.
+"""Images of the comparison page: both overlays, with the ground truth as SVG lines on top.
 
-Legend: H x W photo; the lines are SVG in px of the photo.
+Legend: H x W image; SVG coordinates are px of the image.
 """
 
 from __future__ import annotations
@@ -24,75 +24,79 @@ from ..visualization.draw import DrawStyle, draw_people
 from .comparison import ImageDifference, ImageQuality
 from .overlaps import Row
 
-_GREY = 96  # where the picture itself is missing
-_QUALITY = 82  # of the JPEG
+_GREY = 96  # of the canvas of a missing image
+_JPEG_QUALITY = 82
 
 
 @dataclass(frozen=True)
 class Card:
-    """A photo of the page."""
+    """An image of the page."""
 
-    photo: ImageDifference
-    width: int  # px of the photo
+    difference: ImageDifference
+    width: int  # px of the image
     height: int
-    pictures: tuple[str, str]  # data URLs: result A, result B
-    truth: str  # SVG lines of what is annotated
-    missed: tuple[str, str]  # SVG boxes of the people that A, B did not find
-    problem: str  # why the photo is not there; empty when it is
+    overlays: tuple[str, str]  # data URLs: result A, result B
+    ground_truth: str  # SVG lines
+    missed: tuple[str, str]  # SVG boxes of the people that A, B missed
+    problem: str  # reason why the image is missing, or empty
 
 
 def make_card(
-    photo: ImageDifference,
+    difference: ImageDifference,
     people: Sequence[Row],
     rows: tuple[Sequence[Row], Sequence[Row]],
-    picture: Image | str,
+    image_or_reason: Image | str,
     *,
     size: tuple[int, int],
     task: Task,
     max_side: int,
 ) -> Card:
-    """Draw a photo.
+    """Draw an image.
 
     Args:
-        photo: the figures.
-        people: annotations of the photo.
-        rows: results of A and of B for it.
-        picture: (H, W, 3) RGB uint8, or why there is none; a grey one takes its place then.
-        size: (H, W) of the photo as the annotations have it.
-        task: only what belongs to it is drawn.
-        max_side: px of the longer side of the pictures on the page.
+        difference: metrics of the image.
+        people: annotations of the image.
+        rows: results of A and of B.
+        image_or_reason: (H, W, 3) RGB uint8, or the reason why it is missing; a missing image is
+            replaced by a grey one.
+        size: (H, W) in the annotations.
+        task: task to draw.
+        max_side: px of the longer side of the overlays on the page.
     """
     height, width = size
-    image, problem = (None, picture) if isinstance(picture, str) else (picture, '')
-    if image is not None and image.shape[:2] != size:
+    canvas: Image = np.full((height, width, 3), _GREY, np.uint8)
+    problem = ''
+    if isinstance(image_or_reason, str):
+        problem = image_or_reason
+    elif image_or_reason.shape[:2] != size:
         problem = (
-            f'the picture is {image.shape[1]} x {image.shape[0]}, the annotations say '
-            f'{width} x {height}'
+            f'the image is {image_or_reason.shape[1]} x {image_or_reason.shape[0]}, the '
+            f'annotations say {width} x {height}'
         )
-        image = None
-    canvas = np.full((height, width, 3), _GREY, np.uint8) if image is None else image
+    else:
+        canvas = image_or_reason
     style = DrawStyle(
         show_boxes=task == 'bbox', show_masks=task == 'segm', show_skeletons=task == 'keypoints'
     )
-    overlays = tuple(
-        _data_url(_smaller(draw_people(canvas, people_from_coco(r, *size), style), max_side))
+    a, b = (
+        _data_url(_shrink(draw_people(canvas, people_from_coco(r, *size), style), max_side))
         for r in rows
     )
-    missed = tuple(_boxes(people[g]['bbox'] for g in q.missed) for q in (photo.a, photo.b))
-    return Card(
-        photo, width, height, (overlays[0], overlays[1]), _truth(people, size, task),
-        (missed[0], missed[1]), problem,
-    )  # fmt: skip
+    missed_a, missed_b = (
+        _boxes(people[g]['bbox'] for g in side.missed) for side in (difference.a, difference.b)
+    )
+    lines = _draw_ground_truth(people, size, task)
+    return Card(difference, width, height, (a, b), lines, (missed_a, missed_b), problem)
 
 
-def marks(side: ImageQuality, missed: str, task: Task) -> str:
-    """SVG boxes of missed people, of false results and, where boxes are compared, of right ones."""
+def render_marks(side: ImageQuality, missed: str, task: Task) -> str:
+    """Render SVG boxes of missed people, false positives and, for boxes, true positives."""
     found = _boxes(side.found_boxes) if task == 'bbox' else ''
     groups = (('missed', missed), ('found', found), ('false', _boxes(side.false_boxes)))
     return ''.join(f'<g class="{css}">{boxes}</g>' for css, boxes in groups)
 
 
-def _truth(people: Sequence[Row], size: tuple[int, int], task: Task) -> str:
+def _draw_ground_truth(people: Sequence[Row], size: tuple[int, int], task: Task) -> str:
     single = [p for p in people if not p.get('iscrowd', 0)]
     if task == 'bbox':
         return _boxes(p['bbox'] for p in single)
@@ -132,7 +136,7 @@ def _skeleton(person: Row, size: tuple[int, int]) -> str:
     return lines + ''.join(dots)
 
 
-def _smaller(image: Image, max_side: int) -> Any:
+def _shrink(image: Image, max_side: int) -> Any:
     factor = max_side / max(image.shape[:2])
     if factor >= 1:
         return image
@@ -141,5 +145,5 @@ def _smaller(image: Image, max_side: int) -> Any:
 
 def _data_url(image: Image) -> str:
     stream = BytesIO()
-    PIL.Image.fromarray(image).save(stream, 'JPEG', quality=_QUALITY, optimize=True)
+    PIL.Image.fromarray(image).save(stream, 'JPEG', quality=_JPEG_QUALITY, optimize=True)
     return 'data:image/jpeg;base64,' + b64encode(stream.getvalue()).decode()

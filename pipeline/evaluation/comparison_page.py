@@ -1,4 +1,4 @@
-"""A comparison as one HTML file that works offline: summary, photos side by side, table of all."""
+"""Render a comparison as one offline HTML file: summary, images side by side, table of all."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from html import escape
 
 from ..io.coco import Task
 from .comparison import SAME, Comparison, ImageDifference, ImageQuality
-from .comparison_cards import Card, marks
+from .comparison_cards import Card, render_marks
 from .comparison_style import SCRIPT, STYLE
 
 TASK_NAMES = {'bbox': 'boxes', 'segm': 'masks', 'keypoints': 'keypoints'}
 OVERLAPS = {'bbox': 'IoU of boxes', 'segm': 'IoU of masks', 'keypoints': 'OKS of keypoints'}
 
-_COLUMNS = ('photo', 'people', 'quality A', 'quality B', 'gain', 'found A', 'found B', 'false A',
+_COLUMNS = ('image', 'people', 'quality A', 'quality B', 'gain', 'found A', 'found B', 'false A',
             'false B')  # fmt: skip
 
 
-def comparison_page(
+def render_comparison_page(
     comparison: Comparison,
     names: Mapping[str, str],
     gained: Sequence[Card],
@@ -25,16 +25,16 @@ def comparison_page(
     *,
     min_score: float = 0,
 ) -> str:
-    """The page.
+    """Render the page.
 
     Args:
-        comparison: the figures.
-        names: of ``a``, ``b`` and ``annotations``, as the user gave them.
-        gained: photos to show where B is better, the largest gain first.
-        lost: photos to show where B is worse, the largest loss first.
-        min_score: what was left out, for the text.
+        comparison: metrics of all images.
+        names: of ``a``, ``b`` and ``annotations`` on the command line.
+        gained: images to show where B is better, largest gain first.
+        lost: images to show where B is worse, largest loss first.
+        min_score: minimum score of the results, for the text.
     """
-    shown = {card.photo.image_id for card in (*gained, *lost)}
+    shown = {card.difference.image_id for card in (*gained, *lost)}
     task = TASK_NAMES[comparison.task]
     parts = [
         f'<h1>Comparison of {task}</h1>',
@@ -43,13 +43,13 @@ def comparison_page(
         '<h2>Summary</h2><div class="summary">',
         _totals(comparison),
         f'<div>{_counts(comparison)}</div>',
-        _chart(comparison.photos),
+        _chart(comparison.images),
         '</div>',
         _switches(comparison.task),
-        _section('Gained most', gained, 'No photo is better in B.', comparison.task),
-        _section('Lost most', lost, 'No photo is worse in B.', comparison.task),
-        '<h2>All photos</h2>',
-        _table(comparison.photos, shown),
+        _section('Largest gains', gained, 'No image is better in B.', comparison.task),
+        _section('Largest losses', lost, 'No image is worse in B.', comparison.task),
+        '<h2>All images</h2>',
+        _table(comparison.images, shown),
     ]
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -69,11 +69,11 @@ def _names(names: Mapping[str, str]) -> str:
 def _definition(comparison: Comparison, min_score: float) -> str:
     left_out = f' Results scored below {min_score:g} are left out.' if min_score else ''
     return (
-        '<p class="soft"><b>Quality of a photo</b> = 2 × (sum of the overlaps of the people found) '
-        f'∕ (people + results); overlap is the {OVERLAPS[comparison.task]}, a person is found when '
-        'it is at least 0.5. 1 is perfect; missed people, false results and inexact ones lower it. '
-        'Crowd regions and people without what the task needs do not count, nor do results on '
-        f'them.{left_out}</p>'
+        '<p class="soft"><b>Quality of an image</b> = 2 × (sum of the overlaps of the people found)'
+        f' ∕ (people + results); overlap is the {OVERLAPS[comparison.task]}, at least 0.5 for a '
+        'match. 1 is perfect; missed people, false and inexact results lower it. Crowd regions, '
+        'people without annotations of the task, and results on them do not count.'
+        f'{left_out}</p>'
     )
 
 
@@ -99,24 +99,24 @@ def _totals(comparison: Comparison) -> str:
 
 def _counts(comparison: Comparison) -> str:
     better, worse = len(comparison.gained), len(comparison.lost)
-    equal = len(comparison.photos) - better - worse
+    equal = len(comparison.images) - better - worse
     boxes = (('better in B', better, 'up'), ('worse in B', worse, 'down'), ('equal', equal, ''))
     inner = ''.join(
         f'<div><dt>{name}</dt><dd class="{css}">{number}</dd></div>' for name, number, css in boxes
     )
-    return f'<dl class="counts" aria-label="number of photos">{inner}</dl>'
+    return f'<dl class="counts" aria-label="number of images">{inner}</dl>'
 
 
-def _chart(photos: Sequence[ImageDifference]) -> str:
-    """Gains of all photos as bars, sorted."""
-    gains = sorted((p.gain for p in photos), reverse=True)
+def _chart(images: Sequence[ImageDifference]) -> str:
+    """Draw the sorted gains of all images as bars."""
+    gains = sorted((image.gain for image in images), reverse=True)
     largest = max((abs(g) for g in gains), default=0) or 1
     bars = ''.join(
         f'<rect x="{i + 0.1:.1f}" y="{50 - 47 * max(g, 0) / largest:.2f}" width="0.8" '
         f'height="{max(47 * abs(g) / largest, 0.6):.2f}" fill="currentColor" class="{_class(g)}"/>'
         for i, g in enumerate(gains)
     )
-    text = f'gain of each of the {len(gains)} photos, sorted; the tallest bar is {largest:.3f}'
+    text = f'gain of each of the {len(gains)} images, sorted; the tallest bar is {largest:.3f}'
     return (
         f'<figure class="chart"><svg viewBox="0 0 {max(len(gains), 1)} 100" role="img" '
         f'preserveAspectRatio="none" aria-label="{text}">{bars}</svg>'
@@ -140,60 +140,60 @@ def _section(title: str, cards: Sequence[Card], nothing: str, task: Task) -> str
 
 
 def _card(card: Card, task: Task) -> str:
-    photo = card.photo
+    image = card.difference
     problem = f'<p class="soft">{escape(card.problem)}</p>' if card.problem else ''
     figures = ''.join(
-        _figure(card, name, side, picture, missed, task)
-        for name, side, picture, missed in zip(
-            'AB', (photo.a, photo.b), card.pictures, card.missed, strict=True
+        _figure(card, name, side, overlay, missed, task)
+        for name, side, overlay, missed in zip(
+            'AB', (image.a, image.b), card.overlays, card.missed, strict=True
         )
     )
     return (
-        f'<article class="card" id="{_anchor(photo)}"><header>'
-        f'<h3>{escape(photo.file_name)} <span class="soft">id {escape(str(photo.image_id))}</span>'
-        f'</h3><span>quality {photo.a.quality:.3f} → {photo.b.quality:.3f} '
-        f'<b class="{_class(photo.gain)}">{photo.gain:+.3f}</b></span></header>{problem}'
+        f'<article class="card" id="{_anchor(image)}"><header>'
+        f'<h3>{escape(image.file_name)} <span class="soft">id {escape(str(image.image_id))}</span>'
+        f'</h3><span>quality {image.a.quality:.3f} → {image.b.quality:.3f} '
+        f'<b class="{_class(image.gain)}">{image.gain:+.3f}</b></span></header>{problem}'
         f'<div class="pair">{figures}</div></article>'
     )
 
 
 def _figure(
-    card: Card, name: str, side: ImageQuality, picture: str, missed: str, task: Task
+    card: Card, name: str, side: ImageQuality, overlay: str, missed: str, task: Task
 ) -> str:
     overlap = '' if side.overlap is None else f', mean overlap {side.overlap:.3f}'
     facts = f'{side.found} of {side.people} people found, {side.false} false{overlap}'
     box = f'viewBox="0 0 {card.width} {card.height}" preserveAspectRatio="none" aria-hidden="true"'
     return (
-        f'<figure><div class="stage"><img src="{picture}" width="{card.width}" '
+        f'<figure><div class="stage"><img src="{overlay}" width="{card.width}" '
         f'height="{card.height}" loading="lazy" '
-        f'alt="{escape(card.photo.file_name)}, result {name}: {facts}">'
-        f'<svg class="truth" {box}><g class="rim">{card.truth}</g>'
-        f'<g class="line">{card.truth}</g></svg>'
-        f'<svg class="marks" {box}>{marks(side, missed, task)}</svg></div>'
+        f'alt="{escape(card.difference.file_name)}, result {name}: {facts}">'
+        f'<svg class="truth" {box}><g class="rim">{card.ground_truth}</g>'
+        f'<g class="line">{card.ground_truth}</g></svg>'
+        f'<svg class="marks" {box}>{render_marks(side, missed, task)}</svg></div>'
         f'<figcaption><b>{name}</b>: {facts}</figcaption></figure>'
     )
 
 
-def _table(photos: Sequence[ImageDifference], shown: set[int | str]) -> str:
+def _table(images: Sequence[ImageDifference], shown: set[int | str]) -> str:
     heads = ''.join(
         f'<th scope="col" data-kind="{"text" if i == 0 else "number"}">'
         f'<button type="button">{name}</button></th>'
         for i, name in enumerate(_COLUMNS)
     )
-    order = sorted(photos, key=lambda p: (-p.gain, p.file_name))
-    rows = '\n'.join(_row(p, p.image_id in shown) for p in order)
+    order = sorted(images, key=lambda image: (-image.gain, image.file_name))
+    rows = '\n'.join(_row(image, image.image_id in shown) for image in order)
     return (
         f'<div class="scroll"><table class="sortable"><thead><tr>{heads}</tr></thead>'
         f'<tbody>\n{rows}\n</tbody></table></div>'
     )
 
 
-def _row(photo: ImageDifference, shown: bool) -> str:
-    name = escape(photo.file_name)
-    first = f'<a href="#{_anchor(photo)}">{name}</a>' if shown else name
-    a, b = photo.a, photo.b
+def _row(image: ImageDifference, shown: bool) -> str:
+    name = escape(image.file_name)
+    first = f'<a href="#{_anchor(image)}">{name}</a>' if shown else name
+    a, b = image.a, image.b
     numbers = (
-        (a.people, 'd'), (a.quality, '.3f'), (b.quality, '.3f'), (photo.gain, '+.3f'),
+        (a.people, 'd'), (a.quality, '.3f'), (b.quality, '.3f'), (image.gain, '+.3f'),
         (a.found, 'd'), (b.found, 'd'), (a.false, 'd'), (b.false, 'd'),
     )  # fmt: skip
     cells = ''.join(
@@ -207,8 +207,8 @@ def _gain_class(value: float, form: str) -> str:
     return f' class="{_class(value)}"' if form == '+.3f' else ''
 
 
-def _anchor(photo: ImageDifference) -> str:
-    return 'photo-' + escape(str(photo.image_id)).replace(' ', '_')
+def _anchor(image: ImageDifference) -> str:
+    return 'image-' + escape(str(image.image_id)).replace(' ', '_')
 
 
 def _class(gain: float) -> str:

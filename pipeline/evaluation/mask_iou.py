@@ -1,4 +1,4 @@
-"""IoU of each mask with the mask of the annotation that it came from."""
+"""IoU of predicted masks with the annotations that prompted them."""
 
 from __future__ import annotations
 
@@ -13,37 +13,39 @@ from .metrics import MaskIoU
 Row = dict[str, Any]
 
 
-def mask_ious(
+def compute_mask_ious(
     results: Sequence[Row], people: Sequence[Row], images: Sequence[Row]
 ) -> dict[int | str, float]:
-    """IoU by annotation id, for all of ``people``; a person without a result has 0.
+    """Compute the IoU of all ``people`` by annotation id; 0 for a person without a result.
 
     Args:
         results: rows with ``annotation_id`` and ``segmentation`` (compressed RLE, or null).
         people: annotations with ``id``, ``image_id`` and ``segmentation`` (polygons or RLE).
-        images: with ``id``, ``height`` and ``width`` px.
+        images: rows with ``id``, ``height`` and ``width`` px.
 
     Raises:
-        ValueError: an annotation id is used twice, or a result names one that is not there.
+        ValueError: an annotation id is used twice, or a result has an unknown one.
     """
-    truth = _by_id(people, 'id', 'annotation')
-    found = _by_id(results, 'annotation_id', 'result for annotation')
-    unknown = [key for key in found if key not in truth]
+    annotations = _by_id(people, 'id', 'annotation')
+    predictions = _by_id(results, 'annotation_id', 'result for annotation')
+    unknown = [key for key in predictions if key not in annotations]
     if unknown:
         raise ValueError(
             f'{len(unknown)} results name annotations that are not scored, e.g. {unknown[0]!r}; '
-            'score against the annotation file that the results were made from'
+            'score against the annotation file of the run'
         )
     sizes = {image['id']: (image['height'], image['width']) for image in images}
     return {
-        key: _iou(found.get(key), person, sizes[person['image_id']])
-        for key, person in truth.items()
+        key: _iou(predictions.get(key), person, sizes[person['image_id']])
+        for key, person in annotations.items()
     }
 
 
-def mean_mask_iou(results: Sequence[Row], people: Sequence[Row], images: Sequence[Row]) -> MaskIoU:
-    """Mean of `mask_ious`."""
-    ious = list(mask_ious(results, people, images).values())
+def compute_mean_mask_iou(
+    results: Sequence[Row], people: Sequence[Row], images: Sequence[Row]
+) -> MaskIoU:
+    """Average `compute_mask_ious` over all people."""
+    ious = list(compute_mask_ious(results, people, images).values())
     return MaskIoU(float(np.mean(ious)) if ious else None, len(ious))
 
 
@@ -53,7 +55,7 @@ def _by_id(rows: Sequence[Row], key: str, what: str) -> dict[int | str, Row]:
         if key not in row:
             raise ValueError(f'a {what} of image {row.get("image_id")!r} has no {key}')
         if row[key] in by_id:
-            raise ValueError(f'{what} {row[key]!r} is there twice')
+            raise ValueError(f'duplicate {what} {row[key]!r}')
         by_id[row[key]] = row
     return by_id
 

@@ -1,4 +1,4 @@
-"""Figures of an evaluation: what each means, and how a table shows them."""
+"""Metrics of an evaluation, and their tables."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TaskMetrics:
-    """Metrics of one task, each in [0, 1], higher is better; None where nothing is annotated.
+    """Metrics of one task in [0, 1], higher is better; None without annotated people.
 
-    Overlap is IoU of boxes, IoU of masks, or OKS of keypoints. AP is precision, averaged over
-    recall 0, 0.01, ..., 1. At most 100 results per photo count, 20 in the keypoint task.
-    Small, medium and large go by the area of the annotation.
+    The overlap is the IoU of boxes, the IoU of masks, or the OKS of keypoints. AP is precision
+    averaged over recall 0, 0.01, ..., 1. At most 100 results per image count (keypoints: 20).
+    Small, medium and large refer to the area of the annotation.
     """
 
-    ap: float | None  # AP, mean over overlaps 0.50, 0.55, ..., 0.95
-    ap50: float | None  # AP where an overlap of 0.50 is a hit
-    ap75: float | None  # AP where an overlap of 0.75 is a hit
-    ap_small: float | None  # as ap, people up to 32^2 px; COCO has none for keypoints: None
-    ap_medium: float | None  # as ap, people of 32^2 to 96^2 px
-    ap_large: float | None  # as ap, people from 96^2 px on
-    ar: float | None  # share of people found, mean over overlaps 0.50, 0.55, ..., 0.95
-    ar50: float | None = None  # share of people found with an overlap of 0.50
-    ar75: float | None = None  # share of people found with an overlap of 0.75
-    ar_small: float | None = None  # as ar, by size as above
+    ap: float | None  # AP, mean over overlap thresholds 0.50, 0.55, ..., 0.95
+    ap50: float | None  # AP at an overlap threshold of 0.50
+    ap75: float | None  # AP at an overlap threshold of 0.75
+    ap_small: float | None  # ap of people up to 32^2 px; None for keypoints, as in COCO
+    ap_medium: float | None  # ap of people of 32^2 to 96^2 px
+    ap_large: float | None  # ap of people from 96^2 px on
+    ar: float | None  # recall, mean over overlap thresholds 0.50, 0.55, ..., 0.95
+    ar50: float | None = None  # recall at an overlap threshold of 0.50
+    ar75: float | None = None  # recall at an overlap threshold of 0.75
+    ar_small: float | None = None  # ar by size, as above
     ar_medium: float | None = None
     ar_large: float | None = None
 
 
 @dataclass(frozen=True)
 class CrowdLevels:
-    """Keypoint AP of photos by CrowdPose's ``crowdIndex``; None where there is no such photo."""
+    """Keypoint AP of images by CrowdPose's ``crowdIndex``; None without such images."""
 
     easy: float | None  # crowdIndex below the first bound
     medium: float | None  # from the first bound to below the second
@@ -49,29 +49,29 @@ class CrowdLevels:
 
 @dataclass(frozen=True)
 class MaskIoU:
-    """Mean IoU of masks with the masks of the annotations that they came from."""
+    """Mean IoU of masks with the annotations that prompted them."""
 
-    mean: float | None  # in [0, 1]; a person without a result counts as 0; None: nobody
+    mean: float | None  # in [0, 1], with 0 for people without a result; None without people
     people: int
 
 
 @dataclass(frozen=True)
 class CocoMetrics:
-    """Metrics of the tasks that were scored, and what they were scored on."""
+    """Metrics of all scored tasks, and the data that they were scored on."""
 
     tasks: Mapping[Task, TaskMetrics]
-    image_ids: tuple[int | str, ...]  # all photos that count
-    ids_without_results: tuple[int | str, ...]  # those of them that got none
-    num_people: int  # annotated, crowd regions left out
+    image_ids: tuple[int | str, ...]  # all images that count
+    ids_without_results: tuple[int | str, ...]  # images without results
+    num_people: int  # annotated, without crowd regions
     num_results: int
     crowd: CrowdLevels | None = None  # CrowdPose only
-    mask_iou: MaskIoU | None = None  # results that know their annotation only
-    skipped: Mapping[Task, str] = field(default_factory=dict)  # task -> why it was not scored
-    info: ResultsInfo | None = None  # how the results were made, as far as known
-    remarks: tuple[str, ...] = ()  # what a reader has to know of the files
+    mask_iou: MaskIoU | None = None  # only for results with annotation ids
+    skipped: Mapping[Task, str] = field(default_factory=dict)  # task -> reason
+    info: ResultsInfo | None = None  # provenance of the results, if known
+    remarks: tuple[str, ...] = ()  # warnings about the files
 
     def table(self) -> Group:
-        """Tables for the screen, in percent, under what they were made with."""
+        """Build the tables for the terminal, in percent, with the provenance above."""
         from rich.console import Group
         from rich.table import Table
 
@@ -89,7 +89,7 @@ class CocoMetrics:
         return Group(*tables)
 
     def to_markdown(self) -> str:
-        """The same as a Markdown text."""
+        """Build the tables as Markdown text."""
         parts = ['\n'.join(f'- {key}: {text}' for key, text in self.lines())]
         for columns, rows in self._tables():
             ruler = ['---', *['---:'] * (len(columns) - 1)]
@@ -98,7 +98,7 @@ class CocoMetrics:
         return '\n\n'.join(parts) + '\n'
 
     def to_json(self, *, with_ids: bool = False) -> str:
-        """JSON text: metrics as fractions (null where undefined), counts, and ids if wanted."""
+        """Build JSON text: metrics in [0, 1] (null where undefined), counts, and optional ids."""
         report: dict[str, Any] = {
             'metrics': {task: asdict(metrics) for task, metrics in self.tasks.items()},
             'crowd': asdict(self.crowd) if self.crowd else None,
@@ -113,7 +113,7 @@ class CocoMetrics:
         }
         if self.info:
             provenance = asdict(self.info)
-            del provenance['image_ids']  # below, if wanted
+            del provenance['image_ids']  # optional, below
             report['made_with'] = provenance
         if with_ids:
             report['image_ids'] = list(self.image_ids)
@@ -121,16 +121,16 @@ class CocoMetrics:
         return json.dumps(report, indent=2) + '\n'
 
     def lines(self) -> list[tuple[str, str]]:
-        """What the figures belong to: name and text of each line above the tables."""
-        made = self.info.lines() if self.info else [('protocol', 'not stated (no side file)')]
-        photos = f'{len(self.image_ids)} ({len(self.ids_without_results)} without results)'
-        lines = [*made, ('photos', photos)]
+        """Return name and text of each line above the tables."""
+        lines = self.info.lines() if self.info else [('protocol', 'not stated (no side file)')]
+        images = f'{len(self.image_ids)} ({len(self.ids_without_results)} without results)'
+        lines = [*lines, ('images', images)]
         lines.append(('people', f'{self.num_people} annotated, {self.num_results} results'))
         lines += [(f'no {task}', reason) for task, reason in self.skipped.items()]
         return lines + [('remark', remark) for remark in self.remarks]
 
     def _tables(self) -> list[tuple[list[str], list[list[str]]]]:
-        """Columns and rows of each table; columns that no task has are left out."""
+        """Return columns and rows of each table."""
         columns = ['percent', '0.50:0.95', '@ 0.50', '@ 0.75', 'small', 'medium', 'large']
         rows = []
         for task, metrics in self.tasks.items():

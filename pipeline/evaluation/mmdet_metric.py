@@ -1,4 +1,4 @@
-"""Our scorer as a metric of MMDetection test runs: boxes and masks of people."""
+"""MMDetection metric of the boxes and masks of people, with the scorer of this project."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ Row = dict[str, Any]
 
 @METRICS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class BmpInstanceMetric(BaseMetric):  # type: ignore[misc,unused-ignore]
-    """AP and AR of people by `pipeline.evaluation.coco.score`, named as in MMDetection's metric.
+    """AP and AR of people from `pipeline.evaluation.coco.score`, with MMDetection's names.
 
         custom_imports = dict(imports=['pipeline.evaluation.mmdet_metric'])
         test_evaluator = dict(type='BmpInstanceMetric', ann_file='...', metric=['bbox', 'segm'])
 
     Args:
-        ann_file: COCO annotation file; of its categories only ``person`` is scored.
+        ann_file: COCO annotation file; only the category ``person`` is scored.
         metric: 'bbox', 'segm' or both.
-        collect_device: where results of several processes are collected, 'cpu' or 'gpu'.
-        prefix: of the names; default 'coco'.
+        collect_device: device to collect results of several processes on, 'cpu' or 'gpu'.
+        prefix: of the metric names; default 'coco'.
     """
 
     default_prefix: str | None = 'coco'
@@ -57,40 +57,40 @@ class BmpInstanceMetric(BaseMetric):  # type: ignore[misc,unused-ignore]
 
         Args:
             data_batch: unused; part of MMEngine's interface.
-            data_samples: per photo ``img_id`` and ``pred_instances`` with ``bboxes`` (N, 4) xyxy
+            data_samples: per image ``img_id`` and ``pred_instances`` with ``bboxes`` (N, 4) xyxy
                 px, ``scores`` (N,), ``labels`` (N,) and, for masks, ``masks`` (N, H, W) or N RLE.
         """
         person = tuple(self.dataset_meta['classes']).index('person')
         for sample in data_samples:
-            found = sample['pred_instances']
-            rows = np.flatnonzero(_array(found['labels']) == person)
-            boxes_xywh = xyxy_to_xywh(_array(found['bboxes'])[rows].reshape(-1, 4))
-            scores = _array(found['scores'])[rows].tolist()
+            instances = sample['pred_instances']
+            rows = np.flatnonzero(_array(instances['labels']) == person)
+            boxes_xywh = xyxy_to_xywh(_array(instances['bboxes'])[rows].reshape(-1, 4))
+            scores = _array(instances['scores'])[rows].tolist()
             payloads: dict[Task, list[Row]] = {'bbox': [{'bbox': b} for b in boxes_xywh.tolist()]}
-            of_task: dict[Task, list[float]] = {'bbox': scores, 'segm': scores}
+            task_scores: dict[Task, list[float]] = {'bbox': scores, 'segm': scores}
             if 'segm' in self._tasks:
-                payloads['segm'] = [{'segmentation': m} for m in _rles(found['masks'], rows)]
-                if 'mask_scores' in found:
-                    of_task['segm'] = _array(found['mask_scores'])[rows].tolist()
+                payloads['segm'] = [{'segmentation': m} for m in _rles(instances['masks'], rows)]
+                if 'mask_scores' in instances:
+                    task_scores['segm'] = _array(instances['mask_scores'])[rows].tolist()
             head = {'image_id': sample['img_id'], 'category_id': PERSON}
             self.results.append(
                 {
                     task: [
                         head | {'score': value} | payload
-                        for value, payload in zip(of_task[task], payloads[task], strict=True)
+                        for value, payload in zip(task_scores[task], payloads[task], strict=True)
                     ]
                     for task in self._tasks
                 }
             )
 
     def compute_metrics(self, results: list[dict[Task, list[Row]]]) -> dict[str, float]:
-        """Figures under MMDetection's names, such as ``bbox_mAP_50``; -1 where undefined."""
-        figures: dict[str, float] = {}
+        """Compute metrics with MMDetection's names, such as ``bbox_mAP_50``; -1 if undefined."""
+        values: dict[str, float] = {}
         for task in self._tasks:
-            rows = [row for photo in results for row in photo[task]]
+            rows = [row for image in results for row in image[task]]
             metrics = score(rows, self._annotations, [task]).tasks[task]
-            figures |= {f'{task}_{name}': value for name, value in _named(metrics).items()}
-        return figures
+            values |= {f'{task}_{name}': value for name, value in _named(metrics).items()}
+        return values
 
 
 def _named(metrics: TaskMetrics) -> dict[str, float]:
@@ -109,7 +109,7 @@ def _named(metrics: TaskMetrics) -> dict[str, float]:
 
 
 def _array(values: Any) -> Any:
-    """A tensor of any device, or an array, as an array."""
+    """Convert a tensor on any device, or an array, to an array."""
     return np.asarray(values.detach().cpu() if hasattr(values, 'detach') else values)
 
 

@@ -1,4 +1,4 @@
-"""Our scorer as a metric of MMPose test runs."""
+"""MMPose metric with the scorer of this project."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .coco import score
 class BmpCocoMetric(CocoMetric):  # type: ignore[misc,unused-ignore]
     """MMPose's `CocoMetric` with `pipeline.evaluation.coco.score` in place of xtcocotools.
 
-    Takes the arguments of `CocoMetric` and gives the same figures under the same names, for
-    models of 17, 21 or 23 points of which the first 17 are COCO's; the others are cut off. On
-    annotations of CrowdPose its rules are used (``iou_type`` and ``use_area`` play no part there),
-    with ``AP(E)``, ``AP(M)`` and ``AP(H)``. What nobody is annotated for is -1, as in COCO.
+    Arguments, names and values of the metrics equal those of `CocoMetric`. Models with 17, 21 or 23
+    keypoints are supported; only the first 17, those of COCO, are scored. CrowdPose annotations are
+    scored with the rules of CrowdPose (``iou_type`` and ``use_area`` have no effect) and add
+    ``AP(E)``, ``AP(M)`` and ``AP(H)``. A metric without annotated people is -1, as in COCO.
 
         custom_imports = dict(imports=['pipeline.evaluation.mmpose_metric'])
         test_evaluator = dict(type='BmpCocoMetric', ann_file='...')
@@ -29,7 +29,7 @@ class BmpCocoMetric(CocoMetric):  # type: ignore[misc,unused-ignore]
 
     @property
     def dataset_meta(self) -> dict[str, Any] | None:
-        """Facts about the keypoints, cut to COCO's."""
+        """Metadata of the COCO keypoints."""
         meta: dict[str, Any] | None = super().dataset_meta
         return meta
 
@@ -46,7 +46,8 @@ class BmpCocoMetric(CocoMetric):  # type: ignore[misc,unused-ignore]
             data_samples: per sample ``pred_instances`` with ``keypoints`` (N, K, 2) and
                 ``keypoint_scores`` (N, K), K >= 17.
         """
-        super().process(data_batch, [{**s, 'pred_instances': _cut(s)} for s in data_samples])
+        samples = [{**s, 'pred_instances': _select_coco_keypoints(s)} for s in data_samples]
+        super().process(data_batch, samples)
 
     def _do_python_keypoint_eval(self, outfile_prefix: str) -> list[tuple[str, float]]:
         results = json.loads(Path(f'{outfile_prefix}.keypoints.json').read_text())
@@ -57,7 +58,7 @@ class BmpCocoMetric(CocoMetric):  # type: ignore[misc,unused-ignore]
             results,
             content | {'categories': categories},
             ['keypoints'],
-            sizes_of_boxes=all('bbox' in row for row in results),  # as `loadRes` does it there
+            sizes_of_boxes=all('bbox' in row for row in results),  # as in `loadRes` of xtcocotools
         )
         task = metrics.tasks['keypoints']
         values = {
@@ -78,8 +79,8 @@ class BmpCocoMetric(CocoMetric):  # type: ignore[misc,unused-ignore]
         return [(name, -1.0 if value is None else value) for name, value in values.items()]
 
 
-def _cut(sample: dict[str, Any]) -> dict[str, Any]:
-    found = dict(sample['pred_instances'])
+def _select_coco_keypoints(sample: dict[str, Any]) -> dict[str, Any]:
+    instances = dict(sample['pred_instances'])
     for name in ('keypoints', 'keypoint_scores'):
-        found[name] = found[name][:, :NUM_COCO]
-    return found
+        instances[name] = instances[name][:, :NUM_COCO]
+    return instances

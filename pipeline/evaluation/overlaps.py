@@ -1,6 +1,6 @@
-"""How much every result overlaps every annotated person: what all studies of a results file need.
+"""Overlaps of results and annotated people.
 
-Legend: a photo has D results, best score first, and G annotations; K keypoints.
+Legend: an image has D results, highest score first, and G annotations; K keypoints.
 """
 
 from __future__ import annotations
@@ -16,80 +16,78 @@ import numpy.typing as npt
 from ..io.coco import PAYLOADS, Task
 from ..keypoints import KEYPOINT_SETS, KeypointSet
 from ..rle import to_rle
-from .scored import Scored
+from .scored import ScoredResults
 
 Numbers = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 Row = dict[str, Any]
 
 LABELLED = (1, 2)  # COCO's flags of an annotated keypoint: hidden, visible
-MAX_RESULTS = {'bbox': 100, 'segm': 100, 'keypoints': 20}  # per photo, as COCO counts them
+MAX_RESULTS = {'bbox': 100, 'segm': 100, 'keypoints': 20}  # per image, as in COCO
 
 
 @dataclass(frozen=True, eq=False)
 class ImageOverlaps:
-    """One photo of one task."""
+    """Overlaps of one image in one task."""
 
     image_id: int | str
-    people: tuple[Row, ...]  # G annotations, in the order of the file, crowd regions too
+    people: tuple[Row, ...]  # G annotations with crowd regions, in the order of the file
     results: tuple[Row, ...]  # D rows of the results file
     overlaps: Numbers  # (D, G) IoU or OKS, in [0, 1]
-    ignored: Flags  # (G,) crowd regions; for keypoints also people without a labelled one
+    ignored: Flags  # (G,) crowd regions; for keypoints also people without labelled ones
 
     @property
     def scores(self) -> Numbers:
-        """(D,) falling."""
+        """(D,) in descending order."""
         return np.array([r['score'] for r in self.results], np.float64)
 
     @property
     def crowds(self) -> Flags:
-        """(G,) regions that hold many people; any number of results may lie there."""
+        """(G,) crowd regions, which match any number of results."""
         return np.array([bool(p.get('iscrowd', 0)) for p in self.people], bool)
 
 
-def image_overlaps(
-    scored: Scored, task: Task, *, flags: Collection[int] = LABELLED
+def compute_overlaps(
+    scored: ScoredResults, task: Task, *, flags: Collection[int] = LABELLED
 ) -> list[ImageOverlaps]:
-    """All photos, in the order of their ids; what is ignored follows COCO.
+    """Compute the overlaps of all images, in the order of their ids; ignores people as COCO does.
 
     Args:
         scored: results and annotations.
-        task: what is compared.
-        flags: keypoints with these flags make up the OKS; people without one are ignored.
+        task: 'bbox', 'segm' or 'keypoints'.
+        flags: flags of the keypoints in the OKS; people without such keypoints are ignored.
     """
     annotations = scored.annotations_of(task)
-    rows_of, people = _by_photo(scored.results), _by_photo(annotations['annotations'])
+    results, people = _group_by_image(scored.results), _group_by_image(annotations['annotations'])
     ids = [image['id'] for image in annotations['images']]
-    photos = []
-    for image in sorted(ids, key=lambda v: (isinstance(v, str), v)):
-        rows = [r for r in rows_of.get(image, []) if r[PAYLOADS[task]] is not None]
+    images = []
+    for image_id in sorted(ids, key=lambda v: (isinstance(v, str), v)):
+        rows = [r for r in results.get(image_id, []) if r[PAYLOADS[task]] is not None]
         rows = sorted(rows, key=lambda r: -r['score'])[: MAX_RESULTS[task]]
-        photos.append(_photo(image, rows, people.get(image, []), task, flags))
-    return photos
+        images.append(_compare_image(image_id, rows, people.get(image_id, []), task, flags))
+    return images
 
 
-def _by_photo(rows: Sequence[Row]) -> dict[int | str, list[Row]]:
+def _group_by_image(rows: Sequence[Row]) -> dict[int | str, list[Row]]:
     grouped: dict[int | str, list[Row]] = defaultdict(list)
     for row in rows:
         grouped[row['image_id']].append(row)
     return grouped
 
 
-def _photo(
+def _compare_image(
     image_id: int | str, rows: list[Row], people: list[Row], task: Task, flags: Collection[int]
 ) -> ImageOverlaps:
     crowds = np.array([bool(p.get('iscrowd', 0)) for p in people], bool)
     if task != 'keypoints':
         overlaps = _iou(rows, people, crowds, task)
         return ImageOverlaps(image_id, tuple(people), tuple(rows), overlaps, crowds)
-    use = [np.isin(flags_of(p), list(flags)) for p in people]
-    overlaps = np.zeros((len(rows), len(people)))
-    for g, (person, points) in enumerate(zip(people, use, strict=True)):
-        overlaps[:, g] = oks(rows, person, points)
-    nothing = [not u.any() or not p['num_keypoints'] for u, p in zip(use, people, strict=True)]
-    return ImageOverlaps(
-        image_id, tuple(people), tuple(rows), overlaps, crowds | np.array(nothing, bool)
-    )
+    overlaps, ignored = np.zeros((len(rows), len(people))), crowds.copy()
+    for g, person in enumerate(people):
+        use = np.isin(read_keypoint_flags(person), list(flags))
+        overlaps[:, g] = compute_oks(rows, person, use)
+        ignored[g] |= not use.any() or not person['num_keypoints']
+    return ImageOverlaps(image_id, tuple(people), tuple(rows), overlaps, ignored)
 
 
 def _iou(rows: list[Row], people: list[Row], crowds: Flags, task: Task) -> Numbers:
@@ -108,38 +106,37 @@ def _iou(rows: list[Row], people: list[Row], crowds: Flags, task: Task) -> Numbe
     return np.asarray(coco_mask.iou(*shapes, crowds.astype(np.uint8).tolist()), np.float64)
 
 
-def flags_of(row: Row) -> npt.NDArray[np.int64]:
-    """COCO's flags (K,) of the keypoints of an annotation: 0 not labelled, 1 hidden, 2 visible."""
+def read_keypoint_flags(row: Row) -> npt.NDArray[np.int64]:
+    """Read the flags (K,) of an annotation: 0 not labelled, 1 hidden, 2 visible."""
     return np.array(row['keypoints'][2::3], np.int64)
 
 
-def keypoint_set(person: Row) -> KeypointSet:
-    """The keypoints that an annotated person has."""
+def find_keypoint_set(person: Row) -> KeypointSet:
+    """Find the keypoint set of an annotated person by the number of keypoints."""
     sets = {known.num: known for known in KEYPOINT_SETS.values()}
     return sets[len(person['keypoints']) // 3]
 
 
-def keypoint_similarities(rows: Sequence[Row], person: Row) -> Numbers:
-    """Similarity (D, K) in [0, 1] of each keypoint of results to that of an annotated person.
+def compute_keypoint_similarities(rows: Sequence[Row], person: Row) -> Numbers:
+    """Compute the similarity (D, K) in [0, 1] of the keypoints of results and a person.
 
-    exp(-d^2 / (2 s^2 k^2)), s^2 the annotated area, k twice the sigma of the keypoint, as in
+    exp(-d^2 / (2 s^2 k^2)) with the annotated area s^2 and twice the sigma of the keypoint k, as in
     pycocotools ``COCOeval.computeOks``.
     """
-    found = _points(rows)
-    true = np.array(person['keypoints'], np.float64).reshape(-1, 3)[:, :2]
-    return _similarity(((found - true) ** 2).sum(-1), person)
+    annotated = np.array(person['keypoints'], np.float64).reshape(-1, 3)[:, :2]
+    return _similarity(((_points(rows) - annotated) ** 2).sum(-1), person)
 
 
-def oks(rows: Sequence[Row], person: Row, use: Flags) -> Numbers:
-    """Object keypoint similarity (D,) of results to a person, over the keypoints ``use`` (K,).
+def compute_oks(rows: Sequence[Row], person: Row, use: Flags) -> Numbers:
+    """Compute the OKS (D,) of results and a person, over the keypoints ``use`` (K,).
 
-    With no keypoint to use, by the distance to the doubled box, as in COCO; such people are
-    ignored, and this finds the results that are theirs.
+    Without keypoints in ``use``, the distance to the doubled box counts, as in COCO: such a person
+    is ignored, together with the results nearby.
     """
     if not rows:
         return np.zeros(0)
     if use.any():
-        return np.asarray(keypoint_similarities(rows, person)[:, use].mean(1))
+        return np.asarray(compute_keypoint_similarities(rows, person)[:, use].mean(1))
     x, y, w, h = person['bbox']
     low, high = np.array([x - w, y - h]), np.array([x + 2 * w, y + 2 * h])
     points = _points(rows)
@@ -153,5 +150,5 @@ def _points(rows: Sequence[Row]) -> Numbers:
 
 
 def _similarity(squared: Numbers, person: Row) -> Numbers:
-    variances = (2 * keypoint_set(person).sigmas) ** 2
+    variances = (2 * find_keypoint_set(person).sigmas) ** 2
     return np.asarray(np.exp(-squared / variances / (person['area'] + np.spacing(1)) / 2))

@@ -1,4 +1,4 @@
-"""Metrics of parts of the people: by crowding, by size. The others are ignored, not removed."""
+"""Metrics of groups of people: by crowding and by size; other people are ignored."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import numpy as np
 from ..boxes import max_neighbour_iou, xywh_to_xyxy
 from ..io.coco import Task
 from ..rle import to_rle
-from .overlaps import Flags, ImageOverlaps, Numbers, Row, image_overlaps
+from .overlaps import Flags, ImageOverlaps, Numbers, Row, compute_overlaps
 from .precision import PartScore, score_part
-from .scored import Scored
+from .scored import ScoredResults
 
 CROWDING_EDGES = (0.1, 0.3, 0.5)  # 0.3: box NMS of the loop; 0.5: where OCHuman begins
-SIZE_EDGES = (32.0, 96.0)  # px, the square root of the area; COCO's small, medium, large
+SIZE_EDGES = (32.0, 96.0)  # px, square root of the area; small, medium, large of COCO
 
 
 @dataclass(frozen=True)
 class PartRow:
-    """One task, one part of the people; see `pipeline.evaluation.precision.PartScore`."""
+    """Metrics of one task and one part of the people; see `PartScore` in `precision`."""
 
     task: Task
     part: str
-    low: float  # of the quantity that the parts are made by
-    high: float  # not included, but in the study of sizes, as in COCO; inf in the last part
+    low: float  # lower bound of the part
+    high: float  # upper bound, exclusive (for sizes inclusive, as in COCO); inf in the last part
     num_people: int
     ap: float | None
     ap_equal_size: float | None
@@ -50,66 +50,67 @@ class PartTable:
             best = max(scored, key=lambda r: r.ap_equal_size or 0, default=None)
             worst = min(scored, key=lambda r: r.ap_equal_size or 0, default=None)
             if best is None or worst is None:
-                lines.append(f'{task}: nobody is annotated')
+                lines.append(f'{task}: no annotated people')
             else:
                 lines.append(f'{task}: best {_described(best)}, worst {_described(worst)}')
         return f'AP (equal size) by {self.quantity}: ' + '; '.join(lines)
 
 
-def crowding(
-    scored: Scored,
+def measure_crowding(
+    scored: ScoredResults,
     edges: Sequence[float] = CROWDING_EDGES,
 ) -> PartTable:
-    """Metrics by the highest box IoU of a person with another annotated one in the photo.
+    """Compute metrics by the highest box IoU of a person with another person in the image.
 
-    People with a value in [edge, next edge) make up a part; the others are ignored. Crowd regions
-    are no neighbours.
+    A part contains the people with a value in [edge, next edge). Crowd regions are not neighbours.
 
     Raises:
-        ValueError: edges do not rise inside (0, 1).
+        ValueError: edges are not increasing inside (0, 1).
     """
     _check_edges(edges, 1)
     bounds = (0.0, *edges, float('inf'))
     rows = []
     for task in scored.tasks:
-        photos = image_overlaps(scored, task)
-        crowded = [_neighbour_iou(p) for p in photos]
+        images = compute_overlaps(scored, task)
+        ious = [_neighbour_iou(image) for image in images]
         for low, high in pairwise(bounds):
             outside = [
-                p.ignored | (c < low) | (c >= high) for p, c in zip(photos, crowded, strict=True)
+                image.ignored | (iou < low) | (iou >= high)
+                for image, iou in zip(images, ious, strict=True)
             ]
             name = f'{low:g} to {min(high, 1):g}'
-            score = score_part(photos, outside)
-            rows.append(_row(task, name, low, high, score))
+            rows.append(_row(task, name, low, high, score_part(images, outside)))
     return PartTable('highest box IoU with a neighbour', tuple(rows))
 
 
-def sizes(
-    scored: Scored,
+def measure_sizes(
+    scored: ScoredResults,
     edges: Sequence[float] = SIZE_EDGES,
 ) -> PartTable:
-    """Metrics by the square root of the annotated area, in px.
+    """Compute metrics by the square root of the annotated area, in px.
 
-    As COCO does it: a result that is nobody's counts only in the part of its own size, and a
-    person just on an edge belongs to both parts. The default edges give COCO's small, medium and
-    large.
+    As in COCO, a false positive counts only in the part of its size, and a person exactly on an
+    edge belongs to both parts. The default edges are COCO's small, medium and large.
 
     Raises:
-        ValueError: edges do not rise above 0.
+        ValueError: edges are not increasing above 0.
     """
     _check_edges(edges, float('inf'))
     bounds = (0.0, *edges, float('inf'))
     rows = []
     for task in scored.tasks:
-        photos = image_overlaps(scored, task)
-        true = [np.array([a['area'] for a in p.people], np.float64) for p in photos]
-        found = [np.array([_result_area(r, task) for r in p.results], np.float64) for p in photos]
+        images = compute_overlaps(scored, task)
+        people = [np.array([a['area'] for a in image.people], np.float64) for image in images]
+        results = [
+            np.array([_result_area(r, task) for r in image.results], np.float64) for image in images
+        ]
         for low, high in pairwise(bounds):
             outside = [
-                p.ignored | _outside(a, low, high) for p, a in zip(photos, true, strict=True)
+                image.ignored | _outside(areas, low, high)
+                for image, areas in zip(images, people, strict=True)
             ]
             score = score_part(
-                photos, outside, unmatched_ignored=[_outside(a, low, high) for a in found]
+                images, outside, unmatched_ignored=[_outside(areas, low, high) for areas in results]
             )
             name = f'{low:g} to {high:g}' if np.isfinite(high) else f'{low:g} and more'
             rows.append(_row(task, name, low, high, score))
@@ -122,11 +123,11 @@ def _row(task: Task, part: str, low: float, high: float, score: PartScore) -> Pa
     )
 
 
-def _neighbour_iou(photo: ImageOverlaps) -> Numbers:
-    """Highest box IoU (G,) with another single person; 0 for crowd regions."""
-    single = np.flatnonzero(~photo.crowds)
-    boxes = xywh_to_xyxy([photo.people[g]['bbox'] for g in single])
-    values = np.zeros(len(photo.people))
+def _neighbour_iou(image: ImageOverlaps) -> Numbers:
+    """Highest box IoU (G,) with another person; 0 for crowd regions."""
+    single = np.flatnonzero(~image.crowds)
+    boxes = xywh_to_xyxy([image.people[g]['bbox'] for g in single])
+    values = np.zeros(len(image.people))
     values[single] = max_neighbour_iou(boxes)
     return values
 
@@ -151,7 +152,7 @@ def _outside(areas: Numbers, low: float, high: float) -> Flags:
 def _check_edges(edges: Sequence[float], highest: float) -> None:
     bounds = (0.0, *edges, highest)
     if not all(a < b for a, b in pairwise(bounds)):
-        raise ValueError(f'edges must rise inside (0, {highest:g}), got {list(edges)}')
+        raise ValueError(f'edges must increase inside (0, {highest:g}), got {list(edges)}')
 
 
 def _described(row: PartRow) -> str:

@@ -1,4 +1,4 @@
-"""What can be wrong with COCO results; everything is named before anything is scored."""
+"""Validate COCO results before scoring."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Row = dict[str, Any]
 
 
 def check_rows(results: Any, known_ids: Collection[int | str], categories: Collection[int]) -> None:
-    """Check that results are rows of known photos and categories.
+    """Check that results are rows of known images and categories.
 
     Raises:
-        ValueError: no list of dicts, a row without ``image_id``, of a photo not in ``known_ids``
-            or of a category not in ``categories``.
+        ValueError: the results are not a list of dicts, or a row has no ``image_id``, an image not
+            in ``known_ids`` or a category not in ``categories``.
     """
     if not isinstance(results, list):
         raise ValueError(f'results must be a list of dicts, got {type(results).__name__}')
@@ -36,23 +36,23 @@ def check_rows(results: Any, known_ids: Collection[int | str], categories: Colle
         listed = ', '.join(map(repr, unknown[:5])) + (', ...' if len(unknown) > 5 else '')
         raise ValueError(
             f'{len(unknown)} image ids in the results are not in the annotations: {listed}; '
-            'score against the annotation file of the photos that were processed'
+            'score against the annotation file of the run'
         )
 
 
-def rows_of_task(
+def select_task_rows(
     results: Sequence[Row], task: Task, sizes: Mapping[Any, list[int]], keypoints: int = NUM_COCO
 ) -> list[Row]:
-    """Results of one task: rows whose payload is null are left out.
+    """Select the results of one task: rows with a non-null value.
 
     Args:
-        results: rows of known photos, see `check_rows`.
+        results: rows of known images, see `check_rows`.
         task: 'bbox', 'segm' or 'keypoints'.
         sizes: [H, W] px by image id.
-        keypoints: of the annotations; results may hold these, or COCO's 17.
+        keypoints: number in the annotations; results may have this number, or COCO's 17.
 
     Raises:
-        ValueError: a key is missing, a number is not finite, a length or a mask size is wrong.
+        ValueError: a key is missing, a number is not finite, or a length or mask size is wrong.
     """
     payload = PAYLOADS[task]
     rows = []
@@ -78,7 +78,7 @@ def _check_mask(mask: Any, size: list[int], where: str) -> None:
     if not isinstance(mask, dict) or not isinstance(mask.get('counts'), (str, bytes)):
         raise ValueError(f'{where}: segmentation must be compressed RLE, {{size, counts}}')
     if mask.get('size') != size:
-        raise ValueError(f'{where}: mask of size {mask.get("size")} for a photo of {size} (H, W)')
+        raise ValueError(f'{where}: mask of size {mask.get("size")} for an image of {size} (H, W)')
 
 
 def _check_length(values: Any, lengths: tuple[int, ...], what: str) -> None:

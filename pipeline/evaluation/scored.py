@@ -1,4 +1,4 @@
-"""A results file and its annotations, brought together once for every study of them."""
+"""Load, validate and score a results file with its annotations, for all analyses."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from ..datasets.annotation_rules import count_labelled
 from ..datasets.annotations import check_annotations
 from ..io.coco import PERSON, TASKS, Task
 from ..io.results import PROTOCOLS, ResultsInfo, read_json, read_results
-from .coco import Row, as_crowdpose, person_categories, score
+from .coco import Row, convert_to_crowdpose, find_person_categories, score
 from .metrics import CocoMetrics
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
-    """Results that fit their annotations."""
+class ScoredResults:
+    """Validated results and annotations."""
 
     results: list[Row]  # of people, category 1; keypoints in the order of the annotations
-    annotations: dict[str, Any]  # COCO file of the people and photos that count
-    tasks: tuple[Task, ...]  # what both have
+    annotations: dict[str, Any]  # COCO file of the people and images that count
+    tasks: tuple[Task, ...]  # tasks of both
     metrics: CocoMetrics  # over all people
 
     @property
     def subject(self) -> str:
-        """Where the results come from, for titles; empty when that is not known."""
+        """Provenance of the results, for titles; empty if unknown."""
         info = self.metrics.info
         return f'{info.config} on {info.data_set}, protocol {info.protocol}' if info else ''
 
@@ -40,63 +40,63 @@ class Scored:
         return {**self.annotations, 'annotations': rows}
 
 
-def load_scored(
+def load_scored_results(
     results_file: Path,
     annotation_file: Path,
     tasks: Sequence[Task] | None = None,
     *,
     min_score: float = 0,
-) -> Scored:
-    """Read, check and score two files; see `fit`.
+) -> ScoredResults:
+    """Read, check and score two files; see `score_results`.
 
     Raises:
         OSError: a file cannot be read.
-        ValueError: the files do not fit; names both.
+        ValueError: the files do not match; names both.
     """
     results, info = read_results(results_file)
     annotations = read_json(annotation_file)
     try:
-        return fit(results, annotations, tasks, info=info, min_score=min_score)
+        return score_results(results, annotations, tasks, info=info, min_score=min_score)
     except ValueError as error:
         raise ValueError(f'{results_file} against {annotation_file}: {error}') from error
 
 
-def fit(
+def score_results(
     results: list[Row],
     annotations: dict[str, Any],
     tasks: Sequence[Task] | None = TASKS,
     *,
     info: ResultsInfo | None = None,
     min_score: float = 0,
-) -> Scored:
-    """Check and score results; as `pipeline.evaluation.coco.score`, and raises what it raises.
+) -> ScoredResults:
+    """Validate and score results with `pipeline.evaluation.coco.score`; raises the same errors.
 
     Args:
-        results: rows of COCO results; left as they are.
-        annotations: content of a COCO annotation file; left as it is.
-        tasks: None: all that both have.
-        info: how the results were made.
-        min_score: results scored below are left out.
+        results: rows of COCO results; not modified.
+        annotations: content of a COCO annotation file; not modified.
+        tasks: None: all tasks of both.
+        info: provenance of the results.
+        min_score: minimum score of the results.
     """
     metrics = score(results, annotations, tasks, info=info)
-    if min_score > 0:  # after a first look at all of them, so that the rest are known to be rows
+    if min_score > 0:  # after validation of all results
         results = [r for r in results if r['score'] >= min_score]
         metrics = score(results, annotations, tasks, info=info)
-    truth = check_annotations(annotations, tasks=tasks)
-    person, _ = person_categories(annotations)
+    ground_truth = check_annotations(annotations, tasks=tasks)
+    person, _ = find_person_categories(annotations)
     rows = [
         r | {'category_id': PERSON}
         for r in results
         if r.get('category_id', person) in (person, PERSON)
     ]
-    if truth.convention == 'crowdpose14' and 'keypoints' in metrics.tasks:
+    if ground_truth.convention == 'crowdpose14' and 'keypoints' in metrics.tasks:
         posed = [r for r in rows if r['keypoints'] is not None]
-        for row, points in zip(posed, as_crowdpose(posed), strict=True):
+        for row, points in zip(posed, convert_to_crowdpose(posed), strict=True):
             row['keypoints'] = points
     ids = set(metrics.image_ids)
     content = {
-        **truth.content,
-        'images': [i for i in truth.content['images'] if i['id'] in ids],
-        'annotations': [a for a in truth.content['annotations'] if a['image_id'] in ids],
+        **ground_truth.content,
+        'images': [i for i in ground_truth.content['images'] if i['id'] in ids],
+        'annotations': [a for a in ground_truth.content['annotations'] if a['image_id'] in ids],
     }
-    return Scored(rows, content, tuple(metrics.tasks), metrics)
+    return ScoredResults(rows, content, tuple(metrics.tasks), metrics)

@@ -1,4 +1,4 @@
-"""How well keypoints are placed, by visibility and by name."""
+"""Keypoint accuracy by visibility and by keypoint."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from .overlaps import (
     LABELLED,
     Flags,
     Numbers,
-    flags_of,
-    image_overlaps,
-    keypoint_set,
-    keypoint_similarities,
+    compute_keypoint_similarities,
+    compute_overlaps,
+    find_keypoint_set,
+    read_keypoint_flags,
 )
 from .precision import match, score_part
-from .scored import Scored
+from .scored import ScoredResults
 
-OWN_POSE = 0.1  # OKS from which a result is about a person, however badly
-NEAR = 0.5  # similarity from which a keypoint is right
+MIN_OKS = 0.1  # minimum OKS to assign a result to a person
+NEAR = 0.5  # minimum similarity of a correct keypoint
 
 HIDDEN, VISIBLE = 1, 2
 VISIBILITIES: dict[str, tuple[int, ...]] = {
@@ -32,21 +32,21 @@ VISIBILITIES: dict[str, tuple[int, ...]] = {
 
 @dataclass(frozen=True)
 class VisibilityRow:
-    """A keypoint (or ``all``) and a visibility (``all``, ``visible`` v = 2, ``hidden`` v = 1)."""
+    """Metrics of a keypoint (or ``all``) and a visibility (``all``, ``visible``, ``hidden``)."""
 
     keypoint: str
     visibility: str
     num_keypoints: int
     num_people: int
-    ap: float | None  # OKS over these keypoints alone; only for keypoint ``all``
-    similarity: float | None  # mean over the keypoints, 0 for those of people who were not found
-    near: float | None  # share of the keypoints with a similarity of at least `NEAR`
-    near_if_found: float | None  # the same among people who were found
+    ap: float | None  # with OKS over these keypoints; only for keypoint ``all``
+    similarity: float | None  # mean over the keypoints, 0 for missed people
+    near: float | None  # fraction of the keypoints with a similarity of at least `NEAR`
+    near_if_found: float | None  # the same fraction for detected people
 
 
 @dataclass(frozen=True)
 class VisibilityTable:
-    """Where keypoints are right, by visibility and name."""
+    """Keypoint accuracy by visibility and keypoint."""
 
     rows: tuple[VisibilityRow, ...]
 
@@ -54,45 +54,46 @@ class VisibilityTable:
     def text(self) -> str:
         """AP and accuracy of visible and hidden keypoints."""
         parts = [
-            f'{r.visibility} (n={r.num_keypoints}) AP {_percent(r.ap)}, right {_percent(r.near)}'
+            f'{r.visibility} (n={r.num_keypoints}) AP {_percent(r.ap)}, correct {_percent(r.near)}'
             for r in self.rows
             if r.keypoint == 'all'
         ]
         return 'Keypoints, percent: ' + '; '.join(parts)
 
 
-def visibility(scored: Scored) -> VisibilityTable:
-    """How well keypoints are placed, by COCO's flag (1 hidden, 2 visible) and by name.
+def measure_visibility(scored: ScoredResults) -> VisibilityTable:
+    """Compute keypoint accuracy by COCO's flag (1 hidden, 2 visible) and by keypoint.
 
-    AP: OKS is made of the keypoints of this flag alone, people without one are ignored. The other
-    columns count keypoints: results are given to people by COCO's matching at OKS 0.1 (a person
-    without one was not found), then each keypoint has the similarity that OKS is the mean of.
+    AP uses the OKS over the keypoints with the flag and ignores people without such keypoints. The
+    other metrics are per keypoint: COCO's matching at OKS 0.1 assigns results to people, and each
+    keypoint of a matched person has a similarity, whose mean is OKS.
     """
-    names = _names(scored)
+    people = scored.annotations['annotations']
+    names = find_keypoint_set(people[0]).names if people else COCO_NAMES
     similarities, flags, found = _keypoint_rows(scored, len(names))
     rows = []
-    for name, wanted in VISIBILITIES.items():
-        photos = image_overlaps(scored, 'keypoints', flags=wanted)
-        score = score_part(photos, [p.ignored for p in photos])
-        use = np.isin(flags, wanted)
+    for name, values in VISIBILITIES.items():
+        images = compute_overlaps(scored, 'keypoints', flags=values)
+        score = score_part(images, [image.ignored for image in images])
+        use = np.isin(flags, values)
         rows.append(_visibility_row('all', name, similarities, use, found, score.ap))
         for k, keypoint in enumerate(names):
-            one = use & (np.arange(use.shape[1]) == k)
-            rows.append(_visibility_row(keypoint, name, similarities, one, found, None))
+            column = use & (np.arange(use.shape[1]) == k)
+            rows.append(_visibility_row(keypoint, name, similarities, column, found, None))
     return VisibilityTable(tuple(rows))
 
 
-def _keypoint_rows(scored: Scored, count: int) -> tuple[Numbers, Numbers, Flags]:
-    """Of all N annotated people: similarities (N, K), flags (N, K), was he found (N,)."""
+def _keypoint_rows(scored: ScoredResults, count: int) -> tuple[Numbers, Numbers, Flags]:
+    """Similarities (N, K), flags (N, K) and whether matched (N,), of all N annotated people."""
     similarities, flags, found = [], [], []
-    for photo in image_overlaps(scored, 'keypoints'):
-        matched = match(photo, OWN_POSE)
-        for g in np.flatnonzero(~photo.ignored).tolist():
-            rows = [photo.results[d] for d in np.flatnonzero(matched == g)]
+    for image in compute_overlaps(scored, 'keypoints'):
+        matched = match(image, MIN_OKS)
+        for g in np.flatnonzero(~image.ignored).tolist():
+            rows = [image.results[d] for d in np.flatnonzero(matched == g)]
             similarities.append(
-                keypoint_similarities(rows, photo.people[g])[0] if rows else np.zeros(count)
+                compute_keypoint_similarities(rows, image.people[g])[0] if rows else np.zeros(count)
             )
-            flags.append(flags_of(photo.people[g]))
+            flags.append(read_keypoint_flags(image.people[g]))
             found.append(bool(rows))
     shape = (len(found), count)
     return (
@@ -102,18 +103,13 @@ def _keypoint_rows(scored: Scored, count: int) -> tuple[Numbers, Numbers, Flags]
     )
 
 
-def _names(scored: Scored) -> tuple[str, ...]:
-    people = scored.annotations['annotations']
-    return keypoint_set(people[0]).names if people else COCO_NAMES
-
-
 def _visibility_row(
     keypoint: str, name: str, similarities: Numbers, use: Flags, found: Flags, ap: float | None
 ) -> VisibilityRow:
-    values, theirs = similarities[use], use & found[:, None]
+    values, of_found = similarities[use], similarities[use & found[:, None]]
     return VisibilityRow(
         keypoint, name, int(use.sum()), int(use.any(1).sum()), ap,
-        _mean(values), _mean(values >= NEAR), _mean(similarities[theirs] >= NEAR),
+        _mean(values), _mean(values >= NEAR), _mean(of_found >= NEAR),
     )  # fmt: skip
 
 

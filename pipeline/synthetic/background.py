@@ -1,4 +1,4 @@
-"""Backgrounds without people, and things that stand among the people and hide them."""
+"""Draw backgrounds without people, and objects that occlude people."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ import numpy.typing as npt
 from .canvas import Canvas, Color, Layer, Material
 from .parts import Part
 
-Picture = npt.NDArray[np.uint8]
+Image = npt.NDArray[np.uint8]
 Rng = np.random.Generator
 
 SIGNS: tuple[Color, ...] = ((200, 50, 48), (40, 90, 170), (244, 196, 48))
 WALLS: tuple[Color, ...] = ((176, 140, 118), (196, 184, 164), (142, 148, 158))
 
 
-def draw_background(rng: Rng, width: int, height: int, horizon: float) -> Picture:
-    """Random scenery (H, W, 3) RGB: a street, a park or a hall; ``horizon`` is a row in px."""
+def draw_background(rng: Rng, width: int, height: int, horizon: float) -> Image:
+    """Draw a random street, park or hall (H, W, 3) RGB; ``horizon`` is a row in px."""
     image = np.zeros((height, width, 3), np.uint8)
     row = int(np.clip(horizon, 0.12 * height, 0.75 * height))
-    scenes: tuple[Callable[[Rng, Picture, int], None], ...] = (_street, _park, _hall)
+    scenes: tuple[Callable[[Rng, Image, int], None], ...] = (_street, _park, _hall)
     scenes[int(rng.integers(len(scenes)))](rng, image, row)
     return _mottle(rng, image)
 
 
 def draw_blocker(rng: Rng, x: float, ground: float, unit: float) -> Layer:
-    """A post, a sign or a plant pot.
+    """Draw a random post, sign or potted plant.
 
     Args:
-        rng: source of the choice.
-        x: column in px of its middle.
-        ground: row in px where it stands.
-        unit: height in px of a person at that place.
+        rng: random generator.
+        x: column of its centre in px.
+        ground: row of its foot in px.
+        unit: height in px of a person at this position.
     """
     box = x - 0.25 * unit, ground - 1.25 * unit, x + 0.25 * unit, ground + 0.06 * unit
     canvas = Canvas(box, unit)
@@ -69,7 +69,7 @@ def _pot_plant(rng: Rng, canvas: Canvas, foot: tuple[float, float], unit: float)
     canvas.tube(((x, rim), (x, ground)), (0.1 * unit, 0.075 * unit), Part.PROP, pot, cap=6)
 
 
-def _street(rng: Rng, image: Picture, horizon: int) -> None:
+def _street(rng: Rng, image: Image, horizon: int) -> None:
     sky = _shade(rng, (150, 190, 226), 18)
     _gradient(image[:horizon], sky, _lighter(sky, 0.6))
     _buildings(rng, image, horizon)
@@ -80,7 +80,7 @@ def _street(rng: Rng, image: Picture, horizon: int) -> None:
         _trees(rng, image, horizon, int(rng.integers(1, 5)))
 
 
-def _park(rng: Rng, image: Picture, horizon: int) -> None:
+def _park(rng: Rng, image: Image, horizon: int) -> None:
     sky = _shade(rng, (140, 196, 234), 16)
     _gradient(image[:horizon], sky, _lighter(sky, 0.7))
     height, width = image.shape[:2]
@@ -91,13 +91,13 @@ def _park(rng: Rng, image: Picture, horizon: int) -> None:
     grass = _shade(rng, (112, 160, 84), 14)
     _gradient(image[horizon:], _lighter(grass, -0.22), grass)
     _trees(rng, image, horizon, int(rng.integers(6, 13)))
-    shares = np.array([(0.3, 1), (0.75, 1), (0.55, horizon / height), (0.5, horizon / height)])
-    path = shares * (width, height) + (rng.uniform(-0.25, 0.25) * width, 0)
+    corners = np.array([(0.3, 1), (0.75, 1), (0.55, horizon / height), (0.5, horizon / height)])
+    path = corners * (width, height) + (rng.uniform(-0.25, 0.25) * width, 0)
     color = _shade(rng, (206, 188, 152), 10)
     cv2.fillPoly(image, [np.rint(path).astype(np.int32)], color, cv2.LINE_AA)
 
 
-def _hall(rng: Rng, image: Picture, horizon: int) -> None:
+def _hall(rng: Rng, image: Image, horizon: int) -> None:
     wall = _shade(rng, (206, 198, 184), 24)
     _gradient(image[:horizon], _lighter(wall, -0.1), wall)
     height, width = image.shape[:2]
@@ -119,7 +119,7 @@ def _hall(rng: Rng, image: Picture, horizon: int) -> None:
     cv2.rectangle(image, *skirting, _lighter(wall, -0.35), -1)
 
 
-def _buildings(rng: Rng, image: Picture, horizon: int) -> None:
+def _buildings(rng: Rng, image: Image, horizon: int) -> None:
     width, x = image.shape[1], -int(rng.integers(0, 40))
     while x < width:
         w = int(width * rng.uniform(0.1, 0.24)) + 4
@@ -138,7 +138,7 @@ def _buildings(rng: Rng, image: Picture, horizon: int) -> None:
         x += w + int(rng.integers(0, max(width // 40, 1) + 1))
 
 
-def _trees(rng: Rng, image: Picture, horizon: int, count: int) -> None:
+def _trees(rng: Rng, image: Image, horizon: int, count: int) -> None:
     height, width = image.shape[:2]
     for _ in range(count):
         x, size = int(rng.uniform(0, width)), float(rng.uniform(0.12, 0.3)) * height
@@ -155,27 +155,27 @@ def _trees(rng: Rng, image: Picture, horizon: int, count: int) -> None:
             cv2.circle(image, center, max(int(0.16 * size), 1), tone, -1, cv2.LINE_AA)
 
 
-def _perspective_lines(rng: Rng, image: Picture, horizon: int, color: Color) -> None:
-    """Joints of paving or boards that run to a point above the middle of the horizon."""
+def _perspective_lines(rng: Rng, image: Image, horizon: int, color: Color) -> None:
+    """Draw joints of paving or boards that run to a vanishing point above the horizon."""
     height, width = image.shape[:2]
     aim = int(width * rng.uniform(0.3, 0.7)), int(horizon - 0.35 * height)
     for x in np.linspace(-1.5 * width, 2.5 * width, 25).astype(int).tolist():
-        share = (horizon - aim[1]) / (height - aim[1])
-        start = int(aim[0] + (x - aim[0]) * share), horizon
+        fraction = (horizon - aim[1]) / (height - aim[1])
+        start = int(aim[0] + (x - aim[0]) * fraction), horizon
         cv2.line(image, start, (x, height), color, 1, cv2.LINE_AA)
     if rng.random() < 0.6:
-        for share in np.geomspace(0.04, 1, 9).tolist():
-            y = horizon + int((height - horizon) * share)
+        for fraction in np.geomspace(0.04, 1, 9).tolist():
+            y = horizon + int((height - horizon) * fraction)
             cv2.line(image, (0, y), (width, y), color, 1, cv2.LINE_AA)
 
 
-def _gradient(area: Picture, top: Color, bottom: Color) -> None:
-    share = np.linspace(0, 1, max(len(area), 1), dtype=np.float32)[: len(area), None, None]
-    area[:] = (np.asarray(top) + (np.asarray(bottom) - np.asarray(top)) * share).astype(np.uint8)
+def _gradient(area: Image, top: Color, bottom: Color) -> None:
+    fraction = np.linspace(0, 1, max(len(area), 1), dtype=np.float32)[: len(area), None, None]
+    area[:] = (np.asarray(top) + (np.asarray(bottom) - np.asarray(top)) * fraction).astype(np.uint8)
 
 
-def _mottle(rng: Rng, image: Picture) -> Picture:
-    """Soft stains over everything: no surface is quite flat."""
+def _mottle(rng: Rng, image: Image) -> Image:
+    """Add soft stains to all surfaces."""
     height, width = image.shape[:2]
     coarse = rng.normal(128, 4, (height // 24 + 2, width // 24 + 2)).astype(np.float32)
     fine = rng.normal(0, 6, (height // 4 + 2, width // 4 + 2)).astype(np.float32)
@@ -190,8 +190,8 @@ def _shade(rng: Rng, color: Color, spread: float) -> Color:
     return r, g, b
 
 
-def _lighter(color: Color, share: float) -> Color:
-    """Towards white for a positive share, towards black for a negative one."""
-    aim = 255.0 if share > 0 else 0.0
-    r, g, b = (c + (aim - c) * min(abs(share), 1.0) for c in color)
+def _lighter(color: Color, fraction: float) -> Color:
+    """Mix a colour with white (positive fraction) or black (negative fraction)."""
+    aim = 255.0 if fraction > 0 else 0.0
+    r, g, b = (c + (aim - c) * min(abs(fraction), 1.0) for c in color)
     return r, g, b

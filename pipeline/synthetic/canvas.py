@@ -1,7 +1,7 @@
-"""Shaded, textured, anti-aliased shapes on a small canvas, with a map of which part covers what.
+"""Draw shaded, textured, anti-aliased shapes on a small canvas with a map of body parts.
 
-All coordinates are px of the picture, continuous: pixel (r, c) covers [c, c + 1) x [r, r + 1).
-Coverage of a pixel comes from its signed distance to the outline: no supersampling is needed.
+Coordinates are continuous px of the image: pixel (r, c) covers [c, c + 1) x [r, r + 1). The
+coverage of a pixel follows from its signed distance to the outline, without supersampling.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ Plane = npt.NDArray[np.float32]
 Window = tuple[slice, slice]  # rows and columns
 Pattern = Literal['plain', 'stripes', 'lines', 'checks', 'gradient', 'noise', 'dots']
 
-# How much the own parts around a nearer part darken: limbs stay readable before a torso.
+# Darkening of a person's parts around a nearer part: limbs stay visible in front of a torso.
 HALO = 0.32
 
 
 def _smooth_noise() -> Plane:
-    # Blurred among copies of itself, so that it repeats without a seam.
+    # Blur a tiling of copies, so that the noise repeats without a seam.
     raw = np.tile(np.random.default_rng(7).random((128, 128), np.float32), (3, 3))
     tile = cv2.GaussianBlur(raw, (0, 0), 4)[128:256, 128:256]
     return np.asarray((tile - tile.min()) / np.ptp(tile), np.float32)
 
 
 _NOISE = _smooth_noise()
-_STEPS = np.linspace(0, 1, 65)  # places where the thickness of a limb is tabulated
+_STEPS = np.linspace(0, 1, 65)  # positions along a limb with tabulated thickness
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,10 @@ class Material:
     period: float = 0.03  # in units of the person's height
 
     def mix(self, along: Plane, across: Plane) -> Plane:
-        """Share of the second colour in [0, 1]; (h, w) places in units of the person's height."""
+        """Compute the fraction of the second colour in [0, 1] at (h, w) positions.
+
+        Positions are in units of the person's height.
+        """
         u, v = along / self.period, across / self.period
         if self.pattern == 'gradient':
             return np.asarray(np.clip(u * (self.period * 4), 0, 1), np.float32)
@@ -63,25 +66,25 @@ class Material:
 
 
 def _bands(x: Plane) -> Plane:
-    """0 and 1 in turns of length 1, with soft edges against aliasing."""
+    """Alternate between 0 and 1 with period 2 and soft edges against aliasing."""
     return np.asarray(np.clip(np.abs(x - 2 * np.rint(x / 2)) * 6 - 2.5, 0, 1), np.float32)
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Something cut out, ready to be put on a picture; (x, y) is its first pixel there."""
+    """A crop to blend over an image; (x, y) is its first pixel there."""
 
     x: int
     y: int
     premultiplied: npt.NDArray[np.uint8]  # (h, w, 3) RGB times alpha
     alpha: npt.NDArray[np.uint8]  # (h, w) coverage in [0, 255]
     person: npt.NDArray[np.bool_]  # (h, w) pixels of the person
-    blocker: npt.NDArray[np.bool_]  # (h, w) pixels of other things that hide what is behind
-    ground: float  # row where it stands, in px: larger is nearer
-    shadow: tuple[float, float]  # middle column and half width of the shadow on the ground, in px
+    blocker: npt.NDArray[np.bool_]  # (h, w) pixels of occluding objects
+    ground: float  # row of the foot in px: larger is nearer
+    shadow: tuple[float, float]  # centre column and half width of the shadow on the ground, in px
 
     def windows(self, height: int, width: int) -> tuple[Window, Window]:
-        """Rows and columns in a picture of that size, and the same in the layer."""
+        """Return the rows and columns of the visible part, in the image and in the layer."""
         h, w = self.alpha.shape
         top, left = min(max(self.y, 0), height), min(max(self.x, 0), width)
         bottom, right = max(min(self.y + h, height), top), max(min(self.x + w, width), left)
@@ -100,10 +103,10 @@ class Layer:
 
 
 class Canvas:
-    """One figure: premultiplied RGB ``colors`` (3, h, w), ``alpha`` and ``parts`` (h, w).
+    """Canvas of one figure: premultiplied ``colors`` (3, h, w) RGB, ``alpha``, ``parts`` (h, w).
 
     Args:
-        box: xyxy px of the picture that the canvas covers; rounded outwards.
+        box: xyxy px of the image that the canvas covers; rounded outwards.
         unit: height of the person in px, the unit of textures.
     """
 
@@ -111,7 +114,7 @@ class Canvas:
         self.x, self.y = int(np.floor(box[0])), int(np.floor(box[1]))
         width, height = int(np.ceil(box[2])) - self.x, int(np.ceil(box[3])) - self.y
         self.unit = unit
-        # Planes, not pixels: numpy is several times faster over rows than over triples.
+        # Channels first: NumPy is several times faster over rows than over triples.
         self.colors = np.zeros((3, height, width), np.float32)
         self.alpha = np.zeros((height, width), np.float32)
         self.parts = np.zeros((height, width), np.uint8)
@@ -120,15 +123,15 @@ class Canvas:
         self, ends: tuple[Point, Point], radii: Sequence[float], part: int, material: Material,
         *, cap: float = 1.0, joined: Sequence[int] = (),
     ) -> None:  # fmt: skip
-        """Draw a limb: an axis with a thickness that changes along it.
+        """Draw a limb: an axis with variable thickness.
 
         Args:
             ends: two points (2,) in px.
-            radii: thickness in px at evenly spaced places from the first to the second end.
-            part: number written to ``parts``.
+            radii: thickness in px at evenly spaced positions from the first to the second end.
+            part: value to write to ``parts``.
             material: surface.
             cap: 1 rounds the ends; larger values flatten them.
-            joined: parts that the new one grows out of; all others are darkened around it.
+            joined: connected parts; all other parts are darkened around the limb.
         """
         a, b = (self._local(p) for p in ends)
         halo = max(0.006 * self.unit, 0.6)
@@ -144,7 +147,7 @@ class Canvas:
         radius = table[(inner * (64 / length)).astype(np.int32)]
         over = (s - inner) * cap
         depth = radius - np.sqrt(p * p + over * over)
-        # Light comes from the upper left of the picture.
+        # Light comes from the upper left of the image.
         side = p / radius
         lit = 0.72 + 0.28 * np.sqrt(np.clip(1 - side * side, 0, 1)) - (0.12 * (ex - ey)) * side
         ring = np.clip(depth + (halo + 0.5), 0, 1)
@@ -161,12 +164,12 @@ class Canvas:
     def ball(
         self, center: Point, half: tuple[float, float], roll: float
     ) -> tuple[Window, Plane, Plane]:
-        """Window, unit normals (3, h, w) in the view frame, and coverage (h, w) of an ellipsoid.
+        """Compute window, unit normals (3, h, w) in the view frame and coverage of an ellipsoid.
 
         Args:
             center: (2,) px.
             half: half width and half height in px.
-            roll: turn in the picture in degrees, clockwise.
+            roll: rotation in the image in degrees, clockwise.
         """
         c = self._local(center)
         window, xs, ys = self._window(c[None], max(half) + 2)
@@ -180,7 +183,7 @@ class Canvas:
     def paint_ball(
         self, window: Window, normals: Plane, coverage: Plane, part: int, material: Material
     ) -> None:
-        """Paint what `ball` returned, or a share of its coverage, lit from the upper left."""
+        """Paint an ellipsoid of `ball`, or a part of its coverage, lit from the upper left."""
         lit = np.clip(0.74 - 0.12 * normals[0] - 0.14 * normals[1] + 0.24 * normals[2], 0.5, 1.1)
         mix = None
         if material.pattern != 'plain':
@@ -188,7 +191,7 @@ class Canvas:
         self.fill(window, coverage, part, (material.color, material.second), lit, mix)
 
     def spot(self, center: Point, half: tuple[float, float], roll: float, color: Color) -> None:
-        """Recolour an ellipse of what is there, the outline stays: eyes, mouths, glasses."""
+        """Recolour an ellipse without changing the outline: eyes, mouths, glasses."""
         window, _, coverage = self.ball(center, (max(half[0], 0.5), max(half[1], 0.5)), roll)
         self.fill(window, coverage, 0, (color, color), self.alpha[window], None)
 
@@ -206,15 +209,15 @@ class Canvas:
         self, window: Window, coverage: Plane, part: int, pair: tuple[Color, Color], lit: Plane,
         mix: Plane | None,
     ) -> None:  # fmt: skip
-        """Blend over what is there; ``part`` 0 leaves outline and part map as they are.
+        """Blend over the canvas; ``part`` 0 does not change outline and part map.
 
         Args:
-            window: where.
+            window: rows and columns of the canvas.
             coverage: (h, w) in [0, 1].
-            part: number written where half of the pixel or more is covered.
+            part: value to write to ``parts`` where the coverage is at least 0.5.
             pair: two RGB colours.
             lit: (h, w) brightness.
-            mix: (h, w) share of the second colour; ``None`` is 0.
+            mix: (h, w) fraction of the second colour; ``None`` is 0.
         """
         rest, bright = 1 - coverage, lit * coverage
         for plane, first, second in zip(self.colors, *pair, strict=True):
@@ -226,13 +229,13 @@ class Canvas:
             self.parts[window][coverage >= 0.5] = part
 
     def part_at(self, point: Point) -> int:
-        """Part drawn at a point (2,) in px; 0 where nothing is."""
+        """Return the part at a point (2,) in px; 0 if empty."""
         x, y = int(np.floor(point[0])) - self.x, int(np.floor(point[1])) - self.y
         height, width = self.parts.shape
         return int(self.parts[y, x]) if 0 <= x < width and 0 <= y < height else 0
 
     def layer(self, ground: float, shadow: tuple[float, float]) -> Layer:
-        """The finished cut-out; ``ground`` and ``shadow`` as in `Layer`."""
+        """Convert the canvas to a layer; see `Layer` for ``ground`` and ``shadow``."""
         solid = self.alpha >= 0.5
         person = solid & (self.parts != Part.PROP)
         planes = [np.rint(np.minimum(p, 255)).astype(np.uint8) for p in self.colors]
@@ -241,13 +244,13 @@ class Canvas:
         return Layer(self.x, self.y, merged, alpha, person, solid & ~person, ground, shadow)
 
     def _local(self, point: Point) -> npt.NDArray[np.float64]:
-        """Canvas coordinates whose integers are pixel centres."""
+        """Convert to canvas coordinates with pixel centres at integers."""
         return np.asarray(point[:2], np.float64) - (self.x + 0.5, self.y + 0.5)
 
     def _window(
         self, points: npt.NDArray[np.float64], margin: float
     ) -> tuple[Window, Plane, Plane]:
-        """Part of the canvas around points (n, 2), with its columns (1, w) and rows (h, 1)."""
+        """Window of the canvas around points (n, 2), with its columns (1, w) and rows (h, 1)."""
         low, high = np.floor(points.min(0) - margin), np.ceil(points.max(0) + margin) + 1
         limit = self.parts.shape[::-1]
         x1, y1 = np.clip(low, 0, limit).astype(int).tolist()

@@ -1,8 +1,8 @@
-"""Draw one synthetic person: a rig in clothes, painted part by part from far to near.
+"""Draw one synthetic person: a dressed rig, painted part by part from far to near.
 
-Joint rule: a keypoint is *open* if the part drawn at it is one of its own (`OWN_PARTS`), it is not
-on the far side of a turned trunk and, on the head, its side of the head looks at the viewer.
-Whether other people or the border hide it is decided by the scene.
+A keypoint is *open* if the person's own body does not hide it: the part drawn at the keypoint is
+one of `KEYPOINT_PARTS`, the keypoint is not on the far side of a turned trunk and, on the head, it
+faces the viewer. The scene decides whether other people or the border hide it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import numpy.typing as npt
 from .canvas import Canvas, Layer, Material
 from .head import HeadPainter
 from .look import Look
-from .parts import OWN_PARTS, TRUNK, Part
+from .parts import KEYPOINT_PARTS, TRUNK, Part
 from .rig import Rig, Vectors, drop
 
-# Half widths of the trunk from neck to crotch, as seen from the front (times the shoulders) and
-# from the side (times the height).
+# Half widths of the trunk from neck to crotch in front view (relative to the shoulders) and in side
+# view (relative to the height).
 TRUNK_FRONT = np.array([0.5, 0.99, 1.0, 0.94, 0.87, 0.83, 0.87, 0.95, 0.99])
 TRUNK_SIDE = np.array([0.034, 0.054, 0.064, 0.066, 0.063, 0.06, 0.06, 0.063, 0.062])
-# How far a joint of the trunk may turn away, relative to its distance from the middle: 45 degrees.
+# Maximum depth of an open trunk joint, relative to its distance from the centre: 45 degrees.
 FAR_SIDE = 0.7
 LEGS = (Part.THIGH_LEFT, Part.THIGH_RIGHT)
 MARGIN = 0.13  # of the height around the joints: hats, hair, hands, bags
@@ -33,20 +33,20 @@ Item = tuple[float, Callable[[], None]]
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawn person before anything hides it."""
+    """A drawn person without occlusion."""
 
     layer: Layer
-    keypoints: npt.NDArray[np.float32]  # (17, 2) px of the picture
+    keypoints: npt.NDArray[np.float32]  # (17, 2) px of the image
     open: npt.NDArray[np.bool_]  # (17,) not hidden by the person's own body
 
     @property
     def area(self) -> int:
-        """Pixels of the whole person, outside of the picture too."""
+        """Pixels of the whole person, including those outside of the image."""
         return int(self.layer.person.sum())
 
     @property
     def box(self) -> npt.NDArray[np.float32]:
-        """Tight box (4,) xyxy px of the whole person; may leave the picture."""
+        """Tight box (4,) xyxy px of the whole person; may exceed the image."""
         rows = np.flatnonzero(self.layer.person.any(1))
         cols = np.flatnonzero(self.layer.person.any(0))
         corners = [cols[0], rows[0], cols[-1] + 1, rows[-1] + 1]
@@ -55,8 +55,8 @@ class Figure:
         )
 
 
-def extent(rig: Rig) -> npt.NDArray[np.float64]:
-    """Box (4,) xyxy around a rig, relative to its place on the ground, in units of its height."""
+def compute_extent(rig: Rig) -> npt.NDArray[np.float64]:
+    """Compute the box (4,) xyxy of a rig relative to its ground point, in units of its height."""
     points = np.concatenate([rig.joints[:, :2], rig.toes[:, :2], rig.head[None, :2]])
     low, high = points.min(0), points.max(0)
     return np.concatenate([low - MARGIN, high + np.array([MARGIN, 0.05])])
@@ -79,7 +79,7 @@ class _FigurePainter:
     def __init__(self, rig: Rig, look: Look, x: float, ground: float, unit: float) -> None:
         self.rig, self.look, self.unit = rig, look, unit
         self.origin = np.array([x, ground])
-        self.canvas = Canvas((extent(rig) * unit + np.tile(self.origin, 2)).tolist(), unit)
+        self.canvas = Canvas((compute_extent(rig) * unit + np.tile(self.origin, 2)).tolist(), unit)
         roll = (rig.pose.head[2] + rig.pose.lean[0]) * float(rig.left[0])
         self.head = HeadPainter(
             self.canvas, look, self._at(rig.head), rig.head_axes, rig.body.head * unit, roll
@@ -93,21 +93,21 @@ class _FigurePainter:
         for _, paint in sorted(items, key=lambda item: item[0]):
             paint()
         joints = np.stack([self._at(p) for p in self.rig.joints])
-        # Sixty-fourths of a pixel are exact in float32, in JSON and under rounding down.
+        # Multiples of 1/64 px are exact in float32 and in JSON, and stable under floor.
         keypoints = np.floor(np.concatenate([self.head.keypoints, joints]) * 64) / 64
         feet = self._at(np.concatenate([self.rig.ankles, self.rig.toes]).mean(0))
         layer = self.canvas.layer(float(self.origin[1]), (float(feet[0]), 0.15 * self.unit))
         return Figure(layer, keypoints.astype(np.float32), self._open(keypoints))
 
     def _at(self, point: Vectors) -> Vectors:
-        """View frame to picture px, (2,)."""
+        """Convert a point of the view frame to px (2,) of the image."""
         return np.asarray(self.origin + point[:2] * self.unit)
 
     def _tube(
         self, start: Vectors, end: Vectors, radii: tuple[float, ...], part: Part,
         material: Material, *, cap: float = 1.0, joined: tuple[Part, ...] = (),
     ) -> None:  # fmt: skip
-        """`Canvas.tube` with ends in the view frame and radii in units of the height."""
+        """Draw `Canvas.tube` with ends in the view frame and radii in units of the height."""
         ends, thick = (self._at(start), self._at(end)), [r * self.unit for r in radii]
         self.canvas.tube(ends, thick, part, material, cap=cap, joined=joined)
 
@@ -115,19 +115,19 @@ class _FigurePainter:
         self, start: Vectors, end: Vectors, radii: tuple[float, ...], part: Part,
         material: Material, *, cap: float = 1.0, joined: tuple[Part, ...] = (),
     ) -> None:  # fmt: skip
-        """`_tube` as thick as this person is."""
+        """Draw `_tube` with the thickness of this person."""
         thick = tuple(r * self.rig.body.bulk for r in radii)
         self._tube(start, end, thick, part, material, cap=cap, joined=joined)
 
     def _open(self, keypoints: Vectors) -> npt.NDArray[np.bool_]:
         shown = [self.canvas.part_at(k) for k in keypoints]
-        own = np.array([p in parts for p, parts in zip(shown, OWN_PARTS, strict=True)])
-        own[:5] &= self.head.facing
+        is_open = np.array([p in parts for p, parts in zip(shown, KEYPOINT_PARTS, strict=True)])
+        is_open[:5] &= self.head.facing
         for first, pair in ((5, self.rig.shoulders), (11, self.rig.hips)):
             half = np.linalg.norm(pair[0] - pair[1]) / 2
             far = pair[:, 2] - pair[:, 2].mean() < -FAR_SIDE * half
-            own[first : first + 2] &= ~(far & np.isin(shown[first : first + 2], TRUNK))
-        return np.asarray(own)
+            is_open[first : first + 2] &= ~(far & np.isin(shown[first : first + 2], TRUNK))
+        return np.asarray(is_open)
 
     def _trunk_widths(self) -> tuple[float, ...]:
         """Half widths (9) of the trunk in this view, from neck to crotch."""
@@ -194,7 +194,7 @@ class _FigurePainter:
             part = Part.FOOT_LEFT.of_side(side)
             self._tube(ankle + drop(0.008), toe, (0.029, 0.027, 0.023), part, look.shoes)
 
-        # A standing leg comes out from under the clothes; that of a seated person may hide them.
+        # Clothes cover a standing leg; the leg of a seated person can cover the clothes.
         bias = 0.0 if seated else -0.06
         limit = self.trunk_depth + (1 if seated else -0.035)
         thigh_depth = min((hip[2] + knee[2]) / 2 + bias, limit)

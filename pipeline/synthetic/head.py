@@ -1,4 +1,4 @@
-"""Head of a synthetic person: an ellipsoid whose hair, face and hat turn with it."""
+"""Draw the head of a synthetic person: an ellipsoid with hair, face and hat."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .look import Look
 from .parts import Part
 from .rig import Vectors, drop
 
-# Places on the unit head (left, down, front): COCO keypoints 0 to 4, then the mouth.
+# Positions on the unit head (left, down, front): COCO keypoints 0 to 4, then the mouth.
 NOSE, EYE, EAR = (0, 0.2, 1.04), (0.36, -0.06, 0.93), (1.06, 0.08, -0.14)
 FACE = np.array([NOSE, EYE, (-EYE[0], *EYE[1:]), EAR, (-EAR[0], *EAR[1:])])
 MOUTH = np.array([0, 0.56, 0.83])
@@ -17,15 +17,15 @@ COVERS_EARS = ('long', 'afro')
 
 
 class HeadPainter:
-    """Draws one head and knows where its keypoints are.
+    """Draws one head and computes its keypoints.
 
     Args:
-        canvas: where to draw.
+        canvas: canvas of the person.
         look: hair, hat, skin.
-        center: (2,) px of the picture.
+        center: (2,) px of the image.
         axes: (3, 3) columns are the head's left, down and front in the view frame.
         half_height: px.
-        roll: turn in the picture in degrees, clockwise.
+        roll: rotation in the image in degrees, clockwise.
     """
 
     def __init__(
@@ -38,22 +38,22 @@ class HeadPainter:
         roll: float,
     ) -> None:
         self.canvas, self.look, self.center, self.axes, self.roll = canvas, look, center, axes, roll
-        # The head is longer from front to back than it is wide.
+        # The head is longer than wide.
         width = half_height * float(np.hypot(0.78 * axes[0, 0], 0.88 * axes[0, 2]))
         self.half = (width, half_height)
         turn = np.radians(roll)
         self._turn = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
         self.keypoints = np.stack([self.place(p) for p in FACE])  # (5, 2) px
-        self.facing = (FACE @ axes.T)[:, 2] > -0.1  # (5,) on the side that the viewer sees
+        self.facing = (FACE @ axes.T)[:, 2] > -0.1  # (5,) on the side of the viewer
 
     def place(self, point: Vectors) -> Vectors:
-        """Picture px (2,) of a place on the unit head."""
+        """Project a position on the unit head to px (2,) of the image."""
         flat = (self.axes @ point)[:2] * self.half
         return np.asarray(self.center + self._turn @ flat)
 
     def paint(self) -> None:
-        """Far ear, hair, skin, near ear, face, hat: in this order."""
-        toward = self.axes[2, :]  # how much left, down and front look at the viewer
+        """Paint far ear, hair, skin, near ear, face and hat, in this order."""
+        toward = self.axes[2, :]  # components of left, down and front towards the viewer
         covered = self.look.hair_style in COVERS_EARS
         ears = () if covered else (0, 1)
         ears_first = [s for s in ears if (FACE[3 + s] @ toward) <= 0]
@@ -68,7 +68,7 @@ class HeadPainter:
             self._hat(toward)
 
     def paint_back_hair(self, shoulders_y: float) -> None:
-        """Long hair that falls behind the neck, down to a row in px."""
+        """Paint long hair behind the neck, down to a row in px."""
         x, y = self.place(np.array([0, -0.1, -0.45])).tolist()
         width = self.half[0]
         end = (x + 0.1 * (x - self.center[0]), shoulders_y + 0.5 * self.half[1])
@@ -86,7 +86,7 @@ class HeadPainter:
         volume = 1.32 if style == 'afro' else 1.1
         larger = self.half[0] * volume, self.half[1] * volume
         if style in COVERS_EARS:
-            # Under the face, so that no gap opens between the cheeks and the hair beside them.
+            # Below the face, so that there is no gap between cheeks and hair.
             window, normals, inside = self.canvas.ball(self.center, larger, self.roll)
             forward = np.float32(self.axes[0, 2]) * normals[0]
             inside *= self._soft(np.minimum(0.75 - forward, 0.5 - normals[1]))
@@ -107,17 +107,17 @@ class HeadPainter:
             self.canvas.paint_ball(window, normals, inside, Part.HAIR, hair)
 
     def _on_head(self, normals: Plane) -> tuple[Plane, Plane, Plane]:
-        """Normals (3, h, w) of the view as left, down and front of the head."""
+        """Convert normals (3, h, w) of the view to left, down and front of the head."""
         nx, ny, nz = normals
         left, down, front = (a * nx + b * ny + c * nz for a, b, c in self.axes.T.tolist())
         return left, down, front
 
     def _soft(self, margin: Plane) -> Plane:
-        """Coverage in [0, 1] of where a function on the unit head is positive."""
+        """Coverage in [0, 1] of the area where a function on the unit head is positive."""
         return np.asarray(np.clip(margin * self.half[1] + 0.5, 0, 1), np.float32)
 
     def _hair_margin(self, normals: Plane) -> Plane:
-        """(h, w), positive where hair grows."""
+        """Function (h, w) on the unit head, positive at hair."""
         left, down, front = self._on_head(normals)
         margin = -0.3 - np.where(front > 0, 0.38, 0.85) * front - down
         if self.look.hair_style in COVERS_EARS:

@@ -1,4 +1,4 @@
-"""Where the people of a synthetic scene stand: settings, perspective, crowding, truncation."""
+"""Place the people of a synthetic scene: settings, perspective, crowding, truncation."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 
 from .background import draw_blocker
 from .canvas import Layer
-from .figure import Figure, draw_figure, extent
+from .figure import Figure, compute_extent, draw_figure
 from .look import sample_look
 from .rig import Vectors, build_rig, sample_body, sample_pose
 
 MIN_SIDE, MAX_SIDE = 32, 8192
 MAX_PEOPLE = 200
 MIN_PERSON_PX = 16
-# Sub-streams of the seed, so that one kind of choice does not shift another.
+# Sub-streams of the seed, so that one kind of random choice does not change another.
 STREAM_SCENE, STREAM_PERSON, STREAM_BLOCKER, STREAM_BACKGROUND, STREAM_CAMERA = range(5)
 
 
@@ -24,21 +24,22 @@ class SceneConfig:
     """Settings of one scene; equal settings give equal bytes.
 
     Args:
-        width: of the picture in px, 32 to 8192.
-        height: of the picture in px, 32 to 8192.
-        min_people: smallest number of people aimed at, from 0.
-        max_people: largest number of people, up to 200.
-        min_person_height: standing height of the farthest people, as a share of the picture height.
-        max_person_height: the same of the nearest people, up to 1; truncated ones may be larger.
+        width: of the image in px, 32 to 8192.
+        height: of the image in px, 32 to 8192.
+        min_people: minimum number of people to place, from 0.
+        max_people: maximum number of people, up to 200.
+        min_person_height: standing height of the farthest people, relative to the image height.
+        max_person_height: standing height of the nearest people, up to 1; truncated people can be
+            larger.
         overlap: 0 spreads the people over the width, 1 packs them into one dense crowd.
-        truncation: probability in [0, 1] that the border cuts a person on purpose.
-        max_blockers: largest number of posts, signs and plants among the people, up to 20.
-        min_visible: people with a smaller visible share of their area are left out, in [0, 1).
+        truncation: probability in [0, 1] that a person is placed at the border and truncated.
+        max_blockers: maximum number of posts, signs and plants among the people, up to 20.
+        min_visible: minimum visible fraction of a person, in [0, 1); others are removed.
         noise: strength of camera blur and grain, 0 (none) to 3.
         seed: any integer from 0.
 
     Raises:
-        ValueError: a setting is outside of its range; the message names it.
+        ValueError: a setting is out of range; the message names it.
     """
 
     width: int = 640
@@ -88,29 +89,29 @@ class Layout:
     """Perspective and crowd centre of one scene, in px."""
 
     config: SceneConfig
-    count: int  # people aimed at
+    count: int  # people to place
     far: float  # row where the farthest people stand
     near: float  # row where the nearest people stand
     horizon: float
     center: float  # column of the crowd
-    slots: tuple[int, ...]  # which share of the width each person gets when spread out
+    slots: tuple[int, ...]  # index of the section of the width of each person
 
     @classmethod
     def sample(cls, config: SceneConfig) -> Layout:
-        """Random camera height and crowd."""
+        """Sample camera height and crowd."""
         rng = np.random.default_rng([config.seed, STREAM_SCENE])
         height, count = config.height, int(rng.integers(config.min_people, config.max_people + 1))
         low, high = config.min_person_height * height, config.max_person_height * height
         camera = float(rng.uniform(0.85, 1.3))
         near = 0.975 * height
-        # Far heads stay in the picture; people of one size still get some depth.
+        # Far heads stay in the image; people of one size still get some depth.
         far = min(max(near - camera * (high - low), low + 0.03 * height), near - 0.03 * height)
         slots = rng.permutation(max(count, 1)).tolist()
         center = float(rng.uniform(0.38, 0.62)) * config.width
         return cls(config, count, far, near, far - camera * low, center, tuple(slots))
 
     def person(self, index: int) -> Figure:
-        """Person ``index``, drawn; from ``count`` on these are spare people, put anywhere."""
+        """Draw person ``index``; from ``count`` on, these are spare people at random positions."""
         config = self.config
         rng = np.random.default_rng([config.seed, STREAM_PERSON, index])
         body, pose, look = sample_body(rng), sample_pose(rng), sample_look(rng)
@@ -118,27 +119,27 @@ class Layout:
             look = replace(look, beard=False)
         rig = build_rig(body, pose)
         depth, size, where = rng.random(), rng.normal(1, 0.04), rng.normal(size=2)
-        cut, border, share = rng.random() < config.truncation, rng.random(), rng.random()
+        truncated, border, amount = rng.random() < config.truncation, rng.random(), rng.random()
         column = self._column(index, where) if index < self.count else rng.random() * config.width
-        # One cut in five is at the bottom: somebody who stands before the nearest place.
-        below = cut and border > 0.8
+        # One in five truncated people is cut at the bottom, in front of the nearest position.
+        below = truncated and border > 0.8
         depth = 1.0 if below else depth
         low, high = self._size(0), self._size(1)
         unit = min(max(self._size(depth) * size * (0.74 if body.child else 1), low), high)
         unit *= 1.15 if below else 1
-        left, top, right, bottom = (extent(rig) * unit).tolist()
+        left, top, right, bottom = (compute_extent(rig) * unit).tolist()
         x = _clamp(column, -left, config.width - right)
         ground = self.far + depth * (self.near - self.far)
         ground = _clamp(ground, -top, config.height - bottom)
         if below:
-            ground = config.height + (0.15 + 0.35 * share) * unit
-        elif cut:
-            inward = (0.16 * share - 0.12) * unit
+            ground = config.height + (0.15 + 0.35 * amount) * unit
+        elif truncated:
+            inward = (0.16 * amount - 0.12) * unit
             x = inward if border < 0.4 else config.width - inward
         return draw_figure(rig, look, x, ground, unit)
 
     def blockers(self) -> list[Layer]:
-        """Things among the people."""
+        """Draw the occluding objects."""
         rng = np.random.default_rng([self.config.seed, STREAM_BLOCKER])
         layers = []
         for _ in range(int(rng.integers(self.config.max_blockers + 1))):
@@ -153,13 +154,13 @@ class Layout:
         return self.config.height * (low + depth * (high - low))
 
     def _column(self, index: int, where: Vectors) -> float:
-        share = (self.slots[index % len(self.slots)] + 0.5 + 0.15 * where[0]) / len(self.slots)
+        slot = (self.slots[index % len(self.slots)] + 0.5 + 0.15 * where[0]) / len(self.slots)
         spread = 0.16 * self._size(0.5) * np.sqrt(len(self.slots))
         packed = self.center + spread * where[1]
         overlap = self.config.overlap
-        return float((1 - overlap) * share * self.config.width + overlap * packed)
+        return float((1 - overlap) * slot * self.config.width + overlap * packed)
 
 
 def _clamp(value: float, low: float, high: float) -> float:
-    """Into [low, high], or to the middle where that is empty: too large for the picture."""
+    """Clamp to [low, high], or to the centre if the person is too large for the image."""
     return min(max(value, low), high) if low <= high else (low + high) / 2

@@ -1,4 +1,4 @@
-"""What synthetic people wear: colours, clothes, hair, hats and bags."""
+"""Sample the look of synthetic people: colours, clothes, hair, hats and bags."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Look:
 
 
 def sample_look(rng: np.random.Generator) -> Look:
-    """Random clothes; the draws do not depend on each other's outcome."""
+    """Sample clothes; the random draws are independent of each other."""
     hair_style: Hair = rng.choice(get_args(Hair), p=[0.44, 0.28, 0.1, 0.1, 0.08])
     bottom_style: Bottom = rng.choice(get_args(Bottom), p=[0.64, 0.18, 0.18])
     top = _cloth(rng, CLOTHES, p_plain=0.4)
@@ -117,7 +117,7 @@ def sample_look(rng: np.random.Generator) -> Look:
 
 
 def _cloth(rng: np.random.Generator, palette: tuple[Color, ...], p_plain: float) -> Material:
-    # A gradient along each limb of its own would break trousers apart.
+    # No gradient on trousers: it would restart on each limb.
     patterns = [p for p in PATTERNS if p != 'gradient' or palette is CLOTHES]
     pattern = patterns[int(rng.integers(len(patterns)))]
     period = float(rng.uniform(0.016, 0.04))
@@ -127,7 +127,7 @@ def _cloth(rng: np.random.Generator, palette: tuple[Color, ...], p_plain: float)
 
 
 def _shaded(color: Color, pattern: Pattern) -> Material:
-    """A colour that varies towards a darker tone of itself."""
+    """Material that varies between a colour and a darker tone of it."""
     r, g, b = color
     return Material(color, (0.6 * r, 0.6 * g, 0.6 * b), pattern, 0.03)
 

@@ -1,4 +1,4 @@
-"""Numbers of the parts of a synthetic person, as written to the part map of its canvas."""
+"""Values of the body parts in the part map of a canvas."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Part(IntEnum):
-    """What a sample of a figure shows; the right limb follows the left one."""
+    """Body parts; the value of a right limb follows that of the left one."""
 
     TORSO = 1
     PELVIS = 2
@@ -29,16 +29,16 @@ class Part(IntEnum):
     SHIN_RIGHT = 19
     FOOT_LEFT = 20
     FOOT_RIGHT = 21
-    # Things drawn with a person that are not part of it, such as a seat.
+    # Objects drawn with a person, such as a seat.
     PROP = 255
 
     def of_side(self, side: int) -> Part:
-        """The part itself for side 0 (left), its right twin for side 1."""
+        """Return this left part for side 0, and the right part for side 1."""
         return Part(self + side)
 
 
-# Parts that may show at each COCO keypoint that is in plain view.
-OWN_PARTS: tuple[tuple[Part, ...], ...] = (
+# Parts that can be drawn at each visible COCO keypoint.
+KEYPOINT_PARTS: tuple[tuple[Part, ...], ...] = (
     (Part.HEAD,), (Part.HEAD,), (Part.HEAD,), (Part.EAR_LEFT,), (Part.EAR_RIGHT,),
     (Part.TORSO, Part.UPPER_ARM_LEFT), (Part.TORSO, Part.UPPER_ARM_RIGHT),
     (Part.UPPER_ARM_LEFT, Part.FOREARM_LEFT), (Part.UPPER_ARM_RIGHT, Part.FOREARM_RIGHT),
@@ -47,5 +47,5 @@ OWN_PARTS: tuple[tuple[Part, ...], ...] = (
     (Part.THIGH_LEFT, Part.SHIN_LEFT), (Part.THIGH_RIGHT, Part.SHIN_RIGHT),
     (Part.SHIN_LEFT, Part.FOOT_LEFT), (Part.SHIN_RIGHT, Part.FOOT_RIGHT),
 )  # fmt: skip
-# Of these, the parts of the trunk: they say nothing about which side of the body is seen.
+# Parts of the trunk, which do not determine the visible side of the body.
 TRUNK = (Part.TORSO, Part.PELVIS)

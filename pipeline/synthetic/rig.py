@@ -1,13 +1,13 @@
-"""Random 3-D stick people and their projection: the joints of the synthetic crowd.
+"""Sample and project the 3-D joints of synthetic people.
 
 Frames, in units of the standing height of the person:
 
 * body: x to the person's left, y down, z to the person's front;
-* view: x to the right of the picture, y down, z towards the viewer; the origin is on the ground
+* view: x to the right of the image, y down, z towards the viewer; the origin is on the ground
   below the pelvis.
 
-Yaw 0 faces the viewer, so the person's left is on the right of the picture; yaw 180 is seen from
-behind. Every pair of limbs is stored as (left, right).
+At yaw 0 the person faces the viewer, with the person's left on the right of the image; yaw 180 is
+the back view. Pairs of limbs are stored as (left, right).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 Vectors = npt.NDArray[np.float64]
 
-# The camera looks slightly down, so that feet and brims have a visible top.
+# The camera looks slightly down, so that the tops of feet and brims are visible.
 CAMERA_PITCH = 7.0
 
 # (abduction, forward flexion) in degrees of upper arm and forearm; 0, 0 hangs straight down.
@@ -90,7 +90,7 @@ class Rig:
 
 
 def sample_body(rng: np.random.Generator) -> Body:
-    """Random proportions: adults of any build and, one time in eight, a child."""
+    """Sample proportions: adults of any build and, one time in eight, a child."""
     child = rng.random() < 0.12
     return Body(
         head=float(rng.uniform(0.088, 0.098) if child else rng.uniform(0.068, 0.078)),
@@ -103,7 +103,7 @@ def sample_body(rng: np.random.Generator) -> Body:
 
 
 def sample_pose(rng: np.random.Generator, *, may_sit: bool = True) -> Pose:
-    """Random plausible pose: standing or walking, often with busy arms, sometimes seated."""
+    """Sample a plausible pose: standing or walking, often with raised arms, sometimes seated."""
     facing = rng.choice(4, p=[0.5, 0.2, 0.2, 0.1])
     yaw = (0.0, 180.0, 50.0, 88.0)[facing] * float(rng.choice([-1, 1])) + float(rng.normal(0, 16))
     seated = bool(may_sit and rng.random() < 0.12)
@@ -143,7 +143,7 @@ def _sample_leg(rng: np.random.Generator, swing: float, seated: bool) -> ArmAngl
 
 
 def build_rig(body: Body, pose: Pose) -> Rig:
-    """Forward kinematics, turned to the viewer and put on the ground."""
+    """Compute the joints by forward kinematics, in the view frame and on the ground."""
     spine = _direction(pose.lean[0], pose.lean[1]) * (1, -1, 1)
     across = np.array([[1.0, 0, 0], [-1.0, 0, 0]])
     trunk = 0.985 - 2 * body.head - 0.018 - body.legs
@@ -172,7 +172,7 @@ def build_rig(body: Body, pose: Pose) -> Rig:
 
 
 def drop(amount: float) -> Vectors:
-    """Step (3,) down the picture."""
+    """Return a step (3,) down in the image."""
     return np.array([0, amount, 0])
 
 
@@ -195,7 +195,7 @@ def _direction(abduction: float, flexion: float) -> Vectors:
 
 
 def _rotation(yaw: float, pitch: float) -> Vectors:
-    """Matrix (3, 3): turn about the vertical, then tip; a positive pitch is a look from above."""
+    """Matrix (3, 3): yaw about the vertical, then pitch; a positive pitch looks from above."""
     (sy, sp), (cy, cp) = np.sin(np.radians((yaw, pitch))), np.cos(np.radians((yaw, pitch)))
     turn = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     return np.asarray(np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]]) @ turn)

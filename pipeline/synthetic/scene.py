@@ -1,7 +1,7 @@
-"""Synthetic crowds with exact boxes, masks and keypoints; equal seeds give equal bytes.
+"""Draw synthetic crowds with exact boxes, masks and keypoints; equal seeds give equal bytes.
 
-Legend: N people, from the farthest to the nearest; picture of H x W px. Coordinates are
-continuous: pixel (r, c) covers [c, c + 1) x [r, r + 1). A mask holds clothes, hat and bag too.
+Legend: N people, from the farthest to the nearest; image of H x W px. Coordinates are continuous:
+pixel (r, c) covers [c, c + 1) x [r, r + 1). Masks include clothes, hat and bag.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from .canvas import Layer
 from .figure import Figure
 from .layout import STREAM_BACKGROUND, STREAM_CAMERA, Layout, SceneConfig
 
-__all__ = ['Scene', 'SceneConfig', 'coco_category', 'demo_scene', 'make_scene']
+__all__ = ['Scene', 'SceneConfig', 'make_coco_category', 'make_demo_scene', 'make_scene']
 
-# Room for this many annotations per image in the ids of `Scene.to_coco`.
+# Maximum number of annotations per image in the ids of `Scene.to_coco`.
 IDS_PER_IMAGE = 1000
 HIDDEN, COVERED, VISIBLE = 0, 1, 2
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A picture and everything that is true about the people in it."""
+    """A synthetic image with its ground truth."""
 
     image: npt.NDArray[np.uint8]  # (H, W, 3) RGB
-    instance_map: npt.NDArray[np.int16]  # (H, W) 0 = nobody, i + 1 = person i
+    instance_map: npt.NDArray[np.int16]  # (H, W) 0 = background, i + 1 = person i
     boxes: npt.NDArray[np.float32]  # (N, 4) xyxy px, tight around the visible mask
-    amodal_boxes: npt.NDArray[np.float32]  # (N, 4) xyxy px of the whole person, inside or not
-    keypoints: npt.NDArray[np.float32]  # (N, 17, 2) px in COCO order; may leave the picture
-    visibility: npt.NDArray[np.int8]  # (N, 17) 0 = not in the picture, 1 = covered, 2 = visible
+    amodal_boxes: npt.NDArray[np.float32]  # (N, 4) xyxy px of the whole person; may exceed H x W
+    keypoints: npt.NDArray[np.float32]  # (N, 17, 2) px in COCO order; may lie outside of the image
+    visibility: npt.NDArray[np.int8]  # (N, 17) 0 = outside, 1 = covered, 2 = visible
     depth_order: npt.NDArray[np.int32]  # (N,) 0 = nearest
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     def mask(self, i: int) -> npt.NDArray[np.bool_]:
-        """Visible mask (H, W) of person ``i``.
+        """Return the visible mask (H, W) of person ``i``.
 
         Raises:
             IndexError: there is no person ``i``.
@@ -62,12 +62,12 @@ class Scene:
         return Masks.from_places(height, width, places)
 
     def to_coco(self, image_id: int, file_name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """COCO ``images`` row and ``annotations`` rows (ids: 1000 * image_id + i + 1).
+        """Convert to a COCO ``images`` row and ``annotations`` rows (ids: 1000 * image_id + i + 1).
 
         Keypoints with visibility 0 are written as 0, 0; boxes are xywh; masks are RLE.
         """
         height, width = self.instance_map.shape
-        picture = {'id': image_id, 'file_name': file_name, 'width': width, 'height': height}
+        image = {'id': image_id, 'file_name': file_name, 'width': width, 'height': height}
         rows = []
         masks = self.masks
         areas = masks.areas.astype(int).tolist()
@@ -86,11 +86,11 @@ class Scene:
                 'keypoints': [int(v) if v == int(v) else v for v in points.ravel().tolist()],
                 'num_keypoints': int((flags > HIDDEN).sum()),
             })  # fmt: skip
-        return picture, rows
+        return image, rows
 
 
-def coco_category() -> dict[str, Any]:
-    """COCO ``categories`` row that the annotations refer to."""
+def make_coco_category() -> dict[str, Any]:
+    """Build the COCO ``categories`` row of the annotations."""
     skeleton = [[a + 1, b + 1] for a, b in COCO_SKELETON]
     return {
         'id': 1, 'name': 'person', 'supercategory': 'person',
@@ -99,30 +99,33 @@ def coco_category() -> dict[str, Any]:
 
 
 def make_scene(config: SceneConfig) -> Scene:
-    """Draw the scene of these settings.
+    """Draw a scene.
 
-    The number of people is between ``min_people`` and ``max_people``. People that are almost hidden
-    are left out and others take their place; where the picture has no room there are fewer.
+    The number of people is between ``min_people`` and ``max_people``, or lower if the image is too
+    small. People below ``min_visible`` are replaced by others.
     """
     layout = Layout.sample(config)
     blockers = layout.blockers()
     shape = config.height, config.width
     planned = [layout.person(i) for i in range(layout.count)]
-    people = _seen(planned, blockers, shape, config.min_visible)
+    people = _select_visible(planned, blockers, shape, config.min_visible)
     for spare in range(layout.count, 4 * layout.count + 8):
         if len(people) >= layout.count:
             break
-        more = _seen([*people, layout.person(spare)], blockers, shape, config.min_visible)
+        candidates = [*people, layout.person(spare)]
+        more = _select_visible(candidates, blockers, shape, config.min_visible)
         people = max(people, more, key=len)
     rng = np.random.default_rng([config.seed, STREAM_BACKGROUND])
     image = draw_background(rng, config.width, config.height, layout.horizon)
     instance_map = _paint(image, people, blockers)
-    image = _photograph(image, np.random.default_rng([config.seed, STREAM_CAMERA]), config.noise)
+    image = _simulate_camera(
+        image, np.random.default_rng([config.seed, STREAM_CAMERA]), config.noise
+    )
     return _scene(image, instance_map, people)
 
 
-def demo_scene() -> Scene:
-    """A fixed crowd of eight with strong overlap, 960 x 640 px."""
+def make_demo_scene() -> Scene:
+    """Draw a fixed crowd of eight people with strong overlap, 960 x 640 px."""
     config = SceneConfig(
         width=960, height=640, min_people=8, max_people=8, min_person_height=0.5,
         max_person_height=0.82, overlap=0.5, truncation=0.1, max_blockers=1, min_visible=0.2,
@@ -131,12 +134,12 @@ def demo_scene() -> Scene:
     return make_scene(config)
 
 
-def _seen(
+def _select_visible(
     people: list[Figure], blockers: list[Layer], shape: tuple[int, int], min_visible: float
 ) -> list[Figure]:
-    """People who can be seen well enough, from far to near.
+    """Select the people with a sufficient visible fraction, from far to near.
 
-    One pass from the nearest to the farthest is exact: who is left out hides nobody.
+    One pass from the nearest to the farthest is exact: removed people do not occlude others.
     """
     taken = np.zeros(shape, bool)
     kept = []
@@ -157,7 +160,7 @@ def _seen(
 def _paint(
     image: npt.NDArray[np.uint8], people: list[Figure], blockers: list[Layer]
 ) -> npt.NDArray[np.int16]:
-    """Paint everything in place from far to near and return who owns each pixel, (H, W)."""
+    """Paint all layers in place from far to near; returns the instance map (H, W)."""
     height, width = image.shape[:2]
     owner = np.zeros((height, width), np.int16)
     numbered = [(p.layer, i + 1) for i, p in enumerate(people)] + [(b, 0) for b in blockers]
@@ -171,7 +174,7 @@ def _paint(
 
 
 def _shadow(image: npt.NDArray[np.uint8], layer: Layer) -> None:
-    """Darken the ground under a layer."""
+    """Darken the ground below a layer."""
     height, width = image.shape[:2]
     (x, half), y = layer.shadow, layer.ground
     tall = 0.25 * half
@@ -185,10 +188,10 @@ def _shadow(image: npt.NDArray[np.uint8], layer: Layer) -> None:
     image[y1:y2, x1:x2] = (image[y1:y2, x1:x2] * dark[..., None]).astype(np.uint8)
 
 
-def _photograph(
+def _simulate_camera(
     image: npt.NDArray[np.uint8], rng: np.random.Generator, noise: float
 ) -> npt.NDArray[np.uint8]:
-    """Exposure, lens blur, sensor noise and JPEG blocks; geometry stays."""
+    """Simulate exposure, lens blur, sensor noise and JPEG blocks; geometry does not change."""
     gain, tint = rng.uniform(0.85, 1.1), rng.normal(0, 0.025, 3)
     sigma, grain, quality = rng.uniform(0, 0.7), rng.uniform(1, 4), int(rng.integers(75, 96))
     if noise == 0:
@@ -196,7 +199,7 @@ def _photograph(
     image = np.asarray(cv2.transform(image, np.diag(gain * (1 + tint))), np.uint8)
     if sigma * noise > 0.3:
         image = np.asarray(cv2.GaussianBlur(image, (0, 0), sigma * noise), np.uint8)
-    # Bytes are quicker to draw than normals and their sum of four is close to one.
+    # The sum of four random bytes approximates a normal distribution and is faster to sample.
     raw = rng.integers(0, 256, (4, *image.shape[:2]), np.uint8)
     dust = raw.sum(0, dtype=np.int16).astype(np.float32) - 510
     dust = np.clip(dust * (grain * noise / 148) + 128, 0, 255).astype(np.uint8)
@@ -215,8 +218,8 @@ def _scene(
     visibility = np.zeros((count, 17), np.int8)
     for i, person in enumerate(people):
         (rows, cols), _ = person.layer.windows(height, width)
-        mine = instance_map[rows, cols] == i + 1
-        ys, xs = np.flatnonzero(mine.any(1)) + rows.start, np.flatnonzero(mine.any(0)) + cols.start
+        mask = instance_map[rows, cols] == i + 1
+        ys, xs = np.flatnonzero(mask.any(1)) + rows.start, np.flatnonzero(mask.any(0)) + cols.start
         boxes[i] = xs[0], ys[0], xs[-1] + 1, ys[-1] + 1
         x, y = np.floor(person.keypoints).astype(int).T
         inside = (x >= 0) & (y >= 0) & (x < width) & (y < height)

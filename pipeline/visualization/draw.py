@@ -1,6 +1,6 @@
-"""People on a photo: box, mask and skeleton of a person in one colour, told apart in crowds.
+"""Draw people on an image: box, mask and skeleton, one colour per person.
 
-A pure function of image and people: no file, no model. Legend: N people, K keypoints, H x W image.
+Legend: N people, K keypoints, H x W image.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from ..boxes import box_areas
 from ..keypoints import COCO_SKELETON
 from .drawable import Drawable
 from .labels import draw_labels
-from .palette import Colours, distinct_colours
+from .palette import Colours, choose_colours
 
 _Colour = tuple[int, int, int]
 
 _DARK: _Colour = (24, 24, 28)
 _WHITE: _Colour = (255, 255, 255)
-_SEEN = 0.5  # a point of lower visibility is drawn as hidden
-_SHIFT = 4  # OpenCV coordinates are integers; this many bits of them are a fraction
+_VISIBLE = 0.5  # minimum visibility of a visible keypoint
+_SHIFT = 4  # fractional bits of the fixed-point coordinates of OpenCV
 _ONE = 1 << _SHIFT
 
 
 @dataclass(frozen=True)
 class DrawStyle:
-    """What is drawn, and how."""
+    """Drawing style."""
 
     show_boxes: bool = True
     show_masks: bool = True
     show_skeletons: bool = True
-    show_labels: bool = True  # instance score beside the box, left out where there is no room
+    show_labels: bool = True  # instance score next to the box, if there is space
     alpha: float = 0.38  # opacity of the masks, in [0, 1]
-    keypoint_threshold: float = 0.3  # keypoints with a lower score or presence are left out
+    keypoint_threshold: float = 0.3  # minimum score and presence of a keypoint
 
     def __post_init__(self) -> None:
         for name in ('alpha', 'keypoint_threshold'):
@@ -57,30 +57,30 @@ class _Widths:
     rim: float  # dark line on either side of a limb
     contour: int
     box: int
-    zoom: int  # skeletons of small people are drawn enlarged, then shrunk
+    zoom: int  # scale at which the skeletons of small people are drawn, then downsampled
 
 
 def draw_people(image: Image, people: Drawable, style: DrawStyle = DEFAULT_STYLE) -> Image:
-    """Copy of ``image`` with everybody in ``people`` on it.
+    """Draw ``people`` on a copy of ``image``.
 
-    A person has one colour, clearly different from those of his neighbours; the same people
-    always get the same colours. Line widths follow the sizes of person and image. A hollow dot
-    is a keypoint that is there but hidden (visibility below 0.5). Small people are drawn last.
+    Each person has one colour that differs clearly from the colours of neighbouring people; colours
+    are deterministic. Line widths depend on the sizes of person and image. A hollow dot is a hidden
+    keypoint (visibility below 0.5). Small people are drawn last.
 
     Args:
-        image: (H, W, 3) uint8 RGB; left as it is.
+        image: (H, W, 3) uint8 RGB; not modified.
         people: N people of this image; 0 people give an unchanged copy.
-        style: what to draw.
+        style: drawing style.
 
     Returns:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        ValueError: ``image`` is no RGB uint8 image, or not of the size that ``people`` belong to.
+        ValueError: ``image`` is not an RGB uint8 image, or its size differs from ``people``.
     """
     _check(image, people)
     canvas = np.ascontiguousarray(image).copy()
-    colours = distinct_colours(people.boxes)
+    colours = choose_colours(people.boxes)
     widths = [_widths(box, people.image_shape) for box in people.boxes]
     order = _large_first(people.boxes)
     if style.show_masks:
@@ -105,8 +105,8 @@ def _check(image: Image, people: Drawable) -> None:
         )
     if image.shape[:2] != people.image_shape:
         raise ValueError(
-            f'image is {image.shape[:2]} (H, W), but the people were found in one of '
-            f'{people.image_shape}; draw on the image that was given to the pipeline'
+            f'image is {image.shape[:2]} (H, W), but the people belong to an image of '
+            f'{people.image_shape}; draw on the input image of the pipeline'
         )
 
 
@@ -128,8 +128,8 @@ def _large_first(boxes: Floats) -> list[int]:
 
 
 def _shown(people: Drawable, threshold: float) -> npt.NDArray[np.bool_]:
-    """Keypoints (N, K) worth drawing."""
-    # Far outside, fixed-point coordinates of OpenCV would overflow.
+    """Flags (N, K) of the keypoints to draw."""
+    # The fixed-point coordinates of OpenCV overflow far outside the image.
     height, width = people.image_shape
     low, high = np.array([-width, -height]), np.array([2 * width, 2 * height])
     near = ((people.keypoints > low) & (people.keypoints < high)).all(axis=-1)
@@ -149,7 +149,7 @@ def _draw_mask(
     tinted = cv2.addWeighted(region, 1 - alpha, flat, alpha, 0)
     bitmap = crop.astype(np.uint8)
     cv2.copyTo(tinted, bitmap, region)
-    # Along the pixels of the mask itself, so that a neighbour's rim beside it stays visible.
+    # On the pixels of the mask itself, so that the contour of a neighbour stays visible.
     contours, _ = cv2.findContours(np.pad(bitmap, 1), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     corner = (window[1].start - 1, window[0].start - 1)
     cv2.drawContours(
@@ -176,16 +176,16 @@ def _draw_skeleton(
     if window is None:
         return
     zoom, region = widths.zoom, canvas[window]
-    # Enlarged by repeating pixels and shrunk by averaging them: what is not drawn on stays as is.
+    # Upsample by repeating pixels and downsample by averaging: other pixels do not change.
     large = region.repeat(zoom, axis=0).repeat(zoom, axis=1) if zoom > 1 else region
     # Pixel centres are at integers on both sides.
     corner = np.array([window[1].start, window[0].start])
     points = (people.keypoints[i] - corner + 0.5) * zoom - 0.5
     pen = _Pen(large, colour, widths.limb * zoom, widths.rim * zoom)
     pen.limbs([(points[a], points[b]) for a, b in _bones(shown)])
-    seen = people.visibility[i] >= _SEEN
+    visible = people.visibility[i] >= _VISIBLE
     for k in np.flatnonzero(shown):
-        pen.dot(points[k], hollow=not seen[k])
+        pen.dot(points[k], hollow=not visible[k])
     if zoom > 1:
         size = (region.shape[1], region.shape[0])
         region[:] = cv2.resize(large, size, interpolation=cv2.INTER_AREA)
@@ -194,7 +194,7 @@ def _draw_skeleton(
 def _window(
     points: Floats, image_shape: tuple[int, int], margin: float
 ) -> tuple[slice, slice] | None:
-    """Rows and columns of the image around ``points``, or None where there is nothing."""
+    """Rows and columns of the image around ``points``, or None if empty."""
     if len(points) == 0:
         return None
     height, width = image_shape
@@ -213,7 +213,7 @@ def _bones(shown: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class _Pen:
-    """Draws limbs and dots in one colour with a dark rim; all lengths in px of ``canvas``."""
+    """Draws limbs and dots in one colour with a dark rim; lengths are px of ``canvas``."""
 
     canvas: Image
     colour: _Colour
@@ -221,7 +221,7 @@ class _Pen:
     rim: float
 
     def limbs(self, ends: list[tuple[Floats, Floats]]) -> None:
-        # All rims first, so that no rim cuts through a limb of the same person.
+        # Draw all rims first, so that no rim covers a limb of the same person.
         for colour, width in ((_DARK, self.limb + 2 * self.rim), (self.colour, self.limb)):
             for start, end in ends:
                 thickness = max(1, round(width))
@@ -251,5 +251,5 @@ def _rgb(colour: npt.NDArray[np.uint8]) -> _Colour:
 
 
 def _light(colour: npt.NDArray[np.uint8]) -> _Colour:
-    """Lighter shade, so that a skeleton shows on the mask of the same person."""
+    """Lighten a colour, so that a skeleton is visible on the mask of the same person."""
     return _rgb((colour + (255 - colour.astype(float)) * 0.25).astype(np.uint8))

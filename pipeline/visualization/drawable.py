@@ -1,4 +1,4 @@
-"""What the drawing functions read of people; `People` has it."""
+"""Interface of the drawing functions; `People` implements it."""
 
 from __future__ import annotations
 

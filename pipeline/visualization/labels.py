@@ -1,4 +1,4 @@
-"""Score labels, put where they hide neither a face nor another label."""
+"""Place score labels where they cover neither faces nor other labels."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from .palette import Colours, oklab
 
 _HEAD = [COCO_NAMES.index(n) for n in ('nose', 'left_eye', 'right_eye', 'left_ear', 'right_ear')]
 _PAD = 2
-_MAX_SHARE = 0.35  # of the person's box; a larger label would hide more than it says
-_OVERLAP_ALLOWED = 0.1  # of a label
+_MAX_FRACTION = 0.35  # maximum area of a label, as a fraction of the person's box
+_MAX_OVERLAP = 0.1  # of a label with a face or another label
 
 
 def draw_labels(
     canvas: Image, people: Drawable, shown: npt.NDArray[np.bool_], colours: Colours
 ) -> None:
-    """Write the instance score of each person on ``canvas``, best score first.
+    """Write the instance score of each person on ``canvas``, highest score first.
 
-    A label is left out where every place would hide a face or another label, or where the person
-    is too small for it.
+    A label is omitted if all candidate positions cover a face or another label, or if the person is
+    too small.
 
     Args:
-        canvas: (H, W, 3) uint8 RGB, changed in place.
+        canvas: (H, W, 3) uint8 RGB, modified in place.
         people: N people.
-        shown: (N, K) keypoints that are trusted.
+        shown: (N, K) confident keypoints.
         colours: (N, 3) RGB of each person.
     """
-    faces = face_boxes(people, shown)
+    faces = estimate_face_boxes(people, shown)
     taken: Floats = np.zeros((0, 4), np.float32)
     for i in np.argsort(-people.scores, kind='stable').tolist():
         text = f'{people.scores[i]:.2f}'
@@ -46,10 +46,11 @@ def draw_labels(
             _write(canvas, place, text, font, colours[i])
 
 
-def face_boxes(people: Drawable, shown: npt.NDArray[np.bool_]) -> Floats:
-    """Boxes (N, 4) xyxy px around the faces.
+def estimate_face_boxes(people: Drawable, shown: npt.NDArray[np.bool_]) -> Floats:
+    """Estimate the boxes (N, 4) xyxy px of the faces.
 
-    Around the trusted points of the head, or, when there is none, the upper middle of the box.
+    A box encloses the confident keypoints of the head; without any, it is the top centre of the
+    person's box.
     """
     boxes = people.boxes
     width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
@@ -88,22 +89,21 @@ def _place(
     faces: Floats,
     taken: Floats,
 ) -> Floats | None:
-    """Best free place for a label of ``size`` (w, h), xyxy px inside the image, or None."""
+    """Find the best free position of a label of ``size`` (w, h): xyxy px, or None."""
     height, width = image_shape
     w, h = size
     area = float(np.prod(box[2:] - box[:2]))
-    if w > width or h > height or w * h > _MAX_SHARE * area:
+    if w > width or h > height or w * h > _MAX_FRACTION * area:
         return None
-    places = _candidates(box, w, h)
-    places = np.clip(places, 0, [width - w, height - h])
-    rows = np.concatenate([places, places + np.array(size)], axis=1).astype(np.float32)
-    hidden = _overlaps(rows, np.concatenate([faces, taken])).max(axis=1, initial=0) / (w * h)
-    free = np.flatnonzero(hidden <= _OVERLAP_ALLOWED)
+    corners = np.clip(_candidates(box, w, h), 0, [width - w, height - h])
+    rows = np.concatenate([corners, corners + np.array(size)], axis=1).astype(np.float32)
+    covered = _overlaps(rows, np.concatenate([faces, taken])).max(axis=1, initial=0) / (w * h)
+    free = np.flatnonzero(covered <= _MAX_OVERLAP)
     return rows[free[0]] if len(free) else None
 
 
 def _candidates(box: Floats, w: int, h: int) -> npt.NDArray[np.int64]:
-    """Top-left corners (M, 2), best first: above the box, then in it at the foot, then under it."""
+    """Top-left corners (M, 2), best first: above the box, then at its bottom, then below it."""
     left, top, right, bottom = np.round(box).astype(int).tolist()
     middle = (left + right - w) // 2
     columns = (left, right - w, middle)
@@ -112,7 +112,7 @@ def _candidates(box: Floats, w: int, h: int) -> npt.NDArray[np.int64]:
 
 
 def _overlaps(first: Floats, second: Floats) -> Floats:
-    """Shared areas (N, M) of boxes xyxy."""
+    """Intersection areas (N, M) of boxes xyxy."""
     low = np.maximum(first[:, None, :2], second[None, :, :2])
     high = np.minimum(first[:, None, 2:], second[None, :, 2:])
     return np.asarray(np.prod(np.maximum(high - low, 0), axis=-1), np.float32)

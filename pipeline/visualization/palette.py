@@ -1,8 +1,8 @@
-"""Colours that tell neighbouring people apart.
+"""Choose colours that distinguish neighbouring people.
 
-The palette was made once: 20 colours of the sRGB cube, far from each other in Oklab (greedy
-farthest points, then exchanged one by one), none dark, pale or grey, so that each one stands out
-on a photo. Lightness counts less than hue there, as a mask takes the lightness of what it covers.
+The palette has 20 saturated sRGB colours with large distances in Oklab (greedy farthest points,
+then exchanges). Lightness has a lower weight than hue: a mask takes the lightness of the pixels
+below it.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ PALETTE: Colours = np.array(
     ], np.uint8,
 )  # fmt: skip
 
-# Weight of a gap as wide as the people themselves. The closest palette colours are 0.1 apart, so
-# nearly all of them are used before one comes back, and then several people further on.
+# Weight of a gap as wide as the people. The closest palette colours are 0.1 apart, so a colour
+# repeats only after nearly all others, and several people away.
 _GAP = 0.02
 _LIGHTNESS = 0.4
 
@@ -43,18 +43,19 @@ _TO_OKLAB = np.array([
 
 
 def oklab(colours: Colours) -> npt.NDArray[np.float64]:
-    """Oklab coordinates (N, 3) of sRGB colours (N, 3); distances there follow perception."""
+    """Convert sRGB colours (N, 3) to Oklab (N, 3), where distances are perceptual."""
     gamma = colours / 255.0
     linear = np.where(gamma <= 0.04045, gamma / 12.92, ((gamma + 0.055) / 1.055) ** 2.4)
     cones = np.cbrt(linear @ _TO_CONES.T)
     return np.asarray(cones @ _TO_OKLAB.T)
 
 
-def distinct_colours(boxes: Floats) -> Colours:
-    """One RGB colour per box (N, 4) xyxy: near boxes get colours that differ most.
+def choose_colours(boxes: Floats) -> Colours:
+    """Choose one RGB colour per box (N, 4) xyxy, with large differences between near boxes.
 
-    Greedy and without chance: row by row, the palette colour that is farthest from those of the
-    rows before. The distance to a neighbour counts half, rising to full a person's width away.
+    Greedy and deterministic: each row gets the palette colour farthest from the colours of the
+    previous rows. The colour distance to a touching box has weight 0.5, rising to 1 at a gap of
+    the width of a person.
     """
     chosen = np.zeros(len(boxes), int)
     between = _palette_distances()
@@ -72,7 +73,7 @@ def _palette_distances() -> npt.NDArray[np.float64]:
 
 
 def _gaps(box: Floats, others: Floats) -> npt.NDArray[np.float64]:
-    """Gap (N,) between a box and others as a multiple of their size; 0 when they touch."""
+    """Gap (N,) between a box and others relative to their size; 0 if they touch."""
     low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
     apart = np.linalg.norm(np.maximum(low - high, 0), axis=1)
     sizes = np.sqrt(box_areas(box[None])) + np.sqrt(box_areas(others))

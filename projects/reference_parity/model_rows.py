@@ -183,7 +183,7 @@ class RecordedDetector:
         self.model = self
 
     def transforms(self, results: dict[str, Any]) -> dict[str, Any]:
-        return {'inputs': None, 'data_samples': None}
+        return {'inputs': torch.zeros(3, 1, 1), 'data_samples': None}
 
     def test_step(self, batch: Any) -> list[Any]:
         return [SimpleNamespace(pred_instances=self.found)]

@@ -1,1 +1,1 @@
-"""Studies of settings: a pipeline over annotated photos, once for many settings."""
+"""Studies: evaluate many values of a setting in one run over annotated images."""

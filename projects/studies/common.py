@@ -1,4 +1,4 @@
-"""What the study tools share: the pipeline, the data set, the loop over its photos."""
+"""Shared command-line functions of the study tools."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.cli.options import add_data_root, add_runtime_options
 if TYPE_CHECKING:
     from pipeline.datasets.eval_sets import EvalDataset
     from pipeline.io.inputs import Failure
-    from projects.studies.photos import Computed
+    from projects.studies.images import Computed
 
 
 def add_arguments(parser: argparse.ArgumentParser, out: str) -> None:
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser, out: str) -> None:
 
 
 def find_data(args: argparse.Namespace) -> EvalDataset:
-    """The data set that the arguments name.
+    """Resolve the data set of the arguments.
 
     Raises:
         DatasetError: it is unknown or incomplete.
@@ -42,23 +42,23 @@ def find_data(args: argparse.Namespace) -> EvalDataset:
 
 
 def check_computed(computed: Computed) -> None:
-    """Stop when there is nothing to report.
+    """Check that there is something to report.
 
     Raises:
-        ValueError: no photo is done; names the first reason.
+        ValueError: no image was computed; has the first reason.
     """
     if not computed.parts:
-        reasons = [f.described() for f in computed.failures] or ['the data set has none']
-        raise ValueError(f'no photo is done: {reasons[0]}')
+        reasons = [f.described() for f in computed.failures] or ['the data set has no images']
+        raise ValueError(f'no image was computed: {reasons[0]}')
 
 
 def report(failures: Sequence[Failure], notes: Sequence[str], out: Path) -> int:
-    """Print what is left out, and where the files are; returns the exit code."""
+    """Print failures, notes and the output folder; returns the exit code."""
     for note in notes:
         print(f'note: {note}')
     if failures:
-        print(f'{len(failures)} photos failed and are left out, people and all:')
+        print(f'{len(failures)} images failed and are excluded with their people:')
         for failure in failures[:5]:
             print(f'  {failure.described()}')
-    print(f'tables, charts and what was computed: {out}')
+    print(f'tables, charts and computed parts: {out}')
     return int(bool(failures))

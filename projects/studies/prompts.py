@@ -1,10 +1,10 @@
-"""Masks against the number of prompt keypoints and the way they are chosen.
+"""Study of the number and the selection of prompt keypoints.
 
-A photo is embedded once; every setting costs a pass of the decoder. Masks are those of each person
-alone: no pixels are shared out and nothing takes the place of an empty mask, so that only the
-prompt acts.
+An image is embedded once; every setting runs only the mask decoder. Masks are predicted
+independently: no overlaps are resolved, and empty masks have no fallback, so that the results
+depend only on the prompt.
 
-Legend: D prompted people (results), G annotations of the photo, crowd regions included.
+Legend: D prompted people (results), G annotations of the image, with crowd regions.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from pipeline.rle import to_rle
 from pipeline.scores import instance_scores
 from pipeline.segmenters.prompts import METHODS, Method, PromptConfig, make_prompts
 from pipeline.structures import Image, People, Poses, Segments, size_of
-from projects.studies.photos import Parts, StudyImage
+from projects.studies.images import Parts, StudyImage
 
 Source = Literal['truth', 'detected']
-_OWN_BOX = 0.5  # box IoU from which a detected person is an annotated one
+_MIN_BOX_IOU = 0.5  # to match detected with annotated people
 
 
 @runtime_checkable
-class PromptedPhoto(Protocol):
-    """A photo ready to be prompted, as `pipeline.segmenters.sam2_segmenter.ImageSegmenter`."""
+class EmbeddedImage(Protocol):
+    """An embedded image, such as `pipeline.segmenters.sam2_segmenter.ImageSegmenter`."""
 
-    def with_prompt(self, prompt: PromptConfig) -> PromptedPhoto:
-        """The same photo, prompted in another way."""
+    def with_prompt(self, prompt: PromptConfig) -> EmbeddedImage:
+        """Return the same image with different prompt settings."""
 
     def __call__(self, poses: Poses, others: Poses) -> Segments:
-        """One segment per pose."""
+        """Predict one segment per pose."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,15 @@ class PromptSetting:
     """A point of the study."""
 
     method: Method
-    num_keypoints: int  # at most; people with fewer usable ones are prompted with all of them
+    num_keypoints: int  # maximum number of prompt keypoints per person
 
     @property
     def name(self) -> str:
-        """Of the part that is kept."""
+        """Name of the cached part."""
         return f'{self.method}/{self.num_keypoints}'
 
-    def applied(self, config: PromptConfig) -> PromptConfig:
-        """The prompt settings of a pipeline, changed to this point; no exception in crowds."""
+    def apply_to(self, config: PromptConfig) -> PromptConfig:
+        """Change the prompt settings of a pipeline to this point, without rules for crowds."""
         return replace(
             config, method=self.method, num_keypoints=self.num_keypoints,
             crowd_iou=None, num_keypoints_in_crowd=None,
@@ -66,37 +66,37 @@ class PromptSetting:
 
 @dataclass(frozen=True)
 class PromptRow:
-    """A setting with what was measured; None where nobody was."""
+    """Metrics of a setting; None without people."""
 
     method: str
     num_keypoints: int
-    num_people: int  # for AP: all that should be found
+    num_people: int  # for AP: all people to detect
     mask_ap: float | None
     mask_ap50: float | None
-    num_prompted: int  # for the mean IoU: people of whom a mask was asked
+    num_prompted: int  # for the mean IoU: prompted people
     mean_iou: float | None
-    mean_points: float | None  # prompt keypoints per person that were really there
+    mean_points: float | None  # actual number of prompt keypoints per person
 
 
 @dataclass(frozen=True, eq=False)
 class _Candidates:
-    """People of a photo to be prompted."""
+    """People of an image to prompt."""
 
     poses: Poses
-    person: npt.NDArray[np.int64]  # (D,) their annotation, -1 for none
+    person: npt.NDArray[np.int64]  # (D,) index of the annotation, or -1
     ignored: npt.NDArray[np.bool_]  # (G,) annotations that AP ignores
 
 
 class PromptStudy:
-    """Computes the parts of a photo.
+    """Computes the parts of an image.
 
     Args:
-        run: the pipeline; of its settings the prompt is varied.
-        prompt: of the pipeline.
-        source: ``truth`` prompts annotated people with their labelled keypoints, ``detected`` the
-            people of the first round with the keypoints that the pipeline places.
-        tie_seed: labelled keypoints are all equally visible, so `k_most_visible` takes them in
-            the order of COCO, the face first; with a seed their order is drawn for each person.
+        run: the pipeline.
+        prompt: prompt settings of the pipeline, to be varied.
+        source: ``truth`` prompts annotated people with their labelled keypoints; ``detected``
+            prompts the people of the first round with their predicted keypoints.
+        tie_seed: seed of the order of labelled keypoints per person. None: the order of COCO, face
+            first. Only `k_most_visible` depends on it: labelled keypoints are all equally visible.
     """
 
     def __init__(
@@ -111,67 +111,68 @@ class PromptStudy:
         self.source = source
         self.tie_seed = tie_seed
 
-    def __call__(self, image: Image, photo: StudyImage, missing: Sequence[str]) -> Parts:
-        """Parts of a photo: scores, overlaps and number of prompt keypoints per person."""
-        settings = [_setting(name) for name in missing]
-        find = self._annotated if self.source == 'truth' else self._detected
-        candidates = find(image, photo)
-        nobody = candidates.poses.select(np.zeros(0, int))
-        segment = _prompted(self.run.segmenter(image))
-        truth = [to_rle(p['segmentation'], *size_of(image)) for p in photo.people]
-        crowds = [int(p.get('iscrowd', 0)) for p in photo.people]
-        known: dict[bytes, dict[str, Any]] = {}
+    def __call__(self, image: Image, item: StudyImage, missing: Sequence[str]) -> Parts:
+        """Compute scores, overlaps and number of prompt keypoints per person."""
+        settings = [_parse_setting(name) for name in missing]
+        find = self._find_annotated if self.source == 'truth' else self._find_detected
+        candidates = find(image, item)
+        empty = candidates.poses.select(np.zeros(0, int))
+        embedded = _check_embedded(self.run.segmenter(image))
+        masks = [to_rle(p['segmentation'], *size_of(image)) for p in item.annotations]
+        crowds = [int(p.get('iscrowd', 0)) for p in item.annotations]
+        cache: dict[bytes, dict[str, Any]] = {}
         parts = {}
         for setting in settings:
-            prompt = setting.applied(self.prompt)
-            prompts = make_prompts(candidates.poses, nobody, prompt)
-            # More keypoints than anybody has make no difference.
+            prompt = setting.apply_to(self.prompt)
+            prompts = make_prompts(candidates.poses, empty, prompt)
+            # Settings with equal prompts are computed once.
             key = prompts.keypoints.tobytes()
-            if key not in known and len(candidates.poses):
-                segments = segment.with_prompt(prompt)(candidates.poses, nobody)
-                known[key] = {
+            if key not in cache and len(candidates.poses):
+                segments = embedded.with_prompt(prompt)(candidates.poses, empty)
+                cache[key] = {
                     'scores': self._scores(candidates.poses, segments),
-                    'overlaps': _overlaps(segments, truth, crowds),
+                    'overlaps': _overlaps(segments, masks, crowds),
                     'points': (prompts.keypoints >= 0).sum(1).tolist(),
                 }
-            nothing: dict[str, Any] = {'scores': [], 'overlaps': [], 'points': []}
             parts[setting.name] = {
-                **known.get(key, nothing),
+                **cache.get(key, {'scores': [], 'overlaps': [], 'points': []}),
                 'person': candidates.person.tolist(),
                 'ignored': candidates.ignored.tolist(),
             }
         return parts
 
-    def _annotated(self, image: Image, photo: StudyImage) -> _Candidates:
-        """Annotated people with a keypoint that may be a prompt."""
-        truth = photo.truth
-        single = [g for g, p in enumerate(photo.people) if not p.get('iscrowd', 0)]
-        rows = np.flatnonzero((truth.visibility >= self.prompt.visibility_threshold).any(1))
+    def _find_annotated(self, image: Image, item: StudyImage) -> _Candidates:
+        """Select the annotated people with a keypoint that can be a prompt."""
+        ground_truth = item.ground_truth
+        single = [g for g, p in enumerate(item.annotations) if not p.get('iscrowd', 0)]
+        usable = (ground_truth.visibility >= self.prompt.visibility_threshold).any(1)
+        rows = np.flatnonzero(usable)
         person = np.array(single, np.int64)[rows]
-        ignored = np.ones(len(photo.people), bool)
+        ignored = np.ones(len(item.annotations), bool)
         ignored[person] = False
-        poses: Poses = truth.select(rows)
+        poses: Poses = ground_truth.select(rows)
         if self.tie_seed is not None:
-            poses = _ties_drawn(poses, [photo.people[g]['id'] for g in person], self.tie_seed)
+            ids = [item.annotations[g]['id'] for g in person]
+            poses = _rank_randomly(poses, ids, self.tie_seed)
         return _Candidates(poses, person, ignored)
 
-    def _detected(self, image: Image, photo: StudyImage) -> _Candidates:
-        """People of the first round, with the annotation whose box they overlap."""
+    def _find_detected(self, image: Image, item: StudyImage) -> _Candidates:
+        """Detect the people of the first round, and match their boxes with annotations."""
         poses = self.run.pose_estimator(image, self.run.detector(image))
-        nobody = People.empty(*size_of(image), poses.num_keypoints)
-        _, distinct = keep_distinct_poses(nobody, poses, self.run.config.pose_nms)
+        empty = People.empty(*size_of(image), poses.num_keypoints)
+        _, distinct = keep_distinct_poses(empty, poses, self.run.config.pose_nms)
         poses = poses.select(distinct)
         poses = poses.select(np.argsort(-poses.box_scores, kind='stable'))
-        ignored = np.array([bool(p.get('iscrowd', 0)) for p in photo.people], bool)
-        boxes = xywh_to_xyxy([p['bbox'] for p in photo.people])
+        ignored = np.array([bool(p.get('iscrowd', 0)) for p in item.annotations], bool)
+        boxes = xywh_to_xyxy([p['bbox'] for p in item.annotations])
         overlaps = np.asarray(box_iou(poses.boxes, boxes), np.float64)
         rows = tuple({'score': float(s)} for s in poses.box_scores)
-        person = match(ImageOverlaps(0, photo.people, rows, overlaps, ignored), _OWN_BOX)
+        person = match(ImageOverlaps(0, item.annotations, rows, overlaps, ignored), _MIN_BOX_IOU)
         person[np.append(ignored, False)[person]] = -1
         return _Candidates(poses, person, ignored)
 
     def _scores(self, poses: Poses, segments: Segments) -> list[float]:
-        """What AP ranks by: mask score, for detected people the instance score."""
+        """Scores for AP: mask scores, or instance scores of detected people."""
         if self.source == 'truth':
             return [float(s) for s in segments.mask_scores]
         scores = instance_scores(
@@ -181,32 +182,32 @@ class PromptStudy:
         return [float(s) for s in scores]
 
 
-def prompt_rows(
+def compute_prompt_rows(
     settings: Sequence[PromptSetting],
-    photos: Sequence[StudyImage],
+    images: Sequence[StudyImage],
     parts: Mapping[str, Parts],
 ) -> tuple[PromptRow, ...]:
-    """Figures of every setting over the photos that have parts."""
+    """Compute the metrics of every setting over the images with parts."""
     done = sorted(
-        (p for p in photos if p.name in parts),
-        key=lambda p: (isinstance(p.image_id, str), p.image_id),
+        (image for image in images if image.name in parts),
+        key=lambda image: (isinstance(image.image_id, str), image.image_id),
     )
-    return tuple(_row(s, [(p, parts[p.name][s.name]) for p in done]) for s in settings)
+    return tuple(_row(s, [(image, parts[image.name][s.name]) for image in done]) for s in settings)
 
 
-def _row(setting: PromptSetting, photos: Sequence[tuple[StudyImage, Any]]) -> PromptRow:
+def _row(setting: PromptSetting, images: Sequence[tuple[StudyImage, Any]]) -> PromptRow:
     ranked, ious, points = [], [], []
-    for photo, part in photos:
-        scores = np.array(part['scores'], np.float64)
-        overlaps = np.array(part['overlaps'], np.float64).reshape(len(scores), len(photo.people))
+    for image, part in images:
+        people, scores = image.annotations, np.array(part['scores'], np.float64)
+        overlaps = np.array(part['overlaps'], np.float64).reshape(len(scores), len(people))
         order = np.argsort(-scores, kind='stable')
         rows = tuple({'score': scores[d]} for d in order)
         ignored = np.array(part['ignored'], bool)
-        ranked.append(ImageOverlaps(photo.image_id, photo.people, rows, overlaps[order], ignored))
-        own = [(d, g) for d, g in enumerate(part['person']) if g >= 0]
-        ious += [overlaps[d, g] for d, g in own]
-        points += [part['points'][d] for d, _ in own]
-    score = score_part(ranked, [p.ignored for p in ranked])
+        ranked.append(ImageOverlaps(image.image_id, people, rows, overlaps[order], ignored))
+        matches = [(d, g) for d, g in enumerate(part['person']) if g >= 0]
+        ious += [overlaps[d, g] for d, g in matches]
+        points += [part['points'][d] for d, _ in matches]
+    score = score_part(ranked, [image.ignored for image in ranked])
     return PromptRow(
         setting.method, setting.num_keypoints, score.num_people, score.ap, score.ap50,
         len(ious), float(np.mean(ious)) if ious else None,
@@ -214,23 +215,22 @@ def _row(setting: PromptSetting, photos: Sequence[tuple[StudyImage, Any]]) -> Pr
     )  # fmt: skip
 
 
-def _setting(name: str) -> PromptSetting:
+def _parse_setting(name: str) -> PromptSetting:
     method, number = name.rsplit('/', 1)
-    known: dict[str, Method] = {m: m for m in METHODS}
-    return PromptSetting(known[method], int(number))
+    return PromptSetting(next(m for m in METHODS if m == method), int(number))
 
 
-def _prompted(photo: Callable[[Poses, Poses], Segments]) -> PromptedPhoto:
-    if not isinstance(photo, PromptedPhoto):
-        raise TypeError(f'{type(photo).__name__} cannot be prompted in several ways')
-    return photo
+def _check_embedded(image: Callable[[Poses, Poses], Segments]) -> EmbeddedImage:
+    if not isinstance(image, EmbeddedImage):
+        raise TypeError(f'{type(image).__name__} does not support several prompt settings')
+    return image
 
 
-def _ties_drawn(poses: Poses, ids: Sequence[Any], seed: int) -> Poses:
-    """The same poses with the visible keypoints of each person ranked by chance."""
+def _rank_randomly(poses: Poses, ids: Sequence[Any], seed: int) -> Poses:
+    """Rank the visible keypoints of each person randomly."""
     visibility = poses.visibility.copy()
     for row, number in zip(visibility, ids, strict=True):
-        # By annotation, so that the order does not depend on other people.
+        # Seeded by annotation, so that the order does not depend on other people.
         draw = random.Random(f'{seed} {number}')
         ranks = np.array([draw.random() for _ in range(NUM_COCO)], np.float32)
         row[:NUM_COCO] -= 1e-3 * ranks * (row[:NUM_COCO] > 0)
@@ -238,19 +238,21 @@ def _ties_drawn(poses: Poses, ids: Sequence[Any], seed: int) -> Poses:
 
 
 def _overlaps(
-    segments: Segments, truth: Sequence[dict[str, Any]], crowds: Sequence[int]
+    segments: Segments, masks: Sequence[dict[str, Any]], crowds: Sequence[int]
 ) -> list[list[float]]:
     from pycocotools import mask as coco_mask
 
     rles = segments.logits.binary().to_rle()
-    if not rles or not truth:
+    if not rles or not masks:
         return [[] for _ in rles]
-    rows: list[list[float]] = coco_mask.iou(rles, list(truth), list(crowds)).tolist()
+    rows: list[list[float]] = coco_mask.iou(rles, list(masks), list(crowds)).tolist()
     return rows
 
 
-def settings_of(methods: Sequence[Method], numbers: Sequence[int]) -> Iterator[PromptSetting]:
-    """All combinations, in order.
+def make_prompt_settings(
+    methods: Sequence[Method], numbers: Sequence[int]
+) -> Iterator[PromptSetting]:
+    """Combine all methods with all numbers, in order.
 
     Raises:
         ValueError: a number is not in [1, 17].

@@ -1,7 +1,7 @@
-"""Boxes, masks and keypoints against the number of rounds, with and without refinement.
+"""Study of the number of rounds, with and without refinement.
 
-One run with the largest number of rounds serves them all: no round looks ahead, so the state after
-round r is what a run with ``max_rounds=r`` returns (`PersonPipeline.iter_rounds`).
+One run with the maximum number of rounds covers all settings: the state after round r equals the
+result of a run with ``max_rounds=r`` (`PersonPipeline.iter_rounds`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pipeline.evaluation.coco import score
 from pipeline.io.coco import Task
 from pipeline.loop import PersonPipeline
 from pipeline.structures import Image, People
-from projects.studies.photos import Parts, StudyImage
+from projects.studies.images import Parts, StudyImage
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,13 @@ class RoundSetting:
 
     @property
     def name(self) -> str:
-        """Of the part that is kept, and in names of files."""
+        """Name of the cached part, also in file names."""
         return f'{self.rounds}{"-refined" if self.refine else ""}'
 
 
 @dataclass(frozen=True)
 class RoundRow:
-    """A setting with its metrics of one task; None where nobody is annotated."""
+    """Metrics of a setting in one task; None without annotated people."""
 
     rounds: int
     refine: bool
@@ -42,31 +42,31 @@ class RoundRow:
     ap50: float | None
     ap75: float | None
     ar: float | None
-    num_annotated: int  # people, in the photos that ran
+    num_annotated: int  # people in the processed images
     num_results: int
-    seconds_per_photo: float  # of the whole setting, photos read before
+    seconds_per_photo: float  # all rounds of the setting, without reading the image
 
 
 class RoundStudy:
-    """Computes the parts of a photo: COCO results and seconds of every setting."""
+    """Computes the parts of an image: COCO results and seconds of every setting."""
 
     def __init__(self, run: PersonPipeline) -> None:
         self.run = run
 
-    def __call__(self, image: Image, photo: StudyImage, missing: Sequence[str]) -> Parts:
-        """Parts of a photo; those up to the largest number of rounds that is missing."""
-        settings = [_setting(name) for name in missing]
-        last, refine = max(s.rounds for s in settings), any(s.refine for s in settings)
+    def __call__(self, image: Image, item: StudyImage, missing: Sequence[str]) -> Parts:
+        """Compute all parts up to the largest number of rounds in ``missing``."""
+        last = max(int(name.split('-')[0]) for name in missing)
+        refine = any(name.endswith('-refined') for name in missing)
         parts = {}
-        for setting, people, seconds in self._snapshots(image, last, refine):
-            rows = people.to_coco(photo.image_id)
+        for setting, people, seconds in self._run_rounds(image, last, refine):
+            rows = people.to_coco(item.image_id)
             parts[setting.name] = {'rows': rows, 'seconds': round(seconds, 4)}
         return parts
 
-    def _snapshots(
+    def _run_rounds(
         self, image: Image, last: int, refine: bool
     ) -> list[tuple[RoundSetting, People, float]]:
-        """People and seconds after each round; a round that finds nobody changes nothing."""
+        """Return people and seconds after each round."""
         snapshots = []
         states = self.run.iter_rounds([image])
         state, spent = next(states), 0.0
@@ -83,26 +83,26 @@ class RoundStudy:
         return snapshots
 
 
-def round_settings(last: int, refine: Sequence[bool]) -> list[RoundSetting]:
-    """Rounds 1 to ``last``, for each choice of refinement."""
+def make_round_settings(last: int, refine: Sequence[bool]) -> list[RoundSetting]:
+    """List the settings of rounds 1 to ``last``, for each choice of refinement."""
     return [RoundSetting(number, choice) for choice in refine for number in range(1, last + 1)]
 
 
-def results_of(setting: RoundSetting, parts: Mapping[str, Parts]) -> list[dict[str, Any]]:
-    """COCO results of a setting, photo by photo."""
+def select_results(setting: RoundSetting, parts: Mapping[str, Parts]) -> list[dict[str, Any]]:
+    """Select the COCO results of a setting, image by image."""
     return [row for part in parts.values() for row in part[setting.name]['rows']]
 
 
-def round_rows(
+def compute_round_rows(
     settings: Sequence[RoundSetting],
     parts: Mapping[str, Parts],
     annotations: dict[str, Any],
     tasks: Sequence[Task],
 ) -> tuple[RoundRow, ...]:
-    """Figures of every setting; ``annotations`` are those of the photos that have parts."""
+    """Compute the metrics of every setting on ``annotations`` of the images in ``parts``."""
     rows = []
     for setting in settings:
-        results = results_of(setting, parts)
+        results = select_results(setting, parts)
         metrics = score(results, annotations, tasks)
         seconds = sum(part[setting.name]['seconds'] for part in parts.values())
         for task, figures in metrics.tasks.items():
@@ -121,7 +121,3 @@ def round_rows(
                 )
             )
     return tuple(rows)
-
-
-def _setting(name: str) -> RoundSetting:
-    return RoundSetting(int(name.split('-')[0]), name.endswith('-refined'))

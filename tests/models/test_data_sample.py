@@ -15,7 +15,7 @@ SHAPE = (200, 300)
 PAIR = [(10, 20, 60, 180), (40, 15, 100, 190)]
 
 
-def test_fields_of_a_top_down_prediction_and_ours() -> None:
+def test_fields_of_a_data_sample() -> None:
     people = people_in(PAIR, SHAPE)
     sample = people.to_data_sample()
     assert sample.ori_shape == sample.img_shape == SHAPE
@@ -50,7 +50,7 @@ def test_dense_masks_on_request() -> None:
         np.testing.assert_array_equal(masks[i], people.masks.dense(i))
 
 
-def test_instances_are_indexed_and_joined_as_usual() -> None:
+def test_instances_are_indexed_and_concatenated() -> None:
     from mmengine.structures import InstanceData
 
     found = people_in(PAIR, SHAPE).to_data_sample().pred_instances
@@ -60,7 +60,7 @@ def test_instances_are_indexed_and_joined_as_usual() -> None:
 
 
 @pytest.mark.parametrize('number', [0, 2])
-def test_tools_of_mmpose_take_it(number: int) -> None:
+def test_mmpose_functions_accept_it(number: int) -> None:
     from mmpose.structures import merge_data_samples, split_instances
 
     sample = people_in(PAIR[:number], SHAPE).to_data_sample()
@@ -71,7 +71,7 @@ def test_tools_of_mmpose_take_it(number: int) -> None:
 
 
 @pytest.mark.parametrize('number', [0, 2])
-def test_the_visualizer_of_mmpose_draws_it(number: int) -> None:
+def test_mmpose_visualizer_draws_it(number: int) -> None:
     from mmpose.datasets.datasets.utils import parse_pose_metainfo
     from mmpose.visualization import PoseLocalVisualizer
 
@@ -80,12 +80,12 @@ def test_the_visualizer_of_mmpose_draws_it(number: int) -> None:
     visualizer.set_dataset_meta(meta)
     image = np.full((*SHAPE, 3), 90, np.uint8)
     sample = people_in(PAIR[:number], SHAPE).to_data_sample()
-    drawn = visualizer.add_datasample('photo', image, sample, draw_gt=False, draw_bbox=True)
+    drawn = visualizer.add_datasample('image', image, sample, draw_gt=False, draw_bbox=True)
     assert drawn.shape == image.shape
     assert (drawn != image).any() == (number > 0)
 
 
-def test_nobody() -> None:
+def test_no_people() -> None:
     found = People.empty(*SHAPE, 23).to_data_sample(with_masks=True).pred_instances
     assert len(found) == 0
     assert found.keypoints.shape == (0, 23, 2)

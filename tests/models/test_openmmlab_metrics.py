@@ -1,4 +1,4 @@
-"""Our metrics in MMPose's and MMDetection's evaluators: the figures of the stock ones."""
+"""Metrics of MMPose and MMDetection evaluators, compared with the original metrics."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from tests.synthetic_results import HEIGHT, WIDTH, make_results
 from tests.toy_people import write
 
 Row = dict[str, Any]
-PHOTOS = 25
+IMAGES = 25
 
 
-def made_up(folder: Path) -> tuple[Path, list[Row], Row]:
-    annotations, results = make_results(PHOTOS, seed=5)
+def make_files(folder: Path) -> tuple[Path, list[Row], Row]:
+    annotations, results = make_results(IMAGES, seed=5)
     return write(folder / 'truth.json', annotations), results, annotations
 
 
 def pose_samples(results: list[Row], points: int) -> list[Row]:
-    """What a top-down MMPose model of ``points`` keypoints leaves, one sample per person."""
+    """Samples of a top-down MMPose model with ``points`` keypoints, one per person."""
     rng = np.random.default_rng(0)
     samples = []
     for number, row in enumerate(results):
@@ -68,32 +68,34 @@ COCO_META = {'num_keypoints': NUM_COCO, 'sigmas': COCO_SIGMAS, 'dataset_name': '
 def test_mmpose(points: int, tmp_path: Path) -> None:
     import pipeline.evaluation.mmpose_metric  # noqa: F401 - registers it
 
-    truth, results, _ = made_up(tmp_path)
+    file, results, _ = make_files(tmp_path)
     samples = pose_samples(results, points)
-    ours = evaluate(
+    candidate = evaluate(
         'mmpose',
-        {'type': 'BmpCocoMetric', 'ann_file': str(truth)},
+        {'type': 'BmpCocoMetric', 'ann_file': str(file)},
         COCO_META | {'num_keypoints': points, 'sigmas': np.full(points, 0.05)},
         samples,
     )
-    for sample in samples:  # the stock metric knows models of 17 points only
+    for sample in samples:  # the original metric supports 17 keypoints only
         found = sample['pred_instances']
         found['keypoints'] = found['keypoints'][:, :NUM_COCO]
         found['keypoint_scores'] = found['keypoint_scores'][:, :NUM_COCO]
-    theirs = evaluate('mmpose', {'type': 'CocoMetric', 'ann_file': str(truth)}, COCO_META, samples)
-    assert 0.05 < ours['coco/AP'] < 0.95
-    assert ours == pytest.approx(theirs, abs=1e-9)
+    reference = evaluate(
+        'mmpose', {'type': 'CocoMetric', 'ann_file': str(file)}, COCO_META, samples
+    )
+    assert 0.05 < candidate['coco/AP'] < 0.95
+    assert candidate == pytest.approx(reference, abs=1e-9)
 
 
 def test_mmpose_on_crowdpose(tmp_path: Path) -> None:
-    """A COCO model on CrowdPose; stock MMPose cannot compare 17 points with 14."""
+    """A COCO model on CrowdPose; MMPose cannot compare 17 keypoints with 14."""
     import pipeline.evaluation.mmpose_metric  # noqa: F401 - registers it
     from pipeline.evaluation.coco import score
 
-    _, results, annotations = made_up(tmp_path)
+    _, results, annotations = make_files(tmp_path)
     crowdpose = KEYPOINT_SETS['crowdpose14']
     for number, image in enumerate(annotations['images']):
-        image['crowdIndex'] = number / PHOTOS
+        image['crowdIndex'] = number / IMAGES
     for person in annotations['annotations']:
         person['keypoints'] = person['keypoints'][15:51] + person['keypoints'][:6]
         del person['segmentation'], person['area']
@@ -118,10 +120,10 @@ def test_mmpose_on_crowdpose(tmp_path: Path) -> None:
 
 
 def detection_samples(results: list[Row], classes: tuple[str, ...]) -> list[Row]:
-    """What an MMDetection model leaves, one sample per photo, dogs among the people."""
+    """Samples of an MMDetection model with people and dogs, one per image."""
     rng = np.random.default_rng(0)
     samples = []
-    for image_id in range(1, PHOTOS + 1):
+    for image_id in range(1, IMAGES + 1):
         rows = [r for r in results if r['image_id'] == image_id]
         masks = Masks.from_rle([r['segmentation'] for r in rows], (HEIGHT, WIDTH))
         dense = np.stack([masks.dense(i) for i in range(len(rows))])
@@ -142,25 +144,29 @@ def detection_samples(results: list[Row], classes: tuple[str, ...]) -> list[Row]
 def test_mmdet(classes: tuple[str, ...], tmp_path: Path) -> None:
     import pipeline.evaluation.mmdet_metric  # noqa: F401 - registers it
 
-    truth, results, _ = made_up(tmp_path)
+    file, results, _ = make_files(tmp_path)
     samples, meta = detection_samples(results, classes), {'classes': classes}
     tasks = ['bbox', 'segm']
-    ours = evaluate('mmdet', {'type': 'BmpInstanceMetric', 'ann_file': str(truth)}, meta, samples)
-    if len(classes) > 1:  # the stock metric averages over classes: give it the people alone
+    candidate = evaluate(
+        'mmdet', {'type': 'BmpInstanceMetric', 'ann_file': str(file)}, meta, samples
+    )
+    if len(classes) > 1:  # the original metric averages over classes: select the people
         for sample in samples:
             found = sample['pred_instances']
             people = found['labels'] == classes.index('person')
             sample['pred_instances'] = {k: v[people] for k, v in found.items()}
             sample['pred_instances']['labels'] *= 0
         meta = {'classes': ('person',)}
-    metric = {'type': 'CocoMetric', 'ann_file': str(truth), 'metric': tasks}
-    theirs = evaluate('mmdet', metric, meta, samples)
-    assert 0.05 < ours['coco/segm_mAP'] < 0.95
-    assert {name: ours[name] for name in theirs} == pytest.approx(theirs, abs=5.1e-4)  # 3 digits
+    metric = {'type': 'CocoMetric', 'ann_file': str(file), 'metric': tasks}
+    reference = evaluate('mmdet', metric, meta, samples)
+    assert 0.05 < candidate['coco/segm_mAP'] < 0.95
+    assert {name: candidate[name] for name in reference} == pytest.approx(
+        reference, abs=5.1e-4
+    )  # 3 digits
 
 
 @pytest.mark.parametrize('metric', ['keypoints', [], ['bbox', 'x']])
-def test_mmdet_knows_boxes_and_masks_only(metric: Any, tmp_path: Path) -> None:
+def test_mmdet_rejects_other_tasks(metric: Any, tmp_path: Path) -> None:
     from pipeline.evaluation.mmdet_metric import BmpInstanceMetric
 
     with pytest.raises(ValueError, match='metric must be bbox, segm or both'):
@@ -170,10 +176,10 @@ def test_mmdet_knows_boxes_and_masks_only(metric: Any, tmp_path: Path) -> None:
 def test_results_without_people_score_zero(tmp_path: Path) -> None:
     from pipeline.evaluation.mmdet_metric import BmpInstanceMetric
 
-    truth, _, _ = made_up(tmp_path)
-    metric = BmpInstanceMetric(str(truth), 'bbox')
+    file, _, _ = make_files(tmp_path)
+    metric = BmpInstanceMetric(str(file), 'bbox')
     metric.dataset_meta = {'classes': ('person',)}
     none = {'bboxes': torch.zeros(0, 4), 'scores': torch.zeros(0), 'labels': torch.zeros(0)}
     metric.process({}, [{'img_id': 1, 'pred_instances': none}])
     assert metric.evaluate(size=1)['coco/bbox_mAP'] == 0
-    assert json.loads(truth.read_text())['annotations']
+    assert json.loads(file.read_text())['annotations']

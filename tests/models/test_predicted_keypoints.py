@@ -9,7 +9,11 @@ import PIL.Image
 import pytest
 
 from pipeline.cli import predict_keypoints
-from pipeline.datasets.predicted_keypoints import add_keypoints, detections_of, keypoint_fields
+from pipeline.datasets.predicted_keypoints import (
+    add_keypoints,
+    build_detections,
+    build_keypoint_fields,
+)
 from pipeline.structures import Poses
 from tests.commands import exit_code
 
@@ -28,23 +32,23 @@ def estimate(image, detections):
     )  # fmt: skip
 
 
-class Silent:
-    """Keeps what it hears."""
+class RecordingReporter:
+    """Records the progress."""
 
     def __init__(self):
-        self.heard = []
+        self.events = []
 
     def start(self, total):
-        self.heard.append(total)
+        self.events.append(total)
 
     def photo(self, name, text):
-        self.heard.append((name, text))
+        self.events.append((name, text))
 
     def message(self, text):
         pass
 
     def stop(self):
-        self.heard.append('stop')
+        self.events.append('stop')
 
 
 @pytest.fixture
@@ -66,8 +70,8 @@ def content(tmp_path):
     return {'images': images, 'annotations': rows}
 
 
-def test_only_people_without_keypoints_get_them_and_a_broken_photo_is_told(content, tmp_path):
-    reporter, saved = Silent(), []
+def test_only_people_without_keypoints_are_changed(content, tmp_path):
+    reporter, saved = RecordingReporter(), []
     problems = add_keypoints(content, tmp_path, estimate, reporter, lambda: saved.append(1))
     first, second, crowd, gone, predicted = content['annotations']
     assert first['keypoints'][:9] == [3, 4, 2, 3, 4, 1, 0, 0, 0]
@@ -76,30 +80,30 @@ def test_only_people_without_keypoints_get_them_and_a_broken_photo_is_told(conte
     assert 'keypoints' not in crowd and 'keypoints' not in gone
     assert predicted['visibility'] == [0.5] * K
     assert [problem.name for problem in problems] == ['gone.png']
-    assert reporter.heard[0] == 2 and reporter.heard[-1] == 'stop' and saved
+    assert reporter.events[0] == 2 and reporter.events[-1] == 'stop' and saved
 
 
-def test_the_model_sees_annotated_boxes_and_masks(content):
+def test_detections_from_annotations(content):
     image = np.zeros((30, 40, 3), np.uint8)
-    found = detections_of(content['annotations'][:2], image)
+    found = build_detections(content['annotations'][:2], image)
     assert found.boxes.tolist() == [[3, 4, 13, 16], [0, 0, 5, 5]]
     assert found.detector_masks.dense(0).sum() > 20
     assert not found.detector_masks.dense(1).any()
-    assert len(list(keypoint_fields(estimate(image, found)))) == 2
+    assert len(list(build_keypoint_fields(estimate(image, found)))) == 2
 
 
-def test_work_is_saved_when_something_unexpected_happens(content, tmp_path):
+def test_results_are_saved_after_an_error(content, tmp_path):
     saved = []
 
     def fail(image, detections):
         raise RuntimeError('out of memory')
 
     with pytest.raises(RuntimeError, match='out of memory'):
-        add_keypoints(content, tmp_path, fail, Silent(), lambda: saved.append(1))
+        add_keypoints(content, tmp_path, fail, RecordingReporter(), lambda: saved.append(1))
     assert saved == [1]
 
 
-def test_tool_refuses_what_it_cannot_do_and_resumes(content, tmp_path, monkeypatch, capsys):
+def test_command_rejects_invalid_input_and_resumes(content, tmp_path, monkeypatch, capsys):
     source, out = tmp_path / 'people.json', tmp_path / 'out.json'
     source.write_text(json.dumps(content))
     words = [str(source), str(out), '--images', str(tmp_path), '--config', 'bmp_compact']

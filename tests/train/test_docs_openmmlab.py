@@ -19,7 +19,7 @@ pytest.importorskip('mmpose', reason='the page is about MMPose and MMDetection')
 from mmengine.config import Config
 
 from pipeline.openmmlab import scope_of
-from pipeline.synthetic.scene import demo_scene
+from pipeline.synthetic.scene import make_demo_scene
 from tests.toy_people import ROOT
 
 PAGE = ROOT / 'docs' / 'user_guide' / 'openmmlab.md'
@@ -32,7 +32,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp('project')
     for name in ('checkpoints', 'configs', 'tools'):
         (folder / name).symlink_to(ROOT / name)
-    cv2.imwrite(str(folder / 'img.jpg'), demo_scene().image[..., ::-1])
+    cv2.imwrite(str(folder / 'img.jpg'), make_demo_scene().image[..., ::-1])
     before = Path.cwd()
     os.chdir(folder)
     with scope_of('mmpose'):

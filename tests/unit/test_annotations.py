@@ -15,12 +15,12 @@ from pipeline.datasets.annotation_rules import _runs
 from pipeline.datasets.annotations import (
     AnnotationError,
     check_annotations,
+    find_missing_images,
     load_annotations,
-    missing_images,
 )
 from pipeline.io.coco import TASKS, Task
 from pipeline.keypoints import COCO_NAMES
-from tests.toy_people import DATA, dev_file, person, toy_annotations, write
+from tests.toy_people import data_file, dev_file, person, toy_annotations, write
 
 Content = dict[str, Any]
 NAN, INF = float('nan'), float('inf')
@@ -28,7 +28,7 @@ RLE = {'size': [200, 300], 'counts': [30000, 10000, 20000]}
 
 
 def with_person(**changes: Any) -> Content:
-    """The toy with one more person, number 55, in photo 7; ``...`` takes a key away."""
+    """The toy with one more person, number 55, in image 7; ``...`` removes a key."""
     extra = person(55, 7, [1, 1, 20, 20]) | changes
     content = toy_annotations()
     content['annotations'].append({k: v for k, v in extra.items() if v is not ...})
@@ -76,7 +76,7 @@ FATAL: list[tuple[str, Callable[[], Any], str]] = [
     ('odd polygon', lambda: with_person(segmentation=[[1, 2, 3, 4, 5, 6, 7]]), 'x, y pairs'),
     ('NaN polygon', lambda: with_person(segmentation=[[1, 2, 3, 4, 5, NAN]]), 'not finite'),
     ('RLE size', lambda: with_person(segmentation={'size': [5, 5], 'counts': [25]}),
-     r'RLE of size \[5, 5\] for a photo of \[200, 300\]'),
+     r'RLE of size \[5, 5\] for an image of \[200, 300\]'),
     ('no counts', lambda: with_person(segmentation={'size': [200, 300]}), 'needs size and counts'),
     ('short RLE', lambda: with_person(segmentation=RLE | {'counts': [10, 20]}), '30 of 60000 px'),
     ('cut RLE', lambda: with_person(segmentation=RLE | {'counts': compressed(RLE)['counts'][:-1]}),
@@ -85,7 +85,7 @@ FATAL: list[tuple[str, Callable[[], Any], str]] = [
 
 
 @pytest.mark.parametrize(('content', 'reason'), [w[1:] for w in FATAL], ids=[w[0] for w in FATAL])
-def test_what_cannot_be_scored_is_one_line(content: Callable[[], Any], reason: str) -> None:
+def test_fatal_mistakes_are_one_line(content: Callable[[], Any], reason: str) -> None:
     with pytest.raises(AnnotationError, match=reason) as caught:
         check_annotations(content())
     assert '\n' not in str(caught.value)
@@ -103,7 +103,7 @@ LACKING: list[tuple[str, Content, Task, str]] = [
 @pytest.mark.parametrize(
     ('changes', 'task', 'reason'), [w[1:] for w in LACKING], ids=[w[0] for w in LACKING]
 )
-def test_what_a_task_lacks_is_an_error_if_it_is_asked_for(
+def test_missing_annotations_of_a_requested_task_are_an_error(
     changes: Content, task: Task, reason: str
 ) -> None:
     content = with_person(**changes)
@@ -118,7 +118,7 @@ def test_what_a_task_lacks_is_an_error_if_it_is_asked_for(
 
 ODD: list[tuple[str, Content, str]] = [
     ('flat box', {'bbox': [1, 1, 0, 5]}, 'the box has no area'),
-    ('no area', {'area': ...}, 'no area; that of the mask is taken'),
+    ('no area', {'area': ...}, 'no area; using the area of the mask'),
     ('area 0', {'area': 0}, 'the area is 0'),
     ('one thin polygon', {'segmentation': [[1, 2, 3, 4], [1, 1, 9, 1, 9, 9]]}, 'fewer than 3'),
     ('ignored', {'num_keypoints': 0}, 'num_keypoints is 0 and 16 are labelled; .* is ignored'),
@@ -126,13 +126,13 @@ ODD: list[tuple[str, Content, str]] = [
 
 
 @pytest.mark.parametrize(('changes', 'reason'), [w[1:] for w in ODD], ids=[w[0] for w in ODD])
-def test_what_real_files_hold_is_a_warning(changes: Content, reason: str) -> None:
+def test_mistakes_of_official_files_are_warnings(changes: Content, reason: str) -> None:
     loaded = check_annotations(with_person(**changes), tasks=TASKS)
     (warning,) = loaded.warnings
     assert re.match(rf'annotation 55 \(image 7\): .*{reason}', warning)
 
 
-def test_every_kind_is_named_once_with_its_number() -> None:
+def test_each_kind_is_reported_once_with_its_count() -> None:
     content = with_person(bbox=[1, 2, -3, 4])
     content['annotations'] += [
         person(56, 7, [1, 2, 3, -4], area=12),
@@ -145,7 +145,7 @@ def test_every_kind_is_named_once_with_its_number() -> None:
     assert second.startswith('annotation 57') and 'in all' not in second
 
 
-def test_people_are_completed_and_the_given_content_is_left() -> None:
+def test_people_are_completed_in_a_copy() -> None:
     content = with_person(area=..., segmentation=RLE, num_keypoints=..., iscrowd=...)
     content['categories'] = [{'id': 1, 'name': 'person'}, {'id': 3, 'name': 'car'}]
     content['annotations'].append(person(90, 9, [0, 0, 5, 5], category_id=3))
@@ -159,7 +159,7 @@ def test_people_are_completed_and_the_given_content_is_left() -> None:
     assert loaded.content['images'] == content['images']
 
 
-def test_people_of_another_category_number_become_category_1() -> None:
+def test_person_category_becomes_1() -> None:
     content = toy_annotations() | {'categories': [{'id': 4, 'name': 'person'}]}
     for row in content['annotations']:
         row['category_id'] = 4
@@ -185,7 +185,7 @@ def crowdpose(**changes: Any) -> Content:
     return content
 
 
-def test_crowdpose_is_told_by_its_14_keypoints() -> None:
+def test_crowdpose_is_recognized_by_14_keypoints() -> None:
     loaded = check_annotations(crowdpose(), tasks=('bbox', 'keypoints'))
     assert (loaded.convention, loaded.warnings) == ('crowdpose14', ())
     (row,) = loaded.content['annotations']
@@ -199,7 +199,7 @@ def test_crowdpose_is_told_by_its_14_keypoints() -> None:
         check_annotations(named, convention='crowdpose14')
 
 
-def test_photos_without_a_crowd_index_are_counted() -> None:
+def test_images_without_crowd_index_are_counted() -> None:
     content = crowdpose()
     for image in content['images'][:2]:
         del image['crowdIndex']
@@ -210,7 +210,7 @@ def test_photos_without_a_crowd_index_are_counted() -> None:
     )
 
 
-def test_names_of_keypoints_decide_not_their_number() -> None:
+def test_keypoint_names_override_their_number() -> None:
     content = crowdpose()
     aic = ['Right Shoulder', 'Right Elbow', *(f'{i}' for i in range(12))]
     content['categories'][0]['keypoints'] = aic
@@ -222,7 +222,7 @@ def test_names_of_keypoints_decide_not_their_number() -> None:
 def test_files_are_named(tmp_path: Path) -> None:
     broken = tmp_path / 'broken.json'
     broken.write_text('{"images": [')
-    with pytest.raises(AnnotationError, match=r'broken\.json: no JSON file'):
+    with pytest.raises(AnnotationError, match=r'broken\.json: not a JSON file'):
         load_annotations(broken)
     with pytest.raises(AnnotationError, match=r'absent\.json: cannot be read'):
         load_annotations(tmp_path / 'absent.json')
@@ -230,16 +230,16 @@ def test_files_are_named(tmp_path: Path) -> None:
         load_annotations(write(tmp_path / 'wrong.json', with_person(bbox=...)))
 
 
-def test_missing_photos_are_named(tmp_path: Path) -> None:
+def test_missing_images_are_named(tmp_path: Path) -> None:
     path = write(tmp_path / 'toy.json', toy_annotations())
     (tmp_path / '3.jpg').touch()
-    assert missing_images(toy_annotations(), tmp_path) == ['7.jpg', '9.jpg']
+    assert find_missing_images(toy_annotations(), tmp_path) == ['7.jpg', '9.jpg']
     load_annotations(path)
-    with pytest.raises(AnnotationError, match=r'2 of 3 photos are missing in .*: 7\.jpg, 9\.jpg'):
+    with pytest.raises(AnnotationError, match=r'2 of 3 images are missing in .*: 7\.jpg, 9\.jpg'):
         load_annotations(path, images=tmp_path)
 
 
-def test_runs_of_compressed_masks_are_those_of_pycocotools() -> None:
+def test_runs_of_compressed_masks_equal_pycocotools() -> None:
     rng = np.random.default_rng(0)
     for density in (0.001, 0.1, 0.5, 0.999):
         mask = np.asfortranarray(rng.random((97, 61)) < density).astype(np.uint8)
@@ -257,8 +257,8 @@ def test_real_files_of_coco_pass(name: str) -> None:
     content = json.loads(dev_file(name).read_text())
     loaded = load_annotations(dev_file(name), images=dev_file(name).parent / 'images')
     assert set(loaded.tasks) >= {'bbox', 'segm'}
-    for row, given in zip(loaded.content['annotations'], content['annotations'], strict=True):
-        assert row == given | {'category_id': 1}
+    for row, original in zip(loaded.content['annotations'], content['annotations'], strict=True):
+        assert row == original | {'category_id': 1}
 
 
 SAMPLES: list[tuple[str, tuple[Task, ...], str]] = [
@@ -266,7 +266,7 @@ SAMPLES: list[tuple[str, tuple[Task, ...], str]] = [
     ('crowdpose/test_crowdpose.json', ('bbox', 'keypoints'), 'crowdpose14'),
     ('exlpose/test_exlpose.json', ('bbox', 'keypoints'), 'crowdpose14'),
     ('humanart/test_humanart.json', ('bbox', 'keypoints'), 'coco17'),
-    ('aic/test_aic.json', ('bbox',), 'coco17'),  # 14 keypoints in an order of their own
+    ('aic/test_aic.json', ('bbox',), 'coco17'),  # 14 keypoints in another order
     ('posetrack18/annotations/test_posetrack18_val.json', ('bbox',), 'coco17'),  # 17, no eyes
 ]
 
@@ -275,9 +275,7 @@ SAMPLES: list[tuple[str, tuple[Task, ...], str]] = [
 def test_real_samples_of_other_data_sets(
     name: str, tasks: tuple[Task, ...], convention: str
 ) -> None:
-    path = DATA / 'test_samples' / name
-    if not path.exists():
-        pytest.skip(f'{path} is absent (set BMP_TEST_DATA)')
+    path = data_file(f'test_samples/{name}')
     loaded = load_annotations(path)
     assert (loaded.tasks, loaded.convention) == (tasks, convention)
 
@@ -290,7 +288,7 @@ BAD_VALUES: list[Any] = [
 
 
 @pytest.mark.parametrize('section', ['annotations', 'images', 'categories'])
-def test_values_of_any_type_give_an_annotation_error_or_pass(section: str) -> None:
+def test_values_of_any_type_pass_or_raise_annotation_error(section: str) -> None:
     named = [{'id': 1, 'name': 'person', 'keypoints': list(COCO_NAMES)}]
     for key in (with_person() | {'categories': named})[section][-1]:
         for value in BAD_VALUES:

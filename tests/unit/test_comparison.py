@@ -1,4 +1,4 @@
-"""Two results files photo by photo: figures by hand, and the page as a browser sees it."""
+"""Comparison of two results files: metrics by hand, and the rendered page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 
 from pipeline.cli import compare_results
 from pipeline.evaluation.comparison import Comparison, compare
-from pipeline.evaluation.scored import fit
+from pipeline.evaluation.scored import score_results
 from pipeline.io.coco_people import people_from_coco
 from pipeline.io.results import PROTOCOLS, ResultsInfo
 from pipeline.structures import People
@@ -26,16 +26,16 @@ from tests.toy_people import people_in, person, toy_annotations, toy_results, wr
 
 Rows = list[dict[str, Any]]
 CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
-NOBODY_LABELLED = {'keypoints': [0] * 51, 'num_keypoints': 0}
+UNLABELLED = {'keypoints': [0] * 51, 'num_keypoints': 0}
 
 
 def box_row(image_id: int, box_xywh: list[float], score: float = 0.9) -> dict[str, Any]:
     return {'image_id': image_id, 'category_id': 1, 'bbox': box_xywh, 'score': score}
 
 
-def truth() -> dict[str, Any]:
-    """Photo 1: two people and a crowd region; 2: one person; 3: nobody."""
-    crowd = person(3, 1, [200, 100, 90, 90], iscrowd=1, **NOBODY_LABELLED)
+def annotations() -> dict[str, Any]:
+    """Image 1: two people and a crowd region; 2: one person; 3: no people."""
+    crowd = person(3, 1, [200, 100, 90, 90], iscrowd=1, **UNLABELLED)
     crowd['segmentation'] = {'size': [200, 300], 'counts': [30000, 10000, 20000]}
     images = [
         {'id': i, 'file_name': f'{name}.jpg', 'height': 200, 'width': 300}
@@ -50,13 +50,13 @@ def truth() -> dict[str, Any]:
 
 
 def compared(a: Rows, b: Rows) -> Comparison:
-    annotations = truth()
-    return compare(fit(a, annotations, ['bbox']), fit(b, annotations, ['bbox']), 'bbox')
+    scored = [score_results(rows, annotations(), ['bbox']) for rows in (a, b)]
+    return compare(*scored, 'bbox')
 
 
 EXACT, THREE_QUARTERS = [0, 0, 40, 90], [0, 0, 30, 90]
 QUALITY = [
-    ('everybody exactly', [(1, EXACT), (1, [100, 0, 40, 90])], 1.0),
+    ('all exact', [(1, EXACT), (1, [100, 0, 40, 90])], 1.0),
     ('one missed', [(1, EXACT)], 2 * 1 / (2 + 1)),
     ('one missed, the other inexact', [(1, THREE_QUARTERS)], 2 * 0.75 / (2 + 1)),
     ('found twice', [(1, EXACT), (1, EXACT), (1, [100, 0, 40, 90])], 2 * 2 / (2 + 3)),
@@ -64,24 +64,24 @@ QUALITY = [
     ('below half an overlap', [(1, [0, 0, 19, 90])], 0.0),
     ('in the crowd region', [(1, EXACT), (1, [210, 110, 20, 20])], 2 * 1 / (2 + 1)),
     ('nothing', [], 0.0),
-    ('somebody where nobody is', [(3, EXACT)], 0.0),
+    ('a result without people', [(3, EXACT)], 0.0),
 ]
 
 
 @pytest.mark.parametrize(('rows', 'quality'), [q[1:] for q in QUALITY], ids=[q[0] for q in QUALITY])
 def test_quality_by_hand(rows: list[tuple[int, list[float]]], quality: float) -> None:
-    photo = rows[0][0] if rows else 1
+    image_id = rows[0][0] if rows else 1
     results = [box_row(*r) for r in rows]
-    (ours,) = [p for p in compared([], results).photos if p.image_id == photo]
-    assert ours.b.quality == pytest.approx(quality)
+    (image,) = [p for p in compared([], results).images if p.image_id == image_id]
+    assert image.b.quality == pytest.approx(quality)
 
 
-def test_nobody_to_find_and_nothing_found_is_perfect_and_equal() -> None:
-    photo = compared([], []).photos[2]
-    assert (photo.a.quality, photo.b.quality, photo.gain) == (1, 1, 0)
+def test_quality_without_people_and_results_is_one() -> None:
+    image = compared([], []).images[2]
+    assert (image.a.quality, image.b.quality, image.gain) == (1, 1, 0)
 
 
-def test_photos_are_ranked_and_counted() -> None:
+def test_images_are_ranked_and_counted() -> None:
     a = [box_row(1, EXACT), box_row(2, [50, 50, 40, 100])]
     b = [box_row(1, EXACT), box_row(1, [100, 0, 40, 90]), box_row(2, [50, 50, 40, 60])]
     result = compared(a, b)
@@ -96,16 +96,16 @@ def test_photos_are_ranked_and_counted() -> None:
     assert result.mean_quality == pytest.approx(((2 / 3 + 1 + 1) / 3, (1 + 0.6 + 1) / 3))
 
 
-def test_exchanged_files_turn_the_gains_around(tmp_path: Path) -> None:
+def test_exchanged_files_negate_the_gains(tmp_path: Path) -> None:
     rows, annotations = toy_results(tmp_path), toy_annotations()
     for task in ('bbox', 'segm', 'keypoints'):
-        a, b = fit(rows, annotations), fit(rows[::2], annotations)
+        a, b = score_results(rows, annotations), score_results(rows[::2], annotations)
         there, back = compare(a, b, task), compare(b, a, task)
-        assert [p.gain for p in there.photos] == [-p.gain for p in back.photos]
+        assert [p.gain for p in there.images] == [-p.gain for p in back.images]
         assert there.lost and not there.gained
 
 
-def test_people_come_back_from_results() -> None:
+def test_people_from_results() -> None:
     people = people_in([(5, 5, 60, 90), (100, 20, 150, 180)], (200, 300))
     again = people_from_coco(people.to_coco(1), 200, 300)
     for name in ('keypoints', 'keypoint_scores', 'scores', 'visibility', 'boxes'):
@@ -122,7 +122,7 @@ BARE = [
 
 
 @pytest.mark.parametrize(('row', 'box'), [b[1:] for b in BARE], ids=[b[0] for b in BARE])
-def test_results_of_one_task_are_people_too(row: dict[str, Any], box: list[int]) -> None:
+def test_people_from_results_of_one_task(row: dict[str, Any], box: list[int]) -> None:
     nulls = {'bbox': None, 'segmentation': None, 'keypoints': None, 'score': 0.5}
     people = people_from_coco([nulls | row], 200, 300)
     assert people.boxes.tolist() == [box]
@@ -131,17 +131,20 @@ def test_results_of_one_task_are_people_too(row: dict[str, Any], box: list[int])
     assert len(people_from_coco([], 200, 300)) == len(People.empty(200, 300))
 
 
-def test_results_of_different_people_are_not_compared(tmp_path: Path) -> None:
+def test_results_of_different_people_are_rejected(tmp_path: Path) -> None:
     annotations, rows = toy_annotations(), toy_results(tmp_path)
     rows = [r | {'annotation_id': i} for r, i in zip(rows, (0, 1, 3, 4), strict=False)]
-    a, b = fit(rows, annotations), fit(rows, annotations, info=info_of('gt_keypoints'))
-    assert compare(a, b, 'keypoints').photos
+    a, b = (
+        score_results(rows, annotations),
+        score_results(rows, annotations, info=info_of('gt_keypoints')),
+    )
+    assert compare(a, b, 'keypoints').images
     with pytest.raises(
         ValueError, match=r'A \(\) is scored on 6 people, B \(.*gt_keypoints\) on 4'
     ):
         compare(a, b, 'segm')
-    with pytest.raises(ValueError, match='A was run on 3 photos, B on 2, not the same'):
-        compare(a, fit(rows[:2], annotations, info=info_of('loop', (7, 9))), 'segm')
+    with pytest.raises(ValueError, match='A has 3 images, B has 2, and they differ'):
+        compare(a, score_results(rows[:2], annotations, info=info_of('loop', (7, 9))), 'segm')
 
 
 def info_of(protocol: Any, image_ids: tuple[int, ...] = (3, 7, 9)) -> ResultsInfo:
@@ -163,13 +166,13 @@ def files(tmp_path: Path, a: Rows, b: Rows) -> list[str]:
     ]
 
 
-def make_page(tmp_path: Path, *options: str, pictures: tuple[int, ...] = (3, 7)) -> Path:
-    """The page of the toy photos: B lacks two people and has a box of its own."""
+def make_page(tmp_path: Path, *options: str, names: tuple[int, ...] = (3, 7)) -> Path:
+    """Page of the toy images: B misses two people and has one false box."""
     rows = toy_results(tmp_path)
     other = [*rows[1:4], rows[4] | {'bbox': [0, 0, 10, 10], 'score': 0.2}]
     folder = tmp_path / 'photos'
     folder.mkdir()
-    for name in pictures:
+    for name in names:
         PIL.Image.new('RGB', (300, 200), (90, 120, 150)).save(folder / f'{name}.jpg')
     out = tmp_path / 'out'
     args = [*files(tmp_path, rows, other), '--images', str(folder), '--out', str(out)]
@@ -210,7 +213,7 @@ class Page(HTMLParser):
 
 
 @pytest.mark.parametrize('task', ['bbox', 'segm', 'keypoints'])
-def test_the_page_is_whole_and_loads_nothing(tmp_path: Path, task: str) -> None:
+def test_page_is_valid_and_self_contained(tmp_path: Path, task: str) -> None:
     text = (make_page(tmp_path, '--task', task) / 'index.html').read_text()
     page = Page(text)
     assert not re.findall(r'(?:src|href)="(?!data:|#)', text) and 'http' not in text
@@ -224,9 +227,11 @@ def test_the_page_is_whole_and_loads_nothing(tmp_path: Path, task: str) -> None:
     assert inputs == {'show-truth', 'show-marks'}
 
 
-def test_the_page_names_photos_as_text(tmp_path: Path) -> None:
+def test_page_escapes_file_names(tmp_path: Path) -> None:
     rows = [box_row(1, EXACT)]
-    names = [write(tmp_path / f'{n}.json', c) for n, c in (('a', []), ('b', rows), ('t', truth()))]
+    names = [
+        write(tmp_path / f'{n}.json', c) for n, c in (('a', []), ('b', rows), ('t', annotations()))
+    ]
     out = tmp_path / 'out'
     assert compare_results.main([*map(str, names), '--task', 'bbox', '--out', str(out)]) == 0
     page = Page((out / 'index.html').read_text())
@@ -234,9 +239,7 @@ def test_the_page_names_photos_as_text(tmp_path: Path) -> None:
     assert len(page.all('img')) == 2
 
 
-def test_the_files_hold_the_same_figures(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_files_have_equal_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = make_page(tmp_path, '--task', 'bbox')
     report = json.loads((out / 'comparison.json').read_text())
     table = list(csv.DictReader((out / 'photos.csv').read_text().splitlines()))
@@ -260,7 +263,7 @@ def test_equal_input_gives_equal_files(tmp_path: Path) -> None:
     assert {p.name: p.read_bytes() for p in out.iterdir()} == before
 
 
-def test_a_missing_or_broken_picture_leaves_the_page_standing(
+def test_missing_or_broken_image_is_reported_on_the_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / 'photos').mkdir()
@@ -275,16 +278,16 @@ def test_a_missing_or_broken_picture_leaves_the_page_standing(
     assert len(page.all('img')) == 4 and 'no picture 3.jpg' in page.text
 
 
-def test_a_picture_of_another_size_is_named(tmp_path: Path) -> None:
+def test_image_of_different_size_is_reported(tmp_path: Path) -> None:
     (tmp_path / 'photos').mkdir()
     PIL.Image.new('RGB', (30, 20)).save(tmp_path / 'photos' / '7.jpg')
     args = [*files(tmp_path, toy_results(tmp_path), []), '--images', str(tmp_path / 'photos')]
     assert compare_results.main([*args, '--out', str(tmp_path / 'out')]) == 0
     text = Page((tmp_path / 'out' / 'index.html').read_text()).text
-    assert 'the picture is 30 x 20, the annotations say 300 x 200' in text
+    assert 'the image is 30 x 20, the annotations say 300 x 200' in text
 
 
-def test_only_the_top_is_shown_and_weak_results_can_be_left_out(tmp_path: Path) -> None:
+def test_top_and_min_score(tmp_path: Path) -> None:
     page = Page(
         (make_page(tmp_path, '--top', '1', '--min-score', '0.5') / 'index.html').read_text()
     )
@@ -295,26 +298,26 @@ def test_only_the_top_is_shown_and_weak_results_can_be_left_out(tmp_path: Path) 
 WRONG = [
     ('absent', {'a': 'absent.json'}, 'absent.json'),
     ('no JSON', {'b': 'broken.json'}, 'broken.json is no JSON'),
-    ('unknown photo', {'b': 'strange.json'}, 'strange.json against'),
-    ('other photos', {'a': 'three.json', 'b': 'seven.json'}, 'results of the same photos'),
+    ('unknown image', {'b': 'strange.json'}, 'strange.json against'),
+    ('other images', {'a': 'three.json', 'b': 'seven.json'}, 'results of the same images'),
     ('no data set', {'annotations': 'coco_val'}, "did you mean 'coco_val2017'"),
     ('no folder', {'images': 'absent'}, 'is no folder'),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(('changes', 'reason'), [w[1:] for w in WRONG], ids=[w[0] for w in WRONG])
-def test_the_tool_says_what_is_wrong(
+def test_command_reports_invalid_input(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, str], reason: str
 ) -> None:
     rows = toy_results(tmp_path)
     a, b, annotations = files(tmp_path, rows, rows)
     write(tmp_path / 'strange.json', [rows[0] | {'image_id': 99}])
-    for name, photo in (('three', 3), ('seven', 7)):
-        write(tmp_path / f'{name}.json', [r for r in rows if r['image_id'] == photo])
+    for name, image_id in (('three', 3), ('seven', 7)):
+        write(tmp_path / f'{name}.json', [r for r in rows if r['image_id'] == image_id])
     (tmp_path / 'broken.json').write_text('[')
-    given = {'a': a, 'b': b, 'annotations': annotations, 'images': str(tmp_path)}
-    given |= {k: v if v == 'coco_val' else str(tmp_path / v) for k, v in changes.items()}
-    args = [given['a'], given['b'], given['annotations'], '--images', given['images']]
+    paths = {'a': a, 'b': b, 'annotations': annotations, 'images': str(tmp_path)}
+    paths |= {k: v if v == 'coco_val' else str(tmp_path / v) for k, v in changes.items()}
+    args = [paths['a'], paths['b'], paths['annotations'], '--images', paths['images']]
     assert exit_code(compare_results.main, *args, '--out', tmp_path / 'out') == 1
     error = capsys.readouterr().err
     assert error.startswith('compare_results.py: ') and reason in error
@@ -359,7 +362,7 @@ Promise.all(images.map(i => { i.loading = 'eager'; return i.decode(); })).then((
 """
 
 
-def test_the_page_works_in_a_browser(tmp_path: Path) -> None:
+def test_page_in_a_browser(tmp_path: Path) -> None:
     out = make_page(tmp_path, '--task', 'bbox', '--max-side', '150')
     text = (out / 'index.html').read_text()
     driven = tmp_path / 'driven.html'

@@ -11,12 +11,12 @@ from pycocotools import mask as coco_mask
 
 from pipeline.cli import convert_dataset
 from pipeline.datasets.annotations import load_annotations
-from pipeline.datasets.convert import ConversionError, numbered
+from pipeline.datasets.convert import ConversionError, assign_image_ids
 from pipeline.datasets.convert_ochuman import OCHUMAN_NAMES, convert_ochuman
 from pipeline.io.progress import Reporter
 from pipeline.keypoints import COCO_NAMES
 from tests.commands import exit_code
-from tests.toy_people import DATA, toy_annotations, write
+from tests.toy_people import data_file, toy_annotations, write
 
 
 def convert(tmp_path: Path, *args: Any) -> tuple[int, dict[str, Any]]:
@@ -26,13 +26,13 @@ def convert(tmp_path: Path, *args: Any) -> tuple[int, dict[str, Any]]:
     return code, json.loads(out.read_text()) if out.exists() else {}
 
 
-def photo(path: Path, width: int = 60, height: int = 40) -> Path:
+def save_image(path: Path, width: int = 60, height: int = 40) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new('RGB', (width, height), 'grey').save(path)
     return path
 
 
-# OCHuman in its own format
+# OCHuman
 
 
 def native_person(**changes: Any) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def native(**people: list[dict[str, Any]]) -> dict[str, Any]:
     return {'images': images}
 
 
-def test_ochuman_becomes_coco(tmp_path: Path) -> None:
+def test_ochuman_to_coco(tmp_path: Path) -> None:
     source = write(tmp_path / 'ochuman.json', native(_000817=[native_person()]))
     code, content = convert(tmp_path, 'ochuman', source)
     assert code == 0
@@ -77,7 +77,7 @@ def test_ochuman_becomes_coco(tmp_path: Path) -> None:
     assert load_annotations(tmp_path / 'out.json').tasks == ('bbox', 'segm', 'keypoints')
 
 
-def test_names_and_flags_of_the_file_win(tmp_path: Path) -> None:
+def test_keypoint_names_and_flags_of_the_file_are_used(tmp_path: Path) -> None:
     content = native(_000001=[native_person()])
     content['keypoint_names'] = [*COCO_NAMES, 'head', 'neck']
     content['keypoint_visible'] = dict(missing=3, vis=0, self_occluded=1, others_occluded=2)
@@ -90,18 +90,20 @@ def test_names_and_flags_of_the_file_win(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(('others', 'crowds'), [('drop', []), ('ignore', [0, 1])])
-def test_people_without_mask(tmp_path: Path, others: str, crowds: list[int]) -> None:
+def test_people_without_mask_are_dropped_or_ignored(
+    tmp_path: Path, others: str, crowds: list[int]
+) -> None:
     bare = native_person(keypoints=None, segms=None, bbox=[40, 10, 50, 30])
     source = write(tmp_path / 'a.json', native(_1=[native_person(), bare], _2=[bare]))
     _, content = convert(tmp_path, 'ochuman', source, '--others', others)
-    assert [image['id'] for image in content['images']] == [1]  # nobody to score on 2
+    assert [image['id'] for image in content['images']] == [1]  # no person to score in 2
     assert [a['iscrowd'] for a in content['annotations']] == (crowds or [0])
     if crowds:
         assert coco_mask.area(content['annotations'][1]['segmentation']) == 200
     load_annotations(tmp_path / 'out.json', tasks=('bbox', 'segm', 'keypoints'))
 
 
-def test_ochuman_names_all_that_is_broken_and_goes_on(
+def test_invalid_ochuman_images_are_reported_and_skipped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     people = {
@@ -115,26 +117,26 @@ def test_ochuman_names_all_that_is_broken_and_goes_on(
     }
     source = write(tmp_path / 'a.json', native(**people))
     for number in (1, 2, 3, 4, 7):
-        photo(tmp_path / 'images' / f'{number}.jpg', width=61 if number == 7 else 60)
-    (tmp_path / 'images' / '6.jpg').write_bytes(b'no picture')
+        save_image(tmp_path / 'images' / f'{number}.jpg', width=61 if number == 7 else 60)
+    (tmp_path / 'images' / '6.jpg').write_bytes(b'not an image')
     code, content = convert(tmp_path, 'ochuman', source, '--images', tmp_path / 'images')
     assert code == 1
     assert [image['file_name'] for image in content['images']] == ['1.jpg']
     assert {a['image_id'] for a in content['annotations']} == {1}
-    told = capsys.readouterr().err
+    output = capsys.readouterr().err
     for line in (
         '2.jpg: cannot be converted (person 2: keypoints must hold 57 finite numbers',
         '3.jpg: cannot be converted (person 1: the box has no area',
         '4.jpg: cannot be converted (person 1: segms has no outer polygon',
         '5.jpg: no such file',
         '6.jpg: is not a picture',
-        '7.jpg: is 61 x 40 px, but the annotations are for 60 x 40 px',
+        '7.jpg: is 61 x 40 px, the annotations expect 60 x 40 px',
     ):
-        assert f'left out: {line}' in told
+        assert f'left out: {line}' in output
 
 
 @pytest.mark.parametrize('kind', ['coco', 'list'])
-def test_only_the_photos_of_a_split(tmp_path: Path, kind: str) -> None:
+def test_only_images_of_a_split(tmp_path: Path, kind: str) -> None:
     source = write(tmp_path / 'a.json', native(_1=[native_person()], _2=[native_person()]))
     if kind == 'coco':
         split = write(tmp_path / 'val.json', {'images': [{'file_name': '2.jpg'}]})
@@ -149,9 +151,7 @@ def test_only_the_photos_of_a_split(tmp_path: Path, kind: str) -> None:
     assert [problem.name for problem in result.problems] == ['9.jpg']
 
 
-def test_boxes_read_the_wrong_way_are_noticed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_box_format_is_detected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     far = {'outer': [[40, 30, 50, 30, 50, 38, 40, 38]]}
     person = native_person(bbox=[40, 30, 10, 8], segms=far)
     source = write(tmp_path / 'a.json', native(_1=[person]))
@@ -161,7 +161,7 @@ def test_boxes_read_the_wrong_way_are_noticed(
     assert (code, content['annotations'][0]['bbox']) == (0, [40, 30, 10, 8])
 
 
-def test_a_coco_file_is_not_ochumans_own(
+def test_coco_file_is_not_accepted_for_ochuman(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = write(tmp_path / 'a.json', toy_annotations())
@@ -192,19 +192,17 @@ def as_native(coco: dict[str, Any]) -> dict[str, Any]:
     return {'images': images}
 
 
-def test_real_people_of_ochuman_come_out_as_in_its_coco_file(tmp_path: Path) -> None:
-    path = DATA / 'test_samples' / 'ochuman' / 'test_ochuman.json'
-    if not path.exists():
-        pytest.skip(f'{path} is absent (set BMP_TEST_DATA)')
+def test_ochuman_equals_the_official_coco_file(tmp_path: Path) -> None:
+    path = data_file('test_samples/ochuman/test_ochuman.json')
     official = json.loads(path.read_text())
     source = write(tmp_path / 'ochuman.json', as_native(official))
-    code, ours = convert(tmp_path, 'ochuman', source, '--images', path.parent)
+    code, converted = convert(tmp_path, 'ochuman', source, '--images', path.parent)
     assert code == 0
     ids = {image['id']: image['file_name'] for image in official['images']}
-    theirs = sorted(official['annotations'], key=lambda row: (ids[row['image_id']], row['id']))
-    for mine, row in zip(ours['annotations'], theirs, strict=True):
+    expected = sorted(official['annotations'], key=lambda row: (ids[row['image_id']], row['id']))
+    for result, row in zip(converted['annotations'], expected, strict=True):
         for key in ('bbox', 'area', 'num_keypoints', 'keypoints', 'iscrowd', 'category_id'):
-            assert mine[key] == row[key], key
+            assert result[key] == row[key], key
 
 
 # CIHP
@@ -212,10 +210,10 @@ def test_real_people_of_ochuman_come_out_as_in_its_coco_file(tmp_path: Path) -> 
 
 @pytest.fixture
 def cihp(tmp_path: Path) -> Path:
-    """Two good photos, and one of each kind of broken one."""
+    """Two valid images, and one of each kind of invalid one."""
     root = tmp_path / 'Validation'
     for number in (1, 2, 3, 4, 5, 6):
-        photo(root / 'Images' / f'000000{number}.jpg')
+        save_image(root / 'Images' / f'000000{number}.jpg')
     people = np.zeros((40, 60), np.uint8)
     people[5:30, 10:20] = 1
     people[10:35, 18:40] = 2
@@ -231,7 +229,7 @@ def cihp(tmp_path: Path) -> Path:
     return root
 
 
-def test_cihp_becomes_coco_and_names_what_is_broken(
+def test_cihp_to_coco_reports_invalid_images(
     tmp_path: Path, cihp: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, content = convert(tmp_path, 'cihp', cihp)
@@ -244,19 +242,19 @@ def test_cihp_becomes_coco_and_names_what_is_broken(
     assert (second['bbox'], second['area']) == ([18, 10, 22, 25], 25 * 22)
     both = coco_mask.decode([first['segmentation'], second['segmentation']])
     assert both.sum(2).max() == 1
-    told = capsys.readouterr().err
+    output = capsys.readouterr().err
     for line in (
         '0000003.jpg: its map in Human_ids is damaged',
-        '0000004.jpg: its map is a coloured picture (RGB)',
-        '0000005.jpg: the photo has (40, 60) (H, W) px, its map in Human_ids (40, 30)',
+        '0000004.jpg: its map is a colour image (RGB)',
+        '0000005.jpg: the image has (40, 60) (H, W) px, its map in Human_ids (40, 30)',
         '0000006.jpg: there is no map of this name in Human_ids',
-        '0000007.jpg: there is no photo of this name in Images',
+        '0000007.jpg: there is no image of this name in Images',
     ):
-        assert f'left out: {line}' in told
+        assert f'left out: {line}' in output
     assert load_annotations(tmp_path / 'out.json').tasks == ('bbox', 'segm')
 
 
-def test_a_folder_that_is_not_cihp(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_cihp_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert convert(tmp_path, 'cihp', tmp_path)[0] == 2
     assert 'Images is missing or empty; a folder of CIHP has' in capsys.readouterr().err
 
@@ -265,23 +263,19 @@ def test_a_folder_that_is_not_cihp(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_crowdpose_gets_areas(tmp_path: Path) -> None:
-    source = DATA / 'test_samples' / 'crowdpose' / 'test_crowdpose.json'
-    if not source.exists():
-        pytest.skip(f'{source} is absent (set BMP_TEST_DATA)')
+    source = data_file('test_samples/crowdpose/test_crowdpose.json')
     code, content = convert(tmp_path, 'crowdpose', source, '--images', source.parent)
-    given = json.loads(source.read_text())
+    original = json.loads(source.read_text())
     assert code == 0
-    assert content['images'] == given['images']  # with crowdIndex
-    for row, before in zip(content['annotations'], given['annotations'], strict=True):
+    assert content['images'] == original['images']  # with crowdIndex
+    for row, before in zip(content['annotations'], original['annotations'], strict=True):
         assert row == before | {'area': pytest.approx(0.53 * before['bbox'][2] * before['bbox'][3])}
 
 
-def test_other_14_keypoints_are_not_taken_for_crowdpose(
+def test_other_14_keypoints_are_rejected(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    source = DATA / 'test_samples' / 'aic' / 'test_aic.json'
-    if not source.exists():
-        pytest.skip(f'{source} is absent (set BMP_TEST_DATA)')
+    source = data_file('test_samples/aic/test_aic.json')
     assert convert(tmp_path, 'crowdpose', source)[0] == 2
     assert "the 14 keypoints ['Right Shoulder'" in capsys.readouterr().err
     coco = write(tmp_path / 'toy.json', toy_annotations())
@@ -289,20 +283,16 @@ def test_other_14_keypoints_are_not_taken_for_crowdpose(
     assert 'keypoints must hold 42 numbers, got 51' in capsys.readouterr().err
 
 
-def test_nothing_is_written_when_no_photo_is_left(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_output_without_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write(tmp_path / 'toy.json', toy_annotations())
     code, content = convert(tmp_path, 'coco', source, '--images', tmp_path)
     assert (code, content) == (2, {})
-    told = capsys.readouterr().err
-    assert told.count('left out: ') == 3 and 'no photo is left' in told
+    output = capsys.readouterr().err
+    assert output.count('left out: ') == 3 and 'no photo is left' in output
 
 
 @pytest.mark.parametrize(('others', 'kept'), [('drop', [0, 1, 2, 3, 4]), ('ignore', [*range(6)])])
-def test_cocopersons_are_the_people_with_keypoints(
-    tmp_path: Path, others: str, kept: list[int]
-) -> None:
+def test_cocopersons_have_keypoints(tmp_path: Path, others: str, kept: list[int]) -> None:
     source = write(tmp_path / 'toy.json', toy_annotations())
     code, content = convert(tmp_path, 'cocopersons', source, '--others', others)
     assert code == 0
@@ -313,22 +303,24 @@ def test_cocopersons_are_the_people_with_keypoints(
     ]
 
 
-def test_any_coco_file_is_cleaned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_coco_file_is_validated_and_completed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     content = toy_annotations() | {'categories': [{'id': 4, 'name': 'person'}]}
     for row in content['annotations']:
         row['category_id'] = 4
         del row['area']
     source = write(tmp_path / 'toy.json', content)
     for name in ('3.jpg', '7.jpg'):
-        photo(tmp_path / name, 300, 200)
+        save_image(tmp_path / name, 300, 200)
     code, clean = convert(tmp_path, 'coco', source, '--images', tmp_path)
-    told = capsys.readouterr()
-    assert code == 1 and 'left out: 9.jpg: no such file' in told.err
-    assert '(6 in all: no area)' in told.out and '2 photos, 5 people, 1 ignored' in told.out
+    output = capsys.readouterr()
+    assert code == 1 and 'left out: 9.jpg: no such file' in output.err
+    assert '(6 in all: no area)' in output.out and '2 photos, 5 people, 1 ignored' in output.out
     assert {a['category_id'] for a in clean['annotations']} == {1}
 
 
-def test_output_is_the_same_every_time_and_never_overwritten_unasked(
+def test_output_is_deterministic_and_not_overwritten(
     tmp_path: Path, cihp: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     convert(tmp_path, 'cihp', cihp)
@@ -340,11 +332,11 @@ def test_output_is_the_same_every_time_and_never_overwritten_unasked(
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith('.')] == []
 
 
-def test_wrong_sources_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_sources_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / 'broken.json').write_text('{')
     for name in ('ochuman', 'crowdpose', 'cocopersons', 'coco'):
         assert convert(tmp_path, name, tmp_path / 'broken.json')[0] == 2
-        assert 'broken.json: no JSON file' in capsys.readouterr().err
+        assert 'broken.json: not a JSON file' in capsys.readouterr().err
         assert convert(tmp_path, name, tmp_path / 'absent.json')[0] == 2
         assert 'absent.json: cannot be read' in capsys.readouterr().err
     source = write(tmp_path / 'toy.json', toy_annotations())
@@ -352,13 +344,13 @@ def test_wrong_sources_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert 'nowhere, does not exist' in capsys.readouterr().err
 
 
-def test_ids_do_not_depend_on_what_is_broken() -> None:
-    assert numbered(['0000007.jpg', '0000012.jpg']) == {'0000007.jpg': 7, '0000012.jpg': 12}
-    assert numbered(['a.jpg', '7.jpg']) == {'a.jpg': 1, '7.jpg': 2}
-    assert numbered(['7.jpg', '07.jpg']) == {'7.jpg': 1, '07.jpg': 2}
+def test_image_ids_from_names_or_positions() -> None:
+    assert assign_image_ids(['0000007.jpg', '0000012.jpg']) == {'0000007.jpg': 7, '0000012.jpg': 12}
+    assert assign_image_ids(['a.jpg', '7.jpg']) == {'a.jpg': 1, '7.jpg': 2}
+    assert assign_image_ids(['7.jpg', '07.jpg']) == {'7.jpg': 1, '07.jpg': 2}
 
 
-def test_unusable_split_files(tmp_path: Path) -> None:
+def test_invalid_split_file(tmp_path: Path) -> None:
     source = write(tmp_path / 'a.json', native(_1=[native_person()]))
-    with pytest.raises(ConversionError, match=r'val\.json: no COCO file'):
+    with pytest.raises(ConversionError, match=r'val\.json: not a COCO file'):
         convert_ochuman(source, None, Reporter(), only=write(tmp_path / 'val.json', {}))

@@ -1,4 +1,4 @@
-"""CrowdPose: 14 keypoints, sizes from boxes, levels of crowding; held to xtcocotools."""
+"""CrowdPose: 14 keypoints, sizes from boxes, levels of crowding; compared with xtcocotools."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from xtcocotools.cocoeval import COCOeval
 from pipeline.evaluation.coco import score
 from pipeline.keypoints import KEYPOINT_SETS, to_convention
 from tests.synthetic_results import make_results
-from tests.toy_people import DATA, write
+from tests.toy_people import data_file, write
 
 Row = dict[str, Any]
 CROWDPOSE = KEYPOINT_SETS['crowdpose14']
 
 
-def made_up() -> tuple[dict[str, Any], list[Row]]:
+def make_crowdpose() -> tuple[dict[str, Any], list[Row]]:
     """People of CrowdPose's format, and results with its 14 keypoints."""
     annotations, results = make_results(40, seed=3)
     for row in annotations['annotations'] + results:
@@ -28,7 +28,7 @@ def made_up() -> tuple[dict[str, Any], list[Row]]:
         row.pop('segmentation')
         row.pop('area')
     for annotation in annotations['annotations']:
-        # As in CrowdPose, only what is in sight is counted.
+        # CrowdPose counts visible keypoints only.
         annotation['num_keypoints'] = annotation['keypoints'][2::3].count(2.0)
     for number, image in enumerate(annotations['images']):
         image['crowdIndex'] = number / 40
@@ -36,11 +36,9 @@ def made_up() -> tuple[dict[str, Any], list[Row]]:
     return annotations, results
 
 
-def sample() -> tuple[dict[str, Any], list[Row]]:
+def load_sample() -> tuple[dict[str, Any], list[Row]]:
     """The sample of the real data set, its people moved a little."""
-    path = DATA / 'test_samples' / 'crowdpose' / 'test_crowdpose.json'
-    if not path.exists():
-        pytest.skip(f'no sample of CrowdPose: {path} is absent (set BMP_TEST_DATA)')
+    path = data_file('test_samples/crowdpose/test_crowdpose.json')
     annotations = json.loads(path.read_text())
     rng = np.random.default_rng(0)
     results = []
@@ -55,10 +53,10 @@ def sample() -> tuple[dict[str, Any], list[Row]]:
 
 
 def stats_of_xtcocotools(annotations: Row, results: list[Row], path: Path) -> list[float]:
-    truth = COCO(str(write(path, annotations)))
+    ground_truth = COCO(str(write(path, annotations)))
     rows = [{k: v for k, v in r.items() if k != 'bbox'} for r in results]
-    found = truth.loadRes(str(write(path.with_name('results.json'), rows)))
-    run = COCOeval(truth, found, 'keypoints_crowd', CROWDPOSE.sigmas, use_area=False)
+    found = ground_truth.loadRes(str(write(path.with_name('results.json'), rows)))
+    run = COCOeval(ground_truth, found, 'keypoints_crowd', CROWDPOSE.sigmas, use_area=False)
     run.evaluate()
     run.accumulate()
     run.summarize()
@@ -66,7 +64,7 @@ def stats_of_xtcocotools(annotations: Row, results: list[Row], path: Path) -> li
     return stats
 
 
-@pytest.mark.parametrize('source', [made_up, sample])
+@pytest.mark.parametrize('source', [make_crowdpose, load_sample])
 def test_equal_to_xtcocotools(source: Any, tmp_path: Path) -> None:
     annotations, results = source()
     expected = stats_of_xtcocotools(annotations, results, tmp_path / 'truth.json')
@@ -76,13 +74,13 @@ def test_equal_to_xtcocotools(source: Any, tmp_path: Path) -> None:
     values = [task.ap, task.ap50, task.ap75, task.ar, task.ar50, task.ar75]
     assert values == pytest.approx(expected[:6], abs=1e-9)
     levels = [-1.0 if v is None else v for v in (crowd.easy, crowd.medium, crowd.hard)]
-    assert levels == pytest.approx(expected[6:], abs=5.1e-5)  # which rounds them to 4 digits
-    if source is made_up:
+    assert levels == pytest.approx(expected[6:], abs=5.1e-5)  # rounded to 4 digits
+    if source is make_crowdpose:
         assert min(levels) > 0
 
 
-def test_bounds_of_the_levels() -> None:
-    annotations, results = made_up()
+def test_crowd_levels_include_their_lower_bounds() -> None:
+    annotations, results = make_crowdpose()
     for index, image in zip((0.1, 0.8, 0.0999, 0.7999), annotations['images'], strict=False):
         image['crowdIndex'] = index
     for image in annotations['images'][4:]:
@@ -90,12 +88,12 @@ def test_bounds_of_the_levels() -> None:
     results = [r for r in results if r['image_id'] in (1, 2)]
     crowd = score(results, annotations, ['keypoints'], crowd_bounds=(0.1, 0.8)).crowd
     assert crowd is not None
-    # Photos 1 and 2 alone have results: one lies on the lower bound of medium, one on that of hard.
+    # Only images 1 and 2 have results: one lies on the lower bound of medium, one on that of hard.
     assert crowd.easy == 0 and (crowd.medium or 0) > 0 and (crowd.hard or 0) > 0
 
 
 def test_coco_keypoints_are_converted() -> None:
-    annotations, _ = made_up()
+    annotations, _ = make_crowdpose()
     _, results = make_results(40, seed=3)
     points = np.array([r['keypoints'] for r in results], np.float32).reshape(-1, 17, 3)
     xy, scores = to_convention(points[..., :2], points[..., 2], 'crowdpose14')
@@ -103,13 +101,13 @@ def test_coco_keypoints_are_converted() -> None:
         r | {'keypoints': np.concatenate([p, s[:, None]], 1).ravel().tolist()}
         for r, p, s in zip(results, xy, scores, strict=True)
     ]
-    given = score(results, annotations, ['keypoints'])
-    assert given.tasks == score(converted, annotations, ['keypoints']).tasks
+    metrics = score(results, annotations, ['keypoints'])
+    assert metrics.tasks == score(converted, annotations, ['keypoints']).tasks
 
 
-def test_further_keypoints_of_a_model_are_used() -> None:
-    """The points of 23-point models hold a neck and a head top of their own."""
-    annotations, results = sample()
+def test_extra_keypoints_are_used() -> None:
+    """Models with 23 keypoints predict neck and top of the head."""
+    annotations, results = load_sample()
     rng = np.random.default_rng(1)
     for row in results:
         row['keypoints'] = rng.uniform(0, 300, 51).tolist()
@@ -128,7 +126,7 @@ def test_further_keypoints_of_a_model_are_used() -> None:
 
 
 def test_levels_need_a_crowd_index() -> None:
-    annotations, results = made_up()
+    annotations, results = make_crowdpose()
     del annotations['images'][0]['crowdIndex']
     metrics = score(results, annotations, ['keypoints'])
     assert metrics.crowd is None and any('crowdIndex' in remark for remark in metrics.remarks)

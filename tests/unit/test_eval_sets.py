@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.datasets.catalog import CATALOG
-from pipeline.datasets.eval_sets import DatasetError, data_root, resolve_dataset
-from tests.toy_people import ROOT, dev_file, toy_annotations, write
+from pipeline.datasets.eval_sets import DatasetError, find_data_root, resolve_dataset
+from tests.toy_people import ROOT, data_file, dev_file, toy_annotations, write
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def lay_out(root: Path, name: str, which: int = 0) -> Path:
 
 
 @pytest.mark.parametrize('name', CATALOG)
-def test_a_data_set_is_found_where_its_layout_has_it(tmp_path: Path, name: str) -> None:
+def test_catalog_layout_is_resolved(tmp_path: Path, name: str) -> None:
     file, entry = lay_out(tmp_path, name), CATALOG[name]
     found = resolve_dataset(name, tmp_path)
     assert (found.name, found.annotations, found.images) == (name, file, tmp_path / entry.images)
@@ -35,36 +35,38 @@ def test_a_data_set_is_found_where_its_layout_has_it(tmp_path: Path, name: str) 
         entry.convention,
         entry.rule,
     )
-    assert (found.partial_truth, found.notes) == (entry.partial_truth, entry.notes)
+    assert (found.partial_ground_truth, found.notes) == (entry.partial_ground_truth, entry.notes)
 
 
-def test_partial_truth_is_said() -> None:
-    partial = {name for name, entry in CATALOG.items() if entry.partial_truth}
+def test_partial_ground_truth_is_noted() -> None:
+    partial = {name for name, entry in CATALOG.items() if entry.partial_ground_truth}
     assert partial == {'ochuman_val', 'ochuman_test'}
     for name in partial:
         assert 'partial' in ' '.join(CATALOG[name].notes)
 
 
-def test_the_official_name_of_crowdpose_works_too(tmp_path: Path) -> None:
+def test_official_crowdpose_file_name_is_accepted(tmp_path: Path) -> None:
     file = lay_out(tmp_path, 'crowdpose_test', which=1)
     assert resolve_dataset('crowdpose_test', tmp_path).annotations == file
 
 
-def test_the_data_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert data_root() == Path('data')
+def test_data_root_from_argument_variable_and_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert find_data_root() == Path('data')
     monkeypatch.setenv('BMP_DATA', str(tmp_path))
-    assert data_root() == tmp_path
-    assert data_root('elsewhere') == Path('elsewhere')
+    assert find_data_root() == tmp_path
+    assert find_data_root('elsewhere') == Path('elsewhere')
     lay_out(tmp_path, 'cihp_val')
     assert resolve_dataset('cihp_val').annotations.is_file()
 
 
 @pytest.mark.parametrize('name', CATALOG)
-def test_what_is_missing_is_named_with_layout_and_page(tmp_path: Path, name: str) -> None:
+def test_missing_files_are_reported_with_the_layout(tmp_path: Path, name: str) -> None:
     entry = CATALOG[name]
     with pytest.raises(DatasetError) as caught:
         resolve_dataset(name, tmp_path)
-    told = str(caught.value)
+    message = str(caught.value)
     for part in (
         name,
         str(tmp_path / entry.annotations[0]),
@@ -73,7 +75,7 @@ def test_what_is_missing_is_named_with_layout_and_page(tmp_path: Path, name: str
         f'docs/user_guide/datasets.md#{entry.anchor}',
         entry.convert or '',
     ):
-        assert part in told
+        assert part in message
     lay_out(tmp_path, name).unlink()
     with pytest.raises(DatasetError) as caught:
         resolve_dataset(name, tmp_path)
@@ -81,9 +83,14 @@ def test_what_is_missing_is_named_with_layout_and_page(tmp_path: Path, name: str
     assert 'is missing' in first and str(tmp_path / entry.images) not in first
 
 
-def test_every_data_set_has_its_section_with_source_layout_and_commands() -> None:
+def data_set_page() -> str:
+    """The page of the data sets, each command on one line."""
     text = (ROOT / 'docs' / 'user_guide' / 'datasets.md').read_text()
-    text = re.sub(r'\s*\\\n\s*', ' ', text)
+    return re.sub(r'\s*\\\n\s*', ' ', text)
+
+
+def test_documentation_covers_every_data_set() -> None:
+    text = data_set_page()
     parts = re.split(r'^## (.+)$', text, flags=re.MULTILINE)
     sections = {
         re.sub(r'[^\w\- ]', '', title).strip().lower().replace(' ', '-'): body
@@ -96,23 +103,22 @@ def test_every_data_set_has_its_section_with_source_layout_and_commands() -> Non
             assert part in text, (name, part)
 
 
-def test_the_commands_of_the_page_are_those_of_the_tool() -> None:
+def test_documented_commands_parse() -> None:
     from pipeline.cli import convert_dataset
 
-    text = (ROOT / 'docs' / 'user_guide' / 'datasets.md').read_text().replace('\\\n', ' ')
-    commands = re.findall(r'python tools/convert_dataset\.py ([^\n`]+)', text)
+    commands = re.findall(r'python tools/convert_dataset\.py ([^\n`]+)', data_set_page())
     assert len(commands) >= 5
     for command in commands:
         convert_dataset.build_parser().parse_args(command.split())
 
 
-def test_unknown_names_get_the_close_one() -> None:
+def test_unknown_name_suggests_a_similar_one() -> None:
     with pytest.raises(DatasetError, match=r"did you mean 'ochuman_val'\?.*coco_val2017"):
         resolve_dataset('ochuman-val')
 
 
 @pytest.mark.parametrize(
-    ('file', 'photo', 'images'),
+    ('file', 'image', 'images'),
     [
         ('toy.json', '7.jpg', '.'),
         ('toy.json', 'images/7.jpg', 'images'),
@@ -121,10 +127,10 @@ def test_unknown_names_get_the_close_one() -> None:
         ('annotations/toy.json', '7.jpg', '.'),
     ],
 )
-def test_photos_of_any_coco_file_are_found(
-    tmp_path: Path, file: str, photo: str, images: str
+def test_image_folder_of_a_coco_file_is_found(
+    tmp_path: Path, file: str, image: str, images: str
 ) -> None:
-    for path in (tmp_path / file, tmp_path / photo, tmp_path / 'other' / 'x.jpg'):
+    for path in (tmp_path / file, tmp_path / image, tmp_path / 'other' / 'x.jpg'):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     write(tmp_path / file, toy_annotations())
@@ -134,30 +140,28 @@ def test_photos_of_any_coco_file_are_found(
     assert found.tasks == ('bbox', 'segm', 'keypoints')
 
 
-def test_photos_that_are_nowhere(tmp_path: Path) -> None:
+def test_missing_images(tmp_path: Path) -> None:
     path = write(tmp_path / 'toy.json', toy_annotations())
-    with pytest.raises(DatasetError, match=r'no photo of this file \(such as 7\.jpg\).*--images'):
+    with pytest.raises(DatasetError, match=r'no image of this file \(such as 7\.jpg\).*--images'):
         resolve_dataset(path)
     (tmp_path / 'far').mkdir()
     assert resolve_dataset(path, images=tmp_path / 'far').images == tmp_path / 'far'
-    with pytest.raises(DatasetError, match='nowhere, does not exist'):
+    with pytest.raises(DatasetError, match='nowhere does not exist'):
         resolve_dataset(path, images=tmp_path / 'nowhere')
 
 
-def test_files_that_are_no_annotations(tmp_path: Path) -> None:
+def test_invalid_annotation_file(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r'results\.json: not a COCO annotation file'):
         resolve_dataset(write(tmp_path / 'results.json', []))
 
 
-def test_the_real_development_set() -> None:
+def test_development_set() -> None:
     found = resolve_dataset(dev_file())
     assert found.images == dev_file().parent / 'images'
     assert (found.convention, found.rule) == ('coco17', 'coco')
 
 
 def test_real_crowdpose_file() -> None:
-    path = dev_file().parents[1] / 'test_samples' / 'crowdpose' / 'test_crowdpose.json'
-    if not path.exists():
-        pytest.skip(f'{path} is absent (set BMP_TEST_DATA)')
+    path = data_file('test_samples/crowdpose/test_crowdpose.json')
     found = resolve_dataset(path)
     assert (found.convention, found.rule, found.images) == ('crowdpose14', 'crowdpose', path.parent)

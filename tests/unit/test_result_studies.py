@@ -1,4 +1,4 @@
-"""Studies of a results file: equal to the scorer where it tells the same, else counted by hand."""
+"""Analyses of a results file, compared with the scorer or calculated by hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from pipeline.cli import analyze_results
-from pipeline.evaluation.calibration import calibration
+from pipeline.evaluation.calibration import measure_calibration
 from pipeline.evaluation.charts import (
     chart_style,
     draw_calibration,
@@ -22,11 +22,11 @@ from pipeline.evaluation.charts import (
     save_chart,
 )
 from pipeline.evaluation.coco import score
-from pipeline.evaluation.overlaps import image_overlaps
-from pipeline.evaluation.parts import PartTable, crowding, sizes
+from pipeline.evaluation.overlaps import compute_overlaps
+from pipeline.evaluation.parts import PartTable, measure_crowding, measure_sizes
 from pipeline.evaluation.precision import match, score_part
-from pipeline.evaluation.scored import fit
-from pipeline.evaluation.visibility import visibility
+from pipeline.evaluation.scored import score_results
+from pipeline.evaluation.visibility import measure_visibility
 from pipeline.io.coco import TASKS, Task
 from tests.commands import exit_code
 from tests.synthetic_results import make_results
@@ -34,36 +34,38 @@ from tests.toy_people import person, toy_annotations, toy_results, write
 from tests.unit.test_scoring import NOISE, annotations_of, labelled, results_of
 
 Results = list[dict[str, Any]]
-NOBODY_LABELLED = {'keypoints': [0] * 51, 'num_keypoints': 0}
+UNLABELLED = {'keypoints': [0] * 51, 'num_keypoints': 0}
 
 
 @pytest.mark.parametrize('source', ['toy', 'dev'])
 @pytest.mark.parametrize('task', TASKS)
 @pytest.mark.parametrize('noise', NOISE)
-def test_all_people_and_sizes_score_as_in_coco(
+def test_all_people_and_sizes_equal_coco(
     tmp_path: Path, source: str, task: Task, noise: Callable[[Results], Results]
 ) -> None:
-    scored = fit(noise(results_of(source, tmp_path)), annotations_of(source), [task])
+    scored = score_results(noise(results_of(source, tmp_path)), annotations_of(source), [task])
     coco = scored.metrics.tasks[task]
-    photos = image_overlaps(scored, task)
-    whole = score_part(photos, [p.ignored for p in photos])
+    images = compute_overlaps(scored, task)
+    whole = score_part(images, [image.ignored for image in images])
     assert (whole.ap, whole.ap50, whole.ar) == pytest.approx((coco.ap, coco.ap50, coco.ar), 1e-9)
     assert whole.ap_equal_size == whole.ap
-    small, medium, large = sizes(scored).rows
-    ours = [(r.ap, r.ar) for r in (small, medium, large)]
-    theirs = [(coco.ap_small, coco.ar_small), (coco.ap_medium, coco.ar_medium),
+    small, medium, large = measure_sizes(scored).rows
+    candidates = [(r.ap, r.ar) for r in (small, medium, large)]
+    references = [(coco.ap_small, coco.ar_small), (coco.ap_medium, coco.ar_medium),
               (coco.ap_large, coco.ar_large)]  # fmt: skip
-    for mine, coco_figures in list(zip(ours, theirs, strict=True))[task == 'keypoints' :]:
-        assert mine == pytest.approx(coco_figures, abs=1e-9)
+    for candidate, reference in list(zip(candidates, references, strict=True))[
+        task == 'keypoints' :
+    ]:
+        assert candidate == pytest.approx(reference, abs=1e-9)
 
 
 @pytest.mark.parametrize('source', ['toy', 'dev'])
 @pytest.mark.parametrize(('name', 'flag'), [('visible', 2), ('hidden', 1)])
-def test_ap_of_a_visibility_is_that_of_annotations_with_these_keypoints_only(
+def test_ap_of_a_visibility_equals_annotations_with_these_keypoints(
     tmp_path: Path, source: str, name: str, flag: int
 ) -> None:
     results, annotations = NOISE[0](results_of(source, tmp_path)), annotations_of(source)
-    table = visibility(fit(results, annotations))
+    table = measure_visibility(score_results(results, annotations))
     for row in annotations['annotations']:
         points = np.array(row['keypoints']).reshape(-1, 3)
         points[points[:, 2] != flag] = 0
@@ -72,21 +74,27 @@ def test_ap_of_a_visibility_is_that_of_annotations_with_these_keypoints_only(
             'num_keypoints': int((points > 0)[:, 2].sum()),
         }
     expected = score(results, annotations, ['keypoints']).tasks['keypoints'].ap
-    (ours,) = [r.ap for r in table.rows if (r.keypoint, r.visibility) == ('all', name)]
-    assert ours == (expected if expected is None else pytest.approx(expected, abs=1e-9))
+    (candidates,) = [r.ap for r in table.rows if (r.keypoint, r.visibility) == ('all', name)]
+    assert candidates == (expected if expected is None else pytest.approx(expected, abs=1e-9))
 
 
 @pytest.mark.parametrize('source', ['toy', 'dev'])
 def test_ground_truth_is_perfect_in_every_part(tmp_path: Path, source: str) -> None:
-    scored = fit(labelled(results_of(source, tmp_path)), annotations_of(source), ['keypoints'])
-    everybody = fit(results_of(source, tmp_path), annotations_of(source), ['bbox', 'segm'])
-    for given in (scored, everybody):
-        for table in (crowding(given), sizes(given)):
+    scored = score_results(
+        labelled(results_of(source, tmp_path)), annotations_of(source), ['keypoints']
+    )
+    all_people = score_results(
+        results_of(source, tmp_path), annotations_of(source), ['bbox', 'segm']
+    )
+    for results in (scored, all_people):
+        for table in (measure_crowding(results), measure_sizes(results)):
             figures = [(r.ap, r.ap_equal_size, r.ap50, r.ar) for r in table.rows if r.num_people]
             assert np.array(figures) == pytest.approx(1)
-        bins = calibration(given).rows
+        bins = measure_calibration(results).rows
         assert {r.precision for r in bins if r.num_results} == {1.0}
-    assert {(r.near, r.similarity) for r in visibility(scored).rows if r.num_keypoints} == {(1, 1)}
+    assert {(r.near, r.similarity) for r in measure_visibility(scored).rows if r.num_keypoints} == {
+        (1, 1)
+    }
 
 
 def hand_made() -> tuple[Results, dict[str, Any]]:
@@ -110,7 +118,7 @@ def hand_made() -> tuple[Results, dict[str, Any]]:
 
 
 def test_crowding_by_hand() -> None:
-    alone, crowded = crowding(fit(*hand_made(), ['bbox']), [0.3]).rows
+    alone, crowded = measure_crowding(score_results(*hand_made(), ['bbox']), [0.3]).rows
     # C ranks behind the false result: precision 1/2 everywhere; it is one of three people, so at
     # equal size the false result weighs 1/3.
     assert (alone.num_people, crowded.num_people) == (1, 2)
@@ -120,27 +128,27 @@ def test_crowding_by_hand() -> None:
     assert crowded.ap_equal_size == crowded.ap
 
 
-def test_people_outside_of_a_part_are_ignored_not_removed() -> None:
+def test_people_outside_of_a_part_are_ignored() -> None:
     rows, annotations = hand_made()
-    everybody = fit(rows, annotations, ['bbox'])
-    alone = crowding(everybody, [0.3]).rows[0]
+    all_people = score_results(rows, annotations, ['bbox'])
+    alone = measure_crowding(all_people, [0.3]).rows[0]
     annotations['annotations'] = annotations['annotations'][2:]
     # Removed, A would be a second false result.
     assert score(rows, annotations, ['bbox']).tasks['bbox'].ap == pytest.approx(1 / 3)
     assert alone.ap == pytest.approx(1 / 2)
 
 
-def test_parts_of_different_sizes_can_be_compared_at_equal_size() -> None:
-    """Made-up results are equally good everywhere, so only the sizes of the parts differ."""
+def test_ap_at_equal_size_is_comparable() -> None:
+    """Synthetic results have equal quality everywhere; only the sizes of the parts differ."""
     annotations, rows = make_results(300)
-    parts = crowding(fit(rows, annotations, ['bbox']), [0.3]).rows
+    parts = measure_crowding(score_results(rows, annotations, ['bbox']), [0.3]).rows
     assert parts[0].num_people > 8 * parts[1].num_people > 0
     plain, equal = ([getattr(r, key) for r in parts] for key in ('ap', 'ap_equal_size'))
     assert plain[0] - plain[1] > 0.1 > 2 * abs(equal[0] - equal[1])
 
 
 def test_calibration_by_hand() -> None:
-    table = calibration(fit(*hand_made(), ['bbox']))
+    table = measure_calibration(score_results(*hand_made(), ['bbox']))
     filled = {round(r.low, 1): r for r in table.rows if r.num_results}
     assert set(filled) == {0.1, 0.9} and len(table.rows) == 10
     assert (filled[0.9].num_results, filled[0.9].mean_score, filled[0.9].precision) == (
@@ -154,22 +162,22 @@ def test_calibration_by_hand() -> None:
     assert 'ECE 0.583, on average 0.017 too high' in table.text
 
 
-def test_a_score_of_one_is_in_the_last_bin_and_wrong_scores_are_named() -> None:
+def test_last_bin_includes_one_and_invalid_scores_are_named() -> None:
     rows, annotations = hand_made()
     rows[0]['score'] = 1
-    assert calibration(fit(rows, annotations, ['bbox'])).rows[-1].num_results == 2
+    assert measure_calibration(score_results(rows, annotations, ['bbox'])).rows[-1].num_results == 2
     rows[0]['score'] = 7.5
     with pytest.raises(ValueError, match=r'scores in \[0, 1\], got 7.5'):
-        calibration(fit(rows, annotations, ['bbox']))
+        measure_calibration(score_results(rows, annotations, ['bbox']))
 
 
 def test_visibility_by_hand() -> None:
     rows, annotations = hand_made()
-    for row, truth in zip(rows, annotations['annotations'], strict=True):
-        row['keypoints'] = list(truth['keypoints'])
+    for row, ground_truth in zip(rows, annotations['annotations'], strict=True):
+        row['keypoints'] = list(ground_truth['keypoints'])
     del rows[1:]  # A is found, B and C are not
     rows[0]['keypoints'][3] += 500  # left eye, hidden in these annotations
-    table = visibility(fit(rows, annotations, ['keypoints']))
+    table = measure_visibility(score_results(rows, annotations, ['keypoints']))
     one = {(r.keypoint, r.visibility): r for r in table.rows}
     assert (one['left_eye', 'hidden'].num_keypoints, one['left_eye', 'hidden'].near) == (3, 0)
     assert one['nose', 'visible'].near == pytest.approx(1 / 3)
@@ -180,46 +188,54 @@ def test_visibility_by_hand() -> None:
     assert one['all', 'visible'].ap == pytest.approx(34 / 101)  # recall 1/3 with precision 1
 
 
-def test_matching_prefers_people_who_count_and_crowd_regions_take_many() -> None:
+def test_matching_prefers_counted_people_and_crowd_regions_match_many() -> None:
     rows, annotations = hand_made()
-    annotations['annotations'][0] |= {'iscrowd': 1, **NOBODY_LABELLED}
+    annotations['annotations'][0] |= {'iscrowd': 1, **UNLABELLED}
     rows = [rows[0] | {'bbox': box} for box in ([20, 0, 60, 90], [0, 0, 30, 90], [0, 0, 30, 80])]
-    (photo,) = image_overlaps(fit(rows, annotations, ['bbox']), 'bbox')
+    (image,) = compute_overlaps(score_results(rows, annotations, ['bbox']), 'bbox')
     # The first also lies in the crowd region, by 2/3; the others in nothing else.
-    assert match(photo, 0.5).tolist() == [1, 0, 0]
+    assert match(image, 0.5).tolist() == [1, 0, 0]
 
 
-def test_protocols_and_null_payloads_count_as_in_the_scorer(tmp_path: Path) -> None:
+def test_null_values_do_not_count(tmp_path: Path) -> None:
     rows, annotations = toy_results(tmp_path), toy_annotations()
     rows[0]['segmentation'] = None
-    scored = fit(rows, annotations, ['segm'])
-    photos = image_overlaps(scored, 'segm')
-    assert sum(len(p.results) for p in photos) == len(rows) - 1
-    whole = score_part(photos, [p.ignored for p in photos])
+    scored = score_results(rows, annotations, ['segm'])
+    images = compute_overlaps(scored, 'segm')
+    assert sum(len(p.results) for p in images) == len(rows) - 1
+    whole = score_part(images, [image.ignored for image in images])
     assert whole.ap == pytest.approx(scored.metrics.tasks['segm'].ap, abs=1e-9)
 
 
 @pytest.mark.parametrize(
     ('study', 'edges', 'named'),
-    [(crowding, [0.5, 0.3], r'\(0, 1\)'), (crowding, [0.0], r'\(0, 1\)'), (sizes, [-3], 'inf')],
+    [
+        (measure_crowding, [0.5, 0.3], r'\(0, 1\)'),
+        (measure_crowding, [0.0], r'\(0, 1\)'),
+        (measure_sizes, [-3], 'inf'),
+    ],
 )
-def test_wrong_edges_are_named(
+def test_invalid_edges_are_named(
     study: Callable[..., PartTable], edges: list[float], named: str
 ) -> None:
-    with pytest.raises(ValueError, match=f'edges must rise inside .*{named}'):
-        study(fit(*hand_made(), ['bbox']), edges)
+    with pytest.raises(ValueError, match=f'edges must increase inside .*{named}'):
+        study(score_results(*hand_made(), ['bbox']), edges)
 
 
-def test_charts_show_what_the_tables_hold(tmp_path: Path) -> None:
-    scored = fit(NOISE[0](toy_results(tmp_path)), toy_annotations())
-    parts, bins, points = crowding(scored), calibration(scored), visibility(scored)
+def test_charts_equal_their_tables(tmp_path: Path) -> None:
+    scored = score_results(NOISE[0](toy_results(tmp_path)), toy_annotations())
+    parts, bins, points = (
+        measure_crowding(scored),
+        measure_calibration(scored),
+        measure_visibility(scored),
+    )
     with chart_style():
         drawn = draw_parts(parts)
         for axes, task in zip(drawn.axes, TASKS, strict=True):
             rows = [r for r in parts.rows if r.task == task]
             heights = [p.get_height() / 100 for p in axes.patches]
-            told = [getattr(r, key) or 0 for key in ('ap', 'ap_equal_size', 'ar') for r in rows]
-            assert heights == pytest.approx(told)
+            expected = [getattr(r, key) or 0 for key in ('ap', 'ap_equal_size', 'ar') for r in rows]
+            assert heights == pytest.approx(expected)
             labels = [label.get_text() for label in axes.get_xticklabels()]
             assert labels == [f'{r.part}\nn={r.num_people}' for r in rows]
         curves = [a.lines[1].get_xydata().tolist() for a in draw_calibration(bins).axes if a.lines]
@@ -244,7 +260,7 @@ def test_charts_show_what_the_tables_hold(tmp_path: Path) -> None:
 
 
 def test_equal_charts_are_equal_files(tmp_path: Path) -> None:
-    table = crowding(fit(*hand_made(), ['bbox']))
+    table = measure_crowding(score_results(*hand_made(), ['bbox']))
     for name in ('a.png', 'b.png'):
         save_chart(tmp_path / name, draw_parts, table)
     first = (tmp_path / 'a.png').read_bytes()
@@ -253,13 +269,15 @@ def test_equal_charts_are_equal_files(tmp_path: Path) -> None:
 
 def files_of_tool(tmp_path: Path, out: str, *options: str) -> Path:
     results = write(tmp_path / 'results.json', toy_results(tmp_path))
-    truth = write(tmp_path / 'truth.json', toy_annotations())
+    ground_truth = write(tmp_path / 'truth.json', toy_annotations())
     folder = tmp_path / out
-    assert analyze_results.main([str(results), str(truth), '--out', str(folder), *options]) == 0
+    assert (
+        analyze_results.main([str(results), str(ground_truth), '--out', str(folder), *options]) == 0
+    )
     return folder
 
 
-def test_the_tool_writes_tables_and_charts(
+def test_command_writes_tables_and_charts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second = files_of_tool(tmp_path, 'one'), files_of_tool(tmp_path, 'two')
@@ -273,13 +291,13 @@ def test_the_tool_writes_tables_and_charts(
     for study in studies:
         assert f'{study}: {report[study]["text"]}' in printed
         table = list(csv.DictReader((first / f'{study}.csv').read_text().splitlines()))
-        told = [
+        expected = [
             {k: '' if v is None else str(v) for k, v in r.items()} for r in report[study]['rows']
         ]
-        assert [{k: '' if v == 'inf' else v for k, v in r.items()} for r in table] == told
+        assert [{k: '' if v == 'inf' else v for k, v in r.items()} for r in table] == expected
 
 
-def test_the_tool_runs_the_studies_that_are_asked_for(tmp_path: Path) -> None:
+def test_command_runs_selected_studies(tmp_path: Path) -> None:
     folder = files_of_tool(
         tmp_path, 'o', '--study', 'sizes', '--tasks', 'segm', '--size-edges', '50'
     )
@@ -294,15 +312,15 @@ def test_the_tool_runs_the_studies_that_are_asked_for(tmp_path: Path) -> None:
 WRONG = [
     ('absent results', ['absent.json', 'truth.json'], 'absent.json'),
     ('absent annotations', ['results.json', 'absent.json'], 'neither an existing annotation file'),
-    ('unknown photo', ['strange.json', 'truth.json'], 'not in the annotations: 99'),
-    ('edges', ['results.json', 'truth.json', '--crowding-edges', '2'], r'edges must rise'),
+    ('unknown image', ['strange.json', 'truth.json'], 'not in the annotations: 99'),
+    ('edges', ['results.json', 'truth.json', '--crowding-edges', '2'], r'edges must increase'),
     ('bins', ['results.json', 'truth.json', '--score-bins', '0'], 'bins must be >= 1'),
     ('no keypoints', ['boxes.json', 'truth.json', '--study', 'visibility'], 'needs keypoints'),
 ]
 
 
 @pytest.mark.parametrize(('args', 'reason'), [w[1:] for w in WRONG], ids=[w[0] for w in WRONG])
-def test_the_tool_says_what_is_wrong(
+def test_command_reports_invalid_input(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], args: list[str], reason: str
 ) -> None:
     rows = toy_results(tmp_path)
@@ -316,9 +334,14 @@ def test_the_tool_says_what_is_wrong(
     assert error.startswith('analyze_results.py: ') and reason in error
 
 
-def test_rows_are_plain(tmp_path: Path) -> None:
-    """What goes into JSON and CSV holds no arrays."""
-    scored = fit(toy_results(tmp_path), toy_annotations())
-    for table in (crowding(scored), sizes(scored), calibration(scored), visibility(scored)):
+def test_rows_have_plain_values(tmp_path: Path) -> None:
+    """Rows of JSON and CSV have no arrays."""
+    scored = score_results(toy_results(tmp_path), toy_annotations())
+    for table in (
+        measure_crowding(scored),
+        measure_sizes(scored),
+        measure_calibration(scored),
+        measure_visibility(scored),
+    ):
         values = [v for row in table.rows for v in dataclasses.astuple(row)]
         assert {type(v) for v in values} <= {str, int, float, type(None)}

@@ -101,7 +101,7 @@ WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
     'format': (edit_info(format='x'), r'no side file of format'),
     'lacks a key': (edit_info(protocol=...), 'does not fit this version'),
     'unknown protocol': (edit_info(protocol='x'), 'does not fit this version'),
-    'unknown photo': (edit_info(image_ids=[7, 8]), '1 photos of the run are not in the annot.*8'),
+    'unknown photo': (edit_info(image_ids=[7, 8]), '1 images of the run are not in the annot.*8'),
     'results are no list': (
         edit_rows(lambda rows: {}),
         'results must be a list of dicts, got dict',
@@ -109,7 +109,7 @@ WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
     'row is no dict': (edit_rows(lambda rows: [*rows, 5]), 'result 5 must be a dict, got int'),
     'annotation twice': (
         edit_rows(lambda rows: [*rows, rows[0]]),
-        'result for annotation 0 is there twice',
+        'duplicate result for annotation 0',
     ),
     'unknown annotation': (
         edit_rows(lambda rows: [*rows, rows[0] | {'annotation_id': 77}]),

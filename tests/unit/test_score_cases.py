@@ -1,4 +1,4 @@
-"""Small cases whose figures are worked out by hand."""
+"""Small cases with metrics calculated by hand."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def row(image_id: int, x: float, y: float, value: float = 1.0) -> Row:
     }
 
 
-def truth(crowd: tuple[int, int] | None = None) -> Row:
-    """Four people in two photos; ``crowd`` adds a crowd region to photo 1."""
+def ground_truth(crowd: tuple[int, int] | None = None) -> Row:
+    """Four people in two images; ``crowd`` adds a crowd region to image 1."""
     people = [row(i, *corner) for i, corners in PLACES.items() for corner in corners]
     for number, person in enumerate(people, start=1):
         points = [2.0 if n % 3 == 2 else v for n, v in enumerate(person['keypoints'])]
@@ -61,8 +61,8 @@ def interleaved() -> list[Row]:
     return [r | {'score': r['score'] - less} for r in found() for less in (0, 0.05)]
 
 
-def also(value: float, x: float = 180) -> list[Row]:
-    """One more, where nobody is."""
+def with_false_positive(value: float, x: float = 180) -> list[Row]:
+    """All people, and one false positive."""
     return [*found(), row(1, x, 90, value)]
 
 
@@ -73,27 +73,32 @@ QUARTERS = np.array([26, 25, 25, 25])
 CASES: list[tuple[str, list[Row], float, float]] = [
     # name, results, AP, AR: at every overlap alike, so AP50 and AP75 are the same
     ('exact', found(), 1, 1),
-    ('nobody', [], 0, 0),
-    # Three of four, no wrong one: precision 1 up to recall 0.75, 0 beyond.
+    ('no results', [], 0, 0),
+    # Three of four, no false positive: precision 1 up to recall 0.75, 0 beyond.
     ('last one dropped', found()[:3], QUARTERS[:3].sum() / 101, 0.75),
     ('first one dropped', found()[1:], QUARTERS[:3].sum() / 101, 0.75),
-    ('a photo dropped', found()[:2], QUARTERS[:2].sum() / 101, 0.5),
-    # Duplicates ranked behind everybody come when recall is 1 already.
+    ('an image dropped', found()[:2], QUARTERS[:2].sum() / 101, 0.5),
+    # Duplicates with the lowest scores follow at recall 1.
     ('duplicated behind', [*found(), *(r | {'score': 0.1} for r in found())], 1, 1),
     # The k-th person is the (2k - 1)-th result: precision 1, 2/3, 3/5, 4/7.
     ('duplicated at once', interleaved(), QUARTERS @ [1, 2 / 3, 3 / 5, 4 / 7] / 101, 1),
-    # A wrong one first: 1/2, 2/3, 3/4, 4/5; the best precision at this or a higher recall counts.
-    ('a wrong one on top', also(0.95), 4 / 5, 1),
-    ('a wrong one at the end', also(0.05), 1, 1),
+    # First: 1/2, 2/3, 3/4, 4/5; the best precision at this or a higher recall counts.
+    ('a false positive first', with_false_positive(0.95), 4 / 5, 1),
+    ('a false positive last', with_false_positive(0.05), 1, 1),
     # Second: 1, 2/3, 3/4, 4/5 -> 1, 4/5, 4/5, 4/5.
-    ('a wrong one second', also(0.85), QUARTERS @ [1, 4 / 5, 4 / 5, 4 / 5] / 101, 1),
+    (
+        'a false positive second',
+        with_false_positive(0.85),
+        QUARTERS @ [1, 4 / 5, 4 / 5, 4 / 5] / 101,
+        1,
+    ),
 ]
 
 
 @pytest.mark.parametrize('task', TASKS)
 @pytest.mark.parametrize(('results', 'ap', 'ar'), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
-def test_found_and_missed(results: list[Row], ap: float, ar: float, task: Task) -> None:
-    metrics = score(results, truth(), [task]).tasks[task]
+def test_detected_and_missed_people(results: list[Row], ap: float, ar: float, task: Task) -> None:
+    metrics = score(results, ground_truth(), [task]).tasks[task]
     assert [metrics.ap, metrics.ap50, metrics.ap75] == pytest.approx([ap] * 3)
     assert [metrics.ar, metrics.ar50, metrics.ar75] == pytest.approx([ar] * 3)
     assert metrics.ap_large == pytest.approx(ap)  # 20,000 px^2
@@ -122,12 +127,12 @@ OVERLAPS: list[tuple[int, int, int]] = [
 
 
 @pytest.mark.parametrize(('shift', 'by_iou', 'by_oks'), OVERLAPS)
-def test_shifted(shift: int, by_iou: int, by_oks: int) -> None:
+def test_shifted_results(shift: int, by_iou: int, by_oks: int) -> None:
     for task, hits in (('bbox', by_iou), ('segm', by_iou), ('keypoints', by_oks)):
         overlap = oks_after(shift) if task == 'keypoints' else iou_after(shift)
         assert hits == sum(overlap >= t for t in np.linspace(0.5, 0.95, 10)), overlap
-        metrics = score(found(shift), truth(), [task]).tasks[task]  # type: ignore[list-item]
-        # All are right at `hits` of the ten overlaps and all are wrong at the others.
+        metrics = score(found(shift), ground_truth(), [task]).tasks[task]  # type: ignore[list-item]
+        # All match at `hits` of the ten thresholds and none at the others.
         assert (metrics.ap, metrics.ar) == pytest.approx((hits / 10, hits / 10))
         assert metrics.ap50 == pytest.approx(float(overlap >= 0.5))
         assert metrics.ap75 == pytest.approx(float(overlap >= 0.75))
@@ -135,12 +140,16 @@ def test_shifted(shift: int, by_iou: int, by_oks: int) -> None:
 
 @pytest.mark.parametrize('task', ['bbox', 'segm'])
 def test_results_inside_a_crowd_region_do_not_count(task: Task) -> None:
-    assert score(also(0.95), truth(), [task]).tasks[task].ap == pytest.approx(0.8)
-    assert score(also(0.95), truth(crowd=(180, 90)), [task]).tasks[task].ap == pytest.approx(1)
+    assert score(with_false_positive(0.95), ground_truth(), [task]).tasks[task].ap == pytest.approx(
+        0.8
+    )
+    assert score(with_false_positive(0.95), ground_truth(crowd=(180, 90)), [task]).tasks[
+        task
+    ].ap == pytest.approx(1)
 
 
-def test_the_crowd_region_itself_need_not_be_found() -> None:
-    metrics = score(found(), truth(crowd=(180, 90)))
+def test_crowd_region_is_not_a_missed_person() -> None:
+    metrics = score(found(), ground_truth(crowd=(180, 90)))
     assert [m.ar for m in metrics.tasks.values()] == pytest.approx([1, 1, 1])
     assert metrics.num_people == 4
 
@@ -148,24 +157,24 @@ def test_the_crowd_region_itself_need_not_be_found() -> None:
 @pytest.mark.parametrize(
     ('change', 'ap'),
     [
-        # Who has no labelled keypoint is ignored: three people, three right results, and the
-        # fourth result matches the ignored one.
+        # A person without labelled keypoints is ignored: three people, three true positives, and
+        # the fourth result matches the ignored person.
         (lambda p: p | {'keypoints': [0.0] * 51, 'num_keypoints': 0}, 1.0),
-        # Labelled but hidden (v = 1) counts like seen.
+        # Labelled but hidden (v = 1) counts like visible.
         (lambda p: p | {'keypoints': [1 if v == 2 else v for v in p['keypoints']]}, 1.0),
     ],
     ids=['unlabelled', 'hidden'],
 )
 def test_flags_of_keypoints(change: Callable[[Row], Row], ap: float) -> None:
-    content = truth()
+    content = ground_truth()
     content['annotations'][0] = change(content['annotations'][0])
     assert score(found(), content, ['keypoints']).tasks['keypoints'].ap == pytest.approx(ap)
 
 
 def test_unlabelled_keypoints_of_a_person_do_not_count() -> None:
-    content, results = truth(), found()
+    content, results = ground_truth(), found()
     for person in content['annotations']:
         person['keypoints'][:3] = [0, 0, 0]
     for result in results:
-        result['keypoints'][:2] = [0, 0]  # far off, but nobody knows where it is
+        result['keypoints'][:2] = [0, 0]  # far off, but not annotated
     assert score(results, content, ['keypoints']).tasks['keypoints'].ap == pytest.approx(1)

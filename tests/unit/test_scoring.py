@@ -18,7 +18,7 @@ from pipeline.evaluation.metrics import TaskMetrics
 from pipeline.io.coco import TASKS, Task, for_task
 from tests.commands import exit_code
 from tests.synthetic_results import make_results
-from tests.toy_people import DATA, as_results, toy_annotations, toy_results, write
+from tests.toy_people import as_results, data_file, toy_annotations, toy_results, write
 
 Results = list[dict[str, Any]]
 
@@ -32,14 +32,11 @@ SOURCES = {
 
 
 def source_file(source: str) -> Path:
-    path = DATA / SOURCES[source]
-    if not path.exists():
-        pytest.skip(f'no real annotations: {path} is absent (set BMP_TEST_DATA)')
-    return path
+    return data_file(SOURCES[source])
 
 
 def annotations_of(source: str) -> dict[str, Any]:
-    """Toy or real ground truth; ids from 1, as pycocotools takes id 0 for none."""
+    """Toy or real annotations with ids from 1; pycocotools reads id 0 as none."""
     content: dict[str, Any] = (
         toy_annotations() if source == 'toy' else json.loads(source_file(source).read_text())
     )
@@ -57,7 +54,7 @@ def results_of(source: str, tmp_path: Path) -> Results:
 
 
 def labelled(results: Results) -> Results:
-    """Without people of whom no keypoint is annotated: no pose is right for them."""
+    """Results of people with labelled keypoints."""
     return [r for r in results if max(r['keypoint_scores']) > 0]
 
 
@@ -120,25 +117,25 @@ def test_noisy_results_score_as_in_pycocotools(
     tmp_path: Path, source: str, task: Task, noise: Callable[[Results], Results]
 ) -> None:
     annotations, results = annotations_of(source), noise(results_of(source, tmp_path))
-    ours = score(results, annotations, [task]).tasks[task]
-    theirs = metrics_of_pycocotools(write(tmp_path / 'truth.json', annotations), results, task)
-    assert ours.ap is not None and ours.ap < 1
-    assert dataclasses.astuple(ours) == pytest.approx(dataclasses.astuple(theirs), abs=1e-9)
+    candidate = score(results, annotations, [task]).tasks[task]
+    reference = metrics_of_pycocotools(write(tmp_path / 'truth.json', annotations), results, task)
+    assert candidate.ap is not None and candidate.ap < 1
+    assert dataclasses.astuple(candidate) == pytest.approx(dataclasses.astuple(reference), abs=1e-9)
 
 
 @pytest.mark.parametrize('task', TASKS)
-def test_made_up_results_score_as_in_pycocotools(tmp_path: Path, task: Task) -> None:
+def test_synthetic_results_score_as_in_pycocotools(tmp_path: Path, task: Task) -> None:
     annotations, results = make_results(num_images=60)
     assert make_results(num_images=60) == (annotations, results)
-    ours = score(results, annotations, [task]).tasks[task]
-    theirs = metrics_of_pycocotools(write(tmp_path / 'truth.json', annotations), results, task)
-    assert ours.ap is not None and 0.1 < ours.ap < 0.9
-    assert dataclasses.astuple(ours) == pytest.approx(dataclasses.astuple(theirs), abs=1e-9)
+    candidate = score(results, annotations, [task]).tasks[task]
+    reference = metrics_of_pycocotools(write(tmp_path / 'truth.json', annotations), results, task)
+    assert candidate.ap is not None and 0.1 < candidate.ap < 0.9
+    assert dataclasses.astuple(candidate) == pytest.approx(dataclasses.astuple(reference), abs=1e-9)
 
 
 def metrics_of_pycocotools(path: Path, results: Results, task: Task) -> TaskMetrics:
-    truth = COCO(path)
-    run = COCOeval(truth, truth.loadRes(for_task(results, task)), task)
+    ground_truth = COCO(path)
+    run = COCOeval(ground_truth, ground_truth.loadRes(for_task(results, task)), task)
     run.evaluate()
     run.accumulate()
     run.summarize()
@@ -152,14 +149,14 @@ def metrics_of_pycocotools(path: Path, results: Results, task: Task) -> TaskMetr
     return TaskMetrics(*(None if r is None or stats[r] < 0 else float(stats[r]) for r in rows))
 
 
-def test_results_and_annotations_are_left_as_they_are(tmp_path: Path) -> None:
+def test_inputs_are_not_modified(tmp_path: Path) -> None:
     results, annotations = toy_results(tmp_path), toy_annotations()
     before = json.dumps([results, annotations])
     score(results, annotations)
     assert json.dumps([results, annotations]) == before
 
 
-def test_photos_without_results_count(tmp_path: Path) -> None:
+def test_images_without_results_count(tmp_path: Path) -> None:
     results = [r for r in toy_results(tmp_path) if r['image_id'] == 7]
     metrics = score(results, toy_annotations(), ['bbox'])
     assert metrics.tasks['bbox'].ar == pytest.approx(2 / 5)
@@ -173,7 +170,7 @@ def test_no_results_score_zero() -> None:
     assert [m.ap for m in metrics.tasks.values()] == [0, 0, 0]
 
 
-def test_nobody_annotated_is_undefined_not_zero(tmp_path: Path) -> None:
+def test_metrics_without_people_are_undefined(tmp_path: Path) -> None:
     annotations = toy_annotations() | {'annotations': []}
     metrics = score(toy_results(tmp_path), annotations)
     for task in TASKS:
@@ -181,7 +178,7 @@ def test_nobody_annotated_is_undefined_not_zero(tmp_path: Path) -> None:
     assert json.loads(metrics.to_json())['metrics']['bbox']['ap'] is None
 
 
-def test_ids_may_be_text_and_annotation_ids_start_at_zero(tmp_path: Path) -> None:
+def test_text_image_ids_and_annotation_id_zero(tmp_path: Path) -> None:
     results, annotations = toy_results(tmp_path), toy_annotations()
     for row in results + annotations['annotations']:
         row['image_id'] = f'{row["image_id"]}.jpg'
@@ -193,7 +190,7 @@ def test_ids_may_be_text_and_annotation_ids_start_at_zero(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ('image_id', 'named'), [(99, '99'), ('7', "'7'")], ids=['unknown', 'text for number']
 )
-def test_unknown_photos_are_named(tmp_path: Path, image_id: Any, named: str) -> None:
+def test_unknown_image_ids_are_named(tmp_path: Path, image_id: Any, named: str) -> None:
     results = toy_results(tmp_path)
     results[0]['image_id'] = image_id
     with pytest.raises(ValueError, match=f'1 image ids .* not in the annotations: {named};'):
@@ -221,7 +218,7 @@ def test_wrong_results_are_named(tmp_path: Path, changes: dict[str, Any], reason
         score(results, toy_annotations())
 
 
-def test_a_payload_that_is_null_is_no_result(tmp_path: Path) -> None:
+def test_null_value_is_not_a_result(tmp_path: Path) -> None:
     results = toy_results(tmp_path)
     without = [r | {'keypoints': None} if i == 1 else r for i, r in enumerate(results)]
     both = score(without, toy_annotations())
@@ -231,7 +228,7 @@ def test_a_payload_that_is_null_is_no_result(tmp_path: Path) -> None:
     assert both.tasks['keypoints'] == expected
 
 
-def test_all_tasks_that_are_there_are_scored(tmp_path: Path) -> None:
+def test_available_tasks_are_scored(tmp_path: Path) -> None:
     results, annotations = toy_results(tmp_path), toy_annotations()
     boxes = [{k: r[k] for k in ('image_id', 'category_id', 'score', 'bbox')} for r in results]
     assert set(score(boxes, annotations, None).tasks) == {'bbox'}
@@ -245,7 +242,7 @@ def test_all_tasks_that_are_there_are_scored(tmp_path: Path) -> None:
         score(poses, annotations, None)
 
 
-def test_annotations_that_lack_a_task_are_named(tmp_path: Path) -> None:
+def test_missing_annotations_of_a_task_are_named(tmp_path: Path) -> None:
     annotations = toy_annotations()
     del annotations['annotations'][0]['keypoints']
     score(toy_results(tmp_path), annotations, ['bbox', 'segm'])
@@ -261,22 +258,22 @@ def test_unknown_tasks_are_named() -> None:
 def test_files_are_named_in_errors(tmp_path: Path) -> None:
     broken = tmp_path / 'broken.json'
     broken.write_text('[')
-    truth = write(tmp_path / 'truth.json', toy_annotations())
+    ground_truth = write(tmp_path / 'truth.json', toy_annotations())
     with pytest.raises(ValueError, match=r'broken\.json is no JSON'):
-        score_files(broken, truth)
+        score_files(broken, ground_truth)
     with pytest.raises(ValueError, match=r'truth\.json against .*results must be a list'):
-        score_files(truth, truth)
+        score_files(ground_truth, ground_truth)
 
 
-def test_the_tool_prints_a_table_and_writes_json(
+def test_command_prints_a_table_and_writes_json(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results = write(tmp_path / 'results.json', labelled(toy_results(tmp_path)))
-    truth = write(tmp_path / 'truth.json', toy_annotations())
+    ground_truth = write(tmp_path / 'truth.json', toy_annotations())
     out = tmp_path / 'new' / 'scores.json'
     args = [
         str(results),
-        str(truth),
+        str(ground_truth),
         '--tasks',
         'segm',
         'keypoints',
@@ -294,10 +291,10 @@ def test_the_tool_prints_a_table_and_writes_json(
     assert report['image_ids_without_results'] == [9]
 
 
-def test_the_tool_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    truth = write(tmp_path / 'truth.json', toy_annotations())
-    assert exit_code(score_tool.main, tmp_path / 'absent.json', truth) == 1
+def test_command_reports_invalid_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ground_truth = write(tmp_path / 'truth.json', toy_annotations())
+    assert exit_code(score_tool.main, tmp_path / 'absent.json', ground_truth) == 1
     assert 'absent.json' in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        score_tool.main([str(truth), str(truth), '--json-ids'])
+        score_tool.main([str(ground_truth), str(ground_truth), '--json-ids'])
     assert '--json OUT' in capsys.readouterr().err

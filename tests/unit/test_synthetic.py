@@ -15,7 +15,7 @@ from pipeline.synthetic.figure import draw_figure
 from pipeline.synthetic.layout import Layout
 from pipeline.synthetic.look import sample_look
 from pipeline.synthetic.rig import Body, Pose, build_rig
-from pipeline.synthetic.scene import Scene, SceneConfig, demo_scene, make_scene
+from pipeline.synthetic.scene import Scene, SceneConfig, make_demo_scene, make_scene
 from tests.commands import exit_code
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,12 +66,12 @@ def test_two_processes_draw_the_same_bytes() -> None:
     assert int(runs[0].split()[1]) > 0
 
 
-def test_another_seed_draws_another_picture() -> None:
+def test_seeds_give_different_images() -> None:
     first, second = (make_scene(SceneConfig(width=160, height=120, seed=s)) for s in (0, 1))
     assert not np.array_equal(first.image, second.image)
 
 
-def test_camera_noise_leaves_the_truth_alone() -> None:
+def test_camera_noise_does_not_change_the_ground_truth() -> None:
     clean, noisy = (make_scene(SceneConfig(seed=3, noise=n)) for n in (0, 2.0))
     assert not np.array_equal(clean.image, noisy.image)
     for name in FIELDS[1:]:
@@ -95,7 +95,7 @@ def test_shapes_and_dtypes(scenes: list[Scene]) -> None:
         assert sorted(scene.depth_order.tolist()) == list(range(n))
 
 
-def test_every_person_owns_pixels_and_no_pixel_has_two_owners(scenes: list[Scene]) -> None:
+def test_masks_are_not_empty_and_disjoint(scenes: list[Scene]) -> None:
     for scene in scenes:
         dense = [scene.mask(i) for i in range(len(scene))]
         assert all(mask.any() for mask in dense)
@@ -115,7 +115,7 @@ def test_boxes_are_tight_and_amodal_boxes_contain_them(scenes: list[Scene]) -> N
             assert (scene.amodal_boxes[i, 2:] >= box[2:]).all()
 
 
-def test_visibility_says_where_a_keypoint_is(scenes: list[Scene]) -> None:
+def test_visibility_of_keypoints(scenes: list[Scene]) -> None:
     for scene in scenes:
         height, width = scene.instance_map.shape
         x, y = np.floor(scene.keypoints).astype(int).transpose(2, 0, 1)
@@ -131,7 +131,7 @@ def test_visibility_says_where_a_keypoint_is(scenes: list[Scene]) -> None:
     ('yaw', 'left_is_right_of', 'face_is_visible'),
     [(0.0, True, True), (30.0, True, True), (180.0, False, False), (-150.0, False, False)],
 )
-def test_left_and_right_are_those_of_the_person(
+def test_left_and_right_of_the_person(
     yaw: float, left_is_right_of: bool, face_is_visible: bool
 ) -> None:
     look = replace(sample_look(np.random.default_rng(5)), hat='none')
@@ -143,9 +143,9 @@ def test_left_and_right_are_those_of_the_person(
     assert figure.open[:3].any() == face_is_visible
 
 
-def test_far_side_of_a_profile_is_hidden() -> None:
+def test_far_side_in_profile_is_hidden() -> None:
     look = replace(sample_look(np.random.default_rng(5)), bag='none', hair_style='short')
-    # The person looks to the right of the picture, so the right side is the near one.
+    # The person looks to the right of the image, so the right side is the near one.
     figure = draw_figure(build_rig(BODY, stand(90, arms_forward=60)), look, 100, 300, 280)
     assert figure.keypoints[0, 0] > figure.keypoints[4, 0]
     assert figure.open[6] and not figure.open[5]
@@ -170,7 +170,7 @@ def test_nearer_people_cover_farther_ones() -> None:
     assert crossings > 10
 
 
-def test_a_pixel_of_two_people_belongs_to_the_nearer() -> None:
+def test_overlap_belongs_to_the_nearer_person() -> None:
     config = SceneConfig(
         min_people=5, max_people=5, overlap=1, truncation=0, max_blockers=0, min_visible=0, seed=7
     )
@@ -183,18 +183,18 @@ def test_a_pixel_of_two_people_belongs_to_the_nearer() -> None:
         target, inside = figure.layer.windows(config.height, config.width)
         contested += int((expected[target][figure.layer.person[inside]] > 0).sum())
         expected[target][figure.layer.person[inside]] = number
-        # Seats hide what is behind them but belong to nobody.
+        # Seats hide what is behind them but belong to no person.
         expected[target][figure.layer.blocker[inside]] = 0
     assert np.array_equal(scene.instance_map, expected)
     assert contested > 1000
 
 
-def test_truncation_puts_keypoints_outside() -> None:
-    cut, whole = (
+def test_truncated_people_have_keypoints_outside() -> None:
+    truncated, whole = (
         [make_scene(SceneConfig(truncation=t, seed=s, max_blockers=0)) for s in range(3)]
         for t in (1.0, 0.0)
     )
-    assert all((person == 0).any() for scene in cut for person in scene.visibility)
+    assert all((person == 0).any() for scene in truncated for person in scene.visibility)
     assert not any((scene.visibility == 0).any() for scene in whole)
 
 
@@ -205,7 +205,7 @@ def test_number_of_people(low: int, high: int) -> None:
         assert low <= len(make_scene(config)) <= high
 
 
-def test_hidden_people_are_left_out() -> None:
+def test_hidden_people_are_removed() -> None:
     config = SceneConfig(min_people=12, max_people=12, overlap=1, min_visible=0.5, seed=1)
     scene = make_scene(config)
     for i in range(len(scene)):
@@ -213,7 +213,7 @@ def test_hidden_people_are_left_out() -> None:
         assert scene.mask(i).sum() > 0.05 * (x2 - x1) * (y2 - y1)
 
 
-def test_nobody() -> None:
+def test_scene_without_people() -> None:
     scene = make_scene(SceneConfig(width=64, height=64, min_people=0, max_people=0))
     assert len(scene) == 0
     assert scene.boxes.shape == scene.amodal_boxes.shape == (0, 4)
@@ -244,26 +244,24 @@ def test_nobody() -> None:
         ({'seed': -1}, 'seed=-1 is out of range'),
     ],
 )
-def test_bad_settings_are_refused(settings: dict[str, object], message: str) -> None:
+def test_invalid_settings_are_rejected(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SceneConfig(**settings)  # type: ignore[arg-type]
 
 
 def test_demo_scene_is_a_crowd_with_strong_overlap() -> None:
-    scene = demo_scene()
+    scene = make_demo_scene()
     assert scene.image.shape == (640, 960, 3)
     assert len(scene) == 8
     low = np.maximum(scene.boxes[:, None, :2], scene.boxes[None, :, :2])
     high = np.minimum(scene.boxes[:, None, 2:], scene.boxes[None, :, 2:])
     shared = np.prod(np.maximum(high - low, 0), axis=2)
     areas = np.diagonal(shared)
-    share = shared / np.minimum(areas[:, None], areas[None])
-    assert (share[np.triu_indices(8, 1)] > 0.5).sum() >= 4
+    fraction = shared / np.minimum(areas[:, None], areas[None])
+    assert (fraction[np.triu_indices(8, 1)] > 0.5).sum() >= 4
 
 
-def test_tool_writes_what_pycocotools_reads(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_output_in_pycocotools(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ['--num-images', '2', '--size', '320', '240', '--truncation', '0.5', '--seed', '4']
     assert make_synthetic_crowd.main([str(tmp_path), *arguments]) == 0
     coco = COCO(str(tmp_path / 'annotations.json'))
@@ -299,7 +297,7 @@ def test_tool_writes_what_pycocotools_reads(
         (['--jpeg-quality', '101'], '--jpeg-quality 101'),
     ],
 )
-def test_tool_refuses_bad_arguments(
+def test_command_rejects_invalid_arguments(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert exit_code(make_synthetic_crowd.main, tmp_path / 'new', *arguments) == 1

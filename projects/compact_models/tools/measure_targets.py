@@ -119,14 +119,14 @@ def mean_iou_of_large_people(folder: Path, annotations: Path) -> tuple[float, in
 
     Those of more than `MIN_SIDE` px who have a visible keypoint; no mask counts as 0.
     """
-    from pipeline.evaluation.mask_iou import mean_mask_iou
+    from pipeline.evaluation.mask_iou import compute_mean_mask_iou
 
     truth = json.loads(annotations.read_text())
     rows: Sequence[Mapping[str, Any]] = json.loads((folder / 'results.json').read_text())
     people = [person for person in truth['annotations'] if counts(person)]
     wanted = {person['id'] for person in people}
     chosen = [dict(row) for row in rows if row['annotation_id'] in wanted]
-    mean = mean_mask_iou(chosen, people, truth['images'])
+    mean = compute_mean_mask_iou(chosen, people, truth['images'])
     return mean.mean or 0.0, mean.people
 
 

@@ -36,12 +36,14 @@ def start_process(checkpoint: Path) -> None:
     """Build the detector of a worker process."""
     global _detector
     from pipeline.detectors.mmdet_detector import build_mmdet_detector
+    from pipeline.runtime.options import RuntimeOptions
 
     prepare_process()
     _detector = build_mmdet_detector(
         str(ROOT / 'configs/compact/rtmdet-ins_compact.py'),
-        checkpoint, score_threshold=MIN_SCORE, max_iou=MAX_IOU,
-        precision='bf16' if has_bfloat16() else 'fp32',
+        checkpoint,
+        RuntimeOptions(device='cpu', precision='bf16' if has_bfloat16() else 'fp32'),
+        score_threshold=MIN_SCORE, max_iou=MAX_IOU,
     )  # fmt: skip
     _detector.model.bbox_head.test_cfg.update(
         nms={'type': 'nms', 'iou_threshold': MAX_IOU}, max_per_img=MAX_PEOPLE

@@ -33,14 +33,14 @@ def result(strategy, seed, value):
 def test_tables_and_plot_hold_all_seeds(tmp_path, capsys):
     rows = [result('refine', 0, 0.4), result('refine', 1, 0.5), result('base', 0, 0.3)]
     for row in rows:
-        file = study.result_file(tmp_path, row['strategy'], row['seed'])
+        file = study.find_result_file(tmp_path, row['strategy'], row['seed'])
         study_json(file, row)
-    picture = tmp_path / 'plot.png'
-    assert study.main(['--work-dir', str(tmp_path), '--report', str(picture)]) == 0
+    plot = tmp_path / 'plot.png'
+    assert study.main(['--work-dir', str(tmp_path), '--report', str(plot)]) == 0
     printed = capsys.readouterr().out
     assert '| refine | 2 | 0.450 ± 0.050 |' in printed
     assert printed.index('| base | 1 | 0.300 |') < printed.index('| refine |')
-    assert picture.stat().st_size > 5000
+    assert plot.stat().st_size > 5000
 
 
 def study_json(path, row):

@@ -1,4 +1,4 @@
-"""Studies of prompts and rounds: figures that are known, and nothing computed twice or lost."""
+"""Studies of prompts and rounds: known results, and no part computed twice or lost."""
 
 from __future__ import annotations
 
@@ -23,16 +23,21 @@ from pipeline.loop import LoopConfig, PersonPipeline
 from pipeline.masks import LogitMasks, Masks
 from pipeline.segmenters.prompts import METHODS, PromptConfig, make_prompts
 from pipeline.structures import Detections, Image, MaskSource, Poses, Segments
-from projects.studies.photos import (
+from projects.studies.images import (
     Computed,
     Parts,
     StudyImage,
-    annotations_of,
     compute_images,
     load_study_data,
+    select_annotations,
 )
-from projects.studies.prompts import PromptStudy, prompt_rows, settings_of
-from projects.studies.rounds import RoundStudy, results_of, round_rows, round_settings
+from projects.studies.prompts import PromptStudy, compute_prompt_rows, make_prompt_settings
+from projects.studies.rounds import (
+    RoundStudy,
+    compute_round_rows,
+    make_round_settings,
+    select_results,
+)
 from projects.studies.tools import study_prompts, study_rounds
 from tests.commands import exit_code
 from tests.oracles import OracleDetector, OraclePoses, OracleSegmenter
@@ -48,15 +53,15 @@ def oracle_run(config: LoopConfig) -> PersonPipeline:
     return PersonPipeline(detector, OraclePoses(truth()), OracleSegmenter(truth()), config)
 
 
-def study_photo(people: Any) -> StudyImage:
+def study_image(people: Any) -> StudyImage:
     return StudyImage('p.jpg', Path('p.jpg'), 5, people, ())
 
 
 @pytest.mark.parametrize('refine', [False, True])
-def test_a_round_of_the_study_is_a_run_with_so_many_rounds(refine: bool) -> None:
-    settings = round_settings(5, [refine])
+def test_rounds_equal_separate_runs(refine: bool) -> None:
+    settings = make_round_settings(5, [refine])
     study = RoundStudy(oracle_run(LoopConfig(max_rounds=5, refine_min_side=60)))
-    parts = study(photo(), study_photo(truth()), [s.name for s in settings])
+    parts = study(photo(), study_image(truth()), [s.name for s in settings])
     found = []
     for setting in settings:
         config = LoopConfig(max_rounds=setting.rounds, refine=refine, refine_min_side=60)
@@ -66,26 +71,26 @@ def test_a_round_of_the_study_is_a_run_with_so_many_rounds(refine: bool) -> None
     assert found == [2, 4, 5, 5, 5]
 
 
-def test_rounds_take_time_that_adds_up() -> None:
+def test_seconds_are_cumulative() -> None:
     study = RoundStudy(oracle_run(LoopConfig(max_rounds=3)))
-    parts = study(photo(), study_photo(truth()), ['1', '2', '3', '1-refined', '3-refined'])
+    parts = study(photo(), study_image(truth()), ['1', '2', '3', '1-refined', '3-refined'])
     seconds = [parts[name]['seconds'] for name in ('1', '2', '3', '3-refined')]
     assert seconds == sorted(seconds) and seconds[0] > 0
 
 
 def test_round_rows_by_hand() -> None:
-    """Of five people two, then four, then all are found, all exactly."""
-    settings = round_settings(4, [False])
+    """Two, then four, then all of five people are detected exactly."""
+    settings = make_round_settings(4, [False])
     study = RoundStudy(oracle_run(LoopConfig(max_rounds=4)))
-    parts = {'p.jpg': study(photo(), study_photo(truth()), [s.name for s in settings])}
-    rows = round_rows(settings, parts, annotations_of_truth(), ['bbox', 'segm'])
+    parts = {'p.jpg': study(photo(), study_image(truth()), [s.name for s in settings])}
+    rows = compute_round_rows(settings, parts, annotations_of_truth(), ['bbox', 'segm'])
     assert [(r.rounds, r.task) for r in rows[:3]] == [(1, 'bbox'), (1, 'segm'), (2, 'bbox')]
     masks = [r for r in rows if r.task == 'segm']
     assert [r.num_results for r in masks] == [2, 4, 5, 5]
     assert {r.num_annotated for r in masks} == {5}
     assert [r.ar for r in masks] == pytest.approx([2 / 5, 4 / 5, 1, 1])
     assert [r.ap for r in masks] == pytest.approx([41 / 101, 81 / 101, 1, 1])
-    assert len(results_of(settings[2], parts)) == 5
+    assert len(select_results(settings[2], parts)) == 5
 
 
 def annotations_of_truth() -> dict[str, Any]:
@@ -105,28 +110,28 @@ def annotations_of_truth() -> dict[str, Any]:
 class HalvingSegmenter:
     """A prompt of k keypoints gives the left k fifths of the annotated mask, all from k = 5 on."""
 
-    truth: Any
+    ground_truth: Any
     prompt: PromptConfig = field(default_factory=PromptConfig)
     embedded: list[int] = field(default_factory=list)
     decoded: list[int] = field(default_factory=list)
 
     def __call__(self, image: Image) -> Any:
         self.embedded.append(1)
-        return _HalvingPhoto(self, self.prompt)
+        return _HalvedImage(self, self.prompt)
 
 
 @dataclass
-class _HalvingPhoto:
+class _HalvedImage:
     segmenter: HalvingSegmenter
     prompt: PromptConfig
 
-    def with_prompt(self, prompt: PromptConfig) -> _HalvingPhoto:
+    def with_prompt(self, prompt: PromptConfig) -> _HalvedImage:
         return replace(self, prompt=prompt)
 
     def __call__(self, poses: Poses, others: Poses) -> Segments:
         self.segmenter.decoded.append(len(poses))
         prompts = make_prompts(poses, others, self.prompt)
-        true, shape = self.segmenter.truth, self.segmenter.truth.image_shape
+        true, shape = self.segmenter.ground_truth, self.segmenter.ground_truth.image_shape
         masks = []
         for i, count in enumerate((prompts.keypoints >= 0).sum(1)):
             row = int(np.abs(true.boxes - poses.boxes[i]).sum(1).argmin())
@@ -161,18 +166,18 @@ def prompt_parts(
     tmp_path: Path, numbers: Sequence[int], source: Any = 'truth', methods: Any = METHODS
 ) -> tuple[list[Any], Any, HalvingSegmenter]:
     data = load_study_data(resolve_dataset(prompted_data(tmp_path)))
-    people = data.photos[0].truth
+    people = data.images[0].ground_truth
     segmenter = HalvingSegmenter(people)
     detector = OracleDetector(people, np.full(3, -1), with_masks=False)
     run = PersonPipeline(detector, OraclePoses(people), segmenter)  # type: ignore[arg-type]
-    settings = list(settings_of(methods, numbers))
+    settings = list(make_prompt_settings(methods, numbers))
     study = PromptStudy(run, PromptConfig(), source)
     computed = compute_images(
-        data.photos, tmp_path / 'kept', [s.name for s in settings], study,
+        data.images, tmp_path / 'kept', [s.name for s in settings], study,
         depends_on={}, reporter=Reporter(),
     )  # fmt: skip
     assert not computed.failures
-    return settings, prompt_rows(settings, data.photos, computed.parts), segmenter
+    return settings, compute_prompt_rows(settings, data.images, computed.parts), segmenter
 
 
 def test_prompt_rows_by_hand(tmp_path: Path) -> None:
@@ -180,12 +185,14 @@ def test_prompt_rows_by_hand(tmp_path: Path) -> None:
     assert len(rows) == len(settings) == 5 * len(METHODS)
     for row in rows:
         # Every method has at least 5 keypoints to choose from.
-        share = min(row.num_keypoints, 5) / 5
+        fraction = min(row.num_keypoints, 5) / 5
         assert (row.num_people, row.num_prompted) == (2, 2)
-        assert row.mean_iou == pytest.approx(share)
-        # Both are found at the overlaps 0.50, 0.55, ... up to the share.
-        assert row.mask_ap == pytest.approx(sum(t <= 20 * share + 1e-6 for t in range(10, 20)) / 10)
-        assert row.mask_ap50 == float(share >= 0.5)
+        assert row.mean_iou == pytest.approx(fraction)
+        # Both are found at the overlaps 0.50, 0.55, ... up to the fraction.
+        assert row.mask_ap == pytest.approx(
+            sum(t <= 20 * fraction + 1e-6 for t in range(10, 20)) / 10
+        )
+        assert row.mask_ap50 == float(fraction >= 0.5)
     by_name = {(r.method, r.num_keypoints): r for r in rows}
     # 17 keypoints, one unlabelled and one hidden; other methods keep one of nose and eyes.
     assert by_name['k_most_visible', 17].mean_points == 15
@@ -199,22 +206,22 @@ def test_equal_prompts_are_decoded_once(tmp_path: Path) -> None:
     assert segmenter.decoded == [2]
 
 
-def test_detected_people_are_prompted_with_what_was_placed(tmp_path: Path) -> None:
+def test_detected_people_are_prompted_with_predicted_keypoints(tmp_path: Path) -> None:
     _, rows, _ = prompt_parts(tmp_path, [5], 'detected', ['k_most_visible'])
     (row,) = rows
-    # AP counts all three; the one without keypoints gets no prompt and so no mask.
+    # AP counts all three; the person without keypoints has no prompt and no mask.
     assert (row.num_people, row.num_prompted) == (3, 3)
     assert row.mean_iou == pytest.approx(2 / 3)
     assert row.mask_ap == pytest.approx(67 / 101)
 
 
-def test_drawn_ties_change_the_choice_but_not_the_people(tmp_path: Path) -> None:
+def test_random_ties_change_the_keypoints_only(tmp_path: Path) -> None:
     data = load_study_data(resolve_dataset(prompted_data(tmp_path)))
     run = PersonPipeline(None, None, None)  # type: ignore[arg-type]
 
     def chosen(seed: int | None) -> list[list[int]]:
         study = PromptStudy(run, PromptConfig(), 'truth', seed)
-        poses = study._annotated(photo(), data.photos[0]).poses
+        poses = study._find_annotated(photo(), data.images[0]).poses
         keypoints = make_prompts(poses, poses.select(np.zeros(0, int)), PromptConfig()).keypoints
         return [row[row >= 0].tolist() for row in keypoints]
 
@@ -224,9 +231,9 @@ def test_drawn_ties_change_the_choice_but_not_the_people(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize('number', [0, 18])
-def test_wrong_numbers_of_keypoints_are_named(number: int) -> None:
+def test_invalid_numbers_of_keypoints_are_named(number: int) -> None:
     with pytest.raises(ValueError, match=rf'k must be in \[1, 17\], got {number}'):
-        list(settings_of(['closest'], [number]))
+        list(make_prompt_settings(['closest'], [number]))
 
 
 # --- what is kept ---------------------------------------------------------------------------------
@@ -234,16 +241,16 @@ def test_wrong_numbers_of_keypoints_are_named(number: int) -> None:
 
 @dataclass
 class Counting:
-    """Computes the name and the size of the photo."""
+    """Computes the name and the size of the image."""
 
     asked: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     stop_at: str = ''
 
-    def __call__(self, image: Image, photo: StudyImage, missing: Sequence[str]) -> Parts:
-        if photo.name == self.stop_at:
+    def __call__(self, image: Image, item: StudyImage, missing: Sequence[str]) -> Parts:
+        if item.name == self.stop_at:
             raise KeyboardInterrupt
-        self.asked.append((photo.name, tuple(missing)))
-        return {name: [photo.name, name, *image.shape[:2]] for name in missing}
+        self.asked.append((item.name, tuple(missing)))
+        return {name: [item.name, name, *image.shape[:2]] for name in missing}
 
 
 def kept_data(tmp_path: Path) -> tuple[StudyImage, ...]:
@@ -256,52 +263,56 @@ def kept_data(tmp_path: Path) -> tuple[StudyImage, ...]:
     categories = [{'id': 1, 'name': 'person'}]
     content = {'images': images, 'annotations': people, 'categories': categories}
     path = write(tmp_path / 'truth.json', content)
-    return load_study_data(resolve_dataset(path)).photos
+    return load_study_data(resolve_dataset(path)).images
 
 
 def compute(
-    photos: Sequence[StudyImage], folder: Path, wanted: Sequence[str], **key: Any
+    images: Sequence[StudyImage], folder: Path, wanted: Sequence[str], **key: Any
 ) -> tuple[Computed, Counting]:
     counting = Counting(stop_at=key.pop('stop_at', ''))
     done = compute_images(
-        photos, folder / 'kept', wanted, counting, depends_on=key, reporter=Reporter()
+        images, folder / 'kept', wanted, counting, depends_on=key, reporter=Reporter()
     )
     return done, counting
 
 
-def test_only_what_is_missing_is_computed(tmp_path: Path) -> None:
-    photos = kept_data(tmp_path)
+def test_only_missing_parts_are_computed(tmp_path: Path) -> None:
+    images = kept_data(tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        compute(photos, tmp_path, ['a'], stop_at='3.png')
-    done, counting = compute(photos, tmp_path, ['a', 'b'])
+        compute(images, tmp_path, ['a'], stop_at='3.png')
+    done, counting = compute(images, tmp_path, ['a', 'b'])
     assert counting.asked == [('1.png', ('b',)), ('2.png', ('b',)), ('3.png', ('a', 'b'))]
     assert done.parts['1.png'] == {'a': ['1.png', 'a', 40, 60], 'b': ['1.png', 'b', 40, 60]}
-    again, counting = compute(photos, tmp_path, ['b'])
+    again, counting = compute(images, tmp_path, ['b'])
     assert counting.asked == [] and again.parts['1.png'] == {'b': ['1.png', 'b', 40, 60]}
 
 
-def test_what_was_made_with_something_else_is_not_used(tmp_path: Path) -> None:
-    photos = kept_data(tmp_path)
-    compute(photos, tmp_path, ['a'], config='x')
+def test_parts_of_another_provenance_are_not_used(tmp_path: Path) -> None:
+    images = kept_data(tmp_path)
+    compute(images, tmp_path, ['a'], config='x')
     PIL.Image.new('RGB', (60, 40), (9, 9, 9)).save(tmp_path / '2.png')
     (tmp_path / 'kept' / '3.png.json').write_text('{"made_with"')
-    _, counting = compute(photos, tmp_path, ['a'], config='x')
+    _, counting = compute(images, tmp_path, ['a'], config='x')
     assert [name for name, _ in counting.asked] == ['2.png', '3.png']
-    _, counting = compute(photos, tmp_path, ['a'], config='y')
+    _, counting = compute(images, tmp_path, ['a'], config='y')
     assert len(counting.asked) == 3
 
 
-def test_a_photo_that_fails_is_left_out_with_its_people(tmp_path: Path) -> None:
-    photos = kept_data(tmp_path)
+def test_failed_images_are_excluded_with_their_people(tmp_path: Path) -> None:
+    images = kept_data(tmp_path)
     (tmp_path / '1.png').unlink()
     PIL.Image.new('RGB', (6, 4)).save(tmp_path / '2.png')
-    done, _ = compute(photos, tmp_path, ['a'])
+    done, _ = compute(images, tmp_path, ['a'])
     assert list(done.parts) == ['3.png']
     reasons = [f.described() for f in done.failures]
-    assert '1.png' in reasons[0] and 'the photo is 6 x 4, the annotations say 60 x 40' in reasons[1]
+    assert '1.png' in reasons[0] and 'the image is 6 x 4, the annotations say 60 x 40' in reasons[1]
     data = load_study_data(resolve_dataset(tmp_path / 'truth.json'))
-    cut = annotations_of(data, done.parts)
-    assert [i['id'] for i in cut['images']] == [i['image_id'] for i in cut['annotations']] == [3]
+    selected = select_annotations(data, done.parts)
+    assert (
+        [i['id'] for i in selected['images']]
+        == [i['image_id'] for i in selected['annotations']]
+        == [3]
+    )
 
 
 # --- the tools ------------------------------------------------------------------------------------
@@ -316,7 +327,7 @@ WRONG = [
 WRONG_PROMPTS = [
     ('k', ['bmp_compact', '--data', 'truth.json', '--k', '0'], 'k must be in [1, 17], got 0'),
     ('ties', ['bmp_compact', '--data', 'truth.json', '--keypoints', 'detected', '--draw-ties', '1'],
-     '--draw-ties goes with --keypoints truth'),
+     '--draw-ties requires --keypoints truth'),
     ('no keypoints', ['bmp_compact', '--data', 'boxes.json'], 'no annotations for keypoints'),
 ]  # fmt: skip
 WRONG_ROUNDS = [('rounds', ['bmp_compact', '--data', 'truth.json', '--rounds', '0'], '>= 1, got 0')]
@@ -327,7 +338,7 @@ CASES += [(study_rounds, *w) for w in WRONG + WRONG_ROUNDS]
 @pytest.mark.parametrize(
     ('tool', 'args', 'reason'), [(c[0], *c[2:]) for c in CASES], ids=[c[1] for c in CASES]
 )
-def test_wrong_input_is_told_before_models_load(
+def test_invalid_input_is_reported_before_models_load(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], tool: Any, args: list[str], reason: str
 ) -> None:
     content = json.loads(prompted_data(tmp_path).read_text())
@@ -342,19 +353,19 @@ def test_wrong_input_is_told_before_models_load(
 
 @pytest.mark.slow
 @pytest.mark.parametrize('tool', [study_prompts, study_rounds])
-def test_a_study_without_a_usable_photo_says_why(
+def test_study_without_valid_images_reports_the_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], tool: Any
 ) -> None:
     data = prompted_data(tmp_path)
-    (tmp_path / 'images' / '1.png').write_bytes(b'no picture')
+    (tmp_path / 'images' / '1.png').write_bytes(b'not an image')
     args = ['bmp_compact', '--data', str(data), '--device', 'cpu', '--out', str(tmp_path / 'out')]
     assert exit_code(tool.main, *args) == 1
-    assert 'no photo is done: ' in capsys.readouterr().err
+    assert 'no image was computed: ' in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_real_rounds_are_real_runs(tmp_path: Path) -> None:
-    """The compact models on real photos: study, separate runs, resumed study."""
+def test_rounds_of_the_compact_models_equal_separate_runs(tmp_path: Path) -> None:
+    """The compact models on real images: study, separate runs, resumed study."""
     from pipeline import load_pipeline
     from pipeline.io.images import read_image
 
@@ -370,11 +381,11 @@ def test_real_rounds_are_real_runs(tmp_path: Path) -> None:
         '2-refined': {'loop.max_rounds': 2, 'loop.refine': True},
     }.items():
         find = load_pipeline('bmp_compact', {'runtime.device': 'cpu', **options})
-        ours = json.loads((out / f'results_{name}.json').read_text())
+        results = json.loads((out / f'results_{name}.json').read_text())
         for image in content['images'][:4]:
             people = find(read_image(dev_file().parent / 'images' / image['file_name']))
-            theirs = people.to_coco(image['id'])
-            assert [r for r in ours if r['image_id'] == image['id']] == theirs
+            expected = people.to_coco(image['id'])
+            assert [r for r in results if r['image_id'] == image['id']] == expected
     before = {p.name: p.read_bytes() for p in out.rglob('*') if p.is_file()}
     for rounds in ('1', '2'):  # fewer rounds need nothing new
         assert study_rounds.main([*args, '--rounds', rounds, '--out', str(out)]) == 0
@@ -382,8 +393,8 @@ def test_real_rounds_are_real_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_real_prompts_are_those_of_the_segmenter(tmp_path: Path) -> None:
-    """Shared embedding or not, with or without resume: the same figures."""
+def test_prompts_do_not_depend_on_the_order_of_computation(tmp_path: Path) -> None:
+    """A resumed study gives the results of a single run."""
     args = ['bmp_compact', '--data', str(dev_file()), '--limit', '5', '--device', 'cpu']
     args += ['--methods', 'k_most_visible', 'closest']
     whole, steps = tmp_path / 'whole', tmp_path / 'steps'
@@ -399,16 +410,16 @@ def test_real_prompts_are_those_of_the_segmenter(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_study_gives_what_the_protocol_gives(
+def test_study_equals_the_gt_keypoints_protocol(
     tmp_path: Path,
 ) -> None:
-    """The point of the settings of the config is ``tools/test.py --protocol gt_keypoints``."""
+    """The setting of the config equals ``tools/test.py --protocol gt_keypoints``."""
     from pipeline.evaluation.coco import score_files
 
     args = ['bmp_compact', '--data', str(dev_file()), '--limit', '6', '--device', 'cpu']
     prompts, out = tmp_path / 'prompts', tmp_path / 'test'
-    own = ['--k', '3', '--methods', 'k_most_visible', '--out', str(prompts)]
-    assert study_prompts.main([*args, *own]) == 0
+    settings = ['--k', '3', '--methods', 'k_most_visible', '--out', str(prompts)]
+    assert study_prompts.main([*args, *settings]) == 0
     dataset_tool: Any = importlib.import_module('pipeline.cli.test')
     assert dataset_tool.main([*args, '--protocol', 'gt_keypoints', '--out-dir', str(out)]) == 0
     (row,) = csv.DictReader((prompts / 'prompts.csv').read_text().splitlines())
@@ -420,32 +431,32 @@ def test_the_study_gives_what_the_protocol_gives(
 
 
 @pytest.mark.slow
-def test_a_photo_prompted_in_another_way_is_as_if_it_were_new() -> None:
+def test_with_prompt_equals_a_new_embedding() -> None:
     from pipeline.build import build_pipeline
     from pipeline.config import load_config
     from pipeline.io.images import read_image
 
     data = load_study_data(resolve_dataset(dev_file()), 1)
-    image = read_image(data.photos[0].path)
+    image = read_image(data.images[0].path)
     config = load_config('bmp_compact', {'runtime.device': 'cpu'})
     segmenter: Any = build_pipeline(config).run.segmenter
     other = replace(segmenter.prompt, num_keypoints=7, use_box=False)
-    poses = data.photos[0].truth
-    nobody = poses.select(np.zeros(0, int))
+    poses = data.images[0].ground_truth
+    empty = poses.select(np.zeros(0, int))
     first = segmenter(image)
-    before = first(poses, nobody)
-    changed = first.with_prompt(other)(poses, nobody)
-    after = first(poses, nobody)
+    before = first(poses, empty)
+    changed = first.with_prompt(other)(poses, empty)
+    after = first(poses, empty)
     segmenter.prompt = other
-    fresh = segmenter(image)(poses, nobody)
+    fresh = segmenter(image)(poses, empty)
     for one, two, same in ((before, after, True), (changed, fresh, True), (before, fresh, False)):
         equal = one.logits.binary().to_rle() == two.logits.binary().to_rle()
         assert equal == same
     assert changed.prompts.tolist() == fresh.prompts.tolist()
 
 
-def test_a_run_is_the_last_of_its_rounds() -> None:
-    """`PersonPipeline.iter_rounds` is what ``__call__`` goes through."""
+def test_last_round_equals_the_run() -> None:
+    """``__call__`` runs `PersonPipeline.iter_rounds`."""
     run = oracle_run(LoopConfig(max_rounds=None))
     states = [state for (state,) in run.iter_rounds([photo()])]
     assert [(s.round, len(s.people)) for s in states] == [(0, 0), (1, 2), (2, 4), (3, 5)]
@@ -453,10 +464,10 @@ def test_a_run_is_the_last_of_its_rounds() -> None:
     assert people_to_record(states[-1].people) == people_to_record(again)
 
 
-def test_own_boxes_reach_the_first_round() -> None:
+def test_user_boxes_replace_the_detector_in_round_one() -> None:
     run = oracle_run(LoopConfig(max_rounds=1))
-    own = Detections.from_boxes(truth().boxes[[0]], truth().image_shape)
-    _, (state,) = run.iter_rounds([photo()], [own])
+    boxes = Detections.from_boxes(truth().boxes[[0]], truth().image_shape)
+    _, (state,) = run.iter_rounds([photo()], [boxes])
     assert len(state.people) == 1
 
 
@@ -464,7 +475,7 @@ def curves(figure: Any) -> list[list[list[float]]]:
     return [line.get_xydata().tolist() for axes in figure.axes for line in axes.lines]
 
 
-def test_charts_of_studies_show_their_tables(tmp_path: Path) -> None:
+def test_charts_equal_their_tables(tmp_path: Path) -> None:
     _, rows, _ = prompt_parts(tmp_path, [1, 3, 5])
     with chart_style():
         facts = {'config': 'c', 'data': 'd', 'keypoints': 'truth', 'draw_ties': None, 'box': False}
@@ -479,10 +490,10 @@ def test_charts_of_studies_show_their_tables(tmp_path: Path) -> None:
             'mask AP (n=2 people)',
             'mean mask IoU (n=2 people)',
         ]
-        settings = round_settings(3, [False, True])
+        settings = make_round_settings(3, [False, True])
         study = RoundStudy(oracle_run(LoopConfig(max_rounds=3)))
-        parts = {'p.jpg': study(photo(), study_photo(truth()), [s.name for s in settings])}
-        table = round_rows(settings, parts, annotations_of_truth(), ['segm'])
+        parts = {'p.jpg': study(photo(), study_image(truth()), [s.name for s in settings])}
+        table = compute_round_rows(settings, parts, annotations_of_truth(), ['segm'])
         facts = {'config': 'c', 'data': 'd', 'photos': 1, 'device': 'cpu'}
         shown = curves(study_rounds.draw(table, facts))
         expected = [

@@ -1,9 +1,9 @@
-"""Does PoseMaskRefine beat SAM's own correction clicks? The question of the paper, in small.
+"""Compare PoseMaskRefine with the correction clicks of SAM, at small scale.
 
 Fine-tunes the compact SAM 2.1 with each strategy and seed for the same number of steps, and scores
-each on photos it has not seen, prompted with 1, 2, 3, 5 and all visible keypoints. Results that are
-there are kept, so a stopped study goes on with the same command, and several processes may share
-the work (--strategies, --seeds). The table and the plot are made from all results there are.
+each on unseen images with prompts of 1, 2, 3, 5 and all visible keypoints. Existing results are
+kept: the same command resumes an interrupted study, and several processes can split the work
+(--strategies, --seeds). Table and plot contain all existing results.
 
 Examples:
     python projects/studies/tools/study_pose_mask_refine.py --steps 250 --threads 1
@@ -28,7 +28,7 @@ BASE, UNIFORM, REFINE = (
     for name in ('base', 'uniform', 'refine')
 )
 Clicks = dict[str, Any]
-# Name -> config, and what differs from its clicks.
+# Name -> config, and changes of its clicks.
 STRATEGIES: dict[str, tuple[str, Clicks]] = {
     'base': (BASE, {}),
     'uniform': (UNIFORM, {}),
@@ -40,7 +40,7 @@ STRATEGIES: dict[str, tuple[str, Clicks]] = {
 }
 MAIN = ('base', 'uniform', 'refine')
 COUNTS = ('1', '2', '3', '5', 'all')
-SETS = {'dev': 'people of the development photos', 'val': 'held-out people of the training set'}
+SETS = {'dev': 'people of the development images', 'val': 'held-out people of the training set'}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -52,18 +52,18 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     parser.add_argument('--steps', type=int, default=250, help='training steps of each run')
     parser.add_argument(
-        '--data-root', type=Path, default=Path('../shared/data'), help='holds train/ and dev/'
+        '--data-root', type=Path, default=Path('../shared/data'), help='contains train/ and dev/'
     )
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/pose2seg/study'))
-    parser.add_argument('--threads', type=int, help='CPU threads (default: what torch chooses)')
+    parser.add_argument('--threads', type=int, help='CPU threads (default: set by PyTorch)')
     parser.add_argument(
-        '--report', type=Path, metavar='PNG', help='train nothing; print the table, plot to PNG'
+        '--report', type=Path, metavar='PNG', help='do not train; print the table, plot to PNG'
     )
     return parser
 
 
 def study_config(strategy: str, seed: int, args: argparse.Namespace) -> Any:
-    """MMEngine config of one run."""
+    """Build the MMEngine config of one run."""
     from mmengine.config import Config
 
     path, clicks = STRATEGIES[strategy]
@@ -85,7 +85,7 @@ def study_config(strategy: str, seed: int, args: argparse.Namespace) -> Any:
             'eta_min_ratio': 0.1,
         },
     ]
-    # Scores come from `run`; checkpoints only at the end.
+    # `run` computes the scores; save a checkpoint only at the end.
     config.val_cfg.type = 'ValLoop'
     config.train_cfg.val_interval = args.steps + 1
     config.default_hooks.checkpoint.interval = args.steps
@@ -94,7 +94,7 @@ def study_config(strategy: str, seed: int, args: argparse.Namespace) -> Any:
 
 
 def run(strategy: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
-    """Trains (but not the base line) and scores one model."""
+    """Train (except the baseline) and score one model."""
     import time
 
     from mmengine.runner import Runner
@@ -108,22 +108,20 @@ def run(strategy: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     return {'strategy': strategy, 'seed': seed, 'steps': args.steps, 'cpu_s': spent, **scores}
 
 
-def result_file(work_dir: Path, strategy: str, seed: int) -> Path:
-    """Where the scores of a run are."""
+def find_result_file(work_dir: Path, strategy: str, seed: int) -> Path:
+    """Return the file with the scores of a run."""
     return work_dir / f'{strategy}_{seed}.json'
 
 
 def read_results(work_dir: Path) -> list[dict[str, Any]]:
-    """All results there are."""
-    found: list[dict[str, Any]] = [
-        json.loads(p.read_text()) for p in sorted(work_dir.glob('*.json'))
-    ]
+    """Read all existing results."""
+    results = [json.loads(p.read_text()) for p in work_dir.glob('*.json')]
     order = list(STRATEGIES)
-    return sorted(found, key=lambda row: (order.index(row['strategy']), row['seed']))
+    return sorted(results, key=lambda row: (order.index(row['strategy']), row['seed']))
 
 
-def summary(results: Sequence[dict[str, Any]], which: str) -> dict[str, dict[str, list[float]]]:
-    """Strategy -> number of keypoints -> mean IoU of each seed."""
+def summarize(results: Sequence[dict[str, Any]], which: str) -> dict[str, dict[str, list[float]]]:
+    """Group the results: strategy -> number of keypoints -> mean IoU of each seed."""
     table: dict[str, dict[str, list[float]]] = {}
     for row in results:
         for count in COUNTS:
@@ -132,17 +130,17 @@ def summary(results: Sequence[dict[str, Any]], which: str) -> dict[str, dict[str
     return table
 
 
-def markdown(results: Sequence[dict[str, Any]]) -> str:
-    """Tables of mean IoU: mean over seeds and the half range between them."""
+def render_tables(results: Sequence[dict[str, Any]]) -> str:
+    """Render tables of mean IoU: mean over seeds, and half of the range."""
     import numpy as np
 
     lines = []
-    for which, what in SETS.items():
+    for which, description in SETS.items():
         people = int(results[0][which]['pose2seg/people'])
-        lines += [f'Mean IoU, {people} {what}:', '']
+        lines += [f'Mean IoU, {people} {description}:', '']
         lines += ['| strategy | seeds | ' + ' | '.join(f'k = {c}' for c in COUNTS) + ' |']
         lines += ['|---|--:|' + '--:|' * len(COUNTS)]
-        for strategy, scores in summary(results, which).items():
+        for strategy, scores in summarize(results, which).items():
             cells = [
                 f'{np.mean(v):.3f}' + (f' ± {np.ptp(v) / 2:.3f}' if len(v) > 1 else '')
                 for v in scores.values()
@@ -153,7 +151,7 @@ def markdown(results: Sequence[dict[str, Any]]) -> str:
 
 
 def plot(results: Sequence[dict[str, Any]], path: Path) -> None:
-    """IoU against the number of keypoints: mean over seeds, band from the worst to the best."""
+    """Plot IoU against the number of keypoints: mean over seeds, band from minimum to maximum."""
     import matplotlib as mpl
 
     mpl.use('Agg')
@@ -162,8 +160,8 @@ def plot(results: Sequence[dict[str, Any]], path: Path) -> None:
 
     figure, axes = plt.subplots(1, len(SETS), figsize=(9.5, 3.8), sharey=True)
     for axis, which in zip(axes, SETS, strict=True):
-        for strategy, scores in summary(results, which).items():
-            if strategy != 'base' and len(scores['1']) < 2:  # nothing to say about chance
+        for strategy, scores in summarize(results, which).items():
+            if strategy != 'base' and len(scores['1']) < 2:  # no spread
                 continue
             rows = np.array([scores[count] for count in COUNTS])
             axis.plot(COUNTS, rows.mean(1), marker='o', label=strategy)
@@ -179,10 +177,10 @@ def plot(results: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs what is missing, then prints the tables.
+    """Run what is missing, then print the tables.
 
     Returns:
-        0; 2 if there is nothing to report.
+        0; 2 without results.
     """
     args = build_parser().parse_args(argv)
     args.work_dir.mkdir(parents=True, exist_ok=True)
@@ -196,14 +194,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.getLogger().setLevel(logging.INFO)
         for seed in args.seeds:
             for strategy in args.strategies:
-                file = result_file(args.work_dir, strategy, 0 if strategy == 'base' else seed)
+                file = find_result_file(args.work_dir, strategy, 0 if strategy == 'base' else seed)
                 if not file.exists():
                     write_json(file, run(strategy, seed, args), indent=2)
     results = read_results(args.work_dir)
     if not results:
         print(f'no results in {args.work_dir}; run without --report first', file=sys.stderr)
         return 2
-    print(markdown(results))
+    print(render_tables(results))
     if args.report is not None:
         plot(results, args.report)
     return 0

@@ -1,9 +1,9 @@
-"""Mask AP and mean IoU against the number of prompt keypoints and the way they are chosen.
+"""Plot mask AP and mean IoU against the number of prompt keypoints and their selection.
 
 Prompts are the labelled keypoints of annotated people (default), or with `--keypoints detected`
-those that the detector and the pose estimator of the pipeline place in round one. Masks are those
-of each person alone. A photo is embedded once, what is computed is kept in OUT/photos: a stopped
-study goes on, and further k or methods add to it.
+the keypoints predicted in round one. Masks are predicted independently. Each image is embedded
+once. Computed parts are saved in OUT/photos: the same command resumes an interrupted study, and
+further k or methods compute only what is missing.
 
 Examples:
     python projects/studies/tools/study_prompts.py bmp_compact --data annotations.json --k 1 3 17
@@ -41,18 +41,18 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add(
         '--k', nargs='+', type=int, default=list(range(1, 18)), metavar='K',
-        help='prompt keypoints, at most (default: 1 to 17)',
+        help='maximum number of prompt keypoints (default: 1 to 17)',
     )  # fmt: skip
     add('--methods', nargs='+', choices=METHODS, default=list(METHODS), help='default: all')
     add('--keypoints', choices=('truth', 'detected'), default='truth', help='default: truth')
     add(
         '--box', action=argparse.BooleanOptionalAction,
-        help='give SAM the box as well (default: as the config says)',
+        help='prompt SAM with the box too (default: setting of the config)',
     )  # fmt: skip
     add(
         '--draw-ties', type=int, metavar='SEED',
-        help='rank the labelled keypoints of a person by chance: they are all equally visible, so '
-        'k_most_visible else takes them in the order of COCO, the face first',
+        help='rank the labelled keypoints of a person randomly; by default k_most_visible takes '
+        'them in the order of COCO, face first, since all are equally visible',
     )  # fmt: skip
     return parser
 
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     """Compute what is missing, write the files, print the table.
 
     Raises:
-        ValueError: settings or data that do not fit.
+        ValueError: invalid settings or data.
     """
     from pipeline.build import build_pipeline
     from pipeline.config import load_config
@@ -76,12 +76,12 @@ def run(args: argparse.Namespace) -> int:
     from pipeline.io.atomic import write_json
     from pipeline.io.progress import make_reporter
     from pipeline.io.tables import write_csv
-    from projects.studies.photos import compute_images, load_study_data, provenance
-    from projects.studies.prompts import PromptStudy, prompt_rows, settings_of
+    from projects.studies.images import build_provenance, compute_images, load_study_data
+    from projects.studies.prompts import PromptStudy, compute_prompt_rows, make_prompt_settings
 
     if args.draw_ties is not None and args.keypoints != 'truth':
-        raise ValueError('--draw-ties goes with --keypoints truth')
-    settings = list(settings_of(args.methods, sorted(set(args.k))))
+        raise ValueError('--draw-ties requires --keypoints truth')
+    settings = list(make_prompt_settings(args.methods, sorted(set(args.k))))
     dataset = common.find_data(args)
     needed = {'segm'} | ({'keypoints'} if args.keypoints == 'truth' else set())
     if lacking := needed - set(dataset.tasks):
@@ -94,30 +94,30 @@ def run(args: argparse.Namespace) -> int:
     built = build_pipeline(config)
     prompt = config.settings.segmenter.prompt
     computed = compute_images(
-        data.photos,
+        data.images,
         args.out / 'photos',
         [s.name for s in settings],
         PromptStudy(built.run, prompt, args.keypoints, args.draw_ties),
-        depends_on=provenance(config, built, keypoints=args.keypoints, ties=args.draw_ties),
+        depends_on=build_provenance(config, built, keypoints=args.keypoints, ties=args.draw_ties),
         reporter=make_reporter(),
     )
     common.check_computed(computed)
-    rows = prompt_rows(settings, data.photos, computed.parts)
+    rows = compute_prompt_rows(settings, data.images, computed.parts)
     facts = {
         'config': args.config, 'data': dataset.name, 'keypoints': args.keypoints,
         'box': prompt.use_box, 'draw_ties': args.draw_ties, 'photos': len(computed.parts),
     }  # fmt: skip
     write_csv(args.out / 'prompts.csv', [asdict(row) for row in rows])
     save_chart(args.out / 'prompts.png', draw, rows, facts)
-    report = {**facts, 'text': text(rows), 'rows': [asdict(row) for row in rows]}
+    report = {**facts, 'text': describe(rows), 'rows': [asdict(row) for row in rows]}
     write_json(args.out / 'prompts.json', report, indent=1)
     _print_table(rows, facts)
-    print(text(rows))
+    print(describe(rows))
     return common.report(computed.failures, data.notes, args.out)
 
 
 def draw(rows: Sequence[PromptRow], facts: dict[str, Any]) -> Figure:
-    """Curves of all methods: mask AP, mean IoU."""
+    """Draw mask AP and mean IoU of all methods."""
     from pipeline.evaluation.charts import draw_lines
 
     panels = []
@@ -135,14 +135,14 @@ def draw(rows: Sequence[PromptRow], facts: dict[str, Any]) -> Figure:
         ]
         title = f'{label.split(",")[0]} (n={getattr(rows[0], number)} people)'
         panels.append((title, label, curves))
-    return draw_lines(_title(facts), 'prompt keypoints, at most', panels)
+    return draw_lines(_title(facts), 'maximum number of prompt keypoints', panels)
 
 
-def text(rows: Sequence[PromptRow]) -> str:
-    """One line of what the study says."""
+def describe(rows: Sequence[PromptRow]) -> str:
+    """Summarize the study in one line."""
     known = [r for r in rows if r.mean_iou is not None]
     if not known:
-        return 'Nobody was prompted.'
+        return 'No people were prompted.'
     iou = max(known, key=lambda r: (r.mean_iou or 0, -r.num_keypoints))
     ap = max(known, key=lambda r: (r.mask_ap or 0, -r.num_keypoints))
     return (
@@ -153,7 +153,7 @@ def text(rows: Sequence[PromptRow]) -> str:
 
 
 def _title(facts: dict[str, Any]) -> str:
-    drawn = ', equal ones by chance' if facts['draw_ties'] is not None else ''
+    drawn = ', ties in random order' if facts['draw_ties'] is not None else ''
     source = {'truth': 'labelled keypoints', 'detected': 'detected people and keypoints'}
     box = 'with' if facts['box'] else 'without'
     what = f'{facts["config"]} on {facts["data"]}'

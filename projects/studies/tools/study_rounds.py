@@ -1,8 +1,8 @@
-"""Box, mask and keypoint AP against the number of rounds of the loop, and refinement on and off.
+"""Plot box, mask and keypoint AP against the number of rounds, with and without refinement.
 
-Every photo is run once with the largest number of rounds; the state after round r is exactly what
-a run with `loop.max_rounds=r` gives. What is computed is kept in OUT/photos: a stopped study goes
-on.
+Every image runs once with the largest number of rounds; the state after round r equals the result
+of a run with `loop.max_rounds=r`. Computed parts are saved in OUT/photos: the same command resumes
+an interrupted study.
 
 Examples:
     python projects/studies/tools/study_rounds.py bmp_compact --data annotations.json --rounds 3
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     """Compute what is missing, write the files, print the table.
 
     Raises:
-        ValueError: settings or data that do not fit.
+        ValueError: invalid settings or data.
     """
     from pipeline.build import build_pipeline
     from pipeline.config import load_config
@@ -63,47 +63,57 @@ def run(args: argparse.Namespace) -> int:
     from pipeline.io.atomic import write_json
     from pipeline.io.progress import make_reporter
     from pipeline.io.tables import write_csv
-    from projects.studies.photos import annotations_of, compute_images, load_study_data, provenance
-    from projects.studies.rounds import RoundStudy, results_of, round_rows, round_settings
+    from projects.studies.images import (
+        build_provenance,
+        compute_images,
+        load_study_data,
+        select_annotations,
+    )
+    from projects.studies.rounds import (
+        RoundStudy,
+        compute_round_rows,
+        make_round_settings,
+        select_results,
+    )
 
     options = config_options(args)
     config = load_config(args.config, options | {'loop.max_rounds': args.rounds})
-    # A round does not depend on how many follow, nor on what the config says of refinement.
+    # A round depends neither on the number of rounds nor on the refinement setting.
     free = {'loop.max_rounds': None, 'loop.refine': False}
     any_rounds = load_config(args.config, options | free)
-    settings = round_settings(args.rounds, REFINE[args.refinement])
+    settings = make_round_settings(args.rounds, REFINE[args.refinement])
     dataset = common.find_data(args)
     data = load_study_data(dataset, args.limit)
     built = build_pipeline(config)
     computed = compute_images(
-        data.photos,
+        data.images,
         args.out / 'photos',
         [s.name for s in settings],
         RoundStudy(built.run),
-        depends_on=provenance(any_rounds, built),
+        depends_on=build_provenance(any_rounds, built),
         reporter=make_reporter(),
     )
     common.check_computed(computed)
     for setting in settings:
         name = f'results_{setting.name}.json'
-        write_json(args.out / name, results_of(setting, computed.parts))
-    annotations = annotations_of(data, computed.parts)
-    rows = round_rows(settings, computed.parts, annotations, dataset.tasks)
+        write_json(args.out / name, select_results(setting, computed.parts))
+    annotations = select_annotations(data, computed.parts)
+    rows = compute_round_rows(settings, computed.parts, annotations, dataset.tasks)
     facts = {
         'config': args.config, 'data': dataset.name, 'photos': len(computed.parts),
         'device': built.device,
     }  # fmt: skip
     write_csv(args.out / 'rounds.csv', [asdict(row) for row in rows])
     save_chart(args.out / 'rounds.png', draw, rows, facts)
-    report = {**facts, 'text': text(rows), 'rows': [asdict(row) for row in rows]}
+    report = {**facts, 'text': describe(rows), 'rows': [asdict(row) for row in rows]}
     write_json(args.out / 'rounds.json', report, indent=1)
     _print_table(rows, facts)
-    print(text(rows))
+    print(describe(rows))
     return common.report(computed.failures, data.notes, args.out)
 
 
 def draw(rows: Sequence[RoundRow], facts: dict[str, Any]) -> Figure:
-    """Curves of AP and AR of each task, and of the time."""
+    """Draw AP and AR of each task, and the time."""
     from pipeline.evaluation.charts import TASK_NAMES, draw_lines
 
     panels = []
@@ -119,10 +129,10 @@ def draw(rows: Sequence[RoundRow], facts: dict[str, Any]) -> Figure:
         ('refined' if refine else 'not refined', *_curve(rows, first, refine, _TIME, 1))
         for refine in dict.fromkeys(r.refine for r in rows)
     ]
-    panels.append((f'time ({facts["device"]})', 'seconds per photo, all rounds', times))
+    panels.append((f'time ({facts["device"]})', 'seconds per image, all rounds', times))
     title = (
         f'{facts["config"]} on {facts["data"]}: rounds of the loop '
-        f'({facts["photos"]} photos, n={rows[0].num_annotated} people)'
+        f'({facts["photos"]} images, n={rows[0].num_annotated} people)'
     )
     return draw_lines(title, 'rounds', panels)
 
@@ -137,14 +147,14 @@ def _curve(
     return [r.rounds for r in chosen], [factor * (getattr(r, key) or 0) for r in chosen]
 
 
-def text(rows: Sequence[RoundRow]) -> str:
-    """One line of what the study says: best setting per task, and what round two adds."""
+def describe(rows: Sequence[RoundRow]) -> str:
+    """Summarize the best setting per task and its gain in one line."""
     parts = []
     for task in dict.fromkeys(r.task for r in rows):
-        mine = [r for r in rows if r.task == task]
-        best = max(mine, key=lambda r: (r.ap or 0, -r.rounds))
+        of_task = [r for r in rows if r.task == task]
+        best = max(of_task, key=lambda r: (r.ap or 0, -r.rounds))
         refined = ' refined' if best.refine else ''
-        gain = 100 * ((best.ap or 0) - (mine[0].ap or 0))
+        gain = 100 * ((best.ap or 0) - (of_task[0].ap or 0))
         parts.append(
             f'{task}: {100 * (best.ap or 0):.1f} with {best.rounds} '
             f'round{"s"[: best.rounds - 1]}{refined} ({gain:+.1f} against one round)'
@@ -157,11 +167,11 @@ def _print_table(rows: Sequence[RoundRow], facts: dict[str, Any]) -> None:
     from rich.table import Table
 
     people = rows[0].num_annotated
-    what = f'{facts["config"]} on {facts["data"]}'
-    title = f'{what}: {facts["photos"]} photos, {people} people; AP / AR, percent'
+    subject = f'{facts["config"]} on {facts["data"]}'
+    title = f'{subject}: {facts["photos"]} images, {people} people; AP / AR, percent'
     table = Table(title=title)
     tasks = list(dict.fromkeys(r.task for r in rows))
-    for name in ('rounds', 'refined', *tasks, 'results', 's/photo'):
+    for name in ('rounds', 'refined', *tasks, 'results', 's/image'):
         table.add_column(name, justify='right')
     for first in (r for r in rows if r.task == tasks[0]):
         same = [r for r in rows if (r.rounds, r.refine) == (first.rounds, first.refine)]

@@ -11,7 +11,9 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
-from projects.compact_models.trainers import train_detector
+from pipeline.masks import Masks
+from pipeline.structures import Detections
+from projects.compact_models.trainers import find_detections, train_detector
 from projects.compact_models.trainers.detector_data import (
     FILL,
     MEAN,
@@ -27,6 +29,7 @@ from projects.compact_models.trainers.loop import Settings, train
 
 from .synthetic_people import write_folder
 
+ROOT = Path(__file__).resolve().parents[4]
 PLAIN = DetectorAugmentation(
     crop=96, side=80, scale=(1.0, 1.0), colour=(0.0, 0.0, 0.0, 0.0), paint=0.0
 )
@@ -105,3 +108,16 @@ def test_a_run_writes_weights_that_load(
     assert set(figures) >= {'x_mask_iou'}
     boxes, scores, masks, _ = detect(model, photos.pixels[0])
     assert len(boxes) == len(scores) == len(masks)
+
+
+def test_detections_are_coco_results(tmp_path: Path) -> None:
+    photo = write_folder(tmp_path, photos=1).with_name('0.png')
+    find_detections.start_process(ROOT / 'checkpoints/rtmdet-ins_compact.pth')
+    rows = find_detections.detect((7, photo))
+    assert all(row['image_id'] == 7 and row['score'] > 0.1 for row in rows)
+    found = Detections(
+        np.array([[10, 20, 40, 80]], np.float32), np.ones(1, np.float32),
+        Masks.from_dense([np.ones((100, 50), np.bool_)], (100, 50)),
+    )  # fmt: skip
+    (row,) = find_detections.as_results(3, found)
+    assert row['bbox'] == [10, 20, 30, 60] and row['segmentation']['size'] == [100, 50]
