@@ -15,12 +15,12 @@ ROOT = Path(__file__).resolve().parents[1]
 SIZE = 160
 
 
-def write_crowd(folder: Path, *, photos: int = 6, people: int = 2, name: str = 'train') -> Path:
-    """``folder``/``name``.json and its photos: SIZE x SIZE px, people with masks and keypoints."""
+def write_crowd(folder: Path, *, num_images: int = 6, people: int = 2, name: str = 'train') -> Path:
+    """``folder``/``name``.json and its images: SIZE x SIZE px, people with masks and keypoints."""
     folder.mkdir(parents=True, exist_ok=True)
     images: list[Any] = []
     annotations: list[Any] = []
-    for number in range(1, photos + 1):
+    for number in range(1, num_images + 1):
         scene = make_scene(
             SceneConfig(
                 width=SIZE, height=SIZE, min_people=people, max_people=people, overlap=0.2,

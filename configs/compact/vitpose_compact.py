@@ -1,5 +1,5 @@
 # Compact pose model, trained from scratch: a small ViT behind a convolutional stem, 192 x 144 px,
-# with the PMPose head (heatmaps, presence, visibility, expected OKS) and a second look at the box.
+# with the PMPose head (heatmaps, presence, visibility, expected OKS) and box refinement.
 # Inference settings. Train it with vitpose_compact_train.py, then vitpose_compact_boxes.py.
 default_scope = 'mmpose'
 custom_imports = dict(

@@ -40,22 +40,9 @@ model = dict(
 # COCO's OKS (projects/reference_parity has the released losses). Start from
 # MaskPose-b (load_from).
 train_pipeline = [
-    dict(type='LoadImage'),
-    dict(type='GetBBoxCenterScale'),
-    dict(
-        type='MaskBackground',
-        alpha=0.25,
-        continue_on_failure=True,
-        dilate_prob=0.5,
-        dilate_amount=0.1,
-        erode_prob=0.5,
-        erode_amount=0.5,
-    ),
-    dict(type='RandomFlip', direction='horizontal'),
-    dict(type='RandomHalfBody'),
-    dict(type='RandomBBoxTransform'),
+    *_base_.train_pipeline[:6],
     dict(type='RandomEdgesBlackout', prob=0.2, ratio=(0.1, 0.3), context=1.5),
-    dict(type='TopdownAffine', input_size=(192, 256), use_udp=True),
+    _base_.train_pipeline[6],
     dict(type='RandomPatchesBlackout', prob=0.1, grid=(8, 6), ratio=0.2),
     dict(type='GenerateTarget', encoder=_oks_codec),
     dict(type='PackPoseInputs', pack_transformed=True),

@@ -130,7 +130,7 @@ class ConvStemViT(BaseModule):  # type: ignore[misc,unused-ignore]
         """Extract features.
 
         Args:
-            x: float, shape (B, 3, H, W), normalised crops.
+            x: float, shape (B, 3, H, W), normalized crops.
 
         Returns:
             One feature map, float, shape (B, D, H / 16, W / 16).

@@ -37,7 +37,7 @@ def names(paths: list[Path]) -> list[str]:
 
 @pytest.fixture(scope='module')
 def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = write_crowd(tmp_path_factory.mktemp('crowd'), photos=2)
+    path = write_crowd(tmp_path_factory.mktemp('crowd'), num_images=2)
     as_other_convention(path, COCO_MPII_AIC_23.mpii, 16)
     as_other_convention(path, COCO_MPII_AIC_23.aic, 14)
     return path.parent

@@ -26,7 +26,7 @@ DETECTOR = ROOT / 'configs/detector/rtmdet-ins_compact_practice.py'
 
 @pytest.fixture(scope='module')
 def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_crowd(tmp_path_factory.mktemp('crowd'), photos=1).parent
+    return write_crowd(tmp_path_factory.mktemp('crowd'), num_images=1).parent
 
 
 @pytest.fixture

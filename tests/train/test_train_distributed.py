@@ -90,7 +90,7 @@ def run(command: list[str], processes: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize('sampler', ['DefaultSampler', 'InfiniteSampler'])
 def test_two_processes_are_one_with_the_double_batch(tmp_path: Path, sampler: str) -> None:
-    write_crowd(tmp_path / 'data', photos=4)
+    write_crowd(tmp_path / 'data', num_images=4)
     config = tmp_path / 'small_train.py'
     base = ROOT / 'configs/compact/vitpose_compact.py'
     config.write_text(CONFIG.format(base=base, data=tmp_path / 'data', sampler=sampler))
@@ -110,7 +110,7 @@ def test_the_detector_trains_in_two_processes_without_a_gpu(tmp_path: Path) -> N
     pytest.importorskip('mmdet')
     from mmengine.config import Config
 
-    write_crowd(tmp_path / 'data', photos=4)
+    write_crowd(tmp_path / 'data', num_images=4)
     settings = Config.fromfile(ROOT / 'configs/detector/rtmdet-ins_compact_practice.py')
     settings.merge_from_dict(detector_settings(tmp_path / 'data'))
     settings.merge_from_dict({'work_dir': str(tmp_path), 'launcher': 'none', 'resume': False})

@@ -64,7 +64,7 @@ def predictions(runner: Any, scope: str) -> list[Any]:
 
 
 def test_detector_learns_one_batch(tmp_path: Path) -> None:
-    truth = json.loads(write_crowd(tmp_path / 'data', photos=1).read_text())['annotations']
+    truth = json.loads(write_crowd(tmp_path / 'data', num_images=1).read_text())['annotations']
     pipeline = [
         {'type': 'LoadImageFromFile'},
         {'type': 'LoadAnnotations', 'with_bbox': True, 'with_mask': True, 'poly2mask': True},
@@ -118,7 +118,7 @@ def assert_pose_is_learned(
     config: str, tmp_path: Path, steps: list[dict[str, Any]], codec: dict[str, Any], **changes: Any
 ) -> None:
     """The embedded model, trained with a config on 4 people, poses them well."""
-    write_crowd(tmp_path / 'data', photos=2)
+    write_crowd(tmp_path / 'data', num_images=2)
     steps = [
         *steps,
         {'type': 'GetBBoxCenterScale'},

@@ -44,7 +44,7 @@ class CrashHook(Hook):
 @pytest.fixture(scope='module')
 def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp('crowd')
-    write_crowd(folder, photos=6)
+    write_crowd(folder, num_images=6)
     return folder
 
 
