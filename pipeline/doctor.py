@@ -20,7 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from .weights.checkpoints import path_of, problem_with
+from .weights.checkpoints import locate_weights, verify_file
 from .weights.manifest import ManifestError, read_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,9 +48,9 @@ class CheckResult(NamedTuple):
 
     Attributes:
         name: Short name of the check, e.g. 'mmcv'.
-        status: 'OK'; 'WARN': the pipeline runs, but something is slow or fragile; 'FAIL'.
-        detail: The finding, in one sentence.
-        hint: The command or step that helps; empty if the status is 'OK'.
+        status: 'OK', 'WARN' (the pipeline works, with limits) or 'FAIL'.
+        detail: The finding in one sentence.
+        hint: Command or step that fixes it; empty if the status is 'OK'.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Probe(NamedTuple):
 
 
 class Library(NamedTuple):
-    """A library to import: code that reports values, and what installs it again."""
+    """A library to import: code that reports values, and packages and command to reinstall it."""
 
     name: str
     code: str
@@ -95,7 +95,7 @@ LIBRARIES = (
             'compose(config_name="configs/sam2.1/sam2.1_hiera_t.yaml")', 'sam2'),
 )
 # fmt: on
-# Text in the error output of a library -> what it means.
+# Text in the error output of a library -> cause.
 TRAPS = {
     'torchvision::nms': 'torch and torchvision are different builds: no operator nms',
     "No module named 'mmcv._ext'": 'mmcv was installed without its compiled operators',
@@ -131,7 +131,7 @@ def run_probe(code: str) -> Probe:
 
 
 def normalise(name: str) -> str:
-    """Return a package name in the form in which pip compares names."""
+    """Normalise a package name like pip."""
     return re.sub(r'[-_.]+', '-', name).lower()
 
 
@@ -159,7 +159,7 @@ def read_pins(
 
 
 def pinned(names: str, pins: Mapping[str, str]) -> str:
-    """Return what to install: 'name==version', or 'name' if there is no pin."""
+    """Return requirements 'name==version', or 'name' without a pin."""
     return ' '.join(f'{name}=={pins[name]}' if name in pins else name for name in names.split())
 
 
@@ -193,7 +193,7 @@ def check_gpu(torch: Probe, mmcv: Probe, driver: str | None) -> CheckResult:
     if not torch.values.get('gpu'):
         hint = (
             'run nvidia-smi; in a container pass --gpus all; torch for CUDA 13 needs driver R580 '
-            'or newer, for CUDA 12 R525 (docs/installation.md, GPU)'
+            'or newer, for CUDA 12 R525 or newer (docs/installation.md, GPU)'
         )
         return CheckResult('gpu', 'WARN', f'torch sees no GPU; {build}', hint)
     if 'not available' in str(mmcv.values.get('operators')):
@@ -216,9 +216,9 @@ def check_twins(installed: Mapping[str, str], pins: Mapping[str, str]) -> list[C
 
 
 def check_pins(installed: Mapping[str, str], pins: Mapping[str, str]) -> CheckResult:
-    """Compare installed versions with the pinned ones; a local label ('+cu129') is free."""
+    """Compare installed versions with the pins; local labels such as '+cu129' are ignored."""
     if not pins:
-        hint = 'run it in a clone of the repository to compare versions'
+        hint = 'run the doctor in a clone of the repository to compare versions'
         return CheckResult('pins', 'WARN', 'requirements/ not found', hint)
     wrong = [
         f'{name} {installed.get(name, "missing")} instead of {pin}'
@@ -226,7 +226,7 @@ def check_pins(installed: Mapping[str, str], pins: Mapping[str, str]) -> CheckRe
         if installed.get(name, '').partition('+')[0] != pin
     ]
     if not wrong:
-        return CheckResult('pins', 'OK', f'all {len(pins)} pinned packages have that version')
+        return CheckResult('pins', 'OK', f'all {len(pins)} packages have the pinned version')
     more = f' and {len(wrong) - 8} more' if len(wrong) > 8 else ''
     return CheckResult('pins', 'WARN', f'other versions: {"; ".join(wrong[:8])}{more}', REPAIR)
 
@@ -237,8 +237,8 @@ def check_weights() -> CheckResult:
     absent, wrong, complete = [], [], 0
     try:
         for entry in read_manifest().values():
-            path = path_of(entry)
-            problem = problem_with(entry, path)[0] if path.is_file() else 'absent'
+            path = locate_weights(entry)
+            problem = verify_file(entry, path)[0] if path.is_file() else 'absent'
             if problem == 'absent' and not entry.embedded:
                 absent.append(entry.file)
             elif problem:
@@ -251,7 +251,7 @@ def check_weights() -> CheckResult:
         hint = f'{restore}; download the others again with --force'
         return CheckResult('weights', 'FAIL', f'damaged: {", ".join(wrong)}', hint)
     detail = f'{complete} files are complete, {len(absent)} are not downloaded'
-    hint = 'if you need them: python tools/download_checkpoints.py --list'
+    hint = 'to download them: python tools/download_checkpoints.py --list'
     return CheckResult('weights', 'WARN' if absent else 'OK', detail, hint if absent else '')
 
 

@@ -176,7 +176,7 @@ class People(Poses):
 
         Pixels are rounded to 2 digits, scores to 5. Of K > 17 keypoints the first 17 are written:
         COCO defines no others. ``COCO.loadRes`` accepts the list, but takes the areas of the boxes
-        for all three tasks; pass `pipeline.io.coco.for_task` of it to score people by size.
+        for all three tasks; pass `pipeline.io.coco.select_task` of it to score people by size.
 
         Args:
             image_id: id of the image in the annotation file.

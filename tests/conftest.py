@@ -33,11 +33,11 @@ def plain_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    """A folder with the photos of `run_fakes`."""
-    from tests.run_fakes import save_photos
+def image_folder(tmp_path: Path) -> Path:
+    """A folder with the images of `run_fakes`."""
+    from tests.run_fakes import save_images
 
-    return save_photos(tmp_path / 'photos')
+    return save_images(tmp_path / 'images')
 
 
 SAMPLES = Path(os.environ.get('BMP_TEST_DATA', Path(__file__).parents[2] / 'shared' / 'data'))

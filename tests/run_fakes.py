@@ -1,4 +1,4 @@
-"""A pipeline without models, people made up from numbers, and what tests of runs share."""
+"""A pipeline without models, random people, and helpers for tests of runs."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from pipeline.masks import Masks
 from pipeline.runtime.timing import StageTimer
 from pipeline.structures import People
 
-PHOTOS = {'1.jpg': 50, '1.png': 60, 'a/1.jpg': 70, 'b/1.jpg': 80}
+IMAGES = {'1.jpg': 50, '1.png': 60, 'a/1.jpg': 70, 'b/1.jpg': 80}
 
 
 def make_people(number: int, height: int = 40, width: int = 60, seed: int = 0) -> People:
-    """``number`` people with random, awkward float32 numbers and masks that share no pixel."""
+    """Make ``number`` people with random float32 numbers and disjoint masks."""
     rng = np.random.default_rng(seed)
     owners = rng.integers(0, number + 1, (height, width))
     masks = Masks.from_dense([owners == i + 1 for i in range(number)], (height, width))
-    # One overlapping set with an empty mask in it, as detectors give them.
-    found = Masks.from_dense(
+    # Detector masks overlap, and one of them is empty.
+    detector_masks = Masks.from_dense(
         [
             np.zeros((height, width)) if i == 0 else rng.random((height, width)) > 0.5
             for i in range(number)
@@ -42,7 +42,7 @@ def make_people(number: int, height: int = 40, width: int = 60, seed: int = 0) -
     return People(
         boxes=corners.reshape(number, 4).astype(np.float32),
         box_scores=unit(),
-        detector_masks=found,
+        detector_masks=detector_masks,
         keypoints=unit(17, 2) * np.float32(1 / 3) * width,
         keypoint_scores=unit(17),
         presence=unit(17),
@@ -60,7 +60,7 @@ def make_people(number: int, height: int = 40, width: int = 60, seed: int = 0) -
 
 
 class FakePipeline:
-    """Three people per photo, made up from its pixels; remembers what it was asked."""
+    """Predicts three random people per image and records its calls."""
 
     def __init__(self, config_text: str = 'a = 1\n', seconds: float = 0.0) -> None:
         self.config_text = config_text
@@ -93,36 +93,36 @@ class FakePipeline:
         return make_people(number, *image.shape[:2], seed=int(image[0, 0, 0]))
 
 
-def save_photo(path: Path, value: int = 100, size: tuple[int, int] = (60, 40)) -> Path:
-    """A one-coloured photo (``value`` 13 makes `FakePipeline` fail)."""
+def save_image(path: Path, value: int = 100, size: tuple[int, int] = (60, 40)) -> Path:
+    """Save an image of one colour (``value`` 13 makes `FakePipeline` fail)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     PIL.Image.new('RGB', size, (value,) * 3).save(path, lossless=True)
     return path
 
 
-def save_photos(folder: Path) -> Path:
-    """The photos of `PHOTOS`."""
-    for name, value in PHOTOS.items():
-        save_photo(folder / name, value)
+def save_images(folder: Path) -> Path:
+    """Save `IMAGES` to a folder."""
+    for name, value in IMAGES.items():
+        save_image(folder / name, value)
     return folder
 
 
 def run(
     folder: Path, out: Path, pipeline: FakePipeline | None = None, **options: Any
 ) -> tuple[RunReport, FakePipeline]:
-    """Runs a fake pipeline over a folder."""
+    """Run a fake pipeline on a folder."""
     pipeline = pipeline or FakePipeline()
     found = find_images([str(folder)], exclude=out)
     save = frozenset(options.pop('save', OUTPUTS))
     report = run_images(
-        pipeline, found.photos, RunOptions(out, save, **options), failures=found.failures
+        pipeline, found.images, RunOptions(out, save, **options), failures=found.failures
     )
     return report, pipeline
 
 
-def contents(out: Path, *but: str) -> dict[str, bytes]:
-    """All files of a run, without what tells the time."""
-    left_out = {'run.json', '.lock', *but}
+def contents(out: Path) -> dict[str, bytes]:
+    """Read all files of a run, except those with times."""
+    left_out = {'run.json', '.lock'}
     files = (p for p in out.rglob('*') if p.is_file() and p.name not in left_out)
     return {p.relative_to(out).as_posix(): p.read_bytes() for p in files}
 
@@ -131,7 +131,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seco
     end = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end, 'the run does not get on'
+        assert time.monotonic() < end, 'the run does not continue'
         time.sleep(0.01)
 
 

@@ -1,4 +1,4 @@
-"""A web server on this machine that fails in chosen ways."""
+"""A local web server with configurable failures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Answer = Callable[['Handler'], None]
 
 
 def fake_weights(size: int = 200_000, seed: int = 0) -> bytes:
-    """Bytes in the outer form of a `torch.save` file (a zip)."""
+    """Make bytes in the zip format of `torch.save`."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, 'w') as archive:
         archive.writestr('archive/data.pkl', np.random.default_rng(seed).bytes(size))
@@ -28,7 +28,7 @@ def fake_weights(size: int = 200_000, seed: int = 0) -> bytes:
 
 @dataclass(frozen=True)
 class Seen:
-    """A request that came."""
+    """A received request."""
 
     path: str
     range: str | None
@@ -37,7 +37,7 @@ class Seen:
 
 @dataclass
 class Site:
-    """What the server does: the answers to a path in order, the last of them for ever."""
+    """Answers by path, in order; the last one repeats."""
 
     url: str = ''
     answers: dict[str, list[Answer]] = field(default_factory=lambda: defaultdict(list))
@@ -45,11 +45,11 @@ class Site:
     closing: threading.Event = field(default_factory=threading.Event)
 
     def paths(self) -> list[str]:
-        """Paths that were asked for, in order."""
+        """Requested paths in order."""
         return [seen.path for seen in self.seen]
 
     def ranges(self) -> list[str | None]:
-        """Ranges that were asked for, in order."""
+        """Requested ranges in order."""
         return [seen.range for seen in self.seen]
 
 
@@ -64,7 +64,7 @@ class Handler(BaseHTTPRequestHandler):
         answer(self)
 
     def do_HEAD(self) -> None:
-        (self.site.answers[self.path] or [status(404)])[0](self)  # the next GET gets it too
+        (self.site.answers[self.path] or [status(404)])[0](self)  # also the answer of the next GET
 
     def start(self, code: int, length: int | None, **headers: str) -> None:
         self.send_response(code)
@@ -82,41 +82,37 @@ def serve(
     content: bytes,
     *,
     ranges: bool = True,
-    careful: bool = True,
     etag: str = '"1"',
     stop_after: int | None = None,
     stall: bool = False,
-    length: int | None = -1,
-    total: str | None = None,
+    length: int | None = None,
     step: int | None = None,
     **headers: str,
 ) -> Answer:
-    """The file.
+    """Serve a file.
 
     Args:
-        content: its bytes.
-        ranges: whether parts of it may be asked for.
-        careful: whether parts of it are sent only to those who know its version.
-        etag: its version; '' sends none.
-        stop_after: bytes of this answer after which the connection ends.
-        stall: whether it stays open then, with nothing coming.
-        length: as announced; -1 is the truth, None announces none.
-        total: bytes of the whole as announced with a part; None is the truth.
-        step: bytes at a time, with a little rest in between.
-        headers: more of them, ``_`` for ``-``.
+        content: Bytes of the file.
+        ranges: Whether range requests are supported.
+        etag: Version of the file; '' sends none.
+        stop_after: Number of bytes after which the connection ends.
+        stall: Keep the connection open instead, without sending more bytes.
+        length: Content-Length; None: the correct one.
+        step: Bytes per chunk, with a pause between chunks.
+        headers: Additional headers, with ``_`` for ``-``.
     """
 
     def answer(handler: Handler) -> None:
-        same = not careful or handler.headers.get('If-Range', etag) == etag
+        same = handler.headers.get('If-Range', etag) == etag
         start = _start(handler) if ranges and same else 0
         body = content[start:]
         more = dict(headers) | ({'ETag': etag} if etag else {})
         if start:
-            more['Content-Range'] = f'bytes {start}-{len(content) - 1}/{total or len(content)}'
+            more['Content-Range'] = f'bytes {start}-{len(content) - 1}/{len(content)}'
         if start >= len(content):
             handler.start(416, 0)
             return
-        handler.start(206 if start else 200, len(body) if length == -1 else length, **more)
+        handler.start(206 if start else 200, len(body) if length is None else length, **more)
         if handler.command == 'HEAD':
             return
         body = body[:stop_after]
@@ -135,7 +131,7 @@ def _start(handler: Handler) -> int:
 
 
 def status(code: int, **headers: str) -> Answer:
-    """An error or a redirect (``Location=...``)."""
+    """Answer with an error or a redirect (``Location=...``)."""
 
     def answer(handler: Handler) -> None:
         handler.start(code, 0, **headers)
@@ -143,8 +139,8 @@ def status(code: int, **headers: str) -> Answer:
     return answer
 
 
-def chunked(content: bytes, whole: bool) -> Answer:
-    """The file without a length; if not ``whole``, the end never comes."""
+def chunked(content: bytes) -> Answer:
+    """Serve a file without a Content-Length."""
 
     def answer(handler: Handler) -> None:
         handler.protocol_version = 'HTTP/1.1'
@@ -152,8 +148,7 @@ def chunked(content: bytes, whole: bool) -> Answer:
         if handler.command == 'HEAD':
             return
         handler.wfile.write(b'%x\r\n' % len(content) + content + b'\r\n')
-        if whole:
-            handler.wfile.write(b'0\r\n\r\n')
+        handler.wfile.write(b'0\r\n\r\n')
         handler.close_connection = True
 
     return answer
@@ -161,7 +156,7 @@ def chunked(content: bytes, whole: bool) -> Answer:
 
 @contextmanager
 def running_site() -> Iterator[Site]:
-    """A server on a free port of this machine."""
+    """Run a local server on a free port."""
     site = Site()
     handler = type('SiteHandler', (Handler,), {'site': site})
     server = ThreadingHTTPServer(('127.0.0.1', 0), handler)

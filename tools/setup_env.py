@@ -2,10 +2,10 @@
 """Create or update the environment: python tools/setup_env.py --venv .venv --editable.
 
 Needs Python 3.10-3.12 with its venv and development files and a C++ compiler. Installs the
-versions pinned in requirements/, writes a stamp with the hash of the pins, and does nothing while
-the stamp matches. It also starts on unsupported Python versions, to refuse them with a message.
+versions pinned in requirements/ and writes a stamp with the hash of the pins; while the stamp
+matches, it does nothing. On unsupported Python versions it prints a message.
 
-BMP_KEEP_TORCH=1 keeps the torch and torchvision that are in the environment already.
+BMP_KEEP_TORCH=1 keeps the installed torch and torchvision.
 """
 
 from __future__ import annotations
@@ -51,24 +51,24 @@ print(torch.cuda.is_available(), (torch.version.cuda or '').split('.')[0], nvcc,
 
 
 class SetupError(Exception):
-    """A reason to stop, and what to do about it."""
+    """A problem of the installation, with a hint."""
 
     def __init__(self, problem: str, hint: str) -> None:
         super().__init__(f'{problem}\n  Hint: {hint}')
 
 
 def check_machine(venv: Path) -> None:
-    """Refuse at once what cannot work.
+    """Check the requirements of the installation.
 
     Raises:
-        SetupError: Naming what to install.
+        SetupError: A requirement is missing; the hint has the command to install it.
     """
     version = '{}.{}'.format(*sys.version_info[:2])
     apt = 'Debian, Ubuntu: apt-get install'
     if sys.version_info[:2] not in SUPPORTED:
         hint = f'{apt} python3.11 python3.11-venv python3.11-dev, then: make PYTHON=python3.11 demo'
         raise SetupError(f'Python {version} is not supported; 3.10, 3.11 and 3.12 are.', hint)
-    if find_spec('ensurepip') is None:  # Debian splits it off; `venv` alone is of no use
+    if find_spec('ensurepip') is None:  # a separate package on Debian; `venv` needs it
         raise SetupError(f'Python {version} has no ensurepip.', f'{apt} python{version}-venv')
     if not any(map(shutil.which, (os.environ.get('CXX') or 'c++', 'g++'))):
         problem = 'No C++ compiler found (c++, g++ or $CXX); onedl-mmcv has to be compiled.'
@@ -82,7 +82,7 @@ def check_machine(venv: Path) -> None:
 
 
 def pins_key(requirements: Path = REQUIREMENTS) -> str:
-    """Hash the pins (12 hex digits); comments and blank lines do not count."""
+    """Hash the pins (12 hex digits) without comments and blank lines."""
     digest = hashlib.sha256(f'revision {SETUP_REVISION}'.encode())
     for name in PIN_FILES:
         text = (requirements / name).read_text('utf-8')
@@ -92,7 +92,7 @@ def pins_key(requirements: Path = REQUIREMENTS) -> str:
 
 
 def read_stamp(venv: Path) -> dict[str, str]:
-    """Return `pins` and `checkout` of a finished set-up; empty without one."""
+    """Return `pins` and `checkout` of a finished installation; empty without one."""
     try:
         stamp = json.loads((venv / STAMP).read_text('utf-8'))
     except (OSError, ValueError):
@@ -102,7 +102,7 @@ def read_stamp(venv: Path) -> dict[str, str]:
 
 
 def is_current(venv: Path, wanted: Mapping[str, str]) -> bool:
-    """Whether nothing is left to do; an environment that is not linked may have any checkout."""
+    """Return whether the environment is up to date; `checkout` '' matches any checkout."""
     stamp = read_stamp(venv)
     linked = wanted['checkout'] in ('', stamp.get('checkout'))
     return stamp.get('pins') == wanted['pins'] and linked
@@ -110,7 +110,7 @@ def is_current(venv: Path, wanted: Mapping[str, str]) -> bool:
 
 @contextmanager
 def locked(venv: Path) -> Iterator[None]:
-    """Let one process at a time work on the environment; the others wait."""
+    """Lock the environment; other processes wait."""
     import fcntl  # absent on Windows
 
     venv.mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,7 @@ def locked(venv: Path) -> Iterator[None]:
 
 
 class Installer:
-    """Runs the steps in one environment."""
+    """Runs the steps of the installation in an environment."""
 
     def __init__(self, venv: Path) -> None:
         self.venv = venv
@@ -148,10 +148,10 @@ class Installer:
             SetupError: The step failed.
         """
         print(title, flush=True)
-        # PYTHONPATH would show pip the checkout as installed; the others would install elsewhere.
+        # With PYTHONPATH, pip sees the checkout as installed; the others change the target folder.
         dropped = ('PYTHONPATH', 'PIP_USER', 'PIP_TARGET')
         variables = {k: v for k, v in os.environ.items() if k not in dropped} | env
-        # A session of its own, so that compilers started by pip can be stopped with it.
+        # In a new session, the compilers that pip starts can be stopped with it.
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, env=variables, start_new_session=True
         )
@@ -179,7 +179,7 @@ def ensure_venv(installer: Installer) -> None:
     """Create the environment, or check that an existing one can be used.
 
     Raises:
-        SetupError: The folder holds something else, or an unsupported Python.
+        SetupError: The folder has other content or an unsupported Python.
     """
     venv = installer.venv
     foreign = any(not path.name.startswith('bmp-') for path in venv.iterdir())
@@ -200,7 +200,7 @@ def ensure_venv(installer: Installer) -> None:
 
 
 def keep_torch(installer: Installer) -> None:
-    """Pin torch and torchvision to what is installed, for a CUDA build chosen by hand."""
+    """Pin torch and torchvision to the installed versions."""
     code = 'from importlib.metadata import version as v; print(v("torch"), v("torchvision"))'
     versions = installer.output(code).split()
     if not versions:
@@ -216,8 +216,8 @@ def keep_torch(installer: Installer) -> None:
 def build_variables(installer: Installer) -> dict[str, str]:
     """Return the variables of the compilation.
 
-    mmcv's setup.py stops if it sees a GPU but no nvcc of torch's CUDA version, so the GPU is hidden
-    from it then.
+    mmcv's setup.py fails if there is a GPU but no nvcc of torch's CUDA version; then the GPU is
+    hidden.
     """
     memory_gb = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9
     jobs = max(1, min(os.cpu_count() or 1, int(memory_gb / 1.5)))  # the compiler needs 1.5 GB
@@ -234,7 +234,7 @@ def build_variables(installer: Installer) -> dict[str, str]:
 
 
 def install_pins(installer: Installer) -> None:
-    """Install everything that is pinned, in the one order that works."""
+    """Install all pins, in the only order that works."""
     if os.environ.get('BMP_KEEP_TORCH') == '1':
         keep_torch(installer)
     installer.run(
@@ -257,7 +257,7 @@ def install_pins(installer: Installer) -> None:
     installer.run('[4/7] Install the remaining packages (a minute)', installer.install(*rest))
     keep_one_opencv(installer)
     if not installer.output('import mmcv.ops; print("ok")'):
-        # pip caches the compiled wheel by version only: it may be of another torch.
+        # pip caches the compiled wheel by version; it may belong to another torch.
         pin = re.findall(r'(?m)^onedl-mmcv==\S+', openmmlab.read_text('utf-8'))[0]
         again = ('--no-cache-dir', '--force-reinstall', '--no-deps', '--no-build-isolation')
         title = '      the cached onedl-mmcv does not fit this torch: compile again (10 minutes)'
@@ -268,8 +268,8 @@ def install_pins(installer: Installer) -> None:
 def keep_one_opencv(installer: Installer) -> None:
     """Leave exactly one OpenCV build, the headless one.
 
-    onedl-mmcv, mmpose and imaug ask for opencv-python, which writes into the same folder `cv2` and
-    needs libGL, which servers lack. The price: `pip check` reports opencv-python as missing.
+    onedl-mmcv, mmpose and imaug require opencv-python, which uses the same folder `cv2` and needs
+    libGL. `pip check` therefore reports opencv-python as missing.
     """
     code = (
         'from importlib.metadata import distributions\n'
@@ -284,10 +284,10 @@ def keep_one_opencv(installer: Installer) -> None:
 
 
 def set_up(venv: Path, *, editable: bool) -> None:
-    """Bring the environment to the pinned state; instant if it is there already.
+    """Install the pinned versions; returns at once if they are installed.
 
     Raises:
-        SetupError: Something is missing or a step failed.
+        SetupError: A requirement is missing or a step failed.
     """
     wanted = {'pins': pins_key(), 'checkout': str(ROOT) if editable else ''}
     if is_current(venv, wanted):
@@ -296,7 +296,7 @@ def set_up(venv: Path, *, editable: bool) -> None:
         check_machine(venv)
     begin = time.monotonic()
     with locked(venv):
-        if is_current(venv, wanted):  # another process finished it while this one waited
+        if is_current(venv, wanted):  # another process installed it
             return
         installer = Installer(venv)
         if read_stamp(venv).get('pins') != wanted['pins']:
@@ -321,14 +321,14 @@ def main(arguments: list[str] | None = None) -> int:
     if options.key:
         print('py{}.{}-{}'.format(*sys.version_info[:2], pins_key()))
         return 0
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # also stops what it has started
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # also stops child processes
     try:
         set_up(options.venv.expanduser().absolute(), editable=options.editable)
     except SetupError as error:
         print(f'Error: {error}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print('Stopped. Run the same command again to go on.', file=sys.stderr)
+        print('Stopped. Run the same command again to continue.', file=sys.stderr)
         return 130
     return 0
 

@@ -1,1 +1,1 @@
-"""The commands: one module each; the scripts in ``tools/`` call them."""
+"""Commands, one module each; the scripts in ``tools/`` call them."""

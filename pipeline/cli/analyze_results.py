@@ -1,8 +1,8 @@
-"""Where a COCO results file is good and where not: crowding, score, visibility, size of people.
+"""Analyze a COCO results file by crowding, score, keypoint visibility and size of people.
 
-Every study gives OUT/<study>.csv, OUT/<study>.png and a line of text; OUT/analysis.json has all.
-`crowding` and `sizes`: metrics of a part of the people, the others ignored, not removed.
-`calibration`: share of right results by score. `visibility`: keypoints by COCO's flag and by name.
+Every study writes OUT/<study>.csv, OUT/<study>.png and prints a line; OUT/analysis.json has all.
+`crowding` and `sizes`: metrics of a part of the people; the others are ignored, not removed.
+`calibration`: precision by score. `visibility`: keypoints by COCO flag and by name.
 
 Examples:
     python tools/analyze_results.py results.json annotations.json
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..io.coco import TASKS
-from .options import add_data_root, exit_codes, make_parser
+from .options import add_data_root, handle_errors, make_parser
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,27 +34,27 @@ STUDIES = ('crowding', 'calibration', 'visibility', 'sizes')
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line."""
     parser = make_parser(PROG, __doc__)
     add = parser.add_argument
     add('results', type=Path, metavar='RESULTS', help='COCO results')
     add('annotations', metavar='ANNOTATIONS', help='COCO annotations of people, or a data set')
     add_data_root(parser)
     add('--study', nargs='+', choices=STUDIES, help='default: all four')
-    add('--tasks', nargs='+', choices=TASKS, help='default: all that both files have')
+    add('--tasks', nargs='+', choices=TASKS, help='default: all tasks of both files')
     add('--crowding-edges', nargs='+', type=float, metavar='IOU',
-        help='where parts begin, box IoU (default: 0.1 0.3 0.5)')  # fmt: skip
+        help='lower limits of the parts, box IoU (default: 0.1 0.3 0.5)')  # fmt: skip
     add('--size-edges', nargs='+', type=float, metavar='PX',
-        help="where parts begin, root of the area (default: COCO's 32 96)")  # fmt: skip
+        help="lower limits of the parts, root of the area (default: COCO's 32 96)")  # fmt: skip
     add('--score-bins', type=int, metavar='N', help='bins of the calibration (default: 10)')
     add('--out', type=Path, default=Path('outputs/analysis'), metavar='OUT', help='folder')
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the studies and print what each one says."""
+    """Run the studies and print their findings."""
     args = build_parser().parse_args(argv)
-    with exit_codes(PROG, wrong_input=1):
+    with handle_errors(PROG, wrong_input=1):
         for name, text in run(args).items():
             print(f'{name}: {text}')
         print(f'tables and charts: {args.out}')
@@ -62,10 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace) -> dict[str, str]:
-    """Write all files; returns what each study says.
+    """Write all files and return the text of each study.
 
     Raises:
-        ValueError: the files or the edges do not fit.
+        ValueError: The files or the edges do not fit.
     """
     from dataclasses import asdict
 
@@ -73,34 +73,34 @@ def run(args: argparse.Namespace) -> dict[str, str]:
     from ..evaluation.charts import save_chart
     from ..evaluation.scored import load_scored_results
     from ..io.atomic import write_json
-    from ..io.tables import finite, write_csv
+    from ..io.tables import replace_infinity, write_csv
 
     annotations = find_annotations(args.annotations, args.data_root)
     scored = load_scored_results(args.results, annotations, args.tasks)
     studies = list(args.study or STUDIES)
     if 'keypoints' not in scored.tasks:
         if args.study and 'visibility' in args.study:
-            raise ValueError('the study of visibility needs keypoints, annotated and found')
+            raise ValueError('the visibility study needs keypoints in both files')
         studies = [s for s in studies if s != 'visibility']
     texts = {'results': scored.subject} if scored.subject else {}
     report: dict[str, Any] = {}
     for name in dict.fromkeys(studies):
-        table, draw = study(name, scored, args)
+        table, draw = compute_study(name, scored, args)
         rows = [asdict(row) for row in table.rows]
         write_csv(args.out / f'{name}.csv', rows)
         save_chart(args.out / f'{name}.png', draw, table, scored.subject or args.results.name)
         texts[name] = table.text
-        report[name] = {'text': table.text, 'rows': [finite(row) for row in rows]}
+        report[name] = {'text': table.text, 'rows': [replace_infinity(row) for row in rows]}
     files = {'results': str(args.results), 'annotations': str(annotations)}
     files |= {'subject': scored.subject}
     write_json(args.out / 'analysis.json', {**files, 'studies': report}, indent=1)
     return texts
 
 
-def study(
+def compute_study(
     name: str, scored: ScoredResults, args: argparse.Namespace
 ) -> tuple[Table, Callable[..., Figure]]:
-    """Table of a study, and what draws it."""
+    """Compute the table of a study; returns it with its drawing function."""
     from ..evaluation import calibration, charts, parts, visibility
 
     if name == 'visibility':

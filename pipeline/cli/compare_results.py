@@ -1,8 +1,8 @@
-"""Compare two COCO results files photo by photo: which photos gained, which lost, side by side.
+"""Compare two COCO results files image by image.
 
-Writes OUT/index.html (one file, works offline), OUT/photos.csv and OUT/comparison.json, and prints
-the summary. The figure of a photo is its quality, 2 * (sum of the overlaps of the people found) /
-(people + results), where a person is found at an overlap (IoU, OKS) of at least 0.5.
+Writes OUT/index.html (one file, works offline) with both results side by side, OUT/photos.csv and
+OUT/comparison.json, and prints a summary. The quality of an image is 2 * (sum of the overlaps of
+the matched people) / (people + results). A match needs an overlap (IoU or OKS) of at least 0.5.
 
 Examples:
     python tools/compare_results.py rounds1.json rounds2.json annotations.json --images photos/
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..io.coco import TASKS
-from .options import add_data_root, exit_codes, make_parser
+from .options import add_data_root, handle_errors, make_parser
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,60 +28,60 @@ if TYPE_CHECKING:
     from ..structures import Image
 
 PROG = 'compare_results.py'
-_SHOWN = 5  # warnings
+MAX_WARNINGS = 5
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line."""
     parser = make_parser(PROG, __doc__)
     add = parser.add_argument
     add('a', type=Path, metavar='A', help='COCO results, the baseline')
-    add('b', type=Path, metavar='B', help='COCO results that are compared with it')
+    add('b', type=Path, metavar='B', help='COCO results to compare with A')
     add('annotations', metavar='ANNOTATIONS', help='COCO annotations of people, or a data set')
     add_data_root(parser)
-    add('--images', type=Path, metavar='DIR', help='images (default: beside the annotations)')
+    add('--images', type=Path, metavar='DIR', help='images (default: next to the annotations)')
     add('--task', choices=TASKS, default='segm', help='default: segm')
-    add('--min-score', type=float, default=0, metavar='S',
-        help='leave out results scored below; useful for files with many weak ones')  # fmt: skip
+    add('--min-score', type=float, default=0, metavar='S', help='ignore results with lower scores')
     add('--top', type=int, default=20, metavar='N', help='images shown of each kind (default: 20)')
-    add('--max-side', type=int, default=720, metavar='PX', help='of the images (default: 720)')
+    add('--max-side', type=int, default=720, metavar='PX', help='image size (default: 720)')
     add('--out', type=Path, default=Path('outputs/comparison'), metavar='OUT', help='folder')
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Compare, write the page, print the summary."""
+    """Compare, write the page and print the summary."""
     parser = build_parser()
     args = parser.parse_args(argv)
     if args.top < 0 or args.max_side < 16:
         parser.error('--top must be >= 0 and --max-side >= 16')
-    with exit_codes(PROG, wrong_input=1):
-        comparison, missing = run(args)
-        print_summary(comparison, missing)
+    with handle_errors(PROG, wrong_input=1):
+        comparison, problems = run(args)
+        print_summary(comparison, problems)
         print(f'page: {args.out / "index.html"}')
     return 0
 
 
-def print_summary(comparison: Comparison, missing: Sequence[str]) -> None:
-    """Print the figures of both sides, and which images are missing."""
+def print_summary(comparison: Comparison, problems: Sequence[str]) -> None:
+    """Print the metrics of both sides and the missing images."""
     from rich.console import Console
 
     console = Console()
-    console.print(summary(comparison))
+    console.print(build_summary(comparison))
     better, worse = len(comparison.gained), len(comparison.lost)
     equal = len(comparison.images) - better - worse
-    console.print(f'{better} photos better in B, {worse} worse, {equal} equal')
-    for text in missing[:_SHOWN]:
+    console.print(f'{better} images better in B, {worse} worse, {equal} equal')
+    for text in problems[:MAX_WARNINGS]:
         console.print(f'warning: {text}', markup=False, highlight=False)
-    if len(missing) > _SHOWN:
-        console.print(f'warning: {len(missing) - _SHOWN} more pictures are missing; see the page')
+    more = len(problems) - MAX_WARNINGS
+    if more > 0:
+        console.print(f'warning: {more} more images are missing; see the page')
 
 
 def run(args: argparse.Namespace) -> tuple[Comparison, list[str]]:
-    """Compare and write the files; returns the figures and what is wrong with pictures.
+    """Compare and write the files; returns the comparison and the problems with images.
 
     Raises:
-        ValueError: the files do not fit; names the reason.
+        ValueError: The files do not fit.
     """
     from ..datasets.eval_sets import find_annotations
     from ..evaluation.comparison import compare
@@ -99,9 +99,9 @@ def run(args: argparse.Namespace) -> tuple[Comparison, list[str]]:
     names = {'annotations': str(annotations)}
     for name, file, side in zip('ab', (args.a, args.b), sides, strict=True):
         names[name] = f'{file} ({side.subject})' if side.subject else str(file)
-    draw = CardMaker(args, sides, image_folders(args, annotations))
-    gained = [draw(photo) for photo in comparison.gained[: args.top]]
-    lost = [draw(photo) for photo in comparison.lost[: args.top]]
+    make_card = CardMaker(args, sides, find_image_folders(args, annotations))
+    gained = [make_card(difference) for difference in comparison.gained[: args.top]]
+    lost = [make_card(difference) for difference in comparison.lost[: args.top]]
     page = render_comparison_page(comparison, names, gained, lost, min_score=args.min_score)
     write_text(args.out / 'index.html', page)
     write_csv(args.out / 'photos.csv', [p.to_row() for p in comparison.images])
@@ -111,22 +111,22 @@ def run(args: argparse.Namespace) -> tuple[Comparison, list[str]]:
     return comparison, problems
 
 
-def image_folders(args: argparse.Namespace, annotations: Path) -> list[Path]:
-    """Where photos are looked for: as given, as the data set has them, or near the annotations.
+def find_image_folders(args: argparse.Namespace, annotations: Path) -> list[Path]:
+    """Return the folders to search: --images, that of the data set, or next to the annotations.
 
     Raises:
-        ValueError: the given folder does not exist.
+        ValueError: --images does not exist.
     """
     from ..datasets.eval_sets import DatasetError, resolve_dataset
 
     if args.images is not None:
         if not args.images.is_dir():
-            raise ValueError(f'--images {args.images} is no folder')
+            raise ValueError(f'--images {args.images} is not a folder')
         return [args.images]
     try:
         return [resolve_dataset(args.annotations, args.data_root).images]
     except DatasetError:
-        return [annotations.parent, annotations.parent / 'images']  # the page goes without
+        return [annotations.parent, annotations.parent / 'images']  # images are optional
 
 
 class CardMaker:
@@ -134,52 +134,53 @@ class CardMaker:
 
     Args:
         args: ``task`` and ``max_side`` of the command line.
-        sides: A and B.
-        folders: where images are looked for.
+        sides: Results A and B.
+        folders: Folders to search for images.
     """
 
     def __init__(
         self, args: argparse.Namespace, sides: Sequence[ScoredResults], folders: Sequence[Path]
     ) -> None:
         self.args, self.sides, self.folders = args, sides, folders
-        truth = sides[0].annotations_of(args.task)
-        self.images = {image['id']: image for image in truth['images']}
-        self.people = truth['annotations']
+        ground_truth = sides[0].annotations_of(args.task)
+        self.images = {image['id']: image for image in ground_truth['images']}
+        self.people = ground_truth['annotations']
 
-    def __call__(self, photo: ImageDifference) -> Card:
-        """The photo with both overlays; a missing picture is named on the page."""
+    def __call__(self, difference: ImageDifference) -> Card:
+        """Draw an image with both overlays; the card names a missing image."""
         from ..evaluation.comparison_cards import make_card
 
-        image = self.images[photo.image_id]
-        a, b = ([r for r in side.results if r['image_id'] == photo.image_id] for side in self.sides)
+        image_id = difference.image_id
+        info = self.images[image_id]
+        a, b = ([r for r in side.results if r['image_id'] == image_id] for side in self.sides)
         return make_card(
-            photo,
-            [p for p in self.people if p['image_id'] == photo.image_id],
+            difference,
+            [p for p in self.people if p['image_id'] == image_id],
             (a, b),
-            self._picture(photo.file_name),
-            size=(int(image['height']), int(image['width'])),
+            self._read(difference.file_name),
+            size=(int(info['height']), int(info['width'])),
             task=self.args.task,
             max_side=self.args.max_side,
         )
 
-    def _picture(self, name: str) -> Image | str:
-        """The picture, or why there is none."""
+    def _read(self, name: str) -> Image | str:
+        """Read an image; returns the reason if that fails."""
         from ..io.images import ImageReadError, read_image
 
-        found = [folder / name for folder in self.folders if (folder / name).is_file()]
-        if not found:
-            return f'no picture {name} in {" or ".join(map(str, self.folders))}'
+        paths = [folder / name for folder in self.folders if (folder / name).is_file()]
+        if not paths:
+            return f'no image {name} in {" or ".join(map(str, self.folders))}'
         try:
-            return read_image(found[0])
+            return read_image(paths[0])
         except ImageReadError as error:
-            return f'the picture cannot be read: {error}'
+            return f'the image cannot be read: {error}'
 
 
-def summary(comparison: Comparison) -> Table:
-    """Table for the screen."""
+def build_summary(comparison: Comparison) -> Table:
+    """Build the table for the terminal."""
     from rich.table import Table
 
-    table = Table(title=f'{comparison.task}, {len(comparison.images)} photos; percent, or number')
+    table = Table(title=f'{comparison.task}, {len(comparison.images)} images; percent, or number')
     for name in ('', 'A', 'B', 'B − A'):
         table.add_column(name, justify='left' if not name else 'right')
     for name, (a, b) in comparison.totals().items():

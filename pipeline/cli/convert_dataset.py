@@ -1,7 +1,7 @@
-"""Turn a data set into the COCO file that tools/test.py and tools/score.py read.
+"""Convert a data set to a COCO file for tools/test.py and tools/score.py.
 
-Photos that are missing or broken are left out and listed; the exit code is then 1. Which data
-set needs what is in docs/user_guide/datasets.md.
+Missing and broken images are left out and listed; the exit code is then 1. The data sets are
+described in docs/user_guide/datasets.md.
 
 Examples:
     python tools/convert_dataset.py ochuman ochuman.json all.json --images data/ochuman/images
@@ -21,34 +21,34 @@ from typing import TYPE_CHECKING
 
 from ..io.atomic import write_json
 from ..io.progress import Reporter, make_reporter
-from .options import exit_codes, make_parser
+from .options import handle_errors, make_parser
 
 if TYPE_CHECKING:
     from ..datasets.convert import Conversion
 
 PROG = 'convert_dataset.py'
 SOURCES = {
-    'ochuman': 'OCHuman in its own format, ochuman.json',
+    'ochuman': 'OCHuman in its original format, ochuman.json',
     'cihp': 'CIHP, the folder Validation or Training',
     'crowdpose': 'CrowdPose, crowdpose_*.json with 14 keypoints',
-    'cocopersons': 'people of COCO who have keypoints, from person_keypoints_*.json',
+    'cocopersons': 'people of COCO with keypoints, from person_keypoints_*.json',
     'coco': 'the people of any COCO file, checked and completed',
 }
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line."""
     parser = make_parser(PROG, __doc__)
     formats = parser.add_subparsers(dest='format', required=True, metavar='FORMAT')
     for name, text in SOURCES.items():
         sub = formats.add_parser(name, help=text, description=text)
         add = sub.add_argument
-        add('source', type=Path, help='what to convert')
+        add('source', type=Path, help='file or folder to convert')
         add('out', type=Path, help='COCO file to write')
         add('--overwrite', action='store_true', help='replace OUT if it exists')
         if name != 'cihp':
             add('--images', type=Path, metavar='FOLDER',
-                help='images, to find those that are missing, broken or of another size',
+                help='images, to find missing and broken ones and other sizes',
             )  # fmt: skip
         if name in ('ochuman', 'cocopersons'):
             add('--others', choices=('drop', 'ignore'), default='drop',
@@ -59,27 +59,27 @@ def build_parser() -> argparse.ArgumentParser:
                 help='only the images of this COCO file or list of names (val or test)',
             )  # fmt: skip
             add('--boxes', choices=('xyxy', 'xywh'), default='xyxy',
-                help='what the four numbers of a box are (default: xyxy)')  # fmt: skip
+                help='format of the boxes (default: xyxy)')  # fmt: skip
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Convert; 0 all well, 1 images were left out, 2 nothing could be written."""
+    """Convert; 0: success, 1: images were left out, 2: no file was written."""
     args = build_parser().parse_args(argv)
-    with exit_codes(PROG, failed=2):
+    with handle_errors(PROG, failed=2):
         if args.out.exists() and not args.overwrite:
-            raise ValueError(f'{args.out} exists; give --overwrite to replace it')
+            raise ValueError(f'{args.out} exists; use --overwrite to replace it')
         conversion = convert(args, make_reporter())
         for problem in conversion.problems:
             print(f'left out: {problem.name}: {problem.reason}', file=sys.stderr)
         if not conversion.content['images']:
-            raise ValueError(f'no photo is left; {args.out} is not written')
+            raise ValueError(f'no images left; {args.out} is not written')
         write_json(args.out, conversion.content)
     return _report(args.out, conversion)
 
 
 def convert(args: argparse.Namespace, reporter: Reporter) -> Conversion:
-    """Run the converter that the arguments name."""
+    """Run the converter of the arguments."""
     from ..datasets.convert import (
         ConversionError,
         convert_coco,
@@ -92,7 +92,7 @@ def convert(args: argparse.Namespace, reporter: Reporter) -> Conversion:
     if args.format == 'cihp':
         return convert_cihp(args.source, reporter)
     if args.images is not None and not args.images.is_dir():
-        raise ConversionError(f'the folder of the photos, {args.images}, does not exist')
+        raise ConversionError(f'--images {args.images} does not exist')
     if args.format == 'ochuman':
         return convert_ochuman(
             args.source,
@@ -104,8 +104,8 @@ def convert(args: argparse.Namespace, reporter: Reporter) -> Conversion:
         )
     if args.format == 'cocopersons':
         return convert_cocopersons(args.source, args.images, reporter, others=args.others)
-    simple = convert_crowdpose if args.format == 'crowdpose' else convert_coco
-    return simple(args.source, args.images, reporter)
+    converter = convert_crowdpose if args.format == 'crowdpose' else convert_coco
+    return converter(args.source, args.images, reporter)
 
 
 def _report(out: Path, conversion: Conversion) -> int:
@@ -114,7 +114,7 @@ def _report(out: Path, conversion: Conversion) -> int:
     people = conversion.content['annotations']
     crowds = sum(row['iscrowd'] for row in people)
     print(
-        f'{out}: {len(conversion.content["images"])} photos, {len(people) - crowds} people'
+        f'{out}: {len(conversion.content["images"])} images, {len(people) - crowds} people'
         + (f', {crowds} ignored regions' if crowds else '')
         + (f'; {len(conversion.problems)} left out' if conversion.problems else '')
     )

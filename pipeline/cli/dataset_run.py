@@ -1,8 +1,8 @@
-"""A pipeline over a data set, under a protocol, into one results file.
+"""Run of a pipeline on a data set under a protocol, with one results file.
 
-The photos run as in `pipeline.io.run`: a record each, resume, failures. A shard has a folder of its
-own, ``OUT/shards/i-of-n``, so that shards may run side by side; a run without a shard first takes
-over what the shards have done, so it ends with the same bytes as one that did all by itself.
+Images run as in `pipeline.io.run`: one record per image, resume, failures. Each shard writes to its
+own folder ``OUT/shards/i-of-n``, so shards can run in parallel. A run without a shard first copies
+the records of the shards; its results have the same bytes as those of a single run.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from typing import Any
 from .. import __version__
 from ..datasets.annotations import Annotations, load_annotations
 from ..datasets.eval_sets import DatasetError, EvalDataset, resolve_dataset
-from ..io.atomic import atomic_file, write_bytes
+from ..io.atomic import atomic_file, compute_sha256, write_bytes
 from ..io.dataset_writers import JsonRows, MergeEntry
 from ..io.inputs import InputImage
 from ..io.progress import Reporter
 from ..io.records import record_path
-from ..io.results import ResultsInfo, file_sha256, info_path, write_info
-from ..io.run import disk_errors, done_entries, lock_folder, run_images
+from ..io.results import ResultsInfo, info_path, write_info
+from ..io.run import disk_errors, lock_folder, read_entries, run_images
 from ..io.run_options import RunOptions, RunReport
 from ..keypoints import NUM_COCO
 from .protocols import (
     Protocol,
     ProtocolError,
     ProtocolPipeline,
-    ground_truth_of,
     read_ground_truth,
+    select_ground_truth,
 )  # fmt: skip
 
 RESULTS = 'results.json'
@@ -40,7 +40,7 @@ Load = Callable[[str, Mapping[str, Any], Protocol], ProtocolPipeline]
 
 @dataclass(frozen=True)
 class Shard:
-    """Part ``index`` (from 1) of ``count``: every ``count``-th photo."""
+    """Part ``index`` (from 1) of ``count``: every ``count``-th image."""
 
     index: int
     count: int
@@ -51,10 +51,10 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """A shard from ``i/n``.
+        """Parse a shard ``i/n``.
 
         Raises:
-            ValueError: not of that form.
+            ValueError: The text has another form.
         """
         parts = text.split('/')
         if len(parts) != 2 or not all(part.isdecimal() for part in parts):
@@ -62,7 +62,7 @@ class Shard:
         return cls(int(parts[0]), int(parts[1]))
 
     def folder(self, out_dir: Path) -> Path:
-        """Where the shard writes."""
+        """Output folder of the shard."""
         return out_dir / 'shards' / f'{self.index}-of-{self.count}'
 
 
@@ -78,135 +78,133 @@ class DatasetRequest:
     data_root: Path | None = None
     images: Path | None = None
     shard: Shard | None = None
-    limit: int | None = None  # the first photos only; None: all
+    limit: int | None = None  # number of images; None: all
     resume: bool = True
     command: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
-        """Where this run writes."""
+        """Output folder of this run."""
         return self.shard.folder(self.out_dir) if self.shard else self.out_dir
 
 
 @dataclass(frozen=True)
 class DatasetReport:
-    """What a run over a data set did."""
+    """Result of a run on a data set."""
 
     run: RunReport
     results: Path | None  # None: a shard, or interrupted
 
 
 def run_dataset(request: DatasetRequest, *, load: Load, reporter: Reporter) -> DatasetReport:
-    """Run a pipeline over a data set; what can be checked is checked before models load.
+    """Run a pipeline on a data set; checks data and options before it loads models.
 
     Raises:
-        DatasetError: the data set is not there or is none.
-        AnnotationError: the annotations cannot be used.
-        ProtocolError: the annotations lack what the protocol starts from.
-        OutputError: the results cannot be written.
-        ConfigError, CheckpointError: from ``load``.
+        DatasetError: The data set is unknown, missing or invalid.
+        AnnotationError: The annotations are invalid.
+        ProtocolError: The annotations have no input for the protocol.
+        OutputError: The results cannot be written.
+        ConfigError, CheckpointError: From ``load``.
     """
     data = resolve_dataset(request.data, request.data_root, images=request.images)
-    truth = load_annotations(data.annotations)
-    _check_protocol(request.protocol, truth, data)
-    photos = _photos(data, truth.content['images'], request.limit)
+    ground_truth = load_annotations(data.annotations)
+    _check_protocol(request.protocol, ground_truth, data)
+    rows = ground_truth.content['images'][: request.limit]
+    images = _list_images(data, [row['file_name'] for row in rows])
     pipeline = load(request.config, request.cfg_options, request.protocol)
     if request.shard is None:
         with lock_folder(request.out_dir), disk_errors(request.out_dir):
-            _take_over(request.out_dir, [p for p, _ in photos], reporter)
-    mine = photos[request.shard.index - 1 :: request.shard.count] if request.shard else photos
+            _merge_shards(request.out_dir, images, reporter)
+    selected = images[request.shard.index - 1 :: request.shard.count] if request.shard else images
     options = RunOptions(
         request.folder,
         frozenset(['json']),
         resume=request.resume,
-        boxes=_ground_truth(request.protocol, truth, photos),
+        boxes=_select_ground_truth(request.protocol, ground_truth, images, rows),
         check=read_ground_truth,
-        image_ids={photo.name: image['id'] for photo, image in photos},
+        image_ids={image.name: row['id'] for image, row in zip(images, rows, strict=True)},
         config=request.config,
         command=request.command,
     )
-    report = run_images(pipeline, [photo for photo, _ in mine], options, reporter=reporter)
+    report = run_images(pipeline, selected, options, reporter=reporter)
     if request.shard is not None or report.interrupted:
         return DatasetReport(report, None)
-    info = _info(request, pipeline, data, truth, photos, report)
+    failed = tuple(image.name for image in images if image.name not in report.done)
+    info = _build_info(request, pipeline, data, ground_truth, failed)
     with disk_errors(request.out_dir):
-        results = _write_results(request, options, [p for p, _ in photos], report.done)
+        results = _write_results(request, options, images, report.done)
         write_info(results, info)
     return DatasetReport(report, results)
 
 
-def _check_protocol(protocol: Protocol, truth: Annotations, data: EvalDataset) -> None:
-    scored = [task for task in protocol.facts.tasks if task in truth.tasks]
-    if not scored:
+def _check_protocol(protocol: Protocol, ground_truth: Annotations, data: EvalDataset) -> None:
+    tasks = ground_truth.tasks
+    if not set(tasks) & set(protocol.facts.tasks):
         raise ProtocolError(
-            f'{data.name} has annotations for {", ".join(truth.tasks) or "no task"}; protocol '
+            f'{data.name} has annotations for {", ".join(tasks) or "no task"}; protocol '
             f'{protocol.name} is scored by {" or ".join(protocol.facts.tasks)}'
         )
-    if protocol.facts.keypoints_needed and 'keypoints' not in truth.tasks:
+    if protocol.facts.keypoints_needed and 'keypoints' not in tasks:
         raise ProtocolError(f'{data.name} has no keypoints, which protocol {protocol.name} needs')
-    if protocol.gt_masks and 'segm' not in truth.tasks:
+    if protocol.gt_masks and 'segm' not in tasks:
         raise ProtocolError(f'{data.name} has no masks, which --gt-masks needs')
 
 
-def _photos(
-    data: EvalDataset, images: Sequence[dict[str, Any]], limit: int | None
-) -> list[tuple[InputImage, dict[str, Any]]]:
-    """Photos in the order of the annotation file, with their entries in it."""
-    photos = []
-    names: set[str] = set()
-    for image in images[:limit]:
-        name = PurePosixPath(image['file_name']).as_posix()
-        if PurePosixPath(name).is_absolute() or '..' in PurePosixPath(name).parts or name in names:
+def _list_images(data: EvalDataset, file_names: Sequence[str]) -> list[InputImage]:
+    images = {}
+    for file_name in file_names:
+        name = PurePosixPath(file_name).as_posix()
+        if PurePosixPath(name).is_absolute() or '..' in PurePosixPath(name).parts or name in images:
             raise DatasetError(
-                f'{data.annotations}: file_name {image["file_name"]!r} must be a path inside the '
-                'folder of the photos, and there only once'
+                f'{data.annotations}: file_name {file_name!r} must be unique and a path inside the '
+                'image folder'
             )
-        names.add(name)
-        photos.append((InputImage(data.images / name, name, data.images), image))
-    if photos and not any(photo.path.exists() for photo, _ in photos):
+        images[name] = InputImage(data.images / name, name, data.images)
+    if images and not any(image.path.exists() for image in images.values()):
         raise DatasetError(
-            f'none of the {len(photos)} photos of {data.annotations} is in {data.images} (looked '
-            f'for {photos[0][0].name}, ...); name their folder with --images'
+            f'none of the {len(images)} images of {data.annotations} is in {data.images} (such as '
+            f'{next(iter(images))}); set their folder with --images'
         )
-    return photos
+    return list(images.values())
 
 
-def _ground_truth(
-    protocol: Protocol, truth: Annotations, photos: Sequence[tuple[InputImage, dict[str, Any]]]
+def _select_ground_truth(
+    protocol: Protocol,
+    ground_truth: Annotations,
+    images: Sequence[InputImage],
+    rows: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     people: dict[Any, list[dict[str, Any]]] = defaultdict(list)
-    for annotation in truth.content['annotations']:
+    for annotation in ground_truth.content['annotations']:
         people[annotation['image_id']].append(annotation)
-    order = truth.convention if 'keypoints' in truth.tasks else None
+    order = ground_truth.convention if 'keypoints' in ground_truth.tasks else None
     return {
-        photo.name: ground_truth_of(protocol, image, people[image['id']], order)
-        for photo, image in photos
+        image.name: select_ground_truth(protocol, row, people[row['id']], order)
+        for image, row in zip(images, rows, strict=True)
     }
 
 
-def _take_over(out_dir: Path, photos: Sequence[InputImage], reporter: Reporter) -> None:
-    """Copy the records that shards have made, if they are newer than what is there."""
+def _merge_shards(out_dir: Path, images: Sequence[InputImage], reporter: Reporter) -> None:
+    """Copy the records of the shards that are newer than those in ``out_dir``."""
     folders = sorted((out_dir / 'shards').glob('*-of-*'))
-    taken = 0
-    for photo in photos:
-        own = record_path(out_dir, photo.name)
-        made = [path for f in folders if (path := record_path(f, photo.name)).is_file()]
-        newest = max(made, key=lambda path: path.stat().st_mtime_ns, default=None)
-        if newest and (not own.is_file() or own.stat().st_mtime_ns < newest.stat().st_mtime_ns):
-            write_bytes(own, newest.read_bytes())
-            taken += 1
-    if taken:
-        reporter.message(f'{taken} photos taken over from {len(folders)} shards')
+    copied = 0
+    for image in images:
+        path = record_path(out_dir, image.name)
+        records = [p for folder in folders if (p := record_path(folder, image.name)).is_file()]
+        newest = max(records, key=lambda p: p.stat().st_mtime_ns, default=None)
+        if newest and (not path.is_file() or path.stat().st_mtime_ns < newest.stat().st_mtime_ns):
+            write_bytes(path, newest.read_bytes())
+            copied += 1
+    if copied:
+        reporter.message(f'{copied} images merged from {len(folders)} shards')
 
 
 def _write_results(
-    request: DatasetRequest, options: RunOptions, photos: Sequence[InputImage], done: frozenset[str]
+    request: DatasetRequest, options: RunOptions, images: Sequence[InputImage], done: frozenset[str]
 ) -> Path:
     path = request.out_dir / RESULTS
-    info_path(path).unlink(missing_ok=True)  # never beside the results of another run
-    entries = done_entries(
-        request.out_dir, [p for p in photos if p.name in done], options.image_ids or {}
-    )
+    info_path(path).unlink(missing_ok=True)  # it describes the previous results
+    entries = read_entries(request.out_dir, images, done, options.image_ids or {})
     with atomic_file(path) as raw:
         stream = TextIOWrapper(raw, 'utf-8', newline='')
         rows = JsonRows(stream)
@@ -221,61 +219,60 @@ def _write_results(
 def _rows(
     protocol: Protocol, entry: MergeEntry, people: Sequence[Mapping[str, Any]]
 ) -> Iterator[dict[str, Any]]:
-    """Rows of one photo: COCO results, with what evaluation adds."""
+    """Yield the COCO results of an image with the additional keys of the evaluation."""
     for i, row in enumerate(entry.people.to_coco(entry.image_id)):
         if entry.people.num_keypoints > NUM_COCO:
             row['extra_keypoints'] = _extra_keypoints(entry, i)
-        if protocol.from_truth:
+        if protocol.from_ground_truth:
             row['annotation_id'] = people[i]['id']
         if protocol.name == 'oracle':
-            # As annotated, in the order of the data set; there is no pose to replay without labels.
+            # The annotated keypoints in the order of the data set; without labels there is no pose.
             points = people[i].get('keypoints', [])
             row['keypoints'] = points if any(points[2::3]) else None
         yield row
 
 
 def _extra_keypoints(entry: MergeEntry, i: int) -> list[float]:
-    points, scores = (
-        entry.people.keypoints[i, NUM_COCO:],
-        entry.people.keypoint_scores[i, NUM_COCO:],
-    )
+    points = entry.people.keypoints[i, NUM_COCO:].tolist()
+    scores = entry.people.keypoint_scores[i, NUM_COCO:].tolist()
     return [
         value
-        for (x, y), score in zip(points.tolist(), scores.tolist(), strict=True)
+        for (x, y), score in zip(points, scores, strict=True)
         for value in (round(x, 2), round(y, 2), round(score, 5))
     ]
 
 
-def _info(
+def _build_info(
     request: DatasetRequest,
     pipeline: ProtocolPipeline,
     data: EvalDataset,
-    truth: Annotations,
-    photos: Sequence[tuple[InputImage, dict[str, Any]]],
-    report: RunReport,
+    ground_truth: Annotations,
+    failed: tuple[str, ...],
 ) -> ResultsInfo:
+    image_ids = tuple(row['id'] for row in ground_truth.content['images'])
     notes = list(data.notes)
     if request.limit is not None:
-        notes.append(f'only the first {len(photos)} of {len(truth.content["images"])} photos')
-    if data.partial_ground_truth and not request.protocol.from_truth:
+        selected = image_ids[: request.limit]
+        notes.append(f'only the first {len(selected)} of {len(image_ids)} images')
+    if data.partial_ground_truth and not request.protocol.from_ground_truth:
         notes.append(
-            'some people of these photos are not annotated: finding them counts as wrong, so '
-            'figures compare with those of the same protocol only'
+            'some people of these images are not annotated and count as false positives, so '
+            'compare these metrics only with those of the same protocol'
         )
     return ResultsInfo(
         protocol=request.protocol.name,
         protocol_text=pipeline.protocol_text,
-        from_truth=request.protocol.from_truth,
+        from_truth=request.protocol.from_ground_truth,
         tasks=request.protocol.facts.tasks,
         data_set=data.name,
         annotations=str(data.annotations.absolute()),
-        annotations_sha256=file_sha256(data.annotations),
+        annotations_sha256=compute_sha256(data.annotations),
         config=request.config,
         config_text=pipeline.config_text,
         weights=pipeline.weights,
         precision=pipeline.precision,
         version=__version__,
-        image_ids=tuple(image['id'] for _, image in photos),
-        failed=tuple(photo.name for photo, _ in photos if photo.name not in report.done),
+        image_ids=image_ids[: request.limit],
+        failed=failed,
         notes=tuple(notes),
     )

@@ -1,4 +1,4 @@
-"""Photos to try the pipeline on that need no download."""
+"""Demo images that need no download."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..io.atomic import write_bytes
 
 logger = logging.getLogger(__name__)
 
-# Package, photo in it, what it shows; both photos are in the public domain (NASA).
+# Package and image; both images are in the public domain (NASA).
 BUNDLED = (
     ('matplotlib', 'mpl-data/sample_data/grace_hopper.jpg'),
     ('skimage', 'data/astronaut.png'),
@@ -22,22 +22,22 @@ SYNTHETIC = 'synthetic_crowd.png'
 
 
 def demo_inputs(folder: Path) -> list[str]:
-    """Paths of the demo photos; the drawn crowd is written into ``folder``.
+    """Return the paths of the demo images; the synthetic crowd is written into ``folder``.
 
-    What is not installed is left out with a warning that says how to get it.
+    Images of missing packages are left out with a warning.
     """
-    photos = [_bundled(package, photo) for package, photo in BUNDLED]
-    return [str(path) for path in [*photos, _synthetic(folder / SYNTHETIC)] if path is not None]
+    images = [_bundled(package, image) for package, image in BUNDLED]
+    return [str(path) for path in [*images, _synthetic(folder / SYNTHETIC)] if path is not None]
 
 
-def _bundled(package: str, photo: str) -> Path | None:
+def _bundled(package: str, image: str) -> Path | None:
     try:
-        path = Path(str(importlib.resources.files(package).joinpath(photo)))
+        path = Path(str(importlib.resources.files(package).joinpath(image)))
     except ModuleNotFoundError:
-        logger.warning('demo without %s: install the package %s', Path(photo).name, package)
+        logger.warning('demo without %s: install the package %s', Path(image).name, package)
         return None
     if not path.is_file():
-        logger.warning('demo without %s: the package %s does not bring it', path.name, package)
+        logger.warning('demo without %s: it is not in the package %s', path.name, package)
         return None
     return path
 
@@ -46,7 +46,7 @@ def _synthetic(path: Path) -> Path | None:
     try:
         from ..synthetic.scene import make_demo_scene
     except ModuleNotFoundError as error:
-        logger.warning('demo without the drawn crowd: %s', error)
+        logger.warning('demo without the synthetic crowd: %s', error)
         return None
     buffer = BytesIO()
     PIL.Image.fromarray(make_demo_scene().image).save(buffer, 'PNG')

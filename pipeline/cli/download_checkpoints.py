@@ -1,7 +1,7 @@
-"""Download the weights that pipelines use, or list which of them exist.
+"""Download the weights of pipelines, or list and verify the files.
 
-An interrupted download continues where it stopped. Every file is checked. Folders, mirrors,
-machines without a network and licences: docs/user_guide/weights.md.
+An interrupted download is resumed. Every file is checked. Folders, mirrors, offline use and
+licences: docs/user_guide/weights.md.
 
 Examples:
     python tools/download_checkpoints.py --list
@@ -27,34 +27,31 @@ from rich.table import Table
 from rich.text import Text
 
 from ..weights.checkpoints import (
-    CheckpointError,
-    absence,
-    apparent_problem,
+    check_header,
+    describe_absent,
     download_folder,
     fetch_command,
     find_weights,
-    path_of,
-    problem_with,
-    read_manifest,
+    format_size,
+    locate_weights,
     replace_command,
-    size_text,
+    verify_file,
 )
-from ..weights.download import fetch, is_offline, parts_of, trust
-from ..weights.manifest import WeightsEntry
+from ..weights.download import fetch, find_parts, is_offline, trust
+from ..weights.manifest import CheckpointError, WeightsEntry, read_manifest
+from .options import make_parser
+
+PROG = 'download_checkpoints.py'
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the command line."""
-    parser = argparse.ArgumentParser(
-        'download_checkpoints.py',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    """Build the command line."""
+    parser = make_parser(PROG, __doc__)
     add = parser.add_argument
     add('names', nargs='*', metavar='NAME', help='names in the manifest')
     add(
         '--pipeline', action='append', default=[], metavar='CONFIG',
-        help='all weights that this pipeline uses: name in configs/ or file; may be repeated',
+        help='all weights of this pipeline: name in configs/ or file; may be repeated',
     )  # fmt: skip
     add('--list', action='store_true', help='list the known files and their state')
     add('--verify', action='store_true', help='compare the checksums of the files on the disk')
@@ -69,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
+    """Run the command; returns the exit code."""
     from ..config import ConfigError
 
     parser = build_parser()
@@ -89,11 +86,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f'{parser.prog}: error: {error}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print('Interrupted. The same command continues the download.', file=sys.stderr)
+        print('Interrupted. Run the same command again to continue.', file=sys.stderr)
         return 130
     if not args.pipeline:
-        parser.error('name the files to download, or give --pipeline CONFIG; --list shows all')
-    print('nothing to download: the pipeline uses your own files, or random weights')
+        parser.error('name the files to download, or use --pipeline CONFIG; --list shows all')
+    print('nothing to download: the pipeline uses local files or random weights')
     return 0
 
 
@@ -102,7 +99,7 @@ class _UsageError(ValueError):
 
 
 def _choose(names: Sequence[str], pipelines: Sequence[str]) -> list[WeightsEntry]:
-    """Return the entries that the arguments name, each once."""
+    """Return the entries of the arguments without duplicates."""
     known = read_manifest()
     unknown = [name for name in names if name not in known]
     if unknown:
@@ -114,7 +111,7 @@ def _choose(names: Sequence[str], pipelines: Sequence[str]) -> list[WeightsEntry
 
 
 def _names_in(pipeline: str) -> list[str]:
-    """Return the weights of a pipeline config; those that are files of the user must exist."""
+    """Return the weights of a pipeline config; local files must exist."""
     from ..build import named_weights
     from ..config import load_config
 
@@ -127,26 +124,26 @@ def _names_in(pipeline: str) -> list[str]:
 
 
 def _show(chosen: Sequence[WeightsEntry], folder: Path, *, verify: bool) -> int:
-    """Print the table; fails if a file is wrong or, if the user named it, absent."""
+    """Print the table; returns 1 if a file is wrong, or named by the user and absent."""
     entries = list(chosen) or list(read_manifest().values())
     if verify and not chosen:
-        entries = [e for e in entries if path_of(e, folder).is_file()]
+        entries = [e for e in entries if locate_weights(e, folder).is_file()]
     console = Console()
     if not console.is_terminal:
-        console = Console(width=200)  # a pipe has no width; 80 would break the table
+        console = Console(width=200)  # a pipe has no width; the default of 80 is too narrow
     table = Table('name', 'for', 'what', 'size', 'state', 'licence', box=None, pad_edge=False)
     for column in (0, 3):
         table.columns[column].no_wrap = True
     counts: Counter[str] = Counter()
     for entry in entries:
-        path = path_of(entry, folder)
+        path = locate_weights(entry, folder)
         state, detail = _state_of(entry, path, verify=verify)
         counts[state] += 1
         size = entry.size or (path.stat().st_size if path.is_file() else None)
         text = f'{state}: {detail}' if detail else state
         style = 'bold red' if state == 'wrong' else ''
         name, kind, about, licence = entry.name, entry.kind, entry.about, entry.licence
-        table.add_row(name, kind, about, size_text(size), Text(text, style), licence)
+        table.add_row(name, kind, about, format_size(size), Text(text, style), licence)
     console.print(table)
     summary = ', '.join(f'{count} {state}' for state, count in counts.items())
     print(f'\n{summary or "no files"}; folder of downloads: {folder.absolute()}')
@@ -154,14 +151,14 @@ def _show(chosen: Sequence[WeightsEntry], folder: Path, *, verify: bool) -> int:
 
 
 def _state_of(entry: WeightsEntry, path: Path, *, verify: bool) -> tuple[str, str]:
-    """Return the state of a file, and how it is known or what is wrong."""
+    """Return the state of a file, and a remark."""
     if not path.is_file():
-        done = sum(part.stat().st_size for part in parts_of(path))
-        return 'absent', f'{size_text(done)} of it downloaded' if done else ''
+        done = sum(part.stat().st_size for part in find_parts(path))
+        return 'absent', f'{format_size(done)} of it downloaded' if done else ''
     if not verify:
-        problem = apparent_problem(entry, path)
+        problem = check_header(entry, path)
         return ('wrong', problem) if problem else ('here', 'embedded' if entry.embedded else '')
-    problem, digest = problem_with(entry, path)
+    problem, digest = verify_file(entry, path)
     if problem:
         return 'wrong', f'{problem}; replace it with: {replace_command(entry)}'
     recorded = 'sha256 recorded now' if trust(entry, path, digest) else 'sha256 as recorded'
@@ -169,12 +166,12 @@ def _state_of(entry: WeightsEntry, path: Path, *, verify: bool) -> tuple[str, st
 
 
 def _fetch_all(chosen: Sequence[WeightsEntry], folder: Path, force: bool, offline: bool) -> int:
-    """Download one file after the other; a failure does not stop the others."""
+    """Download the files one by one; a failure does not stop the others."""
     if offline or is_offline():
-        absent = [entry for entry in chosen if not path_of(entry, folder).is_file()]
+        absent = [entry for entry in chosen if not locate_weights(entry, folder).is_file()]
         if absent:
             command = fetch_command(*(entry.name for entry in absent))
-            print(f'offline: {absence(absent, command, folder)}', file=sys.stderr)
+            print(f'offline: {describe_absent(absent, command, folder)}', file=sys.stderr)
             return 1
     failed = False
     for entry in chosen:
@@ -184,9 +181,9 @@ def _fetch_all(chosen: Sequence[WeightsEntry], folder: Path, force: bool, offlin
             failed = True
             print(f'\n{error}', file=sys.stderr)
         else:
-            path = path_of(entry, folder)
+            path = locate_weights(entry, folder)
             done = 'downloaded' if new else 'exists already'
-            print(f'{entry.name}: {done}, {size_text(path.stat().st_size)}, {path}')
+            print(f'{entry.name}: {done}, {format_size(path.stat().st_size)}, {path}')
     if folder.absolute() != download_folder().absolute():
-        print(f'pipelines find the files with BMP_CHECKPOINTS={folder.absolute()}')
+        print(f'to use these files, set BMP_CHECKPOINTS={folder.absolute()}')
     return int(failed)

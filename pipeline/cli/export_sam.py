@@ -1,4 +1,4 @@
-"""Turn a training checkpoint of `PromptedSam` into weights for the sam2 package and pipelines.
+"""Convert a training checkpoint of `PromptedSam` to weights for the sam2 package and pipelines.
 
 Example:
     python tools/export_sam.py work_dirs/RUN/best_pose2seg_iou_3_epoch_15.pth sam-pose2seg.pt
@@ -10,28 +10,28 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from .options import exit_codes, make_parser
+from .options import handle_errors, make_parser
 
 PROG = 'export_sam.py'
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line."""
     parser = make_parser(PROG, __doc__)
-    parser.add_argument('checkpoint', type=Path, help='file that training has written')
+    parser.add_argument('checkpoint', type=Path, help='checkpoint of the training')
     parser.add_argument('out', type=Path, help='file to write')
     parser.add_argument('--overwrite', action='store_true', help='replace OUT if it exists')
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Export the weights; 2 after a message if that cannot be done."""
+    """Export the weights; exit code 2 after an error."""
     args = build_parser().parse_args(argv)
-    with exit_codes(PROG, failed=2):
+    with handle_errors(PROG, failed=2):
         if args.out.exists() and not args.overwrite:
-            raise ValueError(f'{args.out} exists; give --overwrite to replace it')
+            raise ValueError(f'{args.out} exists; use --overwrite to replace it')
         from ..training.pose2seg.export import write_sam_weights
-        from ..weights.checkpoints import load_state
+        from ..weights.loading import load_state
 
         state, _ = load_state(args.checkpoint)
         try:

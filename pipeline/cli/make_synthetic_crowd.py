@@ -1,6 +1,6 @@
-"""Draw synthetic crowds with exact boxes, masks and keypoints, as a COCO data set.
+"""Draw synthetic crowds with exact boxes, masks and keypoints as a COCO data set.
 
-Writes JPEG pictures and `annotations.json` (RLE masks, 17 keypoints). Equal arguments give equal
+Writes JPEG images and `annotations.json` (RLE masks, 17 keypoints). Equal arguments give equal
 annotations.
 
 Example:
@@ -15,18 +15,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import exit_codes, make_parser
+from .options import handle_errors, make_parser
 
 if TYPE_CHECKING:
     from ..synthetic.scene import SceneConfig
 
 PROG = 'make_synthetic_crowd.py'
-# Far enough apart that data sets of neighbouring --seed values share no picture.
+# Data sets of different --seed values have no image in common.
 SEEDS_PER_SET = 1_000_000
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line."""
     parser = make_parser(PROG, __doc__)
     parser.add_argument('out_dir', type=Path, help='folder to write; created if needed')
     parser.add_argument('--num-images', type=int, default=8)
@@ -34,10 +34,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--size', type=int, nargs=2, default=(640, 480), metavar=('W', 'H'))
     parser.add_argument(
         '--person-height', type=float, nargs=2, default=(0.3, 0.8), metavar=('FAR', 'NEAR'),
-        help='standing height as a share of the picture height',
+        help='standing height as a fraction of the image height',
     )  # fmt: skip
     parser.add_argument('--overlap', type=float, default=0.5, help='0 spread out, 1 dense crowd')
-    parser.add_argument('--truncation', type=float, default=0.15, help='share cut by the border')
+    parser.add_argument('--truncation', type=float, default=0.15,
+                        help='fraction of people truncated by the image border')  # fmt: skip
     parser.add_argument('--noise', type=float, default=1.0, help='blur and grain, 0 to 3')
     parser.add_argument('--jpeg-quality', type=int, default=95)
     parser.add_argument('--seed', type=int, default=0)
@@ -45,10 +46,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def scene_configs(args: argparse.Namespace) -> Iterator[SceneConfig]:
-    """One checked configuration per picture.
+    """Yield one checked configuration per image.
 
     Raises:
-        ValueError: an argument is out of range; the message names the setting.
+        ValueError: An argument is out of range.
     """
     from ..synthetic.scene import SceneConfig
 
@@ -69,7 +70,7 @@ def scene_configs(args: argparse.Namespace) -> Iterator[SceneConfig]:
 
 
 def write_dataset(configs: Sequence[SceneConfig], out_dir: Path, jpeg_quality: int) -> int:
-    """Draws the scenes into ``out_dir``; returns the number of people."""
+    """Draw the scenes into ``out_dir``; returns the number of people."""
     from PIL import Image
 
     from ..synthetic.scene import make_coco_category, make_scene
@@ -80,7 +81,7 @@ def write_dataset(configs: Sequence[SceneConfig], out_dir: Path, jpeg_quality: i
     for image_id, config in enumerate(configs, start=1):
         scene = make_scene(config)
         name = f'{image_id:06d}.jpg'
-        # No colour subsampling: small faces and hands would lose their colour.
+        # Colour subsampling would change the colour of small faces and hands.
         Image.fromarray(scene.image).save(out_dir / name, quality=jpeg_quality, subsampling=0)
         image, rows = scene.to_coco(image_id, name)
         images.append(image)
@@ -98,8 +99,8 @@ def write_dataset(configs: Sequence[SceneConfig], out_dir: Path, jpeg_quality: i
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw the images and write the annotations."""
     args = build_parser().parse_args(argv)
-    with exit_codes(PROG, wrong_input=1):
+    with handle_errors(PROG, wrong_input=1):
         configs = list(scene_configs(args))
         people = write_dataset(configs, args.out_dir, args.jpeg_quality)
-        print(f'{len(configs)} pictures with {people} people in {args.out_dir}')
+        print(f'{len(configs)} images with {people} people in {args.out_dir}')
     return 0

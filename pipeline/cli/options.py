@@ -1,4 +1,4 @@
-"""What the commands share: options, exit codes, messages."""
+"""Options, exit codes and messages that the commands share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# Option -> the setting of the pipeline config that it changes.
+# Option -> setting of the pipeline config.
 SETTINGS = {
     'max_rounds': 'loop.max_rounds',
     'device': 'runtime.device',
@@ -20,14 +20,14 @@ SETTINGS = {
 
 
 def make_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
-    """A parser whose help shows the docstring of a command as it is written."""
+    """Make a parser that shows the docstring of a command in its help, unwrapped."""
     return argparse.ArgumentParser(
         prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
 
 
 def add_runtime_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options for device and precision, and ``--cfg-options``."""
+    """Add ``--device``, ``--precision`` and ``--cfg-options``."""
     add, as_in_config = parser.add_argument, argparse.SUPPRESS
     add('--device', default=as_in_config, help='auto, cpu, cuda, cuda:1, ... (default: config)')
     add('--precision', choices=('fp32', 'bf16', 'fp16'), default=as_in_config,
@@ -36,34 +36,34 @@ def add_runtime_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_loop_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options for rounds and refinement."""
+    """Add ``--max-rounds`` and ``--refine``."""
     add, as_in_config = parser.add_argument, argparse.SUPPRESS
-    add('--max-rounds', type=rounds, default=as_in_config, metavar='N|none',
+    add('--max-rounds', type=parse_rounds, default=as_in_config, metavar='N|none',
         help='none: repeat until no new person is found (default: config)')  # fmt: skip
     add('--refine', action=argparse.BooleanOptionalAction, default=as_in_config,
-        help='pose and mask once more with the final masks (default: config)')  # fmt: skip
+        help='repeat pose and mask with the final masks (default: config)')  # fmt: skip
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--cfg-options``; `parse_cfg_options` reads its values."""
+    """Add ``--cfg-options``; `parse_cfg_options` parses its values."""
     parser.add_argument('--cfg-options', nargs='+', default=[], type=_key_value,
                         metavar='KEY=VALUE', help='override settings of the config')  # fmt: skip
 
 
 def add_data_root(parser: argparse.ArgumentParser) -> None:
-    """Add the option that names the folder of the data sets."""
+    """Add ``--data-root``."""
     parser.add_argument('--data-root', type=Path, metavar='DIR',
                         help='folder of the data sets (default: $BMP_DATA)')  # fmt: skip
 
 
-def config_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Overrides of the config; the named options win over ``--cfg-options``."""
+def get_overrides(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the overrides of the config; named options override ``--cfg-options``."""
     named = {key: vars(args)[name] for name, key in SETTINGS.items() if name in vars(args)}
     return parse_cfg_options(args.cfg_options) | named
 
 
 def parse_cfg_options(pairs: Sequence[str]) -> dict[str, Any]:
-    """Values of ``--cfg-options`` by key, with the meaning that MMEngine gives them."""
+    """Parse the values of ``--cfg-options`` by the rules of MMEngine."""
     if not pairs:
         return {}
     from mmengine.config import DictAction  # slow to import
@@ -74,42 +74,38 @@ def parse_cfg_options(pairs: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-def positive(text: str) -> int:
-    """An integer from 1, for argparse."""
+def parse_positive(text: str) -> int:
+    """Parse an integer >= 1, for argparse."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'{text!r} is no number from 1')
+        raise argparse.ArgumentTypeError(f'{text!r} is not an integer >= 1')
     return int(text)
 
 
-def rounds(text: str) -> int | None:
-    """An integer from 1, or None for ``none``, for argparse."""
-    if text.lower() == 'none':
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'{text!r} is neither a number from 1 nor none')
-    return int(text)
+def parse_rounds(text: str) -> int | None:
+    """Parse an integer >= 1 or ``none``, for argparse."""
+    return None if text.lower() == 'none' else parse_positive(text)
 
 
-def command_line(prog: str, argv: Sequence[str] | None) -> tuple[str, ...]:
-    """The words of the command, for the record of a run."""
+def get_command(prog: str, argv: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the words of the command, for ``run.json``."""
     return (prog, *(sys.argv[1:] if argv is None else argv))
 
 
 @contextmanager
-def exit_codes(prog: str, wrong_input: int = 2, failed: int = 1) -> Iterator[None]:
-    """Log to stderr inside the block, and turn errors into a message and an exit code.
+def handle_errors(prog: str, wrong_input: int = 2, failed: int = 1) -> Iterator[None]:
+    """Log to stderr inside the block; print errors and exit.
 
     Args:
-        prog: name of the command, for the message.
-        wrong_input: exit code for arguments and files that do not fit (`ValueError`).
-        failed: exit code for files and weights that cannot be read or written.
+        prog: Name of the command, for the message.
+        wrong_input: Exit code for invalid arguments and files (`ValueError`).
+        failed: Exit code for files and weights that cannot be read or written.
 
     Raises:
-        SystemExit: with one of these codes, or 130 after Ctrl-C.
+        SystemExit: With one of these codes, or 130 after Ctrl-C.
     """
     from ..io.run_options import OutputError
     from ..openmmlab import quiet_libraries
-    from ..weights.checkpoints import CheckpointError
+    from ..weights.manifest import CheckpointError
 
     logging.basicConfig(format='%(message)s')
     logging.getLogger('pipeline').setLevel(logging.INFO)
@@ -127,6 +123,6 @@ def _key_value(text: str) -> str:
     key, separator, _ = text.partition('=')
     if not key or not separator:
         raise argparse.ArgumentTypeError(
-            f'got {text!r}; write KEY=VALUE, and put inputs before the options'
+            f'got {text!r}; write KEY=VALUE, and put inputs before options'
         )
     return text

@@ -1,8 +1,8 @@
-"""Add predicted keypoints and their visibility to people of a COCO file who have none.
+"""Add predicted keypoints and visibility to people of a COCO file without keypoints.
 
-The pose model of a pipeline config looks into the annotated boxes, with the annotated masks if it
-takes masks. People with keypoints keep theirs. A stopped run goes on with the same command plus
---resume; a broken image is listed and the rest goes on.
+The pose model of a pipeline config runs on the annotated boxes, and on the annotated masks if it
+supports masks. Annotated keypoints are not changed. Broken images are listed. To continue a stopped
+run, add --resume.
 
 Example (all in one line):
     python tools/predict_keypoints.py data/cihp/annotations/cihp_train.json
@@ -19,34 +19,34 @@ from pathlib import Path
 from ..io.annotations import load_coco
 from ..io.atomic import write_json
 from ..io.progress import make_reporter
-from .options import exit_codes, make_parser
+from .options import handle_errors, make_parser
 
 PROG = 'predict_keypoints.py'
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line."""
     parser = make_parser(PROG, __doc__)
     add = parser.add_argument
     add('annotations', type=Path, help='COCO file with boxes')
     add('out', type=Path, help='COCO file to write')
     add('--images', type=Path, required=True, help='folder of the images')
-    add('--config', default='bmp_v2', help='pipeline whose pose model is used (default: bmp_v2)')
+    add('--config', default='bmp_v2', help='pipeline with the pose model (default: bmp_v2)')
     add('--device', default='auto', help='torch device (default: auto)')
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument('--overwrite', action='store_true', help='replace OUT if it exists')
-    existing.add_argument('--resume', action='store_true', help='go on with what is in OUT')
+    existing.add_argument('--resume', action='store_true', help='continue the file OUT')
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Predict; 0 all well, 1 images could not be read, 2 nothing was done."""
+    """Predict; 0: success, 1: images could not be read, 2: no file was written."""
     args = build_parser().parse_args(argv)
-    with exit_codes(PROG, failed=2):
+    with handle_errors(PROG, failed=2):
         if args.out.exists() and not (args.overwrite or args.resume):
-            raise ValueError(f'{args.out} exists; give --resume to go on with it, or --overwrite')
+            raise ValueError(f'{args.out} exists; use --resume to continue it, or --overwrite')
         if not args.images.is_dir():
-            raise ValueError(f'the folder of the photos, {args.images}, does not exist')
+            raise ValueError(f'--images {args.images} does not exist')
         from ..build import build_pose_estimator
         from ..config import load_config
         from ..datasets.predicted_keypoints import add_keypoints
@@ -59,6 +59,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     for problem in problems:
         print(f'not read: {problem.name}: {problem.reason}', file=sys.stderr)
     people = content['annotations']
-    found = sum(1 for person in people if person.get('visibility') is not None)
-    print(f'{args.out}: {found} of {len(people)} people with predicted keypoints')
+    predicted = sum(person.get('visibility') is not None for person in people)
+    print(f'{args.out}: {predicted} of {len(people)} people with predicted keypoints')
     return 1 if problems else 0

@@ -1,8 +1,7 @@
-"""Evaluation protocols: the loop as it is, or one pass of it with stages replaced by ground truth.
+"""Evaluation protocols: the loop, or one pass of it with stages replaced by ground truth.
 
-What an annotated person gives to a stage is decided here, so that figures of different protocols
-differ in nothing else. In every protocol but ``loop`` masks are made for each person alone: no
-sharing of pixels and no fallback, because ground truth may name only some of the people.
+In every protocol except ``loop``, masks are predicted independently, without overlap resolution and
+fallback; otherwise a person's score would depend on which other people are annotated.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from ..structures import Detections, Image, MaskSource, People, Poses, Segments,
 
 
 class ProtocolError(ValueError):
-    """Options that do not belong to the protocol."""
+    """The options do not fit the protocol."""
 
 
 @dataclass(frozen=True)
@@ -38,47 +37,45 @@ class Protocol:
     """A protocol with its options."""
 
     name: ProtocolName = 'loop'
-    gt_boxes: bool = False  # detected_keypoints: annotated boxes take the place of the detector
-    gt_masks: bool = False  # the pose estimator gets the annotated masks
+    gt_boxes: bool = False  # detected_keypoints: annotated boxes replace the detector
+    gt_masks: bool = False  # the input of the pose estimator has the annotated masks
 
     def __post_init__(self) -> None:
         if self.gt_boxes and self.name != 'detected_keypoints':
-            raise ProtocolError(
-                f'--gt-boxes goes with --protocol detected_keypoints, not with {self.name}'
-            )
+            raise ProtocolError(f'--gt-boxes needs --protocol detected_keypoints, not {self.name}')
         if self.gt_masks and not (self.name == 'gt_boxes' or self.gt_boxes):
             raise ProtocolError(
-                '--gt-masks goes with --protocol gt_boxes, or detected_keypoints with --gt-boxes; '
-                f'not with {self.name}'
+                '--gt-masks needs --protocol gt_boxes, or detected_keypoints with --gt-boxes; '
+                f'not {self.name}'
             )
 
     @property
     def facts(self) -> ProtocolFacts:
-        """What is scored, and on whom."""
+        """Input and scoring of the protocol."""
         return PROTOCOLS[self.name]
 
     @property
-    def from_truth(self) -> bool:
-        """Whether the people are those of the annotations, one result for each."""
-        return self.facts.from_truth or self.gt_boxes
+    def from_ground_truth(self) -> bool:
+        """Whether there is one result for each annotated person."""
+        return self.facts.from_ground_truth or self.gt_boxes
 
-    def takes(self, annotation: Mapping[str, Any]) -> bool:
-        """Whether an annotated person takes part."""
-        if not self.from_truth or annotation.get('iscrowd', 0):
+    def includes(self, annotation: Mapping[str, Any]) -> bool:
+        """Return whether the protocol uses an annotated person."""
+        if not self.from_ground_truth or annotation.get('iscrowd', 0):
             return False
         return not self.facts.keypoints_needed or any(
             flag > 0 for flag in annotation.get('keypoints', ())[2::3]
         )
 
     def text(self, settings: PipelineConfig) -> str:
-        """One line for tables, with what the figures depend on."""
+        """Describe the protocol and its settings in one line for tables."""
         parts = [self.facts.text]
         if self.name == 'loop':
             loop = settings.loop
             rounds = loop.max_rounds or f'all (at most {loop.round_cap})'
             parts.append(f'rounds {rounds}{", refined" if loop.refine else ""}')
         if self.name == 'detected_keypoints':
-            parts.append(f'boxes of the {"ground truth" if self.gt_boxes else "detector"}')
+            parts.append(f'{"ground-truth" if self.gt_boxes else "detector"} boxes')
         if self.gt_masks:
             parts.append('poses inside ground-truth masks')
         if self.name in ('gt_keypoints', 'detected_keypoints'):
@@ -97,40 +94,40 @@ class Protocol:
         return idle.get(self.name, ())
 
 
-def ground_truth_of(
+def select_ground_truth(
     protocol: Protocol,
     image: Mapping[str, Any],
     annotations: Sequence[Mapping[str, Any]],
     order: Convention | None,
 ) -> dict[str, Any]:
-    """Ground truth of one image for a run, as JSON content; `read_ground_truth` reads it.
+    """Select the ground truth of an image as JSON content for `read_ground_truth`.
 
     Args:
-        protocol: decides who takes part.
-        image: entry of ``images`` of a COCO file.
-        annotations: people of this photo.
-        order: of the annotated keypoints; None: there are none.
+        protocol: Selects the people.
+        image: Entry of ``images`` of a COCO file.
+        annotations: People of this image.
+        order: Convention of the annotated keypoints; None: no keypoints.
 
     Returns:
         ``size`` ([H, W] px), ``order`` and ``people``: id, bbox and, where annotated,
         segmentation and keypoints.
     """
     keys = ('id', 'bbox', 'segmentation', 'keypoints')
-    people = [{k: a[k] for k in keys if k in a} for a in annotations if protocol.takes(a)]
+    people = [{k: a[k] for k in keys if k in a} for a in annotations if protocol.includes(a)]
     return {'size': [image['height'], image['width']], 'order': order, 'people': people}
 
 
 def read_ground_truth(content: Any, shape: tuple[int, int]) -> People:
-    """The annotated people that `ground_truth_of` wrote, for an image of ``shape`` (H, W).
+    """Convert content of `select_ground_truth` to people of an image of ``shape`` (H, W).
 
     Raises:
-        ValueError: the image has another size than the annotations say.
+        ValueError: The annotations have another image size.
     """
     height, width = content['size']
     if (height, width) != shape:
         raise ValueError(
-            f'the photo is {shape[1]} x {shape[0]} px, the annotations say {width} x {height}; '
-            'they belong to another version of it'
+            f'the image has {shape[1]} x {shape[0]} px, its annotations {width} x {height}; '
+            'they belong to another version of the image'
         )
     return build_people(content['people'], height, width, content['order'])
 
@@ -139,14 +136,14 @@ class ProtocolPipeline:
     """A pipeline under a protocol, for `pipeline.io.run.run_images`.
 
     Attributes:
-        config_text: the resolved config as Python; comments at its end carry the hashes of the
-            models' configs and the protocol, so that a run never resumes with another one.
-        weights: checkpoint name -> sha256, of the stages that the protocol uses.
-        device: where the models run.
+        config_text: Resolved config as Python. Comments at its end have the protocol and the hashes
+            of the model configs, so a run never resumes with others.
+        weights: Checkpoint name -> sha256, for the stages of the protocol.
+        device: Device of the models.
         precision: fp32, bf16 or fp16.
-        note: one line that the config wants users to see, or an empty string.
-        load_seconds: time that loading took.
-        protocol_text: one line for tables.
+        note: Note of the config for the user, or an empty string.
+        load_seconds: Time for loading.
+        protocol_text: One line for tables.
     """
 
     def __init__(self, config: ResolvedConfig, protocol: Protocol) -> None:
@@ -167,16 +164,21 @@ class ProtocolPipeline:
         self.config_text += f'# protocol: {protocol}\n'
         self.load_seconds = time.perf_counter() - start
 
-    def __call__(self, image: Image, truth: People, timer: StageTimer | None = None) -> People:
-        """People of an RGB uint8 image (H, W, 3); in protocols from ground truth one for each."""
-        run, boxes = _arranged(self._run, self.protocol, truth)
+    def __call__(
+        self, image: Image, ground_truth: People, timer: StageTimer | None = None
+    ) -> People:
+        """Predict the people of an RGB uint8 image (H, W, 3)."""
+        run, boxes = _replace_stages(self._run, self.protocol, ground_truth)
         return run(image, boxes, timer)
 
     def predict_batch(
-        self, images: Sequence[Image], truth: Sequence[People], timer: StageTimer | None = None
+        self,
+        images: Sequence[Image],
+        ground_truth: Sequence[People],
+        timer: StageTimer | None = None,
     ) -> list[People]:
-        """As one call per image."""
-        return [self(image, people, timer) for image, people in zip(images, truth, strict=True)]
+        """Predict the people of each image, one image at a time."""
+        return [self(*pair, timer) for pair in zip(images, ground_truth, strict=True)]
 
 
 def load_protocol(
@@ -184,13 +186,13 @@ def load_protocol(
     cfg_options: Mapping[str, Any] | None = None,
     protocol: Protocol | None = None,
 ) -> ProtocolPipeline:
-    """Load what a protocol needs of a pipeline; see `pipeline.api.load_pipeline`.
+    """Load the stages of a pipeline for a protocol; see `pipeline.api.load_pipeline`.
 
     Raises:
-        ConfigError: a setting is wrong.
-        CheckpointError: weights are absent or do not fit.
+        ConfigError: A setting is wrong.
+        CheckpointError: Weights are missing or do not fit.
     """
-    # Average precision counts the doubtful too, in their order; leaving them out lowers it.
+    # Average precision needs low scores too, so people are not filtered by score.
     options = {'loop.min_score': None, **(cfg_options or {})}
     resolved = load_config(config, options)
     threshold = resolved.settings.detector.eval_score_threshold
@@ -199,32 +201,33 @@ def load_protocol(
     return ProtocolPipeline(resolved, protocol or Protocol())
 
 
-def _arranged(
-    run: PersonPipeline | None, protocol: Protocol, truth: People
+def _replace_stages(
+    run: PersonPipeline | None, protocol: Protocol, ground_truth: People
 ) -> tuple[PersonPipeline, Detections | None]:
-    """The loop with the stages of the protocol, and the boxes that round one is given."""
-    poses, masks = _TruthPoses(truth), _TruthMasks(truth)
+    """Return the loop with the stages of the protocol, and the boxes of round one."""
+    poses, masks = _GroundTruthPoses(ground_truth), _GroundTruthMasks(ground_truth)
     if run is None:  # oracle
         run = PersonPipeline(_NoDetector(), poses, masks)
     if protocol.name == 'loop':
         return run, None
     config = replace(run.config, max_rounds=1, refine=False, resolve_overlaps=None, fallback=None)
-    if not protocol.from_truth:
+    if not protocol.from_ground_truth:
         return replace(run, config=config), None
-    # Every annotated person keeps his row, however alike two of them are.
+    # Pose NMS must not remove an annotated person.
     config = replace(config, pose_nms=PoseNMSConfig(max_oks=1.0))
     if protocol.name in ('gt_boxes', 'oracle'):
         run, config = replace(run, segmenter=masks), replace(config, boxes='detector')
     if protocol.name == 'gt_keypoints':
         run = replace(run, pose_estimator=poses)
-    none = Masks.empty(*truth.image_shape, len(truth))
-    seen = truth.masks if protocol.gt_masks else none
-    boxes = Detections(truth.boxes, np.ones(len(truth), np.float32), seen)
+    people = len(ground_truth)
+    empty = Masks.empty(*ground_truth.image_shape, people)
+    input_masks = ground_truth.masks if protocol.gt_masks else empty
+    boxes = Detections(ground_truth.boxes, np.ones(people, np.float32), input_masks)
     return replace(run, config=config), boxes
 
 
 def _without_idle_weights(config: ResolvedConfig, protocol: Protocol) -> ResolvedConfig:
-    """Stages that are not used need no weights."""
+    """Remove the checkpoints of unused stages."""
     settings = config.settings
     changes = {
         stage: replace(getattr(settings, stage), checkpoint=None) for stage in protocol.idle_stages
@@ -240,31 +243,31 @@ class _NoDetector(Detector):
 
 
 @dataclass
-class _TruthPoses(PoseEstimator):
-    """Annotated keypoints: score and presence 1 where labelled, visibility 1 where seen (v = 2)."""
+class _GroundTruthPoses(PoseEstimator):
+    """Annotated keypoints: score and presence 1 if labelled, visibility 1 if visible (v = 2)."""
 
-    truth: People
+    people: People
     num_keypoints: int = NUM_COCO
 
     def __call__(self, image: Image, detections: Detections) -> Poses:
-        truth = self.truth
+        people = self.people
         return Poses(
             detections.boxes, detections.box_scores, detections.detector_masks,
-            truth.keypoints, truth.keypoint_scores, truth.presence, truth.visibility,
+            people.keypoints, people.keypoint_scores, people.presence, people.visibility,
         )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class _TruthMasks:
-    """Annotated masks, of score 1."""
+class _GroundTruthMasks:
+    """Annotated masks with score 1."""
 
-    truth: People
+    people: People
 
     def __call__(self, image: Image) -> PoseToMask:
         def segment(poses: Poses, others: Poses) -> Segments:
             people = len(poses)
             return Segments(
-                LogitMasks.from_masks(self.truth.masks, 1.0),
+                LogitMasks.from_masks(self.people.masks, 1.0),
                 np.ones(people, np.float32),
                 np.full(people, MaskSource.DETECTOR, np.int32),
                 np.full((people, poses.num_keypoints), -1, np.int32),

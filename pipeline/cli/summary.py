@@ -1,4 +1,4 @@
-"""What a run prints at its end."""
+"""Summary of a run for the terminal."""
 
 from __future__ import annotations
 
@@ -12,43 +12,44 @@ if TYPE_CHECKING:
 
 
 def print_summary(report: RunReport, out_dir: Path) -> None:
-    """Print counts, stage times, and what to look at next."""
+    """Print counts, stage times and output paths."""
     from rich.console import Console
 
     console = Console()
-    console.print(counts_table(report))
+    console.print(build_counts(report))
     if report.seconds:
-        console.print(times_table(report))
+        console.print(build_times(report))
     lines = [f'results: {out_dir}']
     if report.failures:
         lines.append(f'{len(report.failures)} inputs failed: {out_dir / "failures.json"}')
     if report.interrupted:
         done = report.computed + report.resumed
         lines.append(
-            f'interrupted: {done} of {report.photos} photos are done; the same command goes on'
+            f'interrupted: {done} of {report.images} images are done; run the same command again '
+            'to continue'
         )
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def counts_table(report: RunReport) -> Table:
-    """How many photos, people and failures."""
+def build_counts(report: RunReport) -> Table:
+    """Build the table of images, people and failures."""
     from rich.table import Table
 
-    table = Table('photos', 'computed', 'done before', 'failed inputs', 'people')
-    numbers = (report.photos, report.computed, report.resumed, len(report.failures), report.people)
+    table = Table('images', 'computed', 'done before', 'failed inputs', 'people')
+    numbers = (report.images, report.computed, report.resumed, len(report.failures), report.people)
     for column in table.columns:
         column.justify = 'right'
     table.add_row(*(str(n) for n in numbers))
     return table
 
 
-def times_table(report: RunReport) -> Table:
-    """Seconds per stage, per computed photo, and share of the whole."""
+def build_times(report: RunReport) -> Table:
+    """Build the table of seconds per stage, time per computed image and fraction of the total."""
     from rich.table import Table
 
     table = Table('stage')
-    for name in ('seconds', 'ms per computed photo', 'share'):
+    for name in ('seconds', 'ms per computed image', 'fraction'):
         table.add_column(name, justify='right')
     total = report.seconds.get('total', 0.0)
     stages = {k: v for k, v in report.seconds.items() if k != 'total'}

@@ -1,9 +1,9 @@
 """Train a detector, a pose model or a segmenter with MMEngine's Runner.
 
-The config decides everything: model, data, schedule, and by `default_scope` (`mmdet`, `mmpose`
-or `mmengine`) whose names it uses. All settings and paths are checked before any data is read.
-A run that was stopped or killed goes on with the same command plus `--resume`, and ends with the
-same weights as one that was not. See docs/user_guide/training_*.md.
+The config defines model, data and schedule; its `default_scope` (`mmdet`, `mmpose` or `mmengine`)
+selects the registry. All settings and paths are checked before any data is read. To continue a
+stopped run, add `--resume`; the final weights equal those of an uninterrupted run. See
+docs/user_guide/training_*.md.
 
 Examples:
     python tools/train.py configs/pose/pmpose_b_coco.py --check
@@ -29,30 +29,30 @@ LATEST = 'latest'
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line."""
     parser = make_parser(PROG, __doc__)
     add = parser.add_argument
     add('config', type=Path, help='training config (MMEngine, Python file)')
     add('--work-dir', type=Path, help='logs and checkpoints (default: `work_dir` of the config, '
-        'else work_dirs/<its name>)')  # fmt: skip
+        'else work_dirs/<config name>)')  # fmt: skip
     add('--resume', nargs='?', const=LATEST, metavar='CHECKPOINT',
-        help='go on from this checkpoint; without a name from the newest of the work directory, '
-        'or from the start if there is none')  # fmt: skip
+        help='resume from this checkpoint (default: the latest of the work directory, if there is '
+        'one)')  # fmt: skip
     add('--amp', choices=('bf16', 'fp16'),
         help='precision of the forward pass; fp16 needs a GPU (default: config)')  # fmt: skip
-    add('--accumulate', type=int, metavar='N', help='add up the gradients of N batches per update')
+    add('--accumulate', type=int, metavar='N', help='accumulate the gradients of N batches')
     add('--launcher', choices=('none', 'pytorch', 'slurm'),
-        help='what starts the processes (default: torchrun is noticed, else none)')  # fmt: skip
-    add('--seed', type=int, help='seed (default: that of the config, else 0)')
-    add('--tensorboard', action='store_true', help='write curves for TensorBoard as well')
-    add('--threads', type=int, help='CPU threads (default: what torch chooses)')
+        help='job launcher (default: pytorch under torchrun, else none)')  # fmt: skip
+    add('--seed', type=int, help='default: config, else 0')
+    add('--tensorboard', action='store_true', help='also write curves for TensorBoard')
+    add('--threads', type=int, help='CPU threads (default: torch)')
     add('--check', action='store_true', help='check settings, data paths and model, then stop')
     add_cfg_options(parser)
     return parser
 
 
-def options_of(args: argparse.Namespace) -> LaunchOptions:
-    """The command line as `LaunchOptions`."""
+def build_options(args: argparse.Namespace) -> LaunchOptions:
+    """Convert the command line to `LaunchOptions`."""
     from ..training.launch import LaunchOptions
 
     return LaunchOptions(
@@ -68,8 +68,8 @@ def options_of(args: argparse.Namespace) -> LaunchOptions:
     )
 
 
-def summary(runner: Any) -> str:
-    """What would be trained, in a few lines."""
+def describe(runner: Any) -> str:
+    """Describe the training in a few lines."""
     parameters = list(runner.model.parameters())
     trained = sum(p.numel() for p in parameters if p.requires_grad)
     frozen = sum(p.numel() for p in parameters if not p.requires_grad)
@@ -84,14 +84,14 @@ def summary(runner: Any) -> str:
         f'{frozen / 1e6:.2f} M frozen',
         f'optimiser   {type(optim_wrapper.optimizer).__name__} in {type(optim_wrapper).__name__}, '
         f'learning rates {min(rates):.3g} to {max(rates):.3g}',
-        f'training    {length}, {loader.batch_size} samples a step and process, '
+        f'training    {length}, {loader.batch_size} samples per step and process, '
         f'{runner.world_size} processes, seed {runner.seed}',
         f'work dir    {runner.work_dir}',
     ])  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train; returns 2 after a message if settings are wrong or data is absent."""
+    """Train; returns 2 if settings are wrong or data is missing."""
     args = build_parser().parse_args(argv)
     if args.threads is not None:
         import torch
@@ -101,9 +101,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ..training.launch import build_runner, leave_processes
 
     try:
-        runner = build_runner(args.config, options_of(args))
+        runner = build_runner(args.config, build_options(args))
     except SettingsError as error:
-        print(f'{args.config}: nothing was started.', file=sys.stderr)
+        print(f'{args.config}: the training was not started.', file=sys.stderr)
         for problem in error.problems:
             print(f'  - {problem}', file=sys.stderr)
         return 2
@@ -111,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f'{args.config}: {error}', file=sys.stderr)
         return 2
     if args.check:
-        print(summary(runner))
+        print(describe(runner))
     else:
         runner.train()
         leave_processes()

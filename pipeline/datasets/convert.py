@@ -122,7 +122,7 @@ def drop_broken_images(
         for image in content['images']:
             problem = _check_image(image, images)
             all_problems += [] if problem is None else [problem]
-            reporter.photo(image['file_name'], 'ok' if problem is None else problem.reason)
+            reporter.update(image['file_name'], 'ok' if problem is None else problem.reason)
         reporter.stop()
     broken = {problem.name for problem in all_problems}
     kept = [image for image in content['images'] if image['file_name'] not in broken]

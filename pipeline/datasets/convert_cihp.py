@@ -63,12 +63,12 @@ def convert_cihp(folder: str | Path, reporter: Reporter) -> Conversion:
         except (MapError, ImageReadError) as error:
             reason = error.reason if isinstance(error, ImageReadError) else str(error)
             problems.append(Problem(name, reason))
-            reporter.photo(name, reason)
+            reporter.update(name, reason)
             continue
         size = {'height': masks.height, 'width': masks.width}
         images.append({'id': ids[name], 'file_name': name, **size})
         annotations += _people(masks, ids[name])
-        reporter.photo(name, f'{len(masks)} people')
+        reporter.update(name, f'{len(masks)} people')
     reporter.stop()
     return Conversion(build_coco_content('CIHP', images, annotations), tuple(problems))
 

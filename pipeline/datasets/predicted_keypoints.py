@@ -69,11 +69,11 @@ def add_keypoints(
                 poses = estimate(image, build_detections(group, image))
             except ImageReadError as error:
                 problems.append(Problem(name, error.reason))
-                reporter.photo(name, error.reason)
+                reporter.update(name, error.reason)
                 continue
             for annotation, fields in zip(group, build_keypoint_fields(poses), strict=True):
                 annotation.update(fields)
-            reporter.photo(name, f'{len(group)} people')
+            reporter.update(name, f'{len(group)} people')
             if number % save_every == 0:
                 save()
     finally:

@@ -17,8 +17,9 @@ import numpy.typing as npt
 
 from ..datasets.annotation_rules import count_labelled
 from ..datasets.annotations import Annotations, check_annotations
-from ..io.coco import PAYLOADS, PERSON, TASKS, Task, for_task
-from ..io.results import PROTOCOLS, ResultsInfo, file_sha256, read_json, read_results
+from ..io.atomic import compute_sha256
+from ..io.coco import PERSON, RESULT_KEYS, TASKS, Task, select_task
+from ..io.results import PROTOCOLS, ResultsInfo, read_json, read_results
 from ..keypoints import AREA_OF_BOX, KEYPOINT_SETS, NUM_COCO, KeypointSet, to_convention
 from .mask_iou import compute_mean_mask_iou
 from .metrics import CocoMetrics, CrowdLevels, MaskIoU, TaskMetrics
@@ -50,7 +51,7 @@ def score_files(
         metrics = score(results, annotations, tasks, info=info, crowd_bounds=crowd_bounds)
     except ValueError as error:
         raise ValueError(f'{results_file} against {annotation_file}: {error}') from error
-    if info is not None and info.annotations_sha256 != file_sha256(Path(annotation_file)):
+    if info is not None and info.annotations_sha256 != compute_sha256(Path(annotation_file)):
         remark = f'{annotation_file} is not the annotation file of the run, {info.annotations}'
         metrics = replace(metrics, remarks=(remark, *metrics.remarks))
     return metrics
@@ -186,7 +187,7 @@ def _tasks_of_results(results: Sequence[Row], info: ResultsInfo | None) -> tuple
         return info.tasks
     if not results:
         return TASKS
-    return tuple(t for t in TASKS if any(r.get(PAYLOADS[t]) is not None for r in results))
+    return tuple(t for t in TASKS if any(r.get(RESULT_KEYS[t]) is not None for r in results))
 
 
 def _evaluator_rows(
@@ -196,7 +197,7 @@ def _evaluator_rows(
     sizes = {image['id']: [image['height'], image['width']] for image in scene.images}
     rows = select_task_rows(results, task, sizes, scene.keypoints.num)
     changes = [{'image_id': scene.numbers[r['image_id']], 'category_id': PERSON} for r in rows]
-    converted = [r | change for r, change in zip(for_task(rows, task), changes, strict=True)]
+    converted = [r | change for r, change in zip(select_task(rows, task), changes, strict=True)]
     if task == 'keypoints' and scene.crowdpose:
         for row, points in zip(converted, convert_to_crowdpose(rows), strict=True):
             row['keypoints'] = points

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..io.coco import PAYLOADS, Task
+from ..io.coco import RESULT_KEYS, Task
 from ..keypoints import KEYPOINT_SETS, KeypointSet
 from ..rle import to_rle
 from .scored import ScoredResults
@@ -62,7 +62,7 @@ def compute_overlaps(
     ids = [image['id'] for image in annotations['images']]
     images = []
     for image_id in sorted(ids, key=lambda v: (isinstance(v, str), v)):
-        rows = [r for r in results.get(image_id, []) if r[PAYLOADS[task]] is not None]
+        rows = [r for r in results.get(image_id, []) if r[RESULT_KEYS[task]] is not None]
         rows = sorted(rows, key=lambda r: -r['score'])[: MAX_RESULTS[task]]
         images.append(_compare_image(image_id, rows, people.get(image_id, []), task, flags))
     return images

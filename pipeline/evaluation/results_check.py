@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from ..io.coco import PAYLOADS, PERSON, Task
+from ..io.coco import PERSON, RESULT_KEYS, Task
 from ..keypoints import NUM_COCO
 
 Row = dict[str, Any]
@@ -54,7 +54,7 @@ def select_task_rows(
     Raises:
         ValueError: a key is missing, a number is not finite, or a length or mask size is wrong.
     """
-    payload = PAYLOADS[task]
+    payload = RESULT_KEYS[task]
     rows = []
     for index, row in enumerate(results):
         missing = [key for key in ('category_id', 'score', payload) if key not in row]
@@ -89,7 +89,7 @@ def _check_length(values: Any, lengths: tuple[int, ...], what: str) -> None:
 
 
 def _check_finite(results: Sequence[Row], rows: Sequence[Row], task: Task) -> None:
-    payload = PAYLOADS[task]
+    payload = RESULT_KEYS[task]
     values = [row['score'] for row in rows]
     if task != 'segm':
         values += [value for row in rows for value in row[payload]]

@@ -1,7 +1,8 @@
-"""Files that are either there in full or not at all."""
+"""Atomic writing of files, and their checksums."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -12,11 +13,11 @@ from typing import IO, Any
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file open for writing that takes its name only when the ``with`` block ends well.
+    """Open a file for writing that replaces ``path`` only if the ``with`` block succeeds.
 
-    The bytes go to a hidden file in the same folder, reach the disk (fsync) and are then renamed,
-    so a killed process leaves the old content or the new one, never a part. The hidden name is
-    always the same, so that what a killed process leaves behind is overwritten by the next one.
+    The bytes go to a hidden file in the same folder, are synced to the disk and renamed. A killed
+    process leaves the old content or the new content, never a part. The next write overwrites a
+    hidden file that a killed process left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = _draft(path)
@@ -31,34 +32,43 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` as in `atomic_file`."""
+    """Write ``data`` to ``path`` atomically."""
     with atomic_file(path) as stream:
         stream.write(data)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` in UTF-8 to ``path`` as in `atomic_file`."""
+    """Write ``text`` in UTF-8 to ``path`` atomically."""
     write_bytes(path, text.encode('utf-8', 'backslashreplace'))
 
 
 def write_json(path: Path, content: Any, *, indent: int | None = None) -> None:
-    """Write ``content`` as strict JSON to ``path`` as in `atomic_file`.
+    """Write ``content`` as strict JSON to ``path`` atomically.
 
     Raises:
-        ValueError: the content holds NaN or infinity, which JSON does not have.
+        ValueError: The content has NaN or infinity, which JSON does not support.
     """
     write_text(path, dump_json(content, indent=indent) + '\n')
 
 
 def dump_json(content: Any, *, indent: int | None = None) -> str:
-    """``content`` as strict JSON; see `write_json`."""
+    """Serialize ``content`` as strict JSON; see `write_json`."""
     return json.dumps(content, indent=indent, allow_nan=False)
 
 
 def remove(path: Path) -> None:
-    """Remove a file, and what a killed process may have left of it."""
+    """Remove a file, and the hidden file of an interrupted write."""
     path.unlink(missing_ok=True)
     _draft(path).unlink(missing_ok=True)
+
+
+def compute_sha256(path: Path) -> str:
+    """Compute the SHA-256 of a file, hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open('rb') as file:
+        for block in iter(lambda: file.read(1 << 20), b''):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _draft(path: Path) -> Path:

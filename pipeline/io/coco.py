@@ -1,4 +1,4 @@
-"""COCO results: the one format that boxes, masks and poses are scored in."""
+"""COCO results, the format in which boxes, masks and poses are scored."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from ..keypoints import PERSON as PERSON
 
 Task = Literal['bbox', 'segm', 'keypoints']
 TASKS: tuple[Task, ...] = ('bbox', 'segm', 'keypoints')
-# The key of a results row that a task is about.
-PAYLOADS: dict[Task, str] = {'bbox': 'bbox', 'segm': 'segmentation', 'keypoints': 'keypoints'}
+# Task -> the key of a results row that it scores.
+RESULT_KEYS: dict[Task, str] = {'bbox': 'bbox', 'segm': 'segmentation', 'keypoints': 'keypoints'}
 
 
-def for_task(results: Iterable[dict[str, Any]], task: Task) -> list[dict[str, Any]]:
-    """Results with the keys of one task only, as new dicts.
+def select_task(results: Iterable[dict[str, Any]], task: Task) -> list[dict[str, Any]]:
+    """Copy the results with the keys of one task only.
 
-    ``COCO.loadRes`` decides by the keys of the first result what all of them are, and takes the
-    size of a person (AP of small, medium, large) from the box whenever there is one. With the
-    keys of one task, size is what COCO means: box area, mask area, or extent of the keypoints.
-    ``loadRes`` also writes into the dicts it is given; these are copies.
+    ``COCO.loadRes`` guesses the task from the keys of the first result. If there is a box, it takes
+    the size of a person (AP of small, medium, large) from the box. With the keys of one task,
+    the size is the one COCO defines: box area, mask area or extent of the keypoints. ``loadRes``
+    also modifies the dicts.
     """
-    keys = ('image_id', 'category_id', 'score', PAYLOADS[task])
+    keys = ('image_id', 'category_id', 'score', RESULT_KEYS[task])
     return [{key: result[key] for key in keys} for result in results]

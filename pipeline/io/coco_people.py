@@ -1,4 +1,4 @@
-"""Rows of a COCO results file, of any program, as `People`: what pictures are drawn from."""
+"""Conversion of COCO results of any program to `People`, for drawing."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ..structures import Floats, MaskSource, People
 
 
 def people_from_coco(rows: Sequence[dict[str, Any]], height: int, width: int) -> People:
-    """People of one image from rows of COCO results of any program, in their order.
+    """Convert the COCO results of one image to `People`, in the same order.
 
-    Only ``score`` is needed. A missing mask is empty; missing keypoints lie in the middle of the
-    box with score 0; a missing box is that of the mask, else the one around the keypoints. The
-    third number of a keypoint is its score; presence and visibility are 1 unless the row tells.
+    Only ``score`` is required. A missing mask is empty. Missing keypoints are at the center of the
+    box with score 0. A missing box is the box of the mask or, without a mask, of the keypoints. The
+    third number of a keypoint is its score. Presence and visibility default to 1.
 
     Args:
-        rows: results of one image.
-        height: of the image, px.
-        width: of the image, px.
+        rows: Results of one image.
+        height: Image height, px.
+        width: Image width, px.
 
     Raises:
-        ValueError: a mask of another size, or rows with different numbers of keypoints.
+        ValueError: A mask has another size, or the numbers of keypoints differ.
     """
     masks = Masks.from_dense((_row_mask(r, height, width) for r in rows), (height, width))
     points = [_row_keypoints(r) for r in rows]
@@ -35,8 +35,8 @@ def people_from_coco(rows: Sequence[dict[str, Any]], height: int, width: int) ->
     ).reshape(-1, 4)
     keypoints = np.array(points, np.float32).reshape(len(rows), -1 if rows else NUM_COCO, 3)
     absent = ~keypoints.any(-1, keepdims=True)
-    middle = boxes.reshape(-1, 2, 2).mean(1)[:, None]
-    places = np.where(absent, middle, keypoints[..., :2])
+    center = boxes.reshape(-1, 2, 2).mean(1)[:, None]
+    positions = np.where(absent, center, keypoints[..., :2])
     ones = np.ones(keypoints.shape[:2], np.float32)
 
     def column(key: str, default: Floats) -> Floats:
@@ -48,7 +48,7 @@ def people_from_coco(rows: Sequence[dict[str, Any]], height: int, width: int) ->
         boxes=boxes,
         box_scores=column('box_score', scores),
         detector_masks=Masks.empty(height, width, len(rows)),
-        keypoints=np.asarray(places, np.float32),
+        keypoints=np.asarray(positions, np.float32),
         keypoint_scores=keypoints[..., 2],
         presence=column('keypoint_presence', ones),
         visibility=column('keypoint_visibility', ones),

@@ -1,8 +1,7 @@
-"""Outputs with one file for the whole run, made from the records of its photos.
+"""Outputs with one file for the whole run, written from the records of its images.
 
-They are written from the records alone and in the order of the photos, so a run that was killed
-and resumed ends with the same bytes as one that was not. Another one: a class here and a line in
-`DATASET_WRITERS`.
+The order is that of the images, so a resumed run writes the same bytes as an uninterrupted one. To
+add an output, add a class and an entry in `DATASET_WRITERS`.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ CATEGORY = {
     'name': 'person',
     'supercategory': 'person',
     'keypoints': list(COCO_NAMES),
-    # COCO counts the points of a skeleton from 1.
+    # COCO numbers the keypoints of a skeleton from 1.
     'skeleton': [[a + 1, b + 1] for a, b in COCO_SKELETON],
 }
 
 
 @dataclass(frozen=True)
 class MergeEntry:
-    """One photo that goes into the merged files."""
+    """An image for the files of the whole run."""
 
     name: str
     image_id: int | str
@@ -40,31 +39,31 @@ class MergeEntry:
 
 
 class DatasetWriter(Protocol):
-    """Writes all photos of a run into one text file."""
+    """Writer of all images of a run into one text file."""
 
     def __init__(self, stream: IO[str]) -> None: ...
 
     def add(self, entry: MergeEntry) -> None:
-        """Append one photo."""
+        """Append an image."""
 
     def close(self) -> None:
-        """Write what has to follow the last photo."""
+        """Write the end of the file."""
 
 
 class JsonRows:
-    """A JSON list with one element per line, written as it comes."""
+    """Writer of a JSON list, one element per line."""
 
     def __init__(self, stream: IO[str], head: str = '[', tail: str = ']') -> None:
-        self._stream, self._tail, self._glue = stream, tail, '\n'
+        self._stream, self._tail, self._separator = stream, tail, '\n'
         stream.write(head)
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Write one more element."""
-        self._stream.write(self._glue + dump_json(row))
-        self._glue = ',\n'
+        """Write an element."""
+        self._stream.write(self._separator + dump_json(row))
+        self._separator = ',\n'
 
     def close(self) -> None:
-        """End the list."""
+        """Write the end of the list."""
         self._stream.write(f'\n{self._tail}\n')
 
 
@@ -75,30 +74,30 @@ class CocoResults:
         self._rows = JsonRows(stream)
 
     def add(self, entry: MergeEntry) -> None:
-        """Append the people of one photo."""
+        """Append the people of an image."""
         for row in entry.people.to_coco(entry.image_id):
             self._rows.append(row)
 
     def close(self) -> None:
-        """End the list."""
+        """Write the end of the list."""
         self._rows.close()
 
 
 class CocoImages:
-    """COCO file without annotations: which image id is which photo, and the category."""
+    """COCO file without annotations: file name and size of each image id, and the category."""
 
     def __init__(self, stream: IO[str]) -> None:
         tail = f'], "annotations": [], "categories": {dump_json([CATEGORY])}}}'
         self._rows = JsonRows(stream, '{"images": [', tail)
 
     def add(self, entry: MergeEntry) -> None:
-        """Append one photo."""
+        """Append an image."""
         height, width = entry.people.image_shape
         row = {'id': entry.image_id, 'file_name': entry.name, 'width': width, 'height': height}
         self._rows.append(row)
 
     def close(self) -> None:
-        """End the file."""
+        """Write the end of the file."""
         self._rows.close()
 
 
@@ -110,8 +109,8 @@ class PeopleCsv:
         self._header_done = False
 
     def add(self, entry: MergeEntry) -> None:
-        """Append the people of one photo."""
-        self._header(entry.people.num_keypoints)
+        """Append the people of an image."""
+        self._write_header(entry.people.num_keypoints)
         people, areas = entry.people, entry.people.masks.areas
         for i in range(len(people)):
             points = zip(
@@ -134,10 +133,10 @@ class PeopleCsv:
             )
 
     def close(self) -> None:
-        """Write the header if there was no photo."""
-        self._header(len(COCO_NAMES))
+        """Write the header if there is no image."""
+        self._write_header(len(COCO_NAMES))
 
-    def _header(self, num_keypoints: int) -> None:
+    def _write_header(self, num_keypoints: int) -> None:
         if self._header_done:
             return
         self._header_done = True
@@ -152,7 +151,7 @@ class PeopleCsv:
         )
 
 
-# Choice of the user -> files that it means.
+# Value of --save -> file name -> writer.
 DATASET_WRITERS: dict[str, dict[str, type[DatasetWriter]]] = {
     'coco': {'coco_results.json': CocoResults, 'coco_images.json': CocoImages},
     'csv': {'people.csv': PeopleCsv},
@@ -162,24 +161,24 @@ DATASET_WRITERS: dict[str, dict[str, type[DatasetWriter]]] = {
 def write_dataset_files(
     out_dir: Path, choices: Iterable[str], entries: Iterable[MergeEntry]
 ) -> list[Path]:
-    """Write the merged files of ``choices``; one pass over ``entries``, one photo in memory.
+    """Write the files of ``choices`` in one pass over ``entries``, with one image in memory.
 
     Returns:
-        The files; none when no choice is a merged one, and then the entries are not looked at.
+        Paths of the files. Without a file to write, ``entries`` is not consumed.
     """
-    kinds = {out_dir / f: kind for c in choices for f, kind in DATASET_WRITERS.get(c, {}).items()}
-    if not kinds:
+    types = {out_dir / f: w for c in choices for f, w in DATASET_WRITERS.get(c, {}).items()}
+    if not types:
         return []
     with ExitStack() as stack:
         writers = []
-        for path, kind in kinds.items():
+        for path, writer_type in types.items():
             raw = stack.enter_context(atomic_file(path))
             text = TextIOWrapper(raw, 'utf-8', errors='backslashreplace', newline='')
             stack.callback(text.detach)
-            writers.append(kind(text))
+            writers.append(writer_type(text))
         for entry in entries:
             for writer in writers:
                 writer.add(entry)
         for writer in writers:
             writer.close()
-    return list(kinds)
+    return list(types)

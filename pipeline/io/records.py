@@ -1,9 +1,9 @@
-"""People of one photo <-> JSON, without loss.
+"""Lossless conversion between the people of an image and JSON.
 
-A record is what a run keeps about a photo; every other output can be made from it. Numbers are
-written as the shortest decimals that give the same float32 again, masks as COCO RLE.
+A run writes one record per image; every other output can be computed from it. Numbers are the
+shortest decimals that round to the same float32, masks are COCO RLE.
 
-Legend: K keypoints; boxes are x1, y1, x2, y2 in px of the upright photo.
+K is the number of keypoints; boxes are x1, y1, x2, y2 in px of the upright image.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..structures import Floats, MaskSource, People
 
 FORMAT = 'bbox-mask-pose/1'
 
-# Key of a person in the record -> column of `People`; scalars and lists of float32.
+# Key of a person in the record -> float32 column of `People`.
 _FLOATS = {
     'box': 'boxes',
     'score': 'scores',
@@ -35,12 +35,12 @@ _FLOATS = {
 
 
 def record_path(out_dir: Path, name: str) -> Path:
-    """Where the record of the image ``name`` is."""
+    """Path of the record of the image ``name``."""
     return out_dir / 'predictions' / f'{name}.json'
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """The record in a file; None if it is damaged or of another version's format."""
+    """Read a record; None if it is damaged or has another format."""
     try:
         record = json.loads(path.read_bytes())
     except ValueError:
@@ -49,18 +49,18 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 
 def people_to_record(people: People) -> dict[str, Any]:
-    """JSON content that `people_from_record` turns back into equal people.
+    """Convert people to JSON content; `people_from_record` is the inverse.
 
     Returns:
         ``format``, ``image`` (``height``, ``width`` px), ``num_keypoints`` and ``people``: one
-        dict per person with ``id`` (from 1, the value of the person in the mask PNG), ``box``,
+        dict per person with ``id`` (from 1, the pixel value in the mask PNG), ``box``,
         ``score``, ``box_score``, ``mask_score``, ``keypoints`` (K pairs), ``keypoint_scores``,
         ``keypoint_presence``, ``keypoint_visibility`` (K each), ``detector_box``,
         ``mask_source`` (sam, detector or box), ``round`` (from 1), ``prompts`` (keypoints used,
         in order), ``mask`` and ``detector_mask`` (COCO RLE).
 
     Raises:
-        ValueError: a number is NaN or infinite.
+        ValueError: A number is NaN or infinite.
     """
     columns = {key: _decimals(getattr(people, name), name) for key, name in _FLOATS.items()}
     masks, detector_masks = people.masks.to_rle(), people.detector_masks.to_rle()
@@ -86,11 +86,11 @@ def people_to_record(people: People) -> dict[str, Any]:
 
 
 def people_from_record(record: dict[str, Any]) -> People:
-    """The people that `people_to_record` was given.
+    """Convert JSON content of `people_to_record` back to people.
 
     Raises:
-        ValueError: the record has another format, or its columns do not fit together.
-        KeyError: the record lacks a key.
+        ValueError: The record has another format, or the lengths of its columns differ.
+        KeyError: A key is missing.
     """
     if record.get('format') != FORMAT:
         raise ValueError(
@@ -127,8 +127,8 @@ def _prompts(rows: list[list[int]], points: int) -> npt.NDArray[np.int32]:
 def _decimals(column: Floats, name: str) -> list[Any]:
     values = np.asarray(column, np.float32)
     if not np.isfinite(values).all():
-        raise ValueError(f'people.{name} holds NaN or infinity; the models gave no usable result')
-    # str() of a float32 is its shortest decimal, float() of that needs no more digits in JSON.
-    short = np.array([float(str(v)) for v in values.ravel()], np.float64)
-    listed: list[Any] = short.reshape(values.shape).tolist()
-    return listed
+        raise ValueError(f'people.{name} has NaN or infinity; the result is not usable')
+    # str() of a float32 is its shortest decimal; float() of it keeps these digits in JSON.
+    decimals = np.array([float(str(v)) for v in values.ravel()], np.float64)
+    rows: list[Any] = decimals.reshape(values.shape).tolist()
+    return rows

@@ -1,9 +1,9 @@
 """Run a pipeline on images: outputs, failures, resume.
 
-An image is done when its record ``predictions/<name>.json`` exists. The record is written after the
-other files of the image and states what it was made with. A run skips images that are done with the
-same config, weights, boxes, version and file content. The files for the whole run are made from the
-records at the end. So you can kill a run at any time and start it again.
+An image is done when its record ``predictions/<name>.json`` exists. A run writes the record after
+the other files of the image. It skips images that are done with the same config, weights, boxes,
+version and file content. The files for the whole run are written from the records at the end. You
+can kill a run at any time and start it again.
 """
 
 from __future__ import annotations
@@ -25,40 +25,40 @@ from .progress import Reporter
 from .records import people_from_record, read_record, record_path
 from .run_info import describe_run
 from .run_options import OutputError, Pipeline, RunOptions, RunReport
-from .runner import HOPELESS, JobReader, JobWriter
+from .runner import DISK_ERRORS, JobReader, JobWriter
 
 
 def run_images(
     pipeline: Pipeline,
-    photos: Sequence[InputImage],
+    images: Sequence[InputImage],
     options: RunOptions,
     *,
     failures: Sequence[Failure] = (),
     reporter: Reporter | None = None,
 ) -> RunReport:
-    """Run ``pipeline`` on every image and write what ``options.save`` asks for.
+    """Run ``pipeline`` on every image and write the outputs of ``options.save``.
 
-    An image that fails is recorded and the others go on. After Ctrl-C the files for the whole run
-    are written for what is done.
+    A failed image does not stop the run. After Ctrl-C, the files for the whole run are written for
+    the images that are done.
 
     Args:
-        pipeline: finds the people.
-        photos: in the order of their image ids, as `pipeline.io.inputs.find_images` returns them.
-        options: what to write, and where.
-        failures: inputs that failed before; they go into ``failures.json`` too.
-        reporter: shows the progress; default: log lines.
+        pipeline: Predicts the people.
+        images: In the order of their image ids, as `pipeline.io.inputs.find_images` returns them.
+        options: Output folder and options.
+        failures: Earlier failed inputs; they are also written to ``failures.json``.
+        reporter: Shows the progress; default: log lines.
 
     Raises:
-        OutputError: another run writes to the same folder, or the disk is full or read-only.
+        OutputError: Another run writes to the same folder, or the disk is full or read-only.
     """
     started, timer, reporter = time.time(), StageTimer(), reporter or Reporter()
-    report = RunReport(len(photos), list(failures))
+    report = RunReport(len(images), list(failures))
     with lock_folder(options.out_dir), disk_errors(options.out_dir):
         write_text(options.out_dir / 'config.py', pipeline.config_text)
         writer = JobWriter(options, timer, report, reporter)
-        reporter.start(len(photos))
+        reporter.start(len(images))
         try:
-            with closing(JobReader(pipeline, options, timer).batches(photos)) as batches:
+            with closing(JobReader(pipeline, options, timer).batches(images)) as batches:
                 for batch in batches:
                     writer.begin(batch.jobs)
                     for todo in batch.attempts(reporter):
@@ -69,10 +69,10 @@ def run_images(
         except KeyboardInterrupt:
             report.interrupted = True
         finally:
-            writer.close()  # what is computed is not lost
+            writer.close()  # writes the computed images
             reporter.stop()
         with timer('merge files'):
-            report.files = merge(photos, options, report.done)
+            report.files = write_run_files(images, options, report.done)
         report.seconds = {**timer.seconds, 'total': time.time() - started}
         write_failures(options.out_dir, report)
         info = describe_run(pipeline, options, report, started)
@@ -80,45 +80,50 @@ def run_images(
     return report
 
 
-def merge(photos: Sequence[InputImage], options: RunOptions, done: frozenset[str]) -> list[Path]:
-    """Write the files for the whole run; returns them."""
+def write_run_files(
+    images: Sequence[InputImage], options: RunOptions, done: frozenset[str]
+) -> list[Path]:
+    """Write the files for the whole run and return their paths."""
     ids = options.image_ids
     if ids is None:
-        ids = {photo.name: i for i, photo in enumerate(photos, 1)}
-    entries = done_entries(options.out_dir, [p for p in photos if p.name in done], ids)
+        ids = {image.name: i for i, image in enumerate(images, 1)}
+    entries = read_entries(options.out_dir, images, done, ids)
     return write_dataset_files(options.out_dir, sorted(options.save), entries)
 
 
 def write_failures(out_dir: Path, report: RunReport) -> None:
-    """Write ``failures.json``: ``input``, ``error`` (type) and ``message`` of each."""
+    """Write ``failures.json``: ``input``, ``error`` (type) and ``message`` of each failure."""
     write_json(out_dir / 'failures.json', [asdict(f) for f in report.failures], indent=1)
 
 
-def done_entries(
-    out_dir: Path, photos: Sequence[InputImage], image_ids: Mapping[str, ImageId]
+def read_entries(
+    out_dir: Path,
+    images: Sequence[InputImage],
+    done: frozenset[str],
+    image_ids: Mapping[str, ImageId],
 ) -> Iterator[MergeEntry]:
-    """The records of ``photos``, one image in memory; images without an id are left out.
+    """Read the records of the images that are done and have an id, one at a time.
 
     Raises:
-        OutputError: a record is damaged.
+        OutputError: A record is damaged.
     """
-    for photo in photos:
-        if photo.name not in image_ids:
-            continue  # the user's annotations do not have it
-        path = record_path(out_dir, photo.name)
+    for image in images:
+        if image.name not in done or image.name not in image_ids:
+            continue
+        path = record_path(out_dir, image.name)
         try:
             people = people_from_record(read_record(path) or {})
         except (KeyError, TypeError, ValueError) as error:
             raise OutputError(f'{path} is damaged ({error}); delete it and run again') from error
-        yield MergeEntry(photo.name, image_ids[photo.name], people)
+        yield MergeEntry(image.name, image_ids[image.name], people)
 
 
 @contextmanager
 def lock_folder(out_dir: Path) -> Iterator[None]:
-    """The folder, made if needed, for this process alone.
+    """Create the folder and lock it for this process.
 
     Raises:
-        OutputError: another process has it, or it cannot be written to.
+        OutputError: Another process has the lock, or the folder is not writable.
     """
     lock = FileLock(out_dir / '.lock', timeout=0)
     try:
@@ -140,13 +145,13 @@ def lock_folder(out_dir: Path) -> Iterator[None]:
 
 @contextmanager
 def disk_errors(out_dir: Path) -> Iterator[None]:
-    """Turn errors of a full or read-only disk into `OutputError`."""
+    """Convert errors of a full or read-only disk to `OutputError`."""
     try:
         yield
     except OSError as error:
-        if error.errno not in HOPELESS:
+        if error.errno not in DISK_ERRORS:
             raise
         raise OutputError(
-            f'cannot write to {out_dir} ({error.strerror}); what is done stays done: make room and '
-            'run the same command again'
+            f'cannot write to {out_dir} ({error.strerror}); free disk space and run the same '
+            'command again to continue'
         ) from error

@@ -1,4 +1,4 @@
-"""Facts about a run, for ``run.json``."""
+"""Description of a run for ``run.json``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from .. import __version__
 from .run_options import Pipeline, RunOptions, RunReport
 
-# Library -> distributions that provide it; the first one installed counts.
+# Library -> distributions that provide it; the first installed one is used.
 DISTRIBUTIONS = {
     'torch': ('torch',),
     'torchvision': ('torchvision',),
@@ -32,11 +32,11 @@ DISTRIBUTIONS = {
 def describe_run(
     pipeline: Pipeline, options: RunOptions, report: RunReport, started: float
 ) -> dict[str, Any]:
-    """Versions, weights, settings, counts and times of a run that ends now.
+    """Describe a run that ends now: versions, weights, settings, counts and times.
 
     ``started`` is ``time.time()`` at its start.
     """
-    counts = ('photos', 'computed', 'resumed', 'redone', 'people', 'interrupted')
+    counts = ('computed', 'resumed', 'redone', 'people', 'interrupted')
     return {
         'command': list(options.command),
         'config': options.config,
@@ -44,11 +44,12 @@ def describe_run(
         'device': pipeline.device,
         'precision': pipeline.precision,
         'weights_sha256': dict(pipeline.weights),
-        'versions': versions(),
-        'commit': git_commit(),
+        'versions': get_versions(),
+        'commit': get_git_commit(),
         'started': _iso(started),
         'ended': _iso(datetime.now(timezone.utc).timestamp()),
         'load_seconds': round(pipeline.load_seconds, 4),
+        'photos': report.images,
         **{key: getattr(report, key) for key in counts},
         'failed': len(report.failures),
         'save': sorted(options.save),
@@ -56,17 +57,17 @@ def describe_run(
     }
 
 
-def versions() -> dict[str, str | None]:
-    """Versions of this package, of Python and of the libraries; None when not installed."""
+def get_versions() -> dict[str, str | None]:
+    """Return the versions of this package, Python and the libraries; None if not installed."""
     libraries = {name: _version(names) for name, names in DISTRIBUTIONS.items()}
     return {'bbox-mask-pose': __version__, 'python': platform.python_version(), **libraries}
 
 
-def git_commit() -> str | None:
-    """Commit of this checkout, with ``-dirty`` if files differ; None outside of a checkout."""
+def get_git_commit() -> str | None:
+    """Return the commit of this checkout, ``-dirty`` if files differ; None without a checkout."""
     root = Path(__file__).resolve().parents[2]
     if not (root / '.git').exists():
-        return None  # installed, perhaps inside another repository
+        return None  # an installed package may be inside another repository
     command = ['git', '-C', str(root), 'describe', '--always', '--dirty', '--abbrev=40']
     command += ['--exclude=*']
     try:

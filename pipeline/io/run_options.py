@@ -1,4 +1,4 @@
-"""What a run needs, and what it reports."""
+"""Options and report of a run."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from .dataset_writers import DATASET_WRITERS
 from .inputs import Failure
 from .writers import WRITERS
 
-# What --save takes; json is always written, because a run resumes from it.
+# Choices of --save; json is always written, since a run resumes from it.
 OUTPUTS = ('json', *sorted(DATASET_WRITERS), *sorted(WRITERS))
 DEFAULT_SAVE = ('json', 'coco', 'overlay')
 
 
 class OutputError(RuntimeError):
-    """Results cannot be written to the folder that the user chose."""
+    """Results cannot be written to the output folder."""
 
 
 class Pipeline(Protocol):
-    """What a run needs of a loaded pipeline (see `pipeline.api.LoadedPipeline`)."""
+    """The part of a loaded pipeline that a run uses; see `pipeline.api.LoadedPipeline`."""
 
     config_text: str
     weights: dict[str, str]
@@ -35,29 +35,28 @@ class Pipeline(Protocol):
     def predict_batch(
         self, images: Sequence[Image], boxes: Sequence[Any], timer: StageTimer | None, /
     ) -> list[People]:
-        """People of each image.
+        """Predict the people of each image.
 
         Args:
             images: RGB uint8, (H, W, 3) each.
-            boxes: what ``RunOptions.check`` returned for each image; None: no boxes.
-            timer: adds up the seconds of the stages.
+            boxes: Result of ``RunOptions.check`` for each image; None: no boxes.
+            timer: Sums the seconds of each stage.
         """
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What to write, and where."""
+    """Outputs and options of a run."""
 
     out_dir: Path
     save: frozenset[str] = frozenset(DEFAULT_SAVE)
     resume: bool = True
-    # JSON content by image name, and (content, (H, W)) -> what the pipeline gets with the image.
-    boxes: Mapping[str, Any] = field(default_factory=dict)
-    check: Callable[[Any, tuple[int, int]], Any] = check_boxes
-    image_ids: Mapping[str, ImageId] | None = None  # by name; None: 1, 2, ... in the given order
-    config: str = ''  # as the user wrote it, for run.json
+    boxes: Mapping[str, Any] = field(default_factory=dict)  # image name -> JSON content
+    check: Callable[[Any, tuple[int, int]], Any] = check_boxes  # (content, (H, W)) -> boxes
+    image_ids: Mapping[str, ImageId] | None = None  # by name; None: 1, 2, ... in input order
+    config: str = ''  # argument of the command, for run.json
     command: tuple[str, ...] = ()
-    batch_images: int = 1  # images in a batch
+    batch_images: int = 1  # batch size
 
     def __post_init__(self) -> None:
         if self.batch_images < 1:
@@ -69,14 +68,14 @@ class RunOptions:
 
 @dataclass
 class RunReport:
-    """What happened."""
+    """Counts, times and failures of a run."""
 
-    photos: int
+    images: int
     failures: list[Failure] = field(default_factory=list)
-    done: frozenset[str] = frozenset()  # names of the images that have a record
-    computed: int = 0  # images that the pipeline ran on
-    resumed: int = 0  # images that were done before
-    redone: int = 0  # of `computed`: done before, but with something else
+    done: frozenset[str] = frozenset()  # names of the images with a record
+    computed: int = 0  # images that this run predicted
+    resumed: int = 0  # images of an earlier run
+    redone: int = 0  # part of `computed`: images of an earlier run with other settings
     people: int = 0
     interrupted: bool = False
     seconds: dict[str, float] = field(default_factory=dict)  # per stage, and `total`
@@ -84,5 +83,5 @@ class RunReport:
 
     @property
     def exit_code(self) -> int:
-        """0 all well, 1 an input failed, 130 interrupted."""
+        """0: success, 1: an input failed, 130: interrupted."""
         return 130 if self.interrupted else int(bool(self.failures))

@@ -1,4 +1,4 @@
-"""Images on their way through a run; reading and writing have threads of their own."""
+"""Reading and writing of the images of a run in background threads."""
 
 from __future__ import annotations
 
@@ -27,33 +27,38 @@ from .records import people_from_record, people_to_record, read_record, record_p
 from .run_options import Pipeline, RunOptions, RunReport
 from .writers import WRITERS, FinishedImage, ImageWriter, output_path
 
-WRITE_BEHIND = 2  # images that may wait to be written while others are computed
-# Errors that every further image would hit as well.
-HOPELESS = frozenset({ENOSPC, EDQUOT, EROFS})
+WRITE_BEHIND = 2  # images in the queue of the writing thread
+# Errors that also affect every later image.
+DISK_ERRORS = frozenset({ENOSPC, EDQUOT, EROFS})
 T = TypeVar('T')
 R = TypeVar('R')
 
 
 @dataclass
 class Job:
-    """An image on its way from its file to its results."""
+    """State of an image from its file to its results."""
 
-    photo: InputImage
+    input: InputImage
     provenance: dict[str, Any] = field(default_factory=dict)  # empty: the file cannot be read
-    record: dict[str, Any] | None = None  # usable: nothing has to be computed
-    changed: tuple[str, ...] = ()  # why the record on disk is not usable
+    record: dict[str, Any] | None = None  # up to date: the image is done
+    changed: tuple[str, ...] = ()  # reasons why the record on disk is outdated
     pixels: Callable[[], Image] | None = None  # decodes the file, once
-    image: Image | None = None  # to be computed
-    boxes: Any = None  # for the pipeline
+    image: Image | None = None  # None: nothing to compute
+    boxes: Any = None  # result of ``RunOptions.check``
     people: People | None = None
     error: Exception | None = None
-    seconds: float = 0.0  # for all of it, in whatever thread
+    seconds: float = 0.0  # in all threads
+
+    @property
+    def name(self) -> str:
+        """Name of the image."""
+        return self.input.name
 
     def result(self) -> FinishedImage:
-        """The people, with the image for the writers that draw.
+        """Return the people and the image.
 
         Raises:
-            Exception: what went wrong with this image.
+            Exception: The error of this image.
         """
         if self.error is not None:
             raise self.error
@@ -64,7 +69,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Batch:
-    """Jobs that run at the same time."""
+    """Jobs of one batch."""
 
     jobs: list[Job]
 
@@ -75,70 +80,70 @@ class Batch:
 
     @property
     def boxes(self) -> list[Any]:
-        """What the pipeline gets with each of `images`."""
+        """The checked boxes of each of `images`."""
         return [job.boxes for job in self.jobs if job.image is not None]
 
     def attempts(self, reporter: Reporter) -> Iterator[Batch]:
-        """The jobs that have an image; when they fail as one batch, each on its own."""
+        """Yield the jobs with an image as one batch; if that fails, as batches of one."""
         todo = [job for job in self.jobs if job.image is not None]
         if todo:
             yield Batch(todo)
         error = todo[0].error if len(todo) > 1 else None
         if error is not None:
-            reporter.message(f'{len(todo)} images failed in one batch ({error}): one by one')
+            reporter.message(f'a batch of {len(todo)} images failed ({error}); retrying one by one')
             for job in todo:
                 job.error = None
                 yield Batch([job])
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """Time the block and keep its error, for each of the jobs."""
+        """Store the time and the error of the block in each job."""
         start = time.perf_counter()
         try:
             yield
-        except Exception as error:  # noqa: BLE001 - one image must not stop the others
+        except Exception as error:  # noqa: BLE001 - the other images continue
             for job in self.jobs:
                 job.error = error
         for job in self.jobs:
             job.seconds += (time.perf_counter() - start) / len(self.jobs)
 
     def set_people(self, people: Sequence[People]) -> None:
-        """Keep the people of each of `images`."""
-        for job, found in zip(self.jobs, people, strict=True):
-            job.people = found
+        """Store the people of each job."""
+        for job, job_people in zip(self.jobs, people, strict=True):
+            job.people = job_people
 
 
 class JobReader:
-    """Reads the next images while the present ones are computed."""
+    """Reads the next images while the pipeline computes the current ones."""
 
     def __init__(self, pipeline: Pipeline, options: RunOptions, timer: StageTimer) -> None:
         self._options, self._timer = options, timer
-        self._made_with = {
+        self._provenance = {
             'config': _sha256(pipeline.config_text.encode()),
             'weights': _sha256(json.dumps(pipeline.weights, sort_keys=True).encode()),
             'precision': pipeline.precision,
             'version': __version__,
         }
 
-    def batches(self, photos: Iterable[InputImage]) -> Generator[Batch, None, None]:
-        """Jobs with what their files hold, ``batch_images`` at a time."""
+    def batches(self, images: Iterable[InputImage]) -> Generator[Batch, None, None]:
+        """Yield batches of ``batch_images`` jobs with the content of their files."""
         size = self._options.batch_images
         with (
             ThreadPoolExecutor(1) as pool,
-            closing(prefetch(pool, self._read, photos, size)) as jobs,
+            closing(prefetch(pool, self._read, images, size)) as jobs,
         ):
             while batch := list(islice(jobs, size)):
                 yield Batch(batch)
 
-    def _read(self, photo: InputImage) -> Job:
-        """Read an image, and decode it if it is not done yet; in the reading thread."""
-        start, job = time.perf_counter(), Job(photo)
+    def _read(self, source: InputImage) -> Job:
+        """Read an image in the reading thread; decode it if it is not done."""
+        start, job = time.perf_counter(), Job(source)
         try:
             with self._timer('read'):
-                data = read_file(photo.path)
-            boxes = self._options.boxes.get(photo.name)
-            job.pixels = self._decoder(data, photo.path)
-            job.provenance = self._made_with | {
+                data = read_file(source.path)
+            boxes = self._options.boxes.get(source.name)
+            job.pixels = self._decoder(data, source.path)
+            job.provenance = self._provenance | {
                 'boxes': None if boxes is None else _sha256(json.dumps(boxes).encode()),
                 'photo': _sha256(data),
             }
@@ -148,7 +153,7 @@ class JobReader:
                 if boxes is not None:
                     job.boxes = self._options.check(boxes, size_of(image))
                 job.image = image
-        except Exception as error:  # noqa: BLE001 - reported when it is the image's turn
+        except Exception as error:  # noqa: BLE001 - reported in the order of the images
             job.error = error
         job.seconds = time.perf_counter() - start
         return job
@@ -162,8 +167,8 @@ class JobReader:
         return pixels
 
     def _find_record(self, job: Job) -> None:
-        """Give the job its record, or why the one on disk is not usable."""
-        path = record_path(self._options.out_dir, job.photo.name)
+        """Set the record of the job, or the reasons why the one on disk is outdated."""
+        path = record_path(self._options.out_dir, job.name)
         if not self._options.resume or not path.is_file():
             return
         record = read_record(path)
@@ -176,7 +181,7 @@ class JobReader:
 
 
 class JobWriter:
-    """Writes the last images while the next ones are computed, and counts them."""
+    """Writes and counts the last images while the pipeline computes the next ones."""
 
     def __init__(
         self, options: RunOptions, timer: StageTimer, report: RunReport, reporter: Reporter
@@ -189,11 +194,11 @@ class JobWriter:
         self._done: set[str] = set()
 
     def begin(self, jobs: Sequence[Job]) -> None:
-        """Remove what is outdated about the images that are going to be computed."""
+        """Remove outdated outputs of the images to compute."""
         for job in jobs:
             if job.provenance and job.record is None:
                 self._report_change(job)
-                remove(record_path(self._options.out_dir, job.photo.name))
+                remove(record_path(self._options.out_dir, job.name))
                 for writer in WRITERS.values():
                     remove(self._path(writer, job))
 
@@ -201,13 +206,13 @@ class JobWriter:
         """Write the results of the jobs in the background.
 
         Raises:
-            OSError: one of `HOPELESS`; any other error is a failure of its image alone.
+            OSError: One of `DISK_ERRORS`; other errors are failures of their image.
         """
         self._waiting += [(job, self._pool.submit(self._save, job)) for job in jobs]
         self._finish(WRITE_BEHIND)
 
     def close(self) -> None:
-        """Wait until everything is written."""
+        """Wait for the writing thread."""
         try:
             self._finish(0)
         finally:
@@ -215,35 +220,35 @@ class JobWriter:
             self._report.done = frozenset(self._done)
 
     def _finish(self, limit: int) -> None:
-        """Report what is written, in order; wait until at most ``limit`` images are not."""
+        """Report finished images in order; wait until at most ``limit`` are in the queue."""
         while self._waiting and (len(self._waiting) > limit or self._waiting[0][1].done()):
             job, writing = self._waiting[0]
             try:
                 people = writing.result()
             except Exception as error:
-                if isinstance(error, OSError) and error.errno in HOPELESS:
+                if isinstance(error, OSError) and error.errno in DISK_ERRORS:
                     self._waiting.clear()
                     raise
-                self._count_failure(job.photo, error)
+                self._count_failure(job.input, error)
             else:
                 self._count(job, people)
             self._waiting.popleft()
 
-    def _count_failure(self, photo: InputImage, error: Exception) -> None:
-        failure = Failure.of(photo.path, error)
+    def _count_failure(self, source: InputImage, error: Exception) -> None:
+        failure = Failure.from_error(source.path, error)
         self._report.failures.append(failure)
-        self._reporter.message(f'failed: {failure.described()}')
-        self._reporter.photo(photo.name, 'failed')
+        self._reporter.message(f'failed: {failure.describe()}')
+        self._reporter.update(source.name, 'failed')
 
     def _count(self, job: Job, people: int) -> None:
-        self._done.add(job.photo.name)
+        self._done.add(job.name)
         self._report.people += people
         self._report.computed += job.record is None
         self._report.resumed += job.record is not None
-        self._reporter.photo(job.photo.name, f'{people} people, {job.seconds:.2f} s')
+        self._reporter.update(job.name, f'{people} people, {job.seconds:.2f} s')
 
     def _save(self, job: Job) -> int:
-        """Write what is asked for and missing, the record last; in the writing thread."""
+        """Write the missing outputs and then the record, in the writing thread."""
         start = time.perf_counter()
         if job.error is None and job.record is not None:
             writers = [w for w in self._writers if not self._path(w, job).is_file()]
@@ -258,21 +263,21 @@ class JobWriter:
     def _save_new(self, job: Job, done: FinishedImage) -> int:
         with self._timer('write'):
             record = people_to_record(done.people)
-            record |= {'input': job.photo.name, 'made_with': job.provenance}
+            record |= {'input': job.name, 'made_with': job.provenance}
         self._write(job, done, self._writers)
         with self._timer('write'):
-            write_json(record_path(self._options.out_dir, job.photo.name), record)
+            write_json(record_path(self._options.out_dir, job.name), record)
         return len(done.people)
 
     def _write(self, job: Job, done: FinishedImage, writers: Sequence[ImageWriter]) -> None:
         for writer in writers:
             if writer.needs_image:
-                done.image()  # so that its time counts as reading
+                done.image()  # decode outside of the timer
             with self._timer('write'):
                 write_bytes(self._path(writer, job), writer.render(done))
 
     def _report_change(self, job: Job) -> None:
-        """Say, once per reason, why images that were done are computed again."""
+        """Report, once per reason, why finished images are computed again."""
         if not job.changed:
             return
         self._report.redone += 1
@@ -280,30 +285,30 @@ class JobWriter:
         if reason not in self._reasons:
             self._reasons.add(reason)
             self._reporter.message(
-                f'{job.photo.name}: done before with other {reason}, so it is computed again '
-                '(the same holds for every image with the same change)'
+                f'{job.name}: {reason} changed, computing it again (reported once for all images '
+                'with this change)'
             )
 
     def _path(self, writer: ImageWriter, job: Job) -> Path:
-        return output_path(self._options.out_dir, writer, job.photo.name)
+        return output_path(self._options.out_dir, writer, job.name)
 
 
 def prefetch(
     pool: Executor, prepare: Callable[[T], R], items: Iterable[T], depth: int
 ) -> Generator[R, None, None]:
-    """What ``prepare`` returns for every item, in order; the next ``depth`` are being prepared.
+    """Yield the result of ``prepare`` for every item; the next ``depth`` run in the background.
 
-    What has not begun is cancelled when the caller stops.
+    The rest is cancelled if the caller stops.
     """
     rest: Iterator[T] = iter(items)
-    begun: deque[Future[R]] = deque()
+    futures: deque[Future[R]] = deque()
     try:
-        begun.extend(pool.submit(prepare, item) for item in islice(rest, depth + 1))
-        while begun:
-            yield begun.popleft().result()
-            begun.extend(pool.submit(prepare, item) for item in islice(rest, 1))
+        futures.extend(pool.submit(prepare, item) for item in islice(rest, depth + 1))
+        while futures:
+            yield futures.popleft().result()
+            futures.extend(pool.submit(prepare, item) for item in islice(rest, 1))
     finally:
-        for future in begun:
+        for future in futures:
             future.cancel()
 
 

@@ -1,10 +1,9 @@
-"""Tables: CSV files, and Markdown on the screen."""
+"""Tables as CSV files and JSON."""
 
 from __future__ import annotations
 
 import csv
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from io import StringIO
 from math import isinf
 from pathlib import Path
@@ -14,10 +13,10 @@ from .atomic import write_text
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows with equal keys; UTF-8, one header line, empty cells for None, all digits.
+    """Write rows with equal keys in UTF-8, with a header; None is an empty cell.
 
     Raises:
-        ValueError: no rows, or rows with different keys.
+        ValueError: There are no rows, or their keys differ.
     """
     if not rows:
         raise ValueError(f'{path}: a table needs at least one row')
@@ -28,22 +27,6 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write_text(path, stream.getvalue())
 
 
-def finite(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row for JSON, which has no infinity: None in its place."""
+def replace_infinity(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace infinity by None, for JSON."""
     return {k: None if isinstance(v, float) and isinf(v) else v for k, v in row.items()}
-
-
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows of text under their titles; Markdown, whose cells wrap on a narrow terminal."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*columns, box=box.MARKDOWN)
-    table.columns[0].no_wrap = True
-    for row in rows:
-        table.add_row(*row)
-    console = Console(width=None if sys.stdout.isatty() else 1000, highlight=False, markup=False)
-    with console.capture() as text:
-        console.print(table)
-    sys.stdout.write('\n'.join(line.rstrip() for line in text.get().strip().splitlines()) + '\n')

@@ -1,4 +1,4 @@
-"""Outputs with one file per photo. Another one: a class here and a line in `WRITERS`."""
+"""Outputs with one file per image; to add one, add a class and an entry in `WRITERS`."""
 
 from __future__ import annotations
 
@@ -20,59 +20,59 @@ JPEG_QUALITY = 92
 
 @dataclass(frozen=True)
 class FinishedImage:
-    """What a writer may need: the people, and the picture if it asks for it."""
+    """People of an image, with its pixels."""
 
     people: People
     image: Callable[[], Image]  # (H, W, 3) RGB uint8; reads the file at the first call
 
 
 class ImageWriter(Protocol):
-    """Turns a photo into the content of a file ``folder/<name of the photo><suffix>``."""
+    """Renders the file ``folder/<image name><suffix>``."""
 
     folder: str
     suffix: str
     needs_image: bool
 
     def render(self, done: FinishedImage) -> bytes:
-        """Content of the file."""
+        """Return the content of the file."""
 
 
 class OverlayWriter:
-    """JPEG of the photo with boxes, masks and skeletons."""
+    """JPEG of the image with boxes, masks and skeletons."""
 
     folder = 'visualizations'
     suffix = '.jpg'
     needs_image = True
 
     def render(self, done: FinishedImage) -> bytes:
-        """JPEG, RGB, as large as the upright photo."""
-        picture = PIL.Image.fromarray(done.people.draw(done.image()))
-        return _encoded(picture, 'JPEG', quality=JPEG_QUALITY)
+        """Encode an RGB JPEG of the size of the upright image."""
+        overlay = PIL.Image.fromarray(done.people.draw(done.image()))
+        return _encode(overlay, 'JPEG', quality=JPEG_QUALITY)
 
 
 class MaskWriter:
-    """PNG of 16 bits: 0 background, otherwise the ``id`` of the person in the prediction."""
+    """16-bit PNG: 0 is background, other values are the ``id`` of the person in the record."""
 
     folder = 'masks'
     suffix = '.png'
     needs_image = False
 
     def render(self, done: FinishedImage) -> bytes:
-        """16-bit grey PNG, as large as the upright photo."""
+        """Encode a 16-bit grey PNG of the size of the upright image."""
         masks = done.people.masks
         owners = np.zeros(done.people.image_shape, np.uint16)
-        # From the last to the first: where a config lets masks overlap, the earlier person shows.
+        # In reverse order: if masks overlap, the first person wins.
         for i, crop in reversed(list(enumerate(masks.crops))):
             owners[masks.window(i)][crop] = i + 1
-        return _encoded(PIL.Image.fromarray(owners), 'PNG')
+        return _encode(PIL.Image.fromarray(owners), 'PNG')
 
 
 class MMPoseWriter:
     """JSON with the layout of MMPose's inferencer and demos.
 
-    As there, ``bbox`` is a list that holds one box (x1, y1, x2, y2) and ``bbox_score`` the score of
-    the detector. Additions: ``score`` of the whole person, ``keypoints_visible`` and
-    ``keypoints_probs`` (presence), named as in `People.to_data_sample`.
+    ``bbox`` is a list of one box (x1, y1, x2, y2), ``bbox_score`` the detector score. Additional
+    keys, named like in `People.to_data_sample`: ``score`` of the person, ``keypoints_visible`` and
+    ``keypoints_probs`` (presence).
     """
 
     folder = 'mmpose'
@@ -80,7 +80,7 @@ class MMPoseWriter:
     needs_image = False
 
     def render(self, done: FinishedImage) -> bytes:
-        """JSON text, UTF-8."""
+        """Encode JSON text in UTF-8."""
         people = done.people
         rows = [
             {
@@ -94,12 +94,12 @@ class MMPoseWriter:
             }
             for i in range(len(people))
         ]
-        content = {'meta_info': mmpose_meta(people.num_keypoints), 'instance_info': rows}
+        content = {'meta_info': build_mmpose_meta(people.num_keypoints), 'instance_info': rows}
         return (dump_json(content) + '\n').encode()
 
 
-def mmpose_meta(num_keypoints: int) -> dict[str, Any]:
-    """The part of MMPose's ``dataset_meta`` that describes the points, as JSON content."""
+def build_mmpose_meta(num_keypoints: int) -> dict[str, Any]:
+    """Build the keypoint part of MMPose's ``dataset_meta`` as JSON content."""
     names = keypoint_names(num_keypoints)
     meta: dict[str, Any] = {
         'num_keypoints': num_keypoints,
@@ -117,20 +117,20 @@ def mmpose_meta(num_keypoints: int) -> dict[str, Any]:
 
 
 def keypoint_names(num_keypoints: int) -> tuple[str, ...]:
-    """COCO names for 17 points, numbers for other sets."""
+    """Return COCO names for 17 keypoints, numbered names for other sets."""
     if num_keypoints == len(COCO_NAMES):
         return COCO_NAMES
     return tuple(f'keypoint_{i}' for i in range(num_keypoints))
 
 
 def output_path(out_dir: Path, writer: ImageWriter, name: str) -> Path:
-    """Where ``writer`` puts the photo ``name``."""
+    """Path of the file of ``writer`` for the image ``name``."""
     return out_dir / writer.folder / f'{name}{writer.suffix}'
 
 
-def _encoded(picture: PIL.Image.Image, kind: str, **options: int) -> bytes:
+def _encode(pil_image: PIL.Image.Image, format_name: str, **options: int) -> bytes:
     buffer = BytesIO()
-    picture.save(buffer, kind, **options)
+    pil_image.save(buffer, format_name, **options)
     return buffer.getvalue()
 
 

@@ -13,7 +13,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..weights.checkpoints import CheckpointError, find_weights
+from ..weights.checkpoints import find_weights
+from ..weights.manifest import CheckpointError
 from .config_check import AMP_ON_GPU, SettingsError, check_custom_keys, problems_of
 from .config_names import typed_dicts, unknown_overrides
 from .cpu_processes import join_processes_on_cpu
@@ -265,7 +266,7 @@ def _find_initial_weights(config: Any, config_path: Path) -> list[str]:
     if not isinstance(name, str) or '://' in name:
         return []
     try:
-        config.load_from = str(find_weights(name, beside=config_path).path)
+        config.load_from = str(find_weights(name, config_path=config_path).path)
     except CheckpointError as error:
         return [f'load_from: {error}']
     return []

@@ -1,1 +1,1 @@
-"""Weights: the manifest, files with their checksums, safe loading, downloads."""
+"""Weights: manifest, checksums, safe loading and downloads."""

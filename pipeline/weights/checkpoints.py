@@ -1,15 +1,14 @@
-"""Weights: names from the manifest to files, checked by sha256.
+"""Lookup of weights by name, with a check of the sha256.
 
-``checkpoints/manifest.json`` lists every known file. Embedded files lie beside it; released ones
-are expected in ``checkpoints/downloads/`` (or in the folder that ``BMP_CHECKPOINTS`` names).
+``checkpoints/manifest.json`` lists all known files. Embedded files are in the same folder, released
+ones in ``checkpoints/downloads/`` or the folder of ``BMP_CHECKPOINTS``.
 
-A file whose sha256 nobody published is trusted when it is first downloaded: its sha256 is recorded
-beside it (``name.pth.sha256``, in the format of the command sha256sum) and holds from then on.
+If the publisher states no sha256, the first download is trusted: its sha256 is recorded in
+``name.pth.sha256`` (format of the command sha256sum) and checked from then on.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shlex
@@ -17,48 +16,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..io.atomic import compute_sha256, write_text
 from . import manifest
-from .loading import load_into, load_state, not_weights, state_dict_mismatch
+from .loading import check_torch_file
 from .manifest import CheckpointError, WeightsEntry, read_manifest
-
-__all__ = [
-    'CheckpointError',
-    'Weights',
-    'apparent_problem',
-    'download_folder',
-    'fetch_command',
-    'find_all_weights',
-    'find_weights',
-    'load_into',
-    'load_state',
-    'path_of',
-    'problem_with',
-    'read_manifest',
-    'record_sha256',
-    'recorded_sha256',
-    'sha256_of',
-    'size_text',
-    'state_dict_mismatch',
-]  # fmt: skip
 
 
 class AbsentWeightsError(CheckpointError):
-    """A file of the manifest is not here."""
+    """A file of the manifest does not exist."""
 
     def __init__(self, entry: WeightsEntry) -> None:
-        super().__init__(absence([entry], fetch_command(entry.name)))
+        super().__init__(describe_absent([entry], fetch_command(entry.name)))
         self.entry = entry
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A file of weights that may be loaded.
+    """A checked file of weights.
 
     Attributes:
-        name: As in the manifest; else the name of the file.
-        path: Where it is.
-        sha256: Hex.
-        ignorable: Prefixes of keys that need not fit the model, as the manifest says.
+        name: Name in the manifest, else the file name.
+        path: Path of the file.
+        sha256: Checksum, hexadecimal.
+        ignorable: Prefixes of keys that may differ from the model; see `WeightsEntry`.
     """
 
     name: str
@@ -68,47 +48,47 @@ class Weights:
 
 
 def download_folder() -> Path:
-    """Where released weights are kept."""
+    """Return the folder of released weights."""
     return Path(os.environ.get('BMP_CHECKPOINTS') or manifest.FOLDER / 'downloads')
 
 
-def path_of(entry: WeightsEntry, folder: Path | None = None) -> Path:
-    """Where the file of an entry belongs.
+def locate_weights(entry: WeightsEntry, folder: Path | None = None) -> Path:
+    """Return the path of the file of an entry.
 
     Args:
-        entry: Of the manifest.
-        folder: Of the downloads; default: `download_folder`.
+        entry: Entry of the manifest.
+        folder: Folder of downloads; default: `download_folder`.
     """
     return (manifest.FOLDER if entry.embedded else folder or download_folder()) / entry.file
 
 
-def find_weights(name: str | Path, beside: Path | None = None) -> Weights:
-    """The file behind a manifest name or a path, with its sha256.
+def find_weights(name: str | Path, config_path: Path | None = None) -> Weights:
+    """Find and check a file by manifest name or path.
 
     Args:
-        name: Manifest name; else a path: absolute, beside the config that names it, or from the
-            working directory, in this order.
-        beside: The config that names it.
+        name: Manifest name, or a path: absolute, relative to the folder of the config, or relative
+            to the working directory, in this order.
+        config_path: Path of the config.
 
     Raises:
-        CheckpointError: unknown name, absent file, or a file that is not what the manifest says.
+        CheckpointError: The name is unknown, the file is missing or differs from the manifest.
     """
     known = read_manifest()
     entry = known.get(str(name))
     if entry is None:
-        folders = [Path(), *([beside.resolve().parent] if beside else [])]
+        folders = [Path(), *([config_path.resolve().parent] if config_path else [])]
         for folder in reversed(folders):
             if (folder / name).is_file():
-                return Weights(Path(name).name, folder / name, sha256_of(folder / name))
+                return Weights(Path(name).name, folder / name, compute_sha256(folder / name))
         names = ', '.join(sorted(known))
         raise CheckpointError(f'no weights {str(name)!r}: neither a file nor one of: {names}')
-    path = path_of(entry)
+    path = locate_weights(entry)
     if not path.is_file():
         raise AbsentWeightsError(entry)
-    problem, digest = problem_with(entry, path)
+    problem, digest = verify_file(entry, path)
     if problem:
         raise CheckpointError(
-            f'{path} is not the file that the manifest lists as {entry.name!r}: {problem}; '
+            f'{path} is not the file of the manifest entry {entry.name!r}: {problem}; '
             f'replace it with: {replace_command(entry)}'
         )
     return Weights(entry.name, path, digest, entry.ignorable)
@@ -116,151 +96,143 @@ def find_weights(name: str | Path, beside: Path | None = None) -> Weights:
 
 def find_all_weights(
     names: Sequence[str | None],
-    beside: Path | None = None,
+    config_path: Path | None = None,
     command: Callable[[list[str]], str] | None = None,
 ) -> list[Weights | None]:
-    """`find_weights` of several names; what is wrong with any of them is told at once.
+    """Find several files with `find_weights`; one error lists all problems.
 
     Args:
-        names: As in `find_weights`; None stays None.
-        beside: The config that names them.
-        command: The command that fetches absent ones; default: `fetch_command`.
+        names: See `find_weights`; None stays None.
+        config_path: Path of the config.
+        command: Builds the command that downloads missing files; default: `fetch_command`.
 
     Raises:
-        CheckpointError: some are absent or wrong.
+        CheckpointError: Files are missing or wrong.
     """
-    found: list[Weights | None] = []
+    weights: list[Weights | None] = []
     absent: list[WeightsEntry] = []
     problems: list[str] = []
     for name in names:
         try:
-            found.append(find_weights(name, beside) if name else None)
+            weights.append(find_weights(name, config_path) if name else None)
         except AbsentWeightsError as error:
             absent.append(error.entry)
         except CheckpointError as error:
             problems.append(str(error))
     if absent:
         absent_names = [entry.name for entry in absent]
-        problems.append(
-            absence(absent, command(absent_names) if command else fetch_command(*absent_names))
-        )
+        download = command(absent_names) if command else fetch_command(*absent_names)
+        problems.append(describe_absent(absent, download))
     if problems:
         raise CheckpointError('\n'.join(problems))
-    return found
+    return weights
 
 
 def fetch_command(*arguments: str) -> str:
-    """A command line of the download tool."""
+    """Return a command line of the download tool."""
     return shlex.join(['python', 'tools/download_checkpoints.py', *arguments])
 
 
 def replace_command(entry: WeightsEntry) -> str:
-    """What puts the right file in the place of a wrong one."""
+    """Return the command that replaces a wrong file."""
     if entry.embedded:
         return 'git checkout -- checkpoints'
     return fetch_command(entry.name, '--force')
 
 
-def absence(entries: Sequence[WeightsEntry], command: str, folder: Path | None = None) -> str:
-    """What to do about files that are not here: addresses, folder and command.
+def describe_absent(
+    entries: Sequence[WeightsEntry], command: str, folder: Path | None = None
+) -> str:
+    """Describe missing files: URLs, folder and command.
 
     Args:
-        entries: Of the manifest.
-        command: Fetches them all.
-        folder: Of the downloads; default: `download_folder`.
+        entries: Entries of the manifest.
+        command: Command that downloads all files.
+        folder: Folder of downloads; default: `download_folder`.
     """
-    lost = [e for e in entries if e.embedded]
     lines = [
-        f'embedded weights {path_of(e)} are absent; restore them with: git checkout -- checkpoints'
-        for e in lost
+        f'embedded weights {locate_weights(e)} are missing; restore them with: '
+        'git checkout -- checkpoints'
+        for e in entries
+        if e.embedded
     ]
-    wanted = [e for e in entries if not e.embedded]
-    if not wanted:
+    released = [e for e in entries if not e.embedded]
+    if not released:
         return '\n'.join(lines)
-    noun = 'weights are not here' if len(wanted) == 1 else f'{len(wanted)} weights are not here'
-    lines += [f'{noun} ({_total(wanted)}):', '']
-    for entry in wanted:
+    noun = 'weights are missing' if len(released) == 1 else f'{len(released)} weights are missing'
+    lines += [f'{noun} ({_total_size(released)}):', '']
+    for entry in released:
         lines.append(f'  {entry.name}: {entry.about}; {entry.licence}')
         lines += [f'    {"or  " if i else "from"} {url}' for i, url in enumerate(entry.urls)]
-        lines.append(f'    to   {path_of(entry, folder).absolute()}')
+        lines.append(f'    to   {locate_weights(entry, folder).absolute()}')
     return '\n'.join(
         [
             *lines,
             '',
             f'Download: {command}',
-            'Without a network, copy the files there: docs/user_guide/weights.md',
+            'Without a network, copy the files to these paths: docs/user_guide/weights.md',
         ]
     )
 
 
-def apparent_problem(entry: WeightsEntry, path: Path) -> str:
-    """Return what its size and its first bytes tell against a file; '' if nothing."""
+def check_header(entry: WeightsEntry, path: Path) -> str:
+    """Check the size and the first bytes of a file; returns the problem, or ''."""
     size = path.stat().st_size
     if entry.size is not None and size != entry.size:
         return f'it has {size} bytes, expected {entry.size}'
-    return not_weights(path)
+    return check_torch_file(path)
 
 
-def problem_with(entry: WeightsEntry, path: Path) -> tuple[str, str]:
-    """Why a file is not that of an entry ('' if it is), and its sha256 ('' if not computed).
+def verify_file(entry: WeightsEntry, path: Path) -> tuple[str, str]:
+    """Compare a file with an entry: size, sha256 or its prefix, and the recorded sha256.
 
-    Compares what is known: size, sha256 or the beginning of it, and the recorded sha256.
+    Returns:
+        The problem, or ''; and the sha256, or '' if it was not computed.
     """
-    problem = apparent_problem(entry, path)
+    problem = check_header(entry, path)
     if problem:
         return problem, ''
-    digest = sha256_of(path)
+    digest = compute_sha256(path)
     if entry.sha256 is not None and digest != entry.sha256:
         return f'sha256 {digest[:12]}..., expected {entry.sha256[:12]}...', digest
     if entry.sha256_prefix is not None and not digest.startswith(entry.sha256_prefix):
         return f'sha256 {digest[:12]}..., expected {entry.sha256_prefix}...', digest
-    recorded = recorded_sha256(path)
+    recorded = read_checksum(path)
     if entry.sha256 is None and recorded not in (None, digest):
         return (
-            f'sha256 {digest[:12]}..., but {str(recorded)[:12]}... when it was downloaded '
-            f'({record_path(path).name})'
+            f'sha256 {digest[:12]}..., but {str(recorded)[:12]}... after the download '
+            f'({checksum_path(path).name})'
         ), digest
     return '', digest
 
 
-def record_path(path: Path) -> Path:
-    """Where the sha256 of a file is recorded."""
+def checksum_path(path: Path) -> Path:
+    """Path of the recorded sha256 of a file."""
     return path.with_name(f'{path.name}.sha256')
 
 
-def recorded_sha256(path: Path) -> str | None:
-    """The sha256 that was recorded for a file; None without a record.
+def read_checksum(path: Path) -> str | None:
+    """Read the recorded sha256 of a file; None without a record.
 
     Raises:
-        CheckpointError: the record is damaged.
+        CheckpointError: The record is damaged.
     """
-    record = record_path(path)
+    record = checksum_path(path)
     if not record.is_file():
         return None
     match = re.match(r'([0-9a-f]{64})\b', record.read_text('utf-8', 'replace'))
     if not match:
-        raise CheckpointError(f'{record} holds no sha256; delete it if you trust {path.name}')
+        raise CheckpointError(f'{record} has no sha256; delete it if you trust {path.name}')
     return match.group(1)
 
 
-def record_sha256(path: Path, digest: str) -> None:
-    """Record the sha256 of a file beside it; ``sha256sum -c`` reads the record too."""
-    from ..io.atomic import write_text
-
-    write_text(record_path(path), f'{digest}  {path.name}\n')
+def write_checksum(path: Path, digest: str) -> None:
+    """Record the sha256 of a file in the format of ``sha256sum -c``."""
+    write_text(checksum_path(path), f'{digest}  {path.name}\n')
 
 
-def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file."""
-    digest = hashlib.sha256()
-    with path.open('rb') as file:
-        for block in iter(lambda: file.read(1 << 20), b''):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def size_text(size: int | None) -> str:
-    """Bytes for people: ``12.3 MB``."""
+def format_size(size: int | None) -> str:
+    """Format a number of bytes, such as ``12.3 MB``."""
     if size is None:
         return 'unknown'
     for unit, factor in (('GB', 1e9), ('MB', 1e6), ('kB', 1e3)):
@@ -269,10 +241,10 @@ def size_text(size: int | None) -> str:
     return f'{size} bytes'
 
 
-def _total(entries: Sequence[WeightsEntry]) -> str:
+def _total_size(entries: Sequence[WeightsEntry]) -> str:
     sizes = [e.size for e in entries if e.size is not None]
     unknown = len(entries) - len(sizes)
     if not sizes:
         return 'size not published' if unknown == 1 else 'sizes not published'
-    more = f' and {unknown} of a size that is not published' if unknown else ''
-    return f'{size_text(sum(sizes))}{more}'
+    more = f' and {unknown} of unpublished size' if unknown else ''
+    return f'{format_size(sum(sizes))}{more}'

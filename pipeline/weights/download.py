@@ -1,6 +1,6 @@
-"""Downloads of released weights: resumed, checked, from several addresses.
+"""Resumable, checked downloads of released weights from several URLs.
 
-The Hugging Face client transfers the bytes, from its hub as from any other server.
+The Hugging Face client transfers the bytes from any server.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from urllib.parse import quote, urlsplit
 from filelock import FileLock
 
 from .checkpoints import (
-    absence,
+    checksum_path,
+    describe_absent,
     fetch_command,
-    path_of,
-    problem_with,
-    record_path,
-    record_sha256,
-    recorded_sha256,
+    locate_weights,
+    read_checksum,
     replace_command,
+    verify_file,
+    write_checksum,
 )
 from .manifest import CheckpointError, WeightsEntry
 
@@ -31,59 +31,60 @@ _LOOPBACK = {'127.0.0.1', 'localhost', '::1'}
 
 
 class DownloadError(CheckpointError):
-    """A file could not be downloaded; the message says what to do."""
+    """A file could not be downloaded; the message has the next step."""
 
 
 def is_offline() -> bool:
-    """Whether BMP_OFFLINE or HF_HUB_OFFLINE forbids any use of the network."""
+    """Return whether BMP_OFFLINE or HF_HUB_OFFLINE is set."""
     switches = (os.environ.get(name, '') for name in ('BMP_OFFLINE', 'HF_HUB_OFFLINE'))
     return any(value.strip().lower() in _TRUE for value in switches)
 
 
-def addresses(entry: WeightsEntry) -> list[str]:
-    """Return the addresses of a file in the order in which they are tried.
+def list_urls(entry: WeightsEntry) -> list[str]:
+    """Return the URLs of a file in the order of the attempts.
 
-    BMP_MIRROR comes first, as ``BMP_MIRROR/FILE``; HF_ENDPOINT comes before huggingface.co.
+    BMP_MIRROR is first, as ``BMP_MIRROR/FILE``; HF_ENDPOINT is before huggingface.co.
     """
-    mirror = _base_address('BMP_MIRROR')
-    endpoint = _base_address('HF_ENDPOINT')
-    found = [f'{mirror}/{quote(entry.file)}'] if mirror else []
+    mirror = _base_url('BMP_MIRROR')
+    endpoint = _base_url('HF_ENDPOINT')
+    urls = [f'{mirror}/{quote(entry.file)}'] if mirror else []
     for url in entry.urls:
         if endpoint and url.startswith(f'{HUGGING_FACE}/'):
-            found.append(endpoint + url[len(HUGGING_FACE) :])
-        found.append(url)
-    return list(dict.fromkeys(found))
+            urls.append(endpoint + url[len(HUGGING_FACE) :])
+        urls.append(url)
+    return list(dict.fromkeys(urls))
 
 
 def fetch(entry: WeightsEntry, folder: Path, *, force: bool = False, offline: bool = False) -> bool:
-    """Download the file of an entry unless it is in its place already.
+    """Download the file of an entry unless it exists.
 
-    A file gets its final name only after all checks. The part of an interrupted download stays,
-    and the next call continues it. Of several processes that want the same file, one downloads.
+    A file gets its final name after all checks. The next call resumes an interrupted download. If
+    several processes fetch the same file, one downloads it and the others wait.
 
     Args:
-        entry: Of the manifest.
-        folder: Where the file goes.
-        force: Replace a file that is in its place.
+        entry: Entry of the manifest.
+        folder: Folder of the file.
+        force: Replace an existing file.
         offline: Do not use the network.
 
     Returns:
-        Whether the file was downloaded; False if it was in its place.
+        Whether the file was downloaded; False if it existed.
 
     Raises:
-        DownloadError: The file in its place is wrong, or no address delivered the right one.
+        DownloadError: The existing file is wrong, or no URL has the right one.
     """
-    path = path_of(entry, folder)
-    if (not force or entry.embedded) and _is_in_place(entry, path):
+    path = locate_weights(entry, folder)
+    if (not force or entry.embedded) and _exists(entry, path):
         return False
     if entry.embedded:
-        raise DownloadError(absence([entry], ''))
+        raise DownloadError(describe_absent([entry], ''))
     if offline or is_offline():
-        raise DownloadError(f'offline: {absence([entry], fetch_command(entry.name), folder)}')
+        text = describe_absent([entry], fetch_command(entry.name), folder)
+        raise DownloadError(f'offline: {text}')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(f'.{path.name}.lock')):
-            if not force and _is_in_place(entry, path):  # another process was faster
+            if not force and _exists(entry, path):  # another process downloaded it
                 return False
             _download(entry, path)
     except OSError as error:
@@ -95,25 +96,25 @@ def fetch(entry: WeightsEntry, folder: Path, *, force: bool = False, offline: bo
 
 
 def trust(entry: WeightsEntry, path: Path, digest: str) -> bool:
-    """Record the sha256 of a file once, if the publisher states none; returns whether it did."""
-    if entry.sha256 is not None or recorded_sha256(path) is not None:
+    """Record the sha256 of a file if the publisher states none; returns whether it is new."""
+    if entry.sha256 is not None or read_checksum(path) is not None:
         return False
     try:
-        record_sha256(path, digest)
+        write_checksum(path, digest)
     except OSError:  # a shared folder may be read-only
         return False
     return True
 
 
-def parts_of(path: Path) -> list[Path]:
-    """Return the incomplete downloads of a file; the name of each holds the server's version."""
+def find_parts(path: Path) -> list[Path]:
+    """Return the incomplete downloads of a file, one per version on the server."""
     return sorted(path.parent.glob(f'.{path.name}.*.part'))
 
 
-def _is_in_place(entry: WeightsEntry, path: Path) -> bool:
+def _exists(entry: WeightsEntry, path: Path) -> bool:
     if not path.is_file():
         return False
-    problem, digest = problem_with(entry, path)
+    problem, digest = verify_file(entry, path)
     if problem:
         raise DownloadError(
             f'{path} exists, but it is not {entry.name}: {problem}; '
@@ -124,57 +125,57 @@ def _is_in_place(entry: WeightsEntry, path: Path) -> bool:
 
 
 def _download(entry: WeightsEntry, path: Path) -> None:
-    """Try one address after the other.
+    """Download from the first URL that works.
 
     Raises:
-        DownloadError: None of them delivered the file.
+        DownloadError: No URL has the file.
     """
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # that of httpx
 
     failures = []
-    for url in addresses(entry):
+    for url in list_urls(entry):
         try:
             part, digest = _transfer(url, entry, path)
         except (HTTPError, OSError, DownloadError) as error:
             failures.append(f'  {url}\n    {_reason(error)}')
             continue
-        record_path(path).unlink(missing_ok=True)
+        checksum_path(path).unlink(missing_ok=True)
         part.replace(path)
-        for stale in parts_of(path):
+        for stale in find_parts(path):
             stale.unlink()
         trust(entry, path, digest)
         return
     raise DownloadError(
         '\n'.join([f'{entry.name} could not be downloaded:', *failures])
-        + '\nRun the same command again to continue. Or copy the file from elsewhere to\n'
-        f'  {path.absolute()}\nor set BMP_MIRROR to another address (docs/user_guide/weights.md).'
+        + '\nRun the same command again to continue. Or copy the file to\n'
+        f'  {path.absolute()}\nor set BMP_MIRROR to another server (docs/user_guide/weights.md).'
     )
 
 
 def _transfer(url: str, entry: WeightsEntry, path: Path) -> tuple[Path, str]:
-    """Download a file beside its place; returns the checked part and its sha256."""
+    """Download to a temporary file; returns its path and its sha256 after all checks."""
     from huggingface_hub import get_hf_file_metadata
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
     hub = _is_hub(url)
-    token = None if hub else False  # None: HF_TOKEN or the saved login
+    token = None if hub else False  # None: HF_TOKEN or the stored login
     remote = get_hf_file_metadata(url, token=token)
     if entry.size and remote.size and remote.size != entry.size:
         raise DownloadError(f'the file has {remote.size} bytes, expected {entry.size}')
     version = hashlib.sha256(f'{remote.etag} {remote.size}'.encode()).hexdigest()[:12]
     part = path.with_name(f'.{path.name}.{version}.part')
-    if not (remote.etag and remote.size):  # nothing tells whether the part is of the same file
+    if not (remote.etag and remote.size):  # the version of the part is unknown
         part.unlink(missing_ok=True)
     with part.open('ab') as file:
         http_get(
             url, file, resume_size=file.tell(), headers=build_hf_headers(token=token),
             expected_size=remote.size, displayed_filename=entry.name,
         )  # fmt: skip
-    problem, digest = problem_with(entry, part)
+    problem, digest = verify_file(entry, part)
     announced = remote.etag if hub and re.fullmatch('[0-9a-f]{64}', remote.etag or '') else None
     if not problem and announced not in (None, digest):
-        problem = f'sha256 {digest[:12]}..., but the server announced {str(announced)[:12]}...'
+        problem = f'sha256 {digest[:12]}..., but the server states {str(announced)[:12]}...'
     if problem:
         part.unlink()
         raise DownloadError(f'wrong file: {problem}')
@@ -182,7 +183,7 @@ def _transfer(url: str, entry: WeightsEntry, path: Path) -> tuple[Path, str]:
 
 
 def _reason(error: Exception) -> str:
-    """Return one line about a failed request."""
+    """Describe a failed request in one line."""
     status = getattr(getattr(error, 'response', None), 'status_code', None)
     if status is None:
         return (str(error) or type(error).__name__).partition('\n')[0]
@@ -190,17 +191,17 @@ def _reason(error: Exception) -> str:
     return f'HTTP {status}{login}'
 
 
-def _base_address(variable: str) -> str:
-    """Return an address of the environment without its last slash, '' if not set."""
+def _base_url(variable: str) -> str:
+    """Return a URL of the environment without its last slash, '' if not set."""
     base = os.environ.get(variable, '').rstrip('/')
     if base and (urlsplit(base).scheme not in ('http', 'https') or not urlsplit(base).netloc):
-        raise DownloadError(f'{variable} must be an http(s) address, got {base!r}')
+        raise DownloadError(f'{variable} must be an http(s) URL, got {base!r}')
     return base
 
 
 def _is_hub(url: str) -> bool:
-    """Whether the address may get the token: the hub, never in plain text."""
-    bases = (HUGGING_FACE, _base_address('HF_ENDPOINT'))
-    place = urlsplit(url)
-    private = place.scheme == 'https' or place.hostname in _LOOPBACK
-    return private and place.netloc in {urlsplit(base).netloc for base in bases if base}
+    """Return whether requests may have the token: to the hub only, and encrypted."""
+    bases = (HUGGING_FACE, _base_url('HF_ENDPOINT'))
+    parts = urlsplit(url)
+    private = parts.scheme == 'https' or parts.hostname in _LOOPBACK
+    return private and parts.netloc in {urlsplit(base).netloc for base in bases if base}

@@ -1,6 +1,6 @@
-"""The manifest of weights, ``checkpoints/manifest.json``: what exists, where, on which terms.
+"""The manifest of weights, ``checkpoints/manifest.json``.
 
-Only the standard library is imported here, so that tools which only list or fetch files start fast.
+This module imports the standard library only, so tools that list or download files start fast.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ KINDS = ('detector', 'pose', 'segmenter')
 
 
 class CheckpointError(RuntimeError):
-    """Weights are absent, not what the manifest says, or cannot be read."""
+    """Weights are missing, differ from the manifest or cannot be read."""
 
 
 class ManifestError(CheckpointError):
-    """The manifest itself is wrong."""
+    """The manifest is missing or invalid."""
 
 
 @dataclass(frozen=True)
@@ -31,21 +31,21 @@ class WeightsEntry:
     """One file of weights.
 
     Attributes:
-        name: How configs and commands call it.
-        file: Name of the file in the folder of downloads (of embedded ones, in ``checkpoints/``).
-        kind: Which stage it serves: detector, pose or segmenter.
-        about: What it is, in a few words.
-        licence: Terms of the weights.
-        source: Who publishes them.
-        urls: Addresses of the same file, tried in this order; none if embedded.
-        embedded: The file comes with the repository.
-        size: Bytes; None if nobody published it.
-        sha256: Checksum of the file in hex; None if nobody published it.
-        sha256_prefix: Its first digits, which OpenMMLab puts into file names.
-        ignorable: Prefixes of keys in the file that may be absent, left over or of another shape.
+        name: Name in configs and commands.
+        file: File name in the folder of downloads (embedded files: in ``checkpoints/``).
+        kind: Stage: detector, pose or segmenter.
+        about: Short description.
+        licence: Licence of the weights.
+        source: Publisher.
+        urls: URLs of the file in the order of the attempts; empty if embedded.
+        embedded: The file is part of the repository.
+        size: Bytes; None if not published.
+        sha256: Checksum, hexadecimal; None if not published.
+        sha256_prefix: First digits of the checksum, from file names of OpenMMLab.
+        ignorable: Prefixes of keys that may be missing, unexpected or of another shape.
 
     Raises:
-        ManifestError: A field has a wrong form.
+        ManifestError: A field is invalid.
     """
 
     name: str
@@ -69,7 +69,7 @@ class WeightsEntry:
     def _problems(self) -> list[str]:
         texts = (self.file, self.kind, self.about, self.licence, self.source)
         if not all(isinstance(text, str) and text for text in texts):
-            return ['file, kind, about, licence and source must be texts that are not empty']
+            return ['file, kind, about, licence and source must be non-empty texts']
         if PurePosixPath(self.file).name != self.file or self.file.startswith('.'):
             return [f'file {self.file!r} must be a plain file name']
         if self.kind not in KINDS:
@@ -103,25 +103,26 @@ class WeightsEntry:
 
 
 def parse_manifest(text: str, source: str) -> dict[str, WeightsEntry]:
-    """Entries by name.
+    """Parse a manifest to entries by name.
 
     Args:
         text: JSON, ``{"files": {name: {field: value}}}``.
-        source: What messages call it.
+        source: Name of the manifest in messages.
 
     Raises:
-        ManifestError: not of that form, an unknown or missing field, or two entries with one file.
+        ManifestError: The form is wrong, a field is unknown or missing, or two entries have the
+            same file.
     """
     try:
         content = json.loads(text, object_pairs_hook=_no_duplicates)
     except ValueError as error:
-        raise ManifestError(f'{source} is no valid JSON: {error}') from error
+        raise ManifestError(f'{source} is not valid JSON: {error}') from error
     if not isinstance(content, dict) or not isinstance(content.get('files'), dict):
-        raise ManifestError(f'{source} must hold {{"files": {{name: entry}}}}')
+        raise ManifestError(f'{source} must be {{"files": {{name: entry}}}}')
     entries = {name: _entry(name, values) for name, values in content['files'].items()}
     owners: dict[str, str] = {}
     for entry in entries.values():
-        # Some file systems do not tell capital letters from small ones.
+        # Some file systems ignore case.
         owner = owners.setdefault(entry.file.lower(), entry.name)
         if owner != entry.name:
             raise ManifestError(
@@ -131,10 +132,10 @@ def parse_manifest(text: str, source: str) -> dict[str, WeightsEntry]:
 
 
 def read_manifest(path: Path | None = None) -> dict[str, WeightsEntry]:
-    """Entries of a manifest by name, of the shipped one by default.
+    """Read a manifest to entries by name; default: the one of the repository.
 
     Raises:
-        ManifestError: it is absent or wrong.
+        ManifestError: The file is missing or invalid.
     """
     path = path or MANIFEST
     try:
@@ -147,11 +148,11 @@ def read_manifest(path: Path | None = None) -> dict[str, WeightsEntry]:
 
 
 def manifest_json(entries: Mapping[str, WeightsEntry]) -> str:
-    """The text of a manifest with these entries."""
+    """Serialize entries as a manifest."""
     files = {}
     for name, entry in entries.items():
         values = {f.name: getattr(entry, f.name) for f in fields(WeightsEntry) if f.name != 'name'}
-        # What does not apply is left out, but that a size or checksum is not known is said.
+        # Empty values are left out, except an unknown size or checksum.
         files[name] = {k: v for k, v in values.items() if v or k in ('size', 'sha256')}
     return json.dumps({'files': files}, indent=2) + '\n'
 
@@ -182,5 +183,5 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(content) != len(pairs):
         names = [name for name, _ in pairs]
         twice = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(f'{", ".join(twice)} given twice')
+        raise ValueError(f'duplicate {", ".join(twice)}')
     return content

@@ -203,18 +203,20 @@ def save_as_released(built: BuiltPipeline, settings: PipelineConfig, folder: Pat
     """Save the models of a pipeline as the files that its config names."""
     import torch
 
-    from pipeline.weights.checkpoints import path_of, read_manifest, sha256_of
+    from pipeline.io.atomic import compute_sha256
+    from pipeline.weights.checkpoints import locate_weights
+    from pipeline.weights.manifest import read_manifest
 
     hashes, options = {}, {}
     for stage, content in contents_of(built).items():
         entry = read_manifest()[getattr(settings, stage).checkpoint]
-        path = path_of(entry, folder)
+        path = locate_weights(entry, folder)
         torch.save(content, path)
         name = entry.name
         if entry.sha256 or entry.sha256_prefix or entry.size:
             # No random file is what the manifest promises; given by path it is taken as it is.
             options[f'{stage}.checkpoint'], name = str(path), path.name
-        hashes[name] = sha256_of(path)
+        hashes[name] = compute_sha256(path)
     return SavedFiles(hashes, options)
 
 

@@ -48,7 +48,7 @@ def check_computed(computed: Computed) -> None:
         ValueError: no image was computed; has the first reason.
     """
     if not computed.parts:
-        reasons = [f.described() for f in computed.failures] or ['the data set has no images']
+        reasons = [f.describe() for f in computed.failures] or ['the data set has no images']
         raise ValueError(f'no image was computed: {reasons[0]}')
 
 
@@ -59,6 +59,6 @@ def report(failures: Sequence[Failure], notes: Sequence[str], out: Path) -> int:
     if failures:
         print(f'{len(failures)} images failed and are excluded with their people:')
         for failure in failures[:5]:
-            print(f'  {failure.described()}')
+            print(f'  {failure.describe()}')
     print(f'tables, charts and computed parts: {out}')
     return int(bool(failures))

@@ -128,12 +128,12 @@ def compute_images(
             try:
                 parts, new = _load_or_compute(image, folder, names, compute, depends_on)
             except Exception as error:  # noqa: BLE001 - one image must not stop the others
-                done.failures.append(Failure.of(image.path, error))
-                reporter.message(f'failed: {done.failures[-1].described()}')
-                reporter.photo(image.name, 'failed')
+                done.failures.append(Failure.from_error(image.path, error))
+                reporter.message(f'failed: {done.failures[-1].describe()}')
+                reporter.update(image.name, 'failed')
                 continue
             done.parts[image.name] = {name: parts[name] for name in names}
-            reporter.photo(image.name, f'{new} computed, {len(names) - new} kept')
+            reporter.update(image.name, f'{new} computed, {len(names) - new} kept')
     finally:
         reporter.stop()
     return done

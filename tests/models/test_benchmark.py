@@ -13,6 +13,7 @@ from pipeline.benchmark import CpuTimer, MemoryTimer, draw_crowd, markdown_table
 from pipeline.build import build_pipeline
 from pipeline.cli.benchmark import main
 from pipeline.config import load_config
+from tests.commands import exit_code
 
 STAGES = {'detect', 'pose', 'segment', 'merge', 'whole'}
 
@@ -59,7 +60,7 @@ def test_timers_see_what_happens() -> None:
 
 
 def test_wrong_values_are_reported_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(['--config', 'bmp_v3']) == 2
+    assert exit_code(main, '--config', 'bmp_v3') == 2
     assert 'no pipeline config' in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(['--people', '0'])

@@ -14,7 +14,8 @@ from pipeline.config import CONFIG_FOLDER, load_config
 from pipeline.detectors.class_count import class_names
 from pipeline.detectors.mmdet_detector import build_mmdet_detector
 from pipeline.openmmlab import build_model, read_model_config
-from pipeline.weights.checkpoints import CheckpointError, find_weights
+from pipeline.weights.checkpoints import find_weights
+from pipeline.weights.manifest import CheckpointError
 
 TINY_INS = 'mmdet::rtmdet/rtmdet-ins_tiny_8xb32-300e_coco.py'
 TINY_BOX = 'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'

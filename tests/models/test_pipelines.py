@@ -15,7 +15,7 @@ from pipeline.loop import LoopConfig
 from pipeline.nms import PoseNMSConfig
 from pipeline.segmenters.prompts import PromptConfig
 from pipeline.structures import Detections, MaskSource
-from pipeline.weights.checkpoints import CheckpointError, read_manifest
+from pipeline.weights.manifest import CheckpointError, read_manifest
 
 STAGES = ('detector', 'pose', 'segmenter')
 RANDOM_CPU = {f'{stage}.checkpoint': None for stage in STAGES} | {'runtime.device': 'cpu'}

@@ -1,4 +1,4 @@
-"""Protocols: which stage gets what, and that every annotated person keeps his row."""
+"""Protocols: inputs of the stages, and one result per annotated person."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pipeline.cli import protocols
 from pipeline.cli.protocols import (
     Protocol,
     ProtocolError,
-    ground_truth_of,
     load_protocol,
     read_ground_truth,
+    select_ground_truth,
 )
 from pipeline.config import load_config
 from pipeline.loop import LoopConfig, PersonPipeline
@@ -28,22 +28,22 @@ from tests.toy_people import people_in, person
 
 SHAPE = (200, 300)
 IMAGE = {'id': 1, 'height': 200, 'width': 300, 'file_name': '1.jpg'}
-PHOTO: Image = np.full((*SHAPE, 3), 90, np.uint8)
+PIXELS: Image = np.full((*SHAPE, 3), 90, np.uint8)
 BOX = [20.0, 30.0, 60.0, 150.0]
 NOTHING = {'keypoints': [0] * 51, 'num_keypoints': 0}
 ANNOTATIONS = [
     person(11, 1, BOX),
-    person(12, 1, BOX),  # just where the other one is
+    person(12, 1, BOX),  # the same box
     person(13, 1, [150.0, 40.0, 80.0, 120.0], **NOTHING),
     person(14, 1, [200.0, 20.0, 60.0, 150.0]),
     person(15, 1, [0.0, 0.0, 90.0, 90.0], iscrowd=1, **NOTHING),
 ]
 LABELLED = [11, 12, 14]
-EVERYBODY = [11, 12, 13, 14]
+ALL_PEOPLE = [11, 12, 13, 14]
 
 
 class Stages(PoseEstimator):
-    """Stages that note what they are asked; poses stand in the box, masks cover its left half."""
+    """Stages that record their inputs; masks cover the left half of the box."""
 
     num_keypoints = 17
 
@@ -80,20 +80,20 @@ class Stages(PoseEstimator):
 
 
 def ground_truth(protocol: Protocol, annotations: Any = ANNOTATIONS) -> People:
-    return read_ground_truth(ground_truth_of(protocol, IMAGE, annotations, 'coco17'), SHAPE)
+    return read_ground_truth(select_ground_truth(protocol, IMAGE, annotations, 'coco17'), SHAPE)
 
 
 def run(protocol: Protocol, annotations: Any = ANNOTATIONS) -> tuple[People, Stages]:
     stages = Stages()
-    # Settings of the loop that protocols have to override.
+    # Protocols override these settings.
     config = LoopConfig(max_rounds=3, refine=True, pose_nms=PoseNMSConfig(max_oks=0.5))
     loop = PersonPipeline(FunctionDetector(stages.detect), stages, stages.segment, config)
-    arranged, boxes = protocols._arranged(loop, protocol, ground_truth(protocol, annotations))
-    return arranged(PHOTO, boxes), stages
+    pipeline, boxes = protocols._replace_stages(loop, protocol, ground_truth(protocol, annotations))
+    return pipeline(PIXELS, boxes), stages
 
 
 def ids(protocol: Protocol) -> list[int]:
-    return [p['id'] for p in ground_truth_of(protocol, IMAGE, ANNOTATIONS, 'coco17')['people']]
+    return [p['id'] for p in select_ground_truth(protocol, IMAGE, ANNOTATIONS, 'coco17')['people']]
 
 
 @pytest.mark.parametrize(
@@ -103,14 +103,14 @@ def ids(protocol: Protocol) -> list[int]:
         (Protocol('gt_boxes'), LABELLED),
         (Protocol('gt_keypoints'), LABELLED),
         (Protocol('detected_keypoints'), []),
-        (Protocol('detected_keypoints', gt_boxes=True), EVERYBODY),
-        (Protocol('oracle'), EVERYBODY),
+        (Protocol('detected_keypoints', gt_boxes=True), ALL_PEOPLE),
+        (Protocol('oracle'), ALL_PEOPLE),
     ],
     ids=str,
 )
-def test_who_takes_part_and_keeps_his_row(protocol: Protocol, expected: list[int]) -> None:
+def test_every_person_of_the_protocol_has_a_result(protocol: Protocol, expected: list[int]) -> None:
     assert ids(protocol) == expected
-    if protocol.from_truth:
+    if protocol.from_ground_truth:
         people, _ = run(protocol)
         assert len(people) == len(expected)
         wanted = [a['bbox'][:2] for a in ANNOTATIONS if a['id'] in expected]
@@ -122,7 +122,7 @@ def test_gt_boxes() -> None:
     people, stages = run(Protocol('gt_boxes'))
     assert (stages.detected, len(stages.posed), stages.prompted) == (0, 1, [])
     assert stages.posed[0].detector_masks.areas.tolist() == [0, 0, 0]
-    # Box and mask as given; the score is 1 x the score of the pose.
+    # Box and mask are the annotated ones; the score is 1 x the pose score.
     np.testing.assert_allclose(people.boxes, people.detector_boxes)
     assert people.masks.areas.tolist() == [60 * 150] * 3
     np.testing.assert_allclose(people.scores, 0.8, rtol=1e-6)
@@ -135,16 +135,16 @@ def test_gt_keypoints() -> None:
     people, stages = run(Protocol('gt_keypoints'))
     assert (stages.detected, stages.posed) == (0, [])
     (poses,) = stages.prompted
-    # Point 1 is labelled but hidden (v = 1), point 4 is not labelled: only v = 2 can be a prompt.
+    # Keypoint 1 is hidden (v = 1) and 4 not labelled; prompts need v = 2.
     assert poses.visibility[0].tolist() == [1, 0, 1, 1, 0] + [1] * 12
     assert people.prompts[0][:4].tolist() == [0, 2, 3, -1]
-    # The two masks in one place overlap: each is made for itself.
+    # Overlaps are not resolved.
     assert people.masks.areas.tolist() == [30 * 150] * 3
     np.testing.assert_allclose(people.scores, 0.5)
     np.testing.assert_allclose(people.boxes[0], [20, 30, 50, 180])
 
 
-def test_gt_keypoints_of_nobody_in_sight() -> None:
+def test_gt_keypoints_without_visible_keypoints() -> None:
     points = [1.0 if n % 3 == 2 else v for n, v in enumerate(ANNOTATIONS[0]['keypoints'])]
     people, stages = run(Protocol('gt_keypoints'), [ANNOTATIONS[0] | {'keypoints': points}])
     assert stages.prompted[0].visibility.max() == 0
@@ -153,7 +153,7 @@ def test_gt_keypoints_of_nobody_in_sight() -> None:
 
 def test_detected_keypoints() -> None:
     people, stages = run(Protocol('detected_keypoints'))
-    # One pass, and the pose NMS takes one of the two who stand in one place.
+    # One pass; pose NMS removes one of the two equal boxes.
     assert (stages.detected, len(stages.posed), len(stages.prompted)) == (1, 1, 1)
     assert people.detector_boxes[:, 0].tolist() == [100, 10]
     people, stages = run(Protocol('detected_keypoints', gt_boxes=True))
@@ -163,7 +163,7 @@ def test_detected_keypoints() -> None:
 
 def test_loop() -> None:
     people, stages = run(Protocol('loop'))
-    assert stages.detected > 1 and len(stages.posed) > 2  # rounds, and the refining pass
+    assert stages.detected > 1 and len(stages.posed) > 2  # rounds and refinement
     assert people.masks.areas.sum() == people.masks.union().sum()
 
 
@@ -174,18 +174,18 @@ def test_oracle() -> None:
     assert people.masks.areas.tolist() == [60 * 150] * 2 + [80 * 120] + [60 * 150]
 
 
-def test_a_photo_of_another_size_is_refused() -> None:
-    given = ground_truth_of(Protocol('oracle'), IMAGE, ANNOTATIONS, 'coco17')
-    with pytest.raises(ValueError, match='photo is 200 x 300 px, the annotations say 300 x 200'):
-        read_ground_truth(given, (300, 200))
+def test_an_image_of_another_size_is_refused() -> None:
+    content = select_ground_truth(Protocol('oracle'), IMAGE, ANNOTATIONS, 'coco17')
+    with pytest.raises(ValueError, match='image has 200 x 300 px, its annotations 300 x 200'):
+        read_ground_truth(content, (300, 200))
 
 
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        ({'name': 'loop', 'gt_boxes': True}, '--gt-boxes goes with --protocol detected_keypoints'),
-        ({'name': 'gt_boxes', 'gt_boxes': True}, 'not with gt_boxes'),
-        ({'name': 'gt_keypoints', 'gt_masks': True}, '--gt-masks goes with .* not with gt_keyp'),
+        ({'name': 'loop', 'gt_boxes': True}, '--gt-boxes needs --protocol detected_keypoints'),
+        ({'name': 'gt_boxes', 'gt_boxes': True}, 'not gt_boxes'),
+        ({'name': 'gt_keypoints', 'gt_masks': True}, '--gt-masks needs .* not gt_keyp'),
         ({'name': 'detected_keypoints', 'gt_masks': True}, 'with --gt-boxes'),
     ],
 )
@@ -194,7 +194,7 @@ def test_options_of_other_protocols(options: dict[str, Any], message: str) -> No
         Protocol(**options)
 
 
-def test_what_tables_say() -> None:
+def test_text_for_tables() -> None:
     options = {'segmenter.prompt.num_keypoints': 5, 'segmenter.prompt.method': 'k_most_visible'}
     settings = load_config('bmp_compact', options).settings
     text = Protocol('gt_keypoints').text(settings)
@@ -205,11 +205,11 @@ def test_what_tables_say() -> None:
     text = Protocol('loop').text(dataclasses.replace(settings, loop=refined))
     assert text == 'detector boxes, the whole loop, rounds all (at most 20), refined'
     both = Protocol('detected_keypoints', gt_boxes=True, gt_masks=True).text(settings)
-    assert 'boxes of the ground truth, poses inside ground-truth masks' in both
+    assert 'ground-truth boxes, poses inside ground-truth masks' in both
 
 
 def test_idle_stages_need_no_weights() -> None:
-    """Only the segmenter's file is looked for; with real models."""
+    """Only the weights of the segmenter are loaded."""
     options = {
         'detector.checkpoint': 'absent.pth',
         'pose.checkpoint': 'absent.pth',
@@ -217,18 +217,18 @@ def test_idle_stages_need_no_weights() -> None:
     }
     pipeline = load_protocol('bmp_compact', options, Protocol('gt_keypoints'))
     assert list(pipeline.weights) == ['sam2.1_cspnext_compact']
-    truth = read_ground_truth(
-        ground_truth_of(pipeline.protocol, IMAGE, ANNOTATIONS, 'coco17'), SHAPE
+    expected = read_ground_truth(
+        select_ground_truth(pipeline.protocol, IMAGE, ANNOTATIONS, 'coco17'), SHAPE
     )
-    people = pipeline(PHOTO, truth)
+    people = pipeline(PIXELS, expected)
     assert len(people) == 3
-    np.testing.assert_array_equal(people.keypoints, truth.keypoints)
+    np.testing.assert_array_equal(people.keypoints, expected.keypoints)
     assert people.prompts[0][:4].tolist() == [0, 2, 3, -1]
     assert (people.mask_sources == MaskSource.SAM).all()
 
 
 @pytest.mark.parametrize(('options', 'expected'), [({}, None), ({'loop.min_score': 0.3}, 0.3)])
-def test_evaluation_keeps_the_doubtful_unless_told_otherwise(
+def test_evaluation_keeps_low_scores_by_default(
     options: dict[str, Any], expected: float | None
 ) -> None:
     idle = {'detector.checkpoint': 'absent.pth', 'pose.checkpoint': 'absent.pth'}
@@ -244,9 +244,7 @@ def test_evaluation_keeps_the_doubtful_unless_told_otherwise(
         ({'detector.eval_score_threshold': 0.07, 'detector.score_threshold': 0.6}, 0.6),
     ],
 )
-def test_evaluation_may_have_a_threshold_of_its_own(
-    options: dict[str, float], expected: float
-) -> None:
+def test_score_threshold_of_the_evaluation(options: dict[str, float], expected: float) -> None:
     idle = {'detector.checkpoint': 'absent.pth', 'pose.checkpoint': 'absent.pth'}
     unset = {'detector.eval_score_threshold': None, 'segmenter.checkpoint': None}
     pipeline = load_protocol('bmp_compact', idle | unset | options, Protocol('gt_keypoints'))
@@ -259,10 +257,10 @@ def test_evaluation_may_have_a_threshold_of_its_own(
 def test_gt_boxes_with_real_models() -> None:
     pipeline = load_protocol('bmp_compact', {}, Protocol('gt_boxes'))
     assert list(pipeline.weights) == ['vitpose_compact']
-    truth = read_ground_truth(
-        ground_truth_of(pipeline.protocol, IMAGE, ANNOTATIONS, 'coco17'), SHAPE
+    expected = read_ground_truth(
+        select_ground_truth(pipeline.protocol, IMAGE, ANNOTATIONS, 'coco17'), SHAPE
     )
-    people = pipeline(PHOTO, truth)
+    people = pipeline(PIXELS, expected)
     assert people.masks.areas.tolist() == [60 * 150] * 3
-    # Two people in one box get the same pose, and both keep their row.
+    # Two people with the same box have the same pose.
     np.testing.assert_allclose(people.keypoints[0], people.keypoints[1], atol=1e-3)

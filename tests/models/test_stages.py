@@ -22,7 +22,8 @@ from pipeline.segmenters.prompts import PromptConfig
 from pipeline.segmenters.sam2_forward import ImageEmbedding
 from pipeline.segmenters.sam2_segmenter import build_sam2_segmenter
 from pipeline.structures import Detections, MaskSource, Poses
-from pipeline.weights.checkpoints import CheckpointError, load_state
+from pipeline.weights.loading import load_state
+from pipeline.weights.manifest import CheckpointError
 
 COMPACT = CONFIG_FOLDER / 'compact'
 SAM = str(COMPACT / 'sam2.1_hiera_compact.yaml')

@@ -1,4 +1,4 @@
-"""Weights are read without running code, and every key of theirs must fit the model."""
+"""Weights are loaded without running code, and every key must match the model."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.weights.checkpoints import CheckpointError
 from pipeline.weights.loading import load_into, load_state
+from pipeline.weights.manifest import CheckpointError
 
 
 class Evil:
-    """Would make a file if it were unpickled."""
+    """Makes a folder when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -67,9 +67,9 @@ def test_a_bare_state_dict_is_read(tmp_path: Path) -> None:
         (b'\n <HTML>log in</HTML>', 'it is a web page'),
         (b'<?xml version="1.0"?><Error>AccessDenied</Error>', 'it is a web page'),
         (b'version https://git-lfs.github.com/spec/v1\noid sha256:1', 'git lfs pull'),
-        (b'{"error": "Repository not found"}', 'no file of torch.save'),
-        (PLAIN[:-100], 'it breaks off'),
-        (PLAIN[:1000], 'it breaks off'),
+        (b'{"error": "Repository not found"}', 'not a file of torch.save'),
+        (PLAIN[:-100], 'it is truncated'),
+        (PLAIN[:1000], 'it is truncated'),
         (LEGACY[:-100], r'it is damaged \('),
         (LEGACY[:60], r'it is damaged \('),
         (b'\x80\x02}q\x00(X', r'it is damaged \('),
@@ -82,9 +82,7 @@ def test_a_bare_state_dict_is_read(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 @pytest.mark.parametrize('key', ['state_dict', 'model'])
-def test_what_is_no_checkpoint_is_told(
-    content: bytes, message: str, key: str, tmp_path: Path
-) -> None:
+def test_invalid_files_are_refused(content: bytes, message: str, key: str, tmp_path: Path) -> None:
     path = tmp_path / 'w.pth'
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=f'(?s)w.pth cannot be read as weights: .*{message}'):
@@ -100,7 +98,7 @@ def test_code_is_refused_and_not_run(form: str, key: str, tmp_path: Path) -> Non
         path.write_bytes(pickle.dumps(content['meta'], protocol=2))
     else:
         path.write_bytes(saved(content, legacy=form == 'legacy'))
-    with pytest.raises(CheckpointError, match=r'asks to run Python code \(posix.mkdir\)'):
+    with pytest.raises(CheckpointError, match=r'needs to run Python code \(posix.mkdir\)'):
         load_state(path, key)
     assert not (tmp_path / 'made').exists()
 

@@ -1,4 +1,4 @@
-"""Records without loss, and every kind of output file."""
+"""Lossless records and output files."""
 
 from __future__ import annotations
 
@@ -56,17 +56,17 @@ def test_awkward_numbers_survive() -> None:
     )
 
 
-def test_nobody_in_the_photo() -> None:
+def test_image_without_people() -> None:
     people = People.empty(5, 9)
     record = people_to_record(people)
     assert record['people'] == [] and record['image'] == {'height': 5, 'width': 9}
     assert_same_people(people_from_record(record), people)
 
 
-def test_records_refuse_what_json_cannot_say() -> None:
+def test_records_refuse_nan_and_other_formats() -> None:
     people = make_people(2)
     broken = replace(people, scores=np.array([0.5, np.nan], np.float32))
-    with pytest.raises(ValueError, match=r'people\.scores holds NaN'):
+    with pytest.raises(ValueError, match=r'people\.scores has NaN'):
         people_to_record(broken)
     with pytest.raises(ValueError, match="format 'x'"):
         people_from_record({'format': 'x'})
@@ -97,25 +97,25 @@ def test_atomic_file_keeps_the_old_content_on_failure(tmp_path: Path) -> None:
     assert os.listdir(path.parent) == ['x.json']
 
 
-def test_leftovers_of_a_killed_process_go(tmp_path: Path) -> None:
+def test_part_of_a_killed_process_is_replaced(tmp_path: Path) -> None:
     (tmp_path / '.x.json.part').write_text('half')
     write_json(tmp_path / 'x.json', {'a': 1})
     assert os.listdir(tmp_path) == ['x.json']
     assert (tmp_path / 'x.json').read_text() == '{"a": 1}\n'
 
 
-# One file per photo
+# One file per image
 
 
 def no_image() -> np.ndarray:
-    raise AssertionError('this writer needs no picture')
+    raise AssertionError('this writer needs no image')
 
 
 def test_mask_png_holds_the_ids() -> None:
     people = make_people(3)
-    picture = PIL.Image.open(BytesIO(MaskWriter().render(FinishedImage(people, no_image))))
-    assert picture.mode == 'I;16'
-    ids = np.asarray(picture)
+    pil_image = PIL.Image.open(BytesIO(MaskWriter().render(FinishedImage(people, no_image))))
+    assert pil_image.mode == 'I;16'
+    ids = np.asarray(pil_image)
     assert ids.shape == people.image_shape
     for person, i in zip(people_to_record(people)['people'], range(3), strict=True):
         assert ((ids == person['id']) == people.masks.dense(i)).all()
@@ -144,9 +144,9 @@ def test_mmpose_json_is_like_that_of_mmpose() -> None:
 def test_mmpose_json_has_the_fields_of_the_installed_mmpose() -> None:
     utils = pytest.importorskip('mmpose.structures.utils', reason='MMPose is not installed')
     people = make_people(2)
-    theirs = utils.split_instances(people.to_data_sample().pred_instances)
-    ours = json.loads(MMPoseWriter().render(FinishedImage(people, no_image)))['instance_info']
-    for a, b in zip(ours, theirs, strict=True):
+    reference = utils.split_instances(people.to_data_sample().pred_instances)
+    prediction = json.loads(MMPoseWriter().render(FinishedImage(people, no_image)))['instance_info']
+    for a, b in zip(prediction, reference, strict=True):
         for key in ('keypoints', 'keypoint_scores', 'bbox', 'bbox_score'):
             assert np.allclose(a[key], b[key]), key
         assert set(b) <= set(a)
@@ -154,11 +154,11 @@ def test_mmpose_json_has_the_fields_of_the_installed_mmpose() -> None:
 
 def test_other_keypoint_sets_have_no_coco_names() -> None:
     people = make_people(1)
-    cut = {
+    columns = {
         n: getattr(people, n)[:, :5]
         for n in ('keypoints', 'keypoint_scores', 'presence', 'visibility', 'prompts')
     }
-    content = json.loads(MMPoseWriter().render(FinishedImage(replace(people, **cut), no_image)))
+    content = json.loads(MMPoseWriter().render(FinishedImage(replace(people, **columns), no_image)))
     assert content['meta_info']['keypoint_id2name']['4'] == 'keypoint_4'
     assert 'flip_indices' not in content['meta_info']
 
@@ -167,9 +167,9 @@ def test_overlay_is_a_jpeg_of_the_drawing(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(People, 'draw', lambda self, image: 255 - image)
     image = np.full((40, 60, 3), 55, np.uint8)
     jpeg = OverlayWriter().render(FinishedImage(make_people(1), lambda: image))
-    picture = PIL.Image.open(BytesIO(jpeg))
-    assert picture.format == 'JPEG' and picture.size == (60, 40)
-    assert abs(int(np.asarray(picture)[0, 0, 0]) - 200) <= 2
+    pil_image = PIL.Image.open(BytesIO(jpeg))
+    assert pil_image.format == 'JPEG' and pil_image.size == (60, 40)
+    assert abs(int(np.asarray(pil_image)[0, 0, 0]) - 200) <= 2
 
 
 def test_writers_do_not_share_a_folder() -> None:
@@ -204,19 +204,19 @@ def test_coco_files_fit_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('task', ['bbox', 'segm', 'keypoints'])
-def test_own_results_score_100(task: str, tmp_path: Path) -> None:
-    """The results of a run, taken as the truth, give AP 1 when scored with pycocotools."""
+def test_results_score_100_against_themselves(task: str, tmp_path: Path) -> None:
+    """With its results as ground ground_truth, a run has an AP of 1 in pycocotools."""
     coco_tools = pytest.importorskip('pycocotools.coco')
     evaluation = pytest.importorskip('pycocotools.cocoeval')
     write_dataset_files(tmp_path, ['coco'], entries())
     results = json.loads((tmp_path / 'coco_results.json').read_text())
-    truth = json.loads((tmp_path / 'coco_images.json').read_text())
+    ground_truth = json.loads((tmp_path / 'coco_images.json').read_text())
     for i, row in enumerate(results, 1):
         _, _, width, height = row['bbox']
         more = {'id': i, 'iscrowd': 0, 'num_keypoints': 17, 'area': width * height}
-        truth['annotations'].append(row | more)
-    write_json(tmp_path / 'truth.json', truth)
-    coco = coco_tools.COCO(str(tmp_path / 'truth.json'))
+        ground_truth['annotations'].append(row | more)
+    write_json(tmp_path / 'ground_truth.json', ground_truth)
+    coco = coco_tools.COCO(str(tmp_path / 'ground_truth.json'))
     scorer = evaluation.COCOeval(coco, coco.loadRes(str(tmp_path / 'coco_results.json')), task)
     scorer.evaluate()
     scorer.accumulate()
@@ -241,7 +241,7 @@ def test_csv_has_one_row_per_person(tmp_path: Path) -> None:
     assert np.float32(rows[1]['nose_visibility']) == people.visibility[1, 0]
 
 
-def test_merged_files_without_photos(tmp_path: Path) -> None:
+def test_merged_files_without_images(tmp_path: Path) -> None:
     write_dataset_files(tmp_path, ['csv', 'coco'], [])
     assert json.loads((tmp_path / 'coco_results.json').read_text()) == []
     assert json.loads((tmp_path / 'coco_images.json').read_text())['images'] == []
@@ -250,7 +250,7 @@ def test_merged_files_without_photos(tmp_path: Path) -> None:
 
 def test_nothing_merged_is_asked_for(tmp_path: Path) -> None:
     def refuse() -> Any:
-        raise AssertionError('no photo needs to be looked at')
+        raise AssertionError('the entries must not be consumed')
         yield
 
     assert write_dataset_files(tmp_path, ['json', 'overlay'], refuse()) == []

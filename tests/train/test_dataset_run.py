@@ -1,4 +1,4 @@
-"""Runs over data sets: one results file, whatever happened on the way."""
+"""Runs on data sets: shards, resume and results file."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from pipeline.cli.protocols import Protocol, load_protocol
 from pipeline.evaluation.coco import score_files
 from pipeline.io.progress import Reporter
 from pipeline.io.results import info_path, read_results
-from tests.run_fakes import done_records, save_photo, wait_for
+from tests.run_fakes import done_records, save_image, wait_for
 from tests.toy_people import person, toy_annotations, write
 
 ROOT = Path(__file__).parents[2]
 ORACLE = Protocol('oracle')
 
 
-def toy_set(folder: Path, photos: int = 3) -> Path:
-    """A data set of ``photos`` photos, of 300 x 200 px, two or three people in each."""
-    content = toy_annotations() if photos == 3 else {'images': [], 'annotations': []}
-    for i in range(photos if photos != 3 else 0):
+def toy_set(folder: Path, number: int = 3) -> Path:
+    """Make a data set of ``number`` images of 300 x 200 px with two or three people each."""
+    content = toy_annotations() if number == 3 else {'images': [], 'annotations': []}
+    for i in range(number if number != 3 else 0):
         image = {'id': i + 1, 'file_name': f'{i % 2}/{i}.png', 'height': 200, 'width': 300}
         content['images'].append(image)
         for x in (20, 110.5):
-            number = len(content['annotations']) + 1
-            content['annotations'].append(person(number, i + 1, [x, 30.25 + i, 60, 150]))
-    for number, image in enumerate(content['images']):
-        save_photo(folder / image['file_name'], 20 + number, (300, 200))
+            row_id = len(content['annotations']) + 1
+            content['annotations'].append(person(row_id, i + 1, [x, 30.25 + i, 60, 150]))
+    for i, image in enumerate(content['images']):
+        save_image(folder / image['file_name'], 20 + i, (300, 200))
     return write(folder / 'annotations.json', content)
 
 
@@ -45,7 +45,7 @@ def run(annotations: Path, out: Path, **options: Any) -> DatasetReport:
 
 
 def files(out: Path) -> tuple[bytes, bytes]:
-    """What must not depend on how a run went."""
+    """Read the files that are equal after every way of running."""
     results = out / 'results.json'
     return results.read_bytes(), info_path(results).read_bytes()
 
@@ -100,7 +100,7 @@ def test_shards_end_with_the_same_bytes(order: Sequence[int], tmp_path: Path) ->
     annotations, out = toy_set(tmp_path / 'data', 7), tmp_path / 'out'
     for i in order:
         part = run(annotations, out, shard=Shard(i, 3))
-        assert part.results is None and part.run.photos == (3 if i == 1 else 2)
+        assert part.results is None and part.run.images == (3 if i == 1 else 2)
     whole = run(annotations, out)
     done = 7 if len(order) == 3 else 2
     assert (whole.run.resumed, whole.run.computed) == (done, 7 - done)
@@ -163,27 +163,27 @@ def test_shards_side_by_side_one_of_them_killed(tmp_path: Path) -> None:
     assert files(out) == files(tmp_path / 'single')
 
 
-def break_photo(folder: Path) -> None:
-    (folder / '3.jpg').write_bytes(b'no picture')
+def break_image(folder: Path) -> None:
+    (folder / '3.jpg').write_bytes(b'no image')
 
 
-def lose_photo(folder: Path) -> None:
+def lose_image(folder: Path) -> None:
     (folder / '3.jpg').unlink()
 
 
-def shrink_photo(folder: Path) -> None:
-    save_photo(folder / '3.jpg', 30, (150, 100))
+def shrink_image(folder: Path) -> None:
+    save_image(folder / '3.jpg', 30, (150, 100))
 
 
 @pytest.mark.parametrize(
     ('harm', 'message'),
     [
-        (break_photo, '3.jpg'),
-        (lose_photo, '3.jpg'),
-        (shrink_photo, 'the photo is 150 x 100 px, the annotations say 300 x 200'),
+        (break_image, '3.jpg'),
+        (lose_image, '3.jpg'),
+        (shrink_image, 'the image has 150 x 100 px, its annotations 300 x 200'),
     ],
 )
-def test_a_failing_photo_is_listed_and_counted(harm: Any, message: str, tmp_path: Path) -> None:
+def test_a_failing_image_is_listed_and_counted(harm: Any, message: str, tmp_path: Path) -> None:
     annotations = toy_set(tmp_path / 'data')
     harm(annotations.parent)
     report = run(annotations, tmp_path / 'out')
@@ -194,7 +194,7 @@ def test_a_failing_photo_is_listed_and_counted(harm: Any, message: str, tmp_path
     assert metrics.info is not None and metrics.info.failed == ('3.jpg',)
     assert metrics.tasks['bbox'].ar == pytest.approx(2 / 5)
     assert metrics.mask_iou is not None and metrics.mask_iou.mean == pytest.approx(2 / 5)
-    assert dict(metrics.lines())['failed photos'].startswith('1,')
+    assert dict(metrics.lines())['failed images'].startswith('1,')
 
 
 def test_a_limit_is_stated_and_scored(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_a_limit_is_stated_and_scored(tmp_path: Path) -> None:
     assert report.results is not None
     metrics = score_files(report.results, annotations)
     assert metrics.image_ids == (1, 2) and metrics.tasks['bbox'].ap == pytest.approx(1)
-    assert 'only the first 2 of 7 photos' in dict(metrics.lines())['note']
+    assert 'only the first 2 of 7 images' in dict(metrics.lines())['note']
 
 
 def without_keypoints(content: dict[str, Any]) -> None:
@@ -231,11 +231,11 @@ def named(name: str) -> Any:
         (Protocol('gt_keypoints'), without_keypoints, 'no keypoints, which protocol gt_keypoints'),
         (Protocol('gt_keypoints'), without_masks, 'is scored by segm'),
         (Protocol('gt_boxes', gt_masks=True), without_masks, 'no masks, which --gt-masks'),
-        (ORACLE, named('../7.jpg'), 'must be a path inside'),
-        (ORACLE, named('3.jpg'), 'there only once'),
+        (ORACLE, named('../7.jpg'), 'a path inside'),
+        (ORACLE, named('3.jpg'), 'must be unique'),
     ],
 )
-def test_what_does_not_fit_is_told_before_models_load(
+def test_errors_are_raised_before_models_load(
     protocol: Protocol, change: Any, message: str, tmp_path: Path
 ) -> None:
     annotations = toy_set(tmp_path / 'data')
@@ -248,12 +248,10 @@ def test_what_does_not_fit_is_told_before_models_load(
     assert not (tmp_path / 'out').exists()
 
 
-def test_photos_elsewhere(tmp_path: Path) -> None:
+def test_images_in_another_folder(tmp_path: Path) -> None:
     annotations = toy_set(tmp_path / 'data')
     (tmp_path / 'empty').mkdir()
-    with pytest.raises(
-        ValueError, match=r'none of the 3 photos .* name their folder with --images'
-    ):
+    with pytest.raises(ValueError, match=r'none of the 3 images .* set their folder with --images'):
         run(annotations, tmp_path / 'out', images=tmp_path / 'empty')
 
 

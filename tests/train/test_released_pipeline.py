@@ -1,6 +1,6 @@
-"""From a pipeline whose weights are absent, over the download, to people in a photo.
+"""From missing weights, over the download, to a prediction.
 
-A small pipeline stands in for ``bmp_v2``: it asks for the same names, but its models are compact.
+A small pipeline replaces ``bmp_v2``: it has the same names of weights, but compact models.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.commands import exit_code
 from tests.web_server import Site, serve
 
 ROOT = Path(__file__).resolve().parents[2]
-# What the pipeline asks for, and the embedded weights that are served in its place.
+# Weights of the pipeline -> embedded weights that the test serves instead.
 STAND_INS = {
     'rtmdet-ins-l-mask.pth': 'rtmdet-ins_compact',
     'PMPose-b-1.0.0.pth': 'vitpose_compact',
@@ -40,7 +40,7 @@ runtime = dict(device='cpu')
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, direct: None) -> Path:
-    """An empty folder of downloads, and a network that leads nowhere."""
+    """An empty folder of downloads without network."""
     for name in ('HTTPS_PROXY', 'https_proxy'):
         monkeypatch.setenv(name, 'http://127.0.0.1:9')
     monkeypatch.setenv('BMP_CHECKPOINTS', str(tmp_path / 'weights'))
@@ -55,13 +55,13 @@ def small(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def photo() -> str:
+def image_path() -> str:
     skimage = pytest.importorskip('skimage')
     return str(Path(skimage.__file__).parent / 'data' / 'astronaut.png')
 
 
 def stand_in(name: str, **more: Any) -> bytes:
-    """An embedded file, with further weights if asked for."""
+    """Serialize an embedded file, with additional weights."""
     import io
 
     import torch
@@ -74,14 +74,14 @@ def stand_in(name: str, **more: Any) -> bytes:
 
 
 def fill(folder: Path, **more: Any) -> None:
-    """What somebody does who copies the files by hand; ``more`` goes into the pose model's."""
+    """Copy the files by hand; ``more`` are additional weights of the pose model."""
     folder.mkdir()
     for file, name in STAND_INS.items():
         content = stand_in(name, **(more if 'PMPose' in file else {}))
         (folder / file).write_bytes(content)
 
 
-def test_absent_weights_are_all_told_before_anything_heavy_is_imported(folder: Path) -> None:
+def test_missing_weights_are_listed_before_heavy_imports(folder: Path) -> None:
     code = (
         f'import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tools")!r}]\n'
         'from pipeline.cli import run as run_bmp\n'
@@ -89,13 +89,13 @@ def test_absent_weights_are_all_told_before_anything_heavy_is_imported(folder: P
         'assert not {"torch", "mmdet", "mmpose", "sam2"} & set(sys.modules)\n'
         'sys.exit(code)'
     )
-    photo = folder.parent / 'x.jpg'
-    photo.write_bytes(b'never read')
-    arguments = [sys.executable, '-c', code, str(photo), str(folder.parent / 'out')]
+    image_path = folder.parent / 'x.jpg'
+    image_path.write_bytes(b'never read')
+    arguments = [sys.executable, '-c', code, str(image_path), str(folder.parent / 'out')]
     run = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert run.returncode == 1, run.stderr
     assert 'Traceback' not in run.stderr
-    assert '3 weights are not here (sizes not published)' in run.stderr
+    assert '3 weights are missing (sizes not published)' in run.stderr
     hub = 'https://huggingface.co/vrg-prague/BBoxMaskPose/resolve/main'
     for url, file in zip(
         (
@@ -110,10 +110,10 @@ def test_absent_weights_are_all_told_before_anything_heavy_is_imported(folder: P
     assert 'Download: python tools/download_checkpoints.py --pipeline bmp_v2\n' in run.stderr
 
 
-def test_from_absence_over_the_download_to_people(
+def test_from_missing_weights_to_people(
     folder: Path,
     small: Path,
-    photo: str,
+    image_path: str,
     site: Site,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -122,17 +122,17 @@ def test_from_absence_over_the_download_to_people(
     import torch
 
     out = tmp_path / 'out'
-    command = [photo, '--config', str(small), '--out-dir', str(out), '--save', 'json']
+    command = [image_path, '--config', str(small), '--out-dir', str(out), '--save', 'json']
     assert exit_code(run_bmp.main, *command) == 1
-    told = capsys.readouterr().err
-    assert f'download_checkpoints.py --pipeline {small}' in told
-    # Other weights by an override: the config itself would not fetch them.
+    error = capsys.readouterr().err
+    assert f'download_checkpoints.py --pipeline {small}' in error
+    # The command has weights of overrides too, which are not in the config.
     options = ['--cfg-options', 'detector.checkpoint=rtmdet-ins_l_coco']
     assert exit_code(run_bmp.main, *command, *options) == 1
-    told = capsys.readouterr().err
-    assert 'download_checkpoints.py rtmdet-ins_l_coco PMPose-b-1.0.0' in told
+    error = capsys.readouterr().err
+    assert 'download_checkpoints.py rtmdet-ins_l_coco PMPose-b-1.0.0' in error
 
-    # The released pose model holds a branch that is never used; the manifest says so.
+    # The released pose model has an unused branch, which the manifest ignores.
     extra = {'head.error_layers.0.weight': torch.ones(3)}
     monkeypatch.setenv('BMP_MIRROR', site.url)
     for file, name in STAND_INS.items():
@@ -156,7 +156,7 @@ def test_keys_that_do_not_fit_are_an_error_unless_the_config_ignores_them(
     import torch
 
     from pipeline import load_pipeline
-    from pipeline.weights.checkpoints import CheckpointError
+    from pipeline.weights.manifest import CheckpointError
 
     fill(folder, **{'head.error_layers.0.weight': torch.ones(3), 'head.new': torch.ones(1)})
     with pytest.raises(CheckpointError, match=r'does not fit the config: unexpected: head\.new$'):

@@ -1,4 +1,4 @@
-"""Resume: what is done stays done, what is outdated is done again."""
+"""Resume: finished images are skipped, outdated ones are computed again."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from pipeline.io.images import read_file
 from pipeline.io.run_options import RunOptions
 from pipeline.structures import People
 from tests.run_fakes import (
-    PHOTOS,
+    IMAGES,
     FakePipeline,
     contents,
     done_records,
     run,
-    save_photo,
+    save_image,
     wait_for,
 )
 
@@ -37,86 +37,88 @@ ROOT = Path(__file__).parents[2]
 # Resume
 
 
-def test_done_photos_are_skipped(photos: Path, tmp_path: Path) -> None:
+def test_done_images_are_skipped(image_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / 'out'
-    run(photos, out)
+    run(image_folder, out)
     before = contents(out)
-    report, pipeline = run(photos, out)
+    report, pipeline = run(image_folder, out)
     assert (report.computed, report.resumed, report.people) == (0, 4, 12)
     assert pipeline.calls == []
     assert contents(out) == before
-    report, pipeline = run(photos, out, resume=False)
+    report, pipeline = run(image_folder, out, resume=False)
     assert (report.computed, len(pipeline.calls)) == (4, 4)
     assert contents(out) == before
 
 
-def change_pixels(photos: Path) -> None:
-    save_photo(photos / '1.png', 99)
+def change_pixels(image_folder: Path) -> None:
+    save_image(image_folder / '1.png', 99)
 
 
-def damage_record(photos: Path) -> None:
-    (photos.parent / 'out' / 'predictions' / '1.png.json').write_text('{"half')
+def damage_record(image_folder: Path) -> None:
+    (image_folder.parent / 'out' / 'predictions' / '1.png.json').write_text('{"half')
 
 
 @pytest.mark.parametrize(
-    ('change', 'pipeline', 'computed', 'said'),
+    ('change', 'pipeline', 'computed', 'message'),
     [
-        pytest.param(change_pixels, FakePipeline(), 1, 'other photo', id='photo'),
-        pytest.param(damage_record, FakePipeline(), 1, 'other content', id='record'),
-        pytest.param(lambda _: None, FakePipeline('a = 2\n'), 4, 'other config', id='config'),
+        pytest.param(change_pixels, FakePipeline(), 1, 'photo changed', id='image'),
+        pytest.param(
+            damage_record, FakePipeline(), 1, 'content of the prediction changed', id='record'
+        ),
+        pytest.param(lambda _: None, FakePipeline('a = 2\n'), 4, 'config changed', id='config'),
     ],
 )
-def test_outdated_photos_are_computed_again(
+def test_outdated_images_are_computed_again(
     change: Callable[[Path], None],
     pipeline: FakePipeline,
     computed: int,
-    said: str,
-    photos: Path,
+    message: str,
+    image_folder: Path,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     out = tmp_path / 'out'
-    run(photos, out)
-    change(photos)
-    report, _ = run(photos, out, pipeline, save=['json'])
+    run(image_folder, out)
+    change(image_folder)
+    report, _ = run(image_folder, out, pipeline, save=['json'])
     assert (report.computed, report.redone, report.resumed) == (computed, computed, 4 - computed)
-    assert caplog.text.count(said) == 1
-    # What was drawn from the old record is gone, or a later run would take it for done.
+    assert caplog.text.count(message) == 1
+    # The outdated drawing is removed.
     assert not (out / 'visualizations' / '1.png.jpg').exists()
     assert (out / 'visualizations' / '1.jpg.jpg').exists() == (computed == 1)
 
 
-@pytest.mark.parametrize('what', ['weights', 'precision', 'version'])
+@pytest.mark.parametrize('setting', ['weights', 'precision', 'version'])
 def test_other_settings_are_noticed(
-    what: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    setting: str, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(photos, tmp_path / 'out')
+    run(image_folder, tmp_path / 'out')
     pipeline = FakePipeline()
-    if what == 'weights':
+    if setting == 'weights':
         pipeline.weights = {'net': 'abd'}
-    elif what == 'precision':
+    elif setting == 'precision':
         pipeline.precision = 'bf16'
     else:
         monkeypatch.setattr(runner_module, '__version__', '99')
-    assert run(photos, tmp_path / 'out', pipeline)[0].computed == 4
+    assert run(image_folder, tmp_path / 'out', pipeline)[0].computed == 4
 
 
-def test_missing_files_are_made_from_the_records(photos: Path, tmp_path: Path) -> None:
-    run(photos, tmp_path / 'all')
+def test_missing_files_are_made_from_the_records(image_folder: Path, tmp_path: Path) -> None:
+    run(image_folder, tmp_path / 'all')
     out = tmp_path / 'out'
-    run(photos, out, save=['json'])
-    report, pipeline = run(photos, out)
+    run(image_folder, out, save=['json'])
+    report, pipeline = run(image_folder, out)
     assert (report.resumed, pipeline.calls) == (4, [])
     assert contents(out) == contents(tmp_path / 'all')
 
 
-def test_changed_time_stamps_do_not_matter(photos: Path, tmp_path: Path) -> None:
-    run(photos, tmp_path / 'out')
-    os.utime(photos / '1.png', (0, 0))
-    assert run(photos, tmp_path / 'out')[0].resumed == 4
+def test_changed_time_stamps_do_not_matter(image_folder: Path, tmp_path: Path) -> None:
+    run(image_folder, tmp_path / 'out')
+    os.utime(image_folder / '1.png', (0, 0))
+    assert run(image_folder, tmp_path / 'out')[0].resumed == 4
 
 
-def test_ctrl_c(photos: Path, tmp_path: Path) -> None:
+def test_ctrl_c(image_folder: Path, tmp_path: Path) -> None:
     class Interrupted(FakePipeline):
         def __call__(self, image: np.ndarray, *args: Any) -> People:  # type: ignore[override]
             if len(self.calls) == 2:
@@ -124,13 +126,13 @@ def test_ctrl_c(photos: Path, tmp_path: Path) -> None:
             return super().__call__(image, *args)
 
     out = tmp_path / 'out'
-    report, _ = run(photos, out, Interrupted())
+    report, _ = run(image_folder, out, Interrupted())
     assert (report.interrupted, report.exit_code, report.computed) == (True, 130, 2)
     images = json.loads((out / 'coco_images.json').read_text())['images']
     assert [i['file_name'] for i in images] == ['1.jpg', '1.png']
     assert json.loads((out / 'run.json').read_text())['interrupted'] is True
-    assert run(photos, out)[0].resumed == 2
-    run(photos, tmp_path / 'whole')
+    assert run(image_folder, out)[0].resumed == 2
+    run(image_folder, tmp_path / 'whole')
     assert contents(out) == contents(tmp_path / 'whole')
 
 
@@ -143,15 +145,15 @@ from pipeline.io.run_options import OUTPUTS, RunOptions
 from pipeline.structures import People
 from tests.run_fakes import FakePipeline
 People.draw = lambda self, image: image
-photos = find_images([sys.argv[1]]).photos
+images = find_images([sys.argv[1]]).images
 options = RunOptions(Path(sys.argv[2]), frozenset(OUTPUTS))
-report = run_images(FakePipeline(seconds=float(sys.argv[3])), photos, options)
+report = run_images(FakePipeline(seconds=float(sys.argv[3])), images, options)
 print(report.computed, report.resumed)
 """
 
 
-def fake_process(photos: Path, out: Path, seconds: float) -> subprocess.Popen[str]:
-    command = [sys.executable, '-c', FAKE_RUN, str(photos), str(out), str(seconds)]
+def fake_process(image_folder: Path, out: Path, seconds: float) -> subprocess.Popen[str]:
+    command = [sys.executable, '-c', FAKE_RUN, str(image_folder), str(out), str(seconds)]
     environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -159,10 +161,10 @@ def fake_process(photos: Path, out: Path, seconds: float) -> subprocess.Popen[st
 
 
 def test_killed_and_resumed(tmp_path: Path) -> None:
-    """SIGKILL half-way, twice; in the end every file is as if nothing had happened."""
+    """After two SIGKILLs, every file equals that of an uninterrupted run."""
     folder, out = tmp_path / 'in', tmp_path / 'out'
     for i in range(12):
-        save_photo(folder / f'{i % 3}' / f'{i}.png', 20 + i)
+        save_image(folder / f'{i % 3}' / f'{i}.png', 20 + i)
     for done in (3, 6):
         process = fake_process(folder, out, 0.1)
         wait_for(lambda: done_records(out) >= done, process, 60)  # noqa: B023 - called at once
@@ -183,16 +185,16 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
 # Threads
 
 
-def test_the_next_photo_is_read_and_the_last_one_written_meanwhile(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_next_image_is_read_and_the_last_one_written_meanwhile(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every step waits for one that only another thread can do at that time."""
-    names = sorted(PHOTOS)
+    """Every step waits for a step of another thread."""
+    names = sorted(IMAGES)
     was_read = {name: Event() for name in names}
     may_write = Event()
 
     def read(path: Path) -> bytes:
-        was_read[path.relative_to(photos).as_posix()].set()
+        was_read[path.relative_to(image_folder).as_posix()].set()
         return read_file(path)
 
     def draw(self: People, image: np.ndarray) -> np.ndarray:
@@ -205,7 +207,7 @@ def test_the_next_photo_is_read_and_the_last_one_written_meanwhile(
             if number + 1 < len(names):
                 assert was_read[names[number + 1]].wait(60)
             if number + 2 < len(names):
-                assert not was_read[names[number + 2]].is_set()  # one photo ahead, not all
+                assert not was_read[names[number + 2]].is_set()  # reads one image ahead
             if number == 1:  # the first one waits to be written
                 assert not (tmp_path / 'out' / 'predictions' / f'{names[0]}.json').exists()
                 may_write.set()
@@ -213,80 +215,78 @@ def test_the_next_photo_is_read_and_the_last_one_written_meanwhile(
 
     monkeypatch.setattr(runner_module, 'read_file', read)
     monkeypatch.setattr(People, 'draw', draw)
-    report, _ = run(photos, tmp_path / 'out', Watching())
+    report, _ = run(image_folder, tmp_path / 'out', Watching())
     assert (report.computed, report.failures) == (4, [])
 
 
-def test_failures_keep_the_order_of_the_photos(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_failures_keep_the_order_of_the_images(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second fails when it is written, while the third has already failed to be computed."""
+    """The writer fails on the second image after the pipeline failed on the third."""
     third_has_failed = Event()
 
     class Failing(FakePipeline):
         def __call__(self, image: np.ndarray, *args: Any) -> People:  # type: ignore[override]
-            if image[0, 0, 0] == PHOTOS['a/1.jpg']:
+            if image[0, 0, 0] == IMAGES['a/1.jpg']:
                 third_has_failed.set()
                 raise RuntimeError('no model')
             return super().__call__(image, *args)
 
     def draw(self: People, image: np.ndarray) -> np.ndarray:
-        if image[0, 0, 0] == PHOTOS['1.png']:
+        if image[0, 0, 0] == IMAGES['1.png']:
             assert third_has_failed.wait(60)
             raise ValueError('no paint')
         return image
 
     monkeypatch.setattr(People, 'draw', draw)
-    report, _ = run(photos, tmp_path / 'out', Failing())
+    report, _ = run(image_folder, tmp_path / 'out', Failing())
     assert [f.message for f in report.failures] == ['no paint', 'no model']
     images = json.loads((tmp_path / 'out' / 'coco_images.json').read_text())['images']
     assert [i['file_name'] for i in images] == ['1.jpg', 'b/1.jpg']
 
 
-def test_a_photo_that_became_unreadable_leaves_nothing_outdated(
-    photos: Path, tmp_path: Path
-) -> None:
+def test_outputs_of_an_unreadable_image_are_removed(image_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / 'out'
-    run(photos, out)
-    (photos / '1.png').write_bytes(b'no picture')
-    report, _ = run(photos, out)
+    run(image_folder, out)
+    (image_folder / '1.png').write_bytes(b'no image')
+    report, _ = run(image_folder, out)
     assert [f.error for f in report.failures] == ['ImageReadError']
     assert not [path for path in contents(out) if Path(path).name.startswith('1.png')]
     assert (report.computed, report.resumed) == (0, 3)
 
 
-# Several photos at once
+# Batches
 
 
-@pytest.mark.parametrize(('size', 'groups'), [(2, [2, 2]), (3, [3, 1]), (9, [4])])
-def test_several_photos_at_once_give_the_same_files(
-    size: int, groups: list[int], photos: Path, tmp_path: Path
+@pytest.mark.parametrize(('size', 'batches'), [(2, [2, 2]), (3, [3, 1]), (9, [4])])
+def test_several_images_at_once_give_the_same_files(
+    size: int, batches: list[int], image_folder: Path, tmp_path: Path
 ) -> None:
     boxes = {'1.png': [[1, 2, 30, 20]], 'a/1.jpg': []}
-    run(photos, tmp_path / 'one', boxes=boxes)
+    run(image_folder, tmp_path / 'one', boxes=boxes)
     pipeline = FakePipeline()
-    report, _ = run(photos, tmp_path / 'many', pipeline, boxes=boxes, batch_images=size)
-    assert pipeline.batches == groups
+    report, _ = run(image_folder, tmp_path / 'many', pipeline, boxes=boxes, batch_images=size)
+    assert pipeline.batches == batches
     assert contents(tmp_path / 'many') == contents(tmp_path / 'one')
     assert report.computed == 4
-    again, _ = run(photos, tmp_path / 'many', boxes=boxes, batch_images=1)
-    assert again.resumed == 4  # how many run at once is no part of what a record was made with
+    again, _ = run(image_folder, tmp_path / 'many', boxes=boxes, batch_images=1)
+    assert again.resumed == 4
 
 
-def test_one_bad_photo_does_not_cost_its_group(photos: Path, tmp_path: Path) -> None:
-    save_photo(photos / 'a' / '0.png', 13)
-    (photos / 'a' / '2.png').write_bytes(b'')
-    save_photo(photos / 'done.png', 40)
-    run(photos / 'done.png', tmp_path / 'out')
+def test_a_failed_batch_is_retried_one_by_one(image_folder: Path, tmp_path: Path) -> None:
+    save_image(image_folder / 'a' / '0.png', 13)
+    (image_folder / 'a' / '2.png').write_bytes(b'')
+    save_image(image_folder / 'done.png', 40)
+    run(image_folder / 'done.png', tmp_path / 'out')
     pipeline = FakePipeline()
-    report, _ = run(photos, tmp_path / 'out', pipeline, batch_images=10)
-    assert pipeline.batches[0] == 5  # not the empty file, not what is done
+    report, _ = run(image_folder, tmp_path / 'out', pipeline, batch_images=10)
+    assert pipeline.batches[0] == 5  # without the empty file and the finished image
     assert report.failures[0].message == 'no luck'
     assert [f.error for f in report.failures] == ['RuntimeError', 'ImageReadError']
     assert (report.computed, report.resumed) == (4, 1)
-    assert run(photos, tmp_path / 'out')[0].resumed == 5
+    assert run(image_folder, tmp_path / 'out')[0].resumed == 5
 
 
-def test_a_group_has_at_least_one_photo(tmp_path: Path) -> None:
+def test_batch_size_is_positive(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match='batch_images must be >= 1, got 0'):
         RunOptions(tmp_path, batch_images=0)

@@ -1,4 +1,4 @@
-"""The command line, with a fake pipeline and with the real one."""
+"""The command line with a fake pipeline and with the embedded models."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TOOL = ROOT / 'tools' / 'run_bmp.py'
 
 @pytest.fixture
 def fake_models(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The command in this process, with a fake in place of the models."""
+    """Replace the pipeline of the command by a fake."""
     seen: list[Any] = []
 
     def load(config: str, cfg_options: Any) -> FakePipeline:
@@ -43,32 +43,32 @@ def command(*arguments: object) -> int:
     return exit_code(run_bmp.main, *arguments)
 
 
-def test_boxes_and_ids(photos: Path, tmp_path: Path, fake_models: list[Any]) -> None:
+def test_boxes_and_ids(image_folder: Path, tmp_path: Path, fake_models: list[Any]) -> None:
     boxes = tmp_path / 'boxes.json'
     boxes.write_text(json.dumps({'a/1.jpg': [[1, 1, 9, 9]]}))
     ids = tmp_path / 'ids.json'
     ids.write_text(json.dumps({'images': [{'id': 5, 'file_name': 'a/1.jpg'}]}))
     out = tmp_path / 'out'
     files = ('--boxes', boxes, '--coco-ids', ids, '--out-dir', out)
-    assert command(photos, *files, '--save', 'coco') == 0
+    assert command(image_folder, *files, '--save', 'coco') == 0
     info = json.loads((out / 'run.json').read_text())
     assert (info['computed'], info['people']) == (4, 10)
     rows = json.loads((out / 'coco_results.json').read_text())
     assert [r['image_id'] for r in rows] == [5]
 
 
-def test_no_photo_loads_no_models(tmp_path: Path, fake_models: list[Any]) -> None:
+def test_no_image_loads_no_models(tmp_path: Path, fake_models: list[Any]) -> None:
     (tmp_path / 'empty').mkdir()
     assert command(tmp_path / 'empty', '--out-dir', tmp_path / 'out') == 1
     assert fake_models == []
     (failure,) = json.loads((tmp_path / 'out' / 'failures.json').read_text())
-    assert 'no picture in this directory' in failure['message']
+    assert 'no image in this directory' in failure['message']
 
 
-def test_own_results_are_no_inputs(photos: Path, fake_models: list[Any]) -> None:
-    out = photos / 'out'
+def test_results_are_excluded_from_the_inputs(image_folder: Path, fake_models: list[Any]) -> None:
+    out = image_folder / 'out'
     for resumed in (0, 4):
-        assert command(photos, '--out-dir', out, '--save', 'overlay', 'masks') == 0
+        assert command(image_folder, '--out-dir', out, '--save', 'overlay', 'masks') == 0
         info = json.loads((out / 'run.json').read_text())
         assert (info['photos'], info['resumed']) == (4, resumed)
 
@@ -81,9 +81,9 @@ def test_demo(tmp_path: Path, fake_models: list[Any]) -> None:
 
 
 def test_main(
-    photos: Path, tmp_path: Path, fake_models: list[Any], capsys: pytest.CaptureFixture[str]
+    image_folder: Path, tmp_path: Path, fake_models: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = [str(photos), '--out-dir', str(tmp_path / 'out'), '--save', 'csv', 'masks']
+    arguments = [str(image_folder), '--out-dir', str(tmp_path / 'out'), '--save', 'csv', 'masks']
     settings = ['--device', 'cpu', '--precision', 'bf16', '--max-rounds', 'none', '--no-refine']
     assert run_bmp.main([*arguments, *settings]) == 0
     assert fake_models == [
@@ -93,20 +93,20 @@ def test_main(
         }),
     ]  # fmt: skip
     printed = capsys.readouterr().out
-    for word in ('photos', 'computed', 'people', 'detect', 'read', 'write', 'total', 'results: '):
+    for word in ('images', 'computed', 'people', 'detect', 'read', 'write', 'total', 'results: '):
         assert word in printed
     info = json.loads((tmp_path / 'out' / 'run.json').read_text())
     assert info['command'] == ['run_bmp.py', *arguments, *settings]
-    (photos / 'bad.jpg').write_text('x')
+    (image_folder / 'bad.jpg').write_text('x')
     assert run_bmp.main(arguments) == 1
     assert '1 inputs failed' in capsys.readouterr().out
 
 
 def test_defaults_leave_the_config_alone(
-    photos: Path, tmp_path: Path, fake_models: list[Any], monkeypatch: pytest.MonkeyPatch
+    image_folder: Path, tmp_path: Path, fake_models: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run_bmp.main([str(photos)]) == 0
+    assert run_bmp.main([str(image_folder)]) == 0
     assert fake_models == [('bmp_compact', {})]
     top = set(os.listdir(tmp_path / 'outputs' / 'bmp_compact'))
     assert {'predictions', 'visualizations', 'coco_results.json', 'coco_images.json'} <= top
@@ -116,12 +116,12 @@ def test_defaults_leave_the_config_alone(
 @pytest.mark.parametrize(
     ('arguments', 'reason'),
     [
-        ([], 'give at least one INPUT'),
+        ([], 'at least one INPUT'),
         (['x', '--save', 'pdf'], "'pdf'"),
         (['x', '--precision', 'int8'], "'int8'"),
-        (['x', '--max-rounds', '0'], 'neither a number from 1 nor none'),
-        (['x', '--max-rounds', 'many'], 'neither a number from 1 nor none'),
-        (['--cfg-options', 'a=1', 'photos'], 'put inputs before the options'),
+        (['x', '--max-rounds', '0'], 'not an integer >= 1'),
+        (['x', '--max-rounds', 'many'], 'not an integer >= 1'),
+        (['--cfg-options', 'a=1', 'photos'], 'put inputs before options'),
         (['x', '--unknown'], '--unknown'),
     ],
 )
@@ -133,25 +133,25 @@ def test_wrong_arguments(
 
 
 def test_folder_that_cannot_be_written(
-    photos: Path, fake_models: list[Any], capsys: pytest.CaptureFixture[str]
+    image_folder: Path, fake_models: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for more in ([], ['--demo']):
-        assert command(photos, '--out-dir', photos / '1.jpg' / 'out', *more) == 1
+        assert command(image_folder, '--out-dir', image_folder / '1.jpg' / 'out', *more) == 1
         assert 'run_bmp.py: error: ' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('option', ['--boxes', '--coco-ids'])
 def test_wrong_files(
-    option: str, photos: Path, fake_models: list[Any], capsys: pytest.CaptureFixture[str]
+    option: str, image_folder: Path, fake_models: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = ['--out-dir', str(photos.parent / 'out')]
-    assert command(photos, option, photos / 'none.json', *out) == 2
+    out = ['--out-dir', str(image_folder.parent / 'out')]
+    assert command(image_folder, option, image_folder / 'none.json', *out) == 2
     assert 'none.json: cannot read' in capsys.readouterr().err
     assert fake_models == []
 
 
 def test_help_is_fast() -> None:
-    """Nothing heavy is imported."""
+    """The help imports no heavy library."""
     code = (
         'import sys; sys.argv = ["run_bmp.py", "--help"]\n'
         'import runpy\n'

@@ -232,7 +232,7 @@ def test_the_tool_lists_mistakes_and_ends_with_2(
     arguments = [str(POSE), '--work-dir', str(tmp_path), '--cfg-options']
     assert train.main([*arguments, 'modell.head=1']) == 2
     said = capsys.readouterr().err
-    assert 'nothing was started' in said
+    assert 'was not started' in said
     assert '  - --cfg-options modell: no such setting; did you mean model?' in said
     assert train.main(['configs/nothing.py']) == 2
     assert 'no config at configs/nothing.py' in capsys.readouterr().err
@@ -253,7 +253,7 @@ def test_check_says_what_would_be_trained(
     assert train.main([str(tmp_path / 'run.py'), *arguments]) == 0
     said = capsys.readouterr().out
     assert said.startswith('model       FreezableTopdownPoseEstimator: 0.')
-    assert '3 epochs, 2 samples a step and process, 1 processes, seed 0' in said
+    assert '3 epochs, 2 samples per step and process, 1 processes, seed 0' in said
     assert not list(tmp_path.glob('*.pth'))
 
 

@@ -28,7 +28,7 @@ RLE = {'size': [200, 300], 'counts': [30000, 10000, 20000]}
 
 
 def with_person(**changes: Any) -> Content:
-    """The toy with one more person, number 55, in image 7; ``...`` removes a key."""
+    """Toy annotations with person 55 in image 7; ``...`` removes a key."""
     extra = person(55, 7, [1, 1, 20, 20]) | changes
     content = toy_annotations()
     content['annotations'].append({k: v for k, v in extra.items() if v is not ...})
@@ -79,13 +79,13 @@ FATAL: list[tuple[str, Callable[[], Any], str]] = [
      r'RLE of size \[5, 5\] for an image of \[200, 300\]'),
     ('no counts', lambda: with_person(segmentation={'size': [200, 300]}), 'needs size and counts'),
     ('short RLE', lambda: with_person(segmentation=RLE | {'counts': [10, 20]}), '30 of 60000 px'),
-    ('cut RLE', lambda: with_person(segmentation=RLE | {'counts': compressed(RLE)['counts'][:-1]}),
+    ('half RLE', lambda: with_person(segmentation=RLE | {'counts': compressed(RLE)['counts'][:-1]}),
      'the runs of the RLE cover'),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(('content', 'reason'), [w[1:] for w in FATAL], ids=[w[0] for w in FATAL])
-def test_fatal_mistakes_are_one_line(content: Callable[[], Any], reason: str) -> None:
+def test_errors_are_one_line(content: Callable[[], Any], reason: str) -> None:
     with pytest.raises(AnnotationError, match=reason) as caught:
         check_annotations(content())
     assert '\n' not in str(caught.value)
@@ -103,7 +103,7 @@ LACKING: list[tuple[str, Content, Task, str]] = [
 @pytest.mark.parametrize(
     ('changes', 'task', 'reason'), [w[1:] for w in LACKING], ids=[w[0] for w in LACKING]
 )
-def test_missing_annotations_of_a_requested_task_are_an_error(
+def test_missing_input_of_a_selected_task_is_an_error(
     changes: Content, task: Task, reason: str
 ) -> None:
     content = with_person(**changes)
@@ -126,7 +126,7 @@ ODD: list[tuple[str, Content, str]] = [
 
 
 @pytest.mark.parametrize(('changes', 'reason'), [w[1:] for w in ODD], ids=[w[0] for w in ODD])
-def test_mistakes_of_official_files_are_warnings(changes: Content, reason: str) -> None:
+def test_minor_problems_are_warnings(changes: Content, reason: str) -> None:
     loaded = check_annotations(with_person(**changes), tasks=TASKS)
     (warning,) = loaded.warnings
     assert re.match(rf'annotation 55 \(image 7\): .*{reason}', warning)
@@ -185,7 +185,7 @@ def crowdpose(**changes: Any) -> Content:
     return content
 
 
-def test_crowdpose_is_recognized_by_14_keypoints() -> None:
+def test_crowdpose_has_14_keypoints() -> None:
     loaded = check_annotations(crowdpose(), tasks=('bbox', 'keypoints'))
     assert (loaded.convention, loaded.warnings) == ('crowdpose14', ())
     (row,) = loaded.content['annotations']
@@ -199,7 +199,7 @@ def test_crowdpose_is_recognized_by_14_keypoints() -> None:
         check_annotations(named, convention='crowdpose14')
 
 
-def test_images_without_crowd_index_are_counted() -> None:
+def test_images_without_a_crowd_index_are_counted() -> None:
     content = crowdpose()
     for image in content['images'][:2]:
         del image['crowdIndex']
@@ -258,8 +258,8 @@ def test_files_of_coco_pass(name: str, samples: Path) -> None:
     content = json.loads(path.read_text())
     loaded = load_annotations(path, images=path.parent / 'images')
     assert set(loaded.tasks) >= {'bbox', 'segm'}
-    for row, original in zip(loaded.content['annotations'], content['annotations'], strict=True):
-        assert row == original | {'category_id': 1}
+    for row, expected in zip(loaded.content['annotations'], content['annotations'], strict=True):
+        assert row == expected | {'category_id': 1}
 
 
 SAMPLES: list[tuple[str, tuple[Task, ...], str]] = [

@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from pipeline.datasets.coco_ground_truth import load_ground_truth
-from pipeline.io.coco import TASKS, Task, for_task
+from pipeline.io.coco import TASKS, Task, select_task
 from pipeline.structures import MaskSource, People
 from tests.toy_people import people_in, person, toy_annotations, toy_results, write
 
@@ -71,17 +71,17 @@ def test_fewer_keypoints_are_refused() -> None:
         people_in(PAIR, (200, 300), points=14).to_coco(0)
 
 
-def test_nobody_is_an_empty_list() -> None:
+def test_no_people_give_an_empty_list() -> None:
     assert People.empty(200, 300).to_coco(0) == []
 
 
 @pytest.mark.parametrize('task', TASKS)
-@pytest.mark.parametrize('narrow', [False, True], ids=['one list', 'for_task'])
+@pytest.mark.parametrize('narrow', [False, True], ids=['one list', 'select_task'])
 def test_pycocotools_scores_every_task(tmp_path: Path, task: Task, narrow: bool) -> None:
-    truth = COCO(write(tmp_path / 'truth.json', annotations_from_one()))
+    ground_truth = COCO(write(tmp_path / 'ground_truth.json', annotations_from_one()))
     results = toy_results(tmp_path)
-    found = truth.loadRes(for_task(results, task) if narrow else results)
-    run = COCOeval(truth, found, task)
+    found = ground_truth.loadRes(select_task(results, task) if narrow else results)
+    run = COCOeval(ground_truth, found, task)
     run.evaluate()
     run.accumulate()
     run.summarize()
@@ -97,22 +97,22 @@ def annotations_from_one() -> dict[str, Any]:
 
 
 def test_for_task_keeps_the_size_of_the_mask_and_the_given_dicts(tmp_path: Path) -> None:
-    truth = COCO(write(tmp_path / 'truth.json', toy_annotations()))
+    ground_truth = COCO(write(tmp_path / 'ground_truth.json', toy_annotations()))
     results = people_in([(10, 10, 110, 110)], (200, 300)).to_coco(7)
     before = copy.deepcopy(results)
-    narrow = truth.loadRes(for_task(results, 'segm'))
+    narrow = ground_truth.loadRes(select_task(results, 'segm'))
     assert results == before
     assert narrow.anns[1]['area'] == results[0]['area'] == 98 * 98
-    assert truth.loadRes(results).anns[1]['area'] == 100 * 100  # what for_task is there for
+    assert ground_truth.loadRes(results).anns[1]['area'] == 100 * 100  # the area of the box
 
 
-def test_truth_is_read_as_people(tmp_path: Path) -> None:
-    photos = load_ground_truth(write(tmp_path / 'toy.json', toy_annotations()))
-    assert [(p.image_id, p.file_name, len(p.people), p.num_crowds) for p in photos] == [
+def test_ground_truth_is_read_as_people(tmp_path: Path) -> None:
+    images = load_ground_truth(write(tmp_path / 'toy.json', toy_annotations()))
+    assert [(p.image_id, p.file_name, len(p.people), p.num_crowds) for p in images] == [
         (7, '7.jpg', 2, 1), (3, '3.jpg', 3, 0), (9, '9.jpg', 0, 0),
     ]  # fmt: skip
-    people = photos[0].people
-    assert (photos[0].height, photos[0].width) == people.image_shape == (200, 300)
+    people = images[0].people
+    assert (images[0].height, images[0].width) == people.image_shape == (200, 300)
     np.testing.assert_array_equal(people.boxes[0], [20, 30, 80, 180])
     np.testing.assert_array_equal(people.keypoint_scores[0, :5], [1, 1, 1, 1, 0])
     np.testing.assert_array_equal(people.presence[0, :5], [1, 1, 1, 1, 0])
@@ -123,7 +123,7 @@ def test_truth_is_read_as_people(tmp_path: Path) -> None:
     assert set(people.prompts.ravel()) == {-1} and set(people.rounds) == {1}
 
 
-def test_truth_reads_rle_masks_and_files_without_keypoints(tmp_path: Path) -> None:
+def test_ground_truth_reads_rle_masks_and_files_without_keypoints(tmp_path: Path) -> None:
     content = toy_annotations()
     crowd = content['annotations'][2] | {'iscrowd': 0}
     del crowd['keypoints']
@@ -133,22 +133,22 @@ def test_truth_reads_rle_masks_and_files_without_keypoints(tmp_path: Path) -> No
     assert people.keypoint_scores[0].sum() == 0
 
 
-def test_truth_reads_only_people(tmp_path: Path) -> None:
+def test_ground_truth_reads_only_people(tmp_path: Path) -> None:
     content = toy_annotations()
     content['categories'] = [{'id': 1, 'name': 'dog'}, {'id': 4, 'name': 'person'}]
     content['annotations'][0]['category_id'] = 4
-    photos = load_ground_truth(write(tmp_path / 'toy.json', content))
-    assert [len(p.people) for p in photos] == [1, 0, 0]
+    images = load_ground_truth(write(tmp_path / 'toy.json', content))
+    assert [len(p.people) for p in images] == [1, 0, 0]
 
 
-def test_truth_names_file_annotation_and_reason(tmp_path: Path) -> None:
+def test_ground_truth_names_file_annotation_and_reason(tmp_path: Path) -> None:
     content = toy_annotations()
     content['annotations'].append(person(55, 7, [1, 1, -20, 20]))
     with pytest.raises(ValueError, match=r'wrong\.json: annotation 55 .*width and height must be'):
         load_ground_truth(write(tmp_path / 'wrong.json', content))
 
 
-def test_truth_of_crowdpose_has_the_limbs(tmp_path: Path) -> None:
+def test_ground_truth_of_crowdpose_has_the_limbs(tmp_path: Path) -> None:
     content = toy_annotations()
     points = [v for i in range(14) for v in (100 + i, 50 + i, i % 3)]
     content['annotations'] = [person(1, 7, [90, 40, 40, 60], keypoints=points)]
@@ -165,12 +165,12 @@ def test_truth_of_crowdpose_has_the_limbs(tmp_path: Path) -> None:
 def test_annotations_are_read(name: str, samples: Path) -> None:
     content = json.loads((samples / 'dev' / name).read_text())
     rows = [row for row in content['annotations'] if not row['iscrowd']]
-    photos = load_ground_truth(samples / 'dev' / name)
-    assert len(photos) == len(content['images'])
-    assert sum(len(p.people) for p in photos) == len(rows) > 0
-    assert sum(p.num_crowds for p in photos) == len(content['annotations']) - len(rows) > 0
-    labelled = sum(int((p.people.keypoint_scores.sum(1) > 0).sum()) for p in photos)
+    images = load_ground_truth(samples / 'dev' / name)
+    assert len(images) == len(content['images'])
+    assert sum(len(p.people) for p in images) == len(rows) > 0
+    assert sum(p.num_crowds for p in images) == len(content['annotations']) - len(rows) > 0
+    labelled = sum(int((p.people.keypoint_scores.sum(1) > 0).sum()) for p in images)
     assert labelled == sum(row.get('num_keypoints', 0) > 0 for row in rows)
-    for photo in photos:
+    for image in images:
         # Annotated box and mask agree within the width of a polygon's line.
-        assert np.abs(photo.people.masks.boxes - photo.people.boxes).max(initial=0) < 12
+        assert np.abs(image.people.masks.boxes - image.people.boxes).max(initial=0) < 12

@@ -1,4 +1,4 @@
-"""Options that the commands share: what their values mean, and the exit codes."""
+"""Shared options of the commands, and the exit codes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.cli import run, test, train
-from pipeline.cli.options import config_options, exit_codes, parse_cfg_options
+from pipeline.cli.options import get_overrides, handle_errors, parse_cfg_options
 
 # As MMEngine's tools read them.
 VALUES: list[tuple[str, Any]] = [
@@ -42,7 +42,7 @@ def test_values_are_those_of_mmengine(text: str, value: Any) -> None:
 
 @pytest.mark.parametrize('command', [run, test, train], ids=['run', 'test', 'train'])
 @pytest.mark.parametrize('pair', ['photos', '=1'])
-def test_a_word_that_is_no_pair(
+def test_cfg_options_must_be_pairs(
     command: Any, pair: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:
@@ -67,7 +67,7 @@ def test_named_options_win(arguments: list[str], options: dict[str, Any]) -> Non
     if '--cfg-options' in arguments:
         pytest.importorskip('mmengine.config', reason='MMEngine is not installed')
     args = run.build_parser().parse_args(['photo.jpg', *arguments])
-    assert config_options(args) == options
+    assert get_overrides(args) == options
 
 
 @pytest.mark.parametrize(
@@ -80,12 +80,12 @@ def test_named_options_win(arguments: list[str], options: dict[str, Any]) -> Non
     ids=['input', 'file', 'interrupt'],
 )
 def test_exit_codes(error: BaseException, code: int, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end, exit_codes('tool.py'):
+    with pytest.raises(SystemExit) as end, handle_errors('tool.py'):
         raise error
     assert end.value.code == code
     assert ('tool.py: error: ' in capsys.readouterr().err) == (code != 130)
 
 
 def test_other_errors_are_not_hidden() -> None:
-    with pytest.raises(KeyError), exit_codes('tool.py'):
+    with pytest.raises(KeyError), handle_errors('tool.py'):
         raise KeyError('a fault')

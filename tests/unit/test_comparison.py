@@ -147,8 +147,8 @@ def test_results_of_different_people_are_rejected(tmp_path: Path) -> None:
 def info_of(protocol: Any, image_ids: tuple[int, ...] = (3, 7, 9)) -> ResultsInfo:
     facts = PROTOCOLS[protocol]
     return ResultsInfo(
-        protocol, facts.text, facts.from_truth, facts.tasks, 'toys', 'toy.json', '', 'mine', '', {},
-        'fp32', '1', image_ids,
+        protocol, facts.text, facts.from_ground_truth, facts.tasks, 'toys', 'toy.json', '',
+        'mine', '', {}, 'fp32', '1', image_ids,
     )  # fmt: skip
 
 
@@ -246,7 +246,7 @@ def test_files_have_equal_values(tmp_path: Path, capsys: pytest.CaptureFixture[s
     for row in report['by_image']:
         assert f'{row["gain"]:+.3f}' in page.text
     printed = capsys.readouterr().out
-    assert '0 photos better in B, 2 worse, 1 equal' in printed
+    assert '0 images better in B, 2 worse, 1 equal' in printed
     assert f'{100 * report["summary"]["ap"]["b"]:.1f}' in printed
     assert str(out / 'index.html') in printed.replace('\n', '')
 
@@ -269,10 +269,10 @@ def test_missing_or_broken_image_is_reported_on_the_page(
     args = [*files(tmp_path, rows, []), '--images', str(tmp_path / 'photos')]
     assert compare_results.main([*args, '--out', str(tmp_path / 'out')]) == 0
     printed = capsys.readouterr().out.replace('\n', ' ')
-    assert 'warning: 3.jpg: no picture 3.jpg in' in printed
-    assert 'warning: 7.jpg: the picture cannot be read' in printed
+    assert 'warning: 3.jpg: no image 3.jpg in' in printed
+    assert 'warning: 7.jpg: the image cannot be read' in printed
     page = Page((tmp_path / 'out' / 'index.html').read_text())
-    assert len(page.all('img')) == 4 and 'no picture 3.jpg' in page.text
+    assert len(page.all('img')) == 4 and 'no image 3.jpg' in page.text
 
 
 def test_image_of_different_size_is_reported(tmp_path: Path) -> None:
@@ -298,7 +298,7 @@ WRONG = [
     ('unknown image', {'b': 'strange.json'}, 'strange.json against'),
     ('other images', {'a': 'three.json', 'b': 'seven.json'}, 'results of the same images'),
     ('no data set', {'annotations': 'coco_val'}, "did you mean 'coco_val2017'"),
-    ('no folder', {'images': 'absent'}, 'is no folder'),
+    ('no folder', {'images': 'absent'}, 'is not a folder'),
 ]  # fmt: skip
 
 

@@ -341,7 +341,7 @@ def test_invalid_sources_are_named(tmp_path: Path, capsys: pytest.CaptureFixture
         assert 'absent.json: cannot be read' in capsys.readouterr().err
     source = write(tmp_path / 'toy.json', toy_annotations())
     assert convert(tmp_path, 'coco', source, '--images', tmp_path / 'nowhere')[0] == 2
-    assert 'nowhere, does not exist' in capsys.readouterr().err
+    assert 'nowhere does not exist' in capsys.readouterr().err
 
 
 def test_image_ids_from_names_or_positions() -> None:

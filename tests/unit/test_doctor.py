@@ -1,4 +1,4 @@
-"""Each known problem is simulated with invented facts; the real environment stays as it is."""
+"""Known problems of an installation, simulated."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.status == 'FAIL' and 'vitpose_compact.pth (absent)' in result.detail
     (tmp_path / 'manifest.json').write_text('{')
     monkeypatch.setattr(manifest, 'MANIFEST', tmp_path / 'manifest.json')
-    assert 'no valid JSON' in doctor.check_weights().detail
+    assert 'not valid JSON' in doctor.check_weights().detail
 
 
 def test_pins_depend_on_the_python_version(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Every kind of picture file is read the same way, or refused with a reason."""
+"""Image files of every format are read by the same rules, or raise an error."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_formats(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize('kind', ['jpg', 'png', 'webp', 'tif', 'tif deflate'])
 @pytest.mark.parametrize('orientation', range(1, 9))
 def test_exif_orientation(kind: str, orientation: int, tmp_path: Path) -> None:
-    """Stored as a camera that is held in one of eight ways would store the upright scene."""
+    """All eight orientations of the same scene give the same image."""
     to_stored: dict[int, Callable[[np.ndarray], np.ndarray]] = {
         1: lambda a: a,
         2: lambda a: a[:, ::-1],
@@ -91,36 +91,20 @@ def test_broken_exif_costs_only_the_orientation(tmp_path: Path) -> None:
     same(read_image(path), corners())
 
 
-def grey16(folder: Path) -> Path:
+@pytest.mark.parametrize('name', ['grey.png', 'grey.tif', 'grey.pgm', 'rgb.png'])
+def test_16_bit_is_scaled(name: str, tmp_path: Path) -> None:
     values = np.array([[0, 255, 256], [32768, 65280, 65535]], np.uint16)
-    PIL.Image.fromarray(values).save(folder / 'x.png')
-    return folder / 'x.png'
+    path = tmp_path / name
+    if name == 'rgb.png':
+        import cv2
 
-
-def grey16_tiff(folder: Path) -> Path:
-    values = np.array([[0, 255, 256], [32768, 65280, 65535]], np.uint16)
-    PIL.Image.fromarray(values).save(folder / 'x.tif')
-    return folder / 'x.tif'
-
-
-def grey16_pgm(folder: Path) -> Path:
-    values = np.array([[0, 255, 256], [32768, 65280, 65535]], '>u2')
-    (folder / 'x.pgm').write_bytes(b'P5 3 2 65535\n' + values.tobytes())
-    return folder / 'x.pgm'
-
-
-def rgb16(folder: Path) -> Path:
-    import cv2
-
-    values = np.array([[0, 255, 256], [32768, 65280, 65535]], np.uint16)
-    assert cv2.imwrite(str(folder / 'x.png'), np.stack([values] * 3, axis=2))
-    return folder / 'x.png'
-
-
-@pytest.mark.parametrize('make', [grey16, grey16_tiff, grey16_pgm, rgb16])
-def test_16_bit_is_scaled(make: Callable[[Path], Path], tmp_path: Path) -> None:
+        assert cv2.imwrite(str(path), np.stack([values] * 3, axis=2))
+    elif name == 'grey.pgm':
+        path.write_bytes(b'P5 3 2 65535\n' + values.astype('>u2').tobytes())
+    else:
+        PIL.Image.fromarray(values).save(path)
     expected = np.array([[0, 0, 1], [128, 255, 255]], np.uint8)[:, :, None].repeat(3, 2)
-    same(read_image(make(tmp_path)), expected)
+    same(read_image(path), expected)
 
 
 @pytest.mark.parametrize(
@@ -152,11 +136,11 @@ def test_modes(
 
 
 def test_palettes(tmp_path: Path) -> None:
-    picture = PIL.Image.fromarray(corners()).quantize(4)
-    picture.save(tmp_path / 'plain.png')
+    pil_image = PIL.Image.fromarray(corners()).quantize(4)
+    pil_image.save(tmp_path / 'plain.png')
     same(read_image(tmp_path / 'plain.png'), corners())
     # Per-entry transparency, as in small web graphics.
-    picture.save(tmp_path / 'clear.png', transparency=bytes(4))
+    pil_image.save(tmp_path / 'clear.png', transparency=bytes(4))
     assert (read_image(tmp_path / 'clear.png') == 255).all()
 
 
@@ -185,14 +169,14 @@ def test_pillow_images_follow_the_same_rules() -> None:
         image_from_pil(PIL.Image.new('F', (3, 2)))
 
 
-def cut(kind: str, share: float = 0.5) -> Callable[[Path], Path]:
+def truncated(kind: str, fraction: float = 0.5) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         noise = np.random.default_rng(0).integers(0, 255, (80, 80, 3), np.uint8)
         buffer = BytesIO()
         PIL.Image.fromarray(noise).save(buffer, kind)
         data = buffer.getvalue()
-        path = folder / f'cut.{kind}'
-        path.write_bytes(data[: int(len(data) * share)])
+        path = folder / f'truncated.{kind}'
+        path.write_bytes(data[: int(len(data) * fraction)])
         return path
 
     return make
@@ -206,19 +190,12 @@ def bytes_file(name: str, data: bytes) -> Callable[[Path], Path]:
     return make
 
 
-def float_tiff(folder: Path) -> Path:
-    PIL.Image.new('F', (4, 4), 0.5).save(folder / 'float.tif')
-    return folder / 'float.tif'
+def saved(mode: str, color: float, suffix: str) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        PIL.Image.new(mode, (4, 4), color).save(folder / f'x.{suffix}')
+        return folder / f'x.{suffix}'
 
-
-def wide_integers(folder: Path) -> Path:
-    PIL.Image.new('I', (4, 4), 1 << 20).save(folder / 'wide.tif')
-    return folder / 'wide.tif'
-
-
-def postscript(folder: Path) -> Path:
-    PIL.Image.new('RGB', (4, 4)).save(folder / 'x.eps')
-    return folder / 'x.eps'
+    return make
 
 
 def a_folder(folder: Path) -> Path:
@@ -229,23 +206,23 @@ def a_folder(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ('make', 'reason'),
     [
-        pytest.param(cut('jpeg'), 'damaged', id='half a jpeg'),
-        pytest.param(cut('jpeg', 0.95), 'damaged', id='most of a jpeg'),
-        pytest.param(cut('png'), 'damaged', id='half a png'),
-        pytest.param(cut('webp'), 'damaged', id='half a webp'),
-        pytest.param(cut('gif'), 'damaged', id='half a gif'),
-        pytest.param(cut('bmp'), 'damaged', id='half a bmp'),
-        pytest.param(cut('tiff'), 'damaged|not a picture', id='half a tiff'),
+        pytest.param(truncated('jpeg'), 'damaged', id='half a jpeg'),
+        pytest.param(truncated('jpeg', 0.95), 'damaged', id='most of a jpeg'),
+        pytest.param(truncated('png'), 'damaged', id='half a png'),
+        pytest.param(truncated('webp'), 'damaged', id='half a webp'),
+        pytest.param(truncated('gif'), 'damaged', id='half a gif'),
+        pytest.param(truncated('bmp'), 'damaged', id='half a bmp'),
+        pytest.param(truncated('tiff'), 'damaged|not an image', id='half a tiff'),
         pytest.param(bytes_file('x.jpg', b''), r'empty \(0 bytes\)', id='zero bytes'),
-        pytest.param(bytes_file('x.jpg', b'hello\n' * 99), 'not a picture', id='text'),
+        pytest.param(bytes_file('x.jpg', b'hello\n' * 99), 'not an image', id='text'),
         pytest.param(
-            bytes_file('x.png', b'\x89PNG\r\n\x1a\n'), 'damaged|not a pic', id='head only'
+            bytes_file('x.png', b'\x89PNG\r\n\x1a\n'), 'damaged|not an im', id='head only'
         ),
         pytest.param(lambda folder: folder / 'none.jpg', 'no such file', id='missing'),
         pytest.param(a_folder, 'is a directory', id='directory'),
-        pytest.param(float_tiff, 'float pixels', id='float'),
-        pytest.param(wide_integers, 'do not fit 16 bits', id='32 bit'),
-        pytest.param(postscript, 'not a picture in a known format', id='eps'),
+        pytest.param(saved('F', 0.5, 'tif'), 'float pixels', id='float'),
+        pytest.param(saved('I', 1 << 20, 'tif'), 'do not fit 16 bits', id='32 bit'),
+        pytest.param(saved('RGB', 0, 'eps'), 'not an image in a known format', id='eps'),
     ],
 )
 def test_refused(make: Callable[[Path], Path], reason: str, tmp_path: Path) -> None:
@@ -271,7 +248,7 @@ def test_size_limit(tmp_path: Path) -> None:
         read_image(small, max_pixels=109)
 
 
-def test_pictures_beyond_pillows_own_limit_are_read(
+def test_images_above_the_limit_of_pillow_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(PIL.Image, 'MAX_IMAGE_PIXELS', 50)

@@ -1,4 +1,4 @@
-"""What inputs mean: which photos, under which names, in which order."""
+"""Inputs: images, their names and their order; boxes and image ids."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                      id='slash at the end'),
         pytest.param(['a/1.jpg'], {'1.jpg': 'a/1.jpg'}, id='file'),
         pytest.param(['a/film.mp4'], {'film.mp4': 'a/film.mp4'}, id='any file that is named'),
-        pytest.param(['none.jpg'], {'none.jpg': 'none.jpg'}, id='missing file: reading will tell'),
+        pytest.param(['none.jpg'], {'none.jpg': 'none.jpg'}, id='missing file'),
         pytest.param(['a/*.jpg'], {'1.jpg': 'a/1.jpg'}, id='glob'),
         pytest.param(['*/1.jpg'], {'a/1.jpg': 'a/1.jpg', 'b/1.jpg': 'b/1.jpg'},
                      id='glob of folders'),
@@ -71,31 +71,33 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                      id='same folder name as well: counter'),
         pytest.param(['x', 'a/1.jpg', 'x/../b/1.jpg'],
                      {'a/1.jpg': 'x/a/1.jpg', 'a_2/1.jpg': 'a/1.jpg', 'b/1.jpg': 'b/1.jpg'},
-                     id='a prefixed name never takes the name of another photo'),
+                     id='a prefixed name never takes the name of another image'),
     ],
 )  # fmt: skip
 def test_names(folder: Path, inputs: list[str], expected: dict[str, str]) -> None:
     found = find_images(inputs)
     assert found.failures == ()
-    assert {p.name: os.path.normpath(p.path) for p in found.photos} == expected
-    assert [p.name for p in found.photos] == sorted(expected)
+    assert {p.name: os.path.normpath(p.path) for p in found.images} == expected
+    assert [p.name for p in found.images] == sorted(expected)
 
 
 @pytest.mark.parametrize(
     ('inputs', 'reason'),
     [
-        pytest.param(['empty'], 'no picture in this directory', id='directory without pictures'),
+        pytest.param(['empty'], 'no image in this directory', id='directory without images'),
         pytest.param(['a/*.heic'], '0 files match', id='glob without matches'),
-        pytest.param(['a/*.mp4'], '1 files match this pattern, none of them a picture', id='film'),
+        pytest.param(
+            ['a/*.mp4'], '1 files match this pattern, none of them is an image', id='film'
+        ),
         pytest.param(['@none.txt'], 'No such file', id='missing list'),
         pytest.param(['none.lst'], 'No such file', id='missing list by suffix'),
         pytest.param(['@a/film.mp4.jpg'], 'No such file', id='missing list of another suffix'),
         pytest.param(['https://a.b/c.jpg'], 'download it', id='address'),
     ],
 )
-def test_inputs_without_photos(folder: Path, inputs: list[str], reason: str) -> None:
+def test_inputs_without_images(folder: Path, inputs: list[str], reason: str) -> None:
     found = find_images([*inputs, 'b/1.png'])
-    assert [p.name for p in found.photos] == ['1.png']
+    assert [p.name for p in found.images] == ['1.png']
     (failure,) = found.failures
     assert failure.input == inputs[0]
     assert reason in failure.message
@@ -113,7 +115,7 @@ def lists(folder: Path, text: str | bytes, name: str = 'lists/my.txt') -> str:
 def test_list_file(folder: Path, name: str) -> None:
     lists(folder, '\ufeff# mine\r\n\r\na/1.jpg\r\n  b/*.png  \r\nempty\n', name.lstrip('@'))
     found = find_images([name])
-    assert {p.name: p.path for p in found.photos} == {
+    assert {p.name: p.path for p in found.images} == {
         'a/1.jpg': Path('a/1.jpg'),
         'b/1.png': Path('b/1.png'),
     }
@@ -123,48 +125,48 @@ def test_list_file(folder: Path, name: str) -> None:
 def test_list_is_relative_to_itself(folder: Path) -> None:
     name = lists(folder, '../a/1.jpg\n' + str(folder / 'b/1.png'))
     found = find_images([name])
-    assert [p.name for p in found.photos] == ['1.jpg', '1.png']
-    assert all(p.path.exists() for p in found.photos)
+    assert [p.name for p in found.images] == ['1.jpg', '1.png']
+    assert all(p.path.exists() for p in found.images)
 
 
 @pytest.mark.parametrize(
     ('text', 'reason'),
     [
-        ('# only this\n', 'names no input'),
-        ('', 'names no input'),
+        ('# only this\n', 'list is empty'),
+        ('', 'list is empty'),
         ('other.txt\n', 'is another list'),
-        (b'\xff\xfe\x00', 'no UTF-8'),
+        (b'\xff\xfe\x00', 'not UTF-8'),
     ],
 )
 def test_bad_lists(folder: Path, text: str | bytes, reason: str) -> None:
     found = find_images([lists(folder, text)])
-    assert not found.photos
+    assert not found.images
     assert reason in found.failures[0].message
 
 
 def test_links_end(folder: Path) -> None:
     (folder / 'a/loop').symlink_to(folder / 'a')
     (folder / 'b/again.jpg').symlink_to(folder / 'b/1.jpg')
-    assert len(find_images(['a']).photos) == 3
-    assert [p.name for p in find_images(['b']).photos] == ['1.jpg', '1.png']
+    assert len(find_images(['a']).images) == 3
+    assert [p.name for p in find_images(['b']).images] == ['1.jpg', '1.png']
 
 
 def test_results_are_no_inputs(folder: Path) -> None:
-    assert [p.name for p in find_images(['a'], exclude=Path('a/deep')).photos] == ['1.jpg', '2.PNG']
-    assert [p.name for p in find_images(['a/*/*'], exclude=Path('b')).photos] == ['deep/3.webp']
-    assert [p.name for p in find_images(['a/deep'], exclude=Path('a')).photos] == ['3.webp']
-    assert len(find_images(['a/**'], exclude=Path('a/deep')).photos) == 2
+    assert [p.name for p in find_images(['a'], exclude=Path('a/deep')).images] == ['1.jpg', '2.PNG']
+    assert [p.name for p in find_images(['a/*/*'], exclude=Path('b')).images] == ['deep/3.webp']
+    assert [p.name for p in find_images(['a/deep'], exclude=Path('a')).images] == ['3.webp']
+    assert len(find_images(['a/**'], exclude=Path('a/deep')).images) == 2
 
 
 def test_order_of_inputs_does_not_matter(folder: Path) -> None:
-    names = [p.name for p in find_images(['a', 'b']).photos]
-    assert names == [p.name for p in find_images(['b', 'a']).photos] == sorted(names)
+    names = [p.name for p in find_images(['a', 'b']).images]
+    assert names == [p.name for p in find_images(['b', 'a']).images] == sorted(names)
 
 
-# Own boxes and image ids
+# User boxes and image ids
 
 
-def photos(*names: str) -> list[InputImage]:
+def input_images(*names: str) -> list[InputImage]:
     return [InputImage(Path('in', name), name, Path('in')) for name in names]
 
 
@@ -197,7 +199,7 @@ BOX = [[10, 20, 15, 26]]
         pytest.param({'a/1.jpg': BOX, '2.jpg': []}, ['a/1.jpg', 'b/2.jpg'],
                      {'a/1.jpg': BOX, 'b/2.jpg': []}, (), id='simple, by path and by file name'),
         pytest.param({'a/1.jpg': BOX, 'none.jpg': BOX}, ['a/1.jpg', 'b/1.jpg'],
-                     {'a/1.jpg': BOX}, ('none.jpg',), id='simple, with a photo that is not there'),
+                     {'a/1.jpg': BOX}, ('none.jpg',), id='simple, with a missing image'),
         pytest.param(COCO, ['007.jpg', '008.jpg'], {'007.jpg': BOX, '008.jpg': []}, (),
                      id='COCO annotations'),
         pytest.param(RESULTS, ['x/000007.jpg', '8.jpg'], {'x/000007.jpg': BOX}, ('image_id 99',),
@@ -209,13 +211,13 @@ BOX = [[10, 20, 15, 26]]
 def test_boxes_files(
     content: Any, names: list[str], expected: Any, unknown: tuple[str, ...], tmp_path: Path
 ) -> None:
-    boxes = load_boxes(json_file(tmp_path, content), photos(*names))
+    boxes = load_boxes(json_file(tmp_path, content), input_images(*names))
     assert boxes.by_image == expected
     assert boxes.unknown == unknown
 
 
 def test_boxes_by_given_ids(tmp_path: Path) -> None:
-    boxes = load_boxes(json_file(tmp_path, RESULTS), photos('q.jpg'), image_ids={'q.jpg': 7})
+    boxes = load_boxes(json_file(tmp_path, RESULTS), input_images('q.jpg'), image_ids={'q.jpg': 7})
     assert boxes.by_image == {'q.jpg': BOX}
 
 
@@ -223,19 +225,19 @@ def test_boxes_by_given_ids(tmp_path: Path) -> None:
     ('content', 'reason'),
     [
         pytest.param({'1.jpg': BOX}, "'1.jpg' can mean a/1.jpg or b/1.jpg", id='ambiguous'),
-        pytest.param({'a/1.jpg': BOX, 'q/2.jpg': BOX, '2.jpg': BOX}, 'both fit', id='twins'),
+        pytest.param({'a/1.jpg': BOX, 'q/2.jpg': BOX, '2.jpg': BOX}, 'both match', id='twins'),
         pytest.param('{', 'must be JSON', id='no JSON'),
-        pytest.param('3', 'holds a int', id='a number'),
+        pytest.param('3', 'is a int', id='a number'),
         pytest.param([3], 'a row without bbox', id='rows'),
         pytest.param([{'file_name': 'a', 'bbox': [1, 2]}], 'x, y, width, height', id='short bbox'),
-        pytest.param({'annotations': []}, 'lacks the list', id='COCO without images'),
+        pytest.param({'annotations': []}, 'it has no list', id='COCO without images'),
         pytest.param({'annotations': [{'image_id': 3, 'bbox': [1, 1, 1, 1]}], 'images': []},
-                     'lacks the image_id 3', id='COCO with a wrong id'),
+                     'has no image_id 3', id='COCO with a wrong id'),
     ],
 )  # fmt: skip
 def test_bad_boxes_files(content: Any, reason: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=reason):
-        load_boxes(json_file(tmp_path, content), photos('a/1.jpg', 'b/1.jpg', 'c/2.jpg'))
+        load_boxes(json_file(tmp_path, content), input_images('a/1.jpg', 'b/1.jpg', 'c/2.jpg'))
     with pytest.raises(InputError, match='cannot read the boxes'):
         load_boxes(tmp_path / 'none.json', [])
 
@@ -256,12 +258,12 @@ def test_check_boxes() -> None:
     ],
 )  # fmt: skip
 def test_wrong_boxes(rows: Any) -> None:
-    with pytest.raises(BoxesError, match='own box'):
+    with pytest.raises(BoxesError, match='box'):
         check_boxes(rows, (40, 60))
 
 
 def test_image_ids(tmp_path: Path) -> None:
-    ids = load_image_ids(json_file(tmp_path, COCO), photos('007.jpg', 'x.jpg'))
+    ids = load_image_ids(json_file(tmp_path, COCO), input_images('007.jpg', 'x.jpg'))
     assert ids.by_image == {'007.jpg': 7}
     assert ids.unknown == ('x.jpg',)
 
@@ -269,12 +271,12 @@ def test_image_ids(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ('content', 'names', 'reason'),
     [
-        ({'images': []}, ['x.jpg'], 'has none of the 1 photos'),
-        ([], ['x.jpg'], 'no COCO annotation file'),
+        ({'images': []}, ['x.jpg'], 'has none of the 1 images'),
+        ([], ['x.jpg'], 'not a COCO annotation file'),
         ({'images': [{'id': 3}]}, ['x.jpg'], 'a row without file_name'),
         (COCO, ['a/007.jpg', 'b/007.jpg'], 'can mean'),
     ],
 )
 def test_bad_image_ids(content: Any, names: Sequence[str], reason: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=reason):
-        load_image_ids(json_file(tmp_path, content), photos(*names))
+        load_image_ids(json_file(tmp_path, content), input_images(*names))

@@ -1,4 +1,4 @@
-"""The side file of results, and what the tools say about a run."""
+"""The side file of results, and the commands test.py and score.py."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_scoring_again_needs_the_results_alone(
 def test_results_without_side_file(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     info_path(results).unlink()
     assert exit_code(score_tool.main, results) == 1
-    assert 'say which ANNOTATIONS' in capsys.readouterr().err
+    assert 'ANNOTATIONS is required' in capsys.readouterr().err
     annotations = results.parents[1] / 'data' / 'annotations.json'
     assert score_tool.main([str(results), str(annotations)]) == 0
     assert 'not stated (no side file)' in capsys.readouterr().out
@@ -97,11 +97,14 @@ def edit_rows(change: Callable[[list[Any]], Any]) -> Callable[[Path], None]:
 
 
 WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
-    'no JSON': (lambda r: info_path(r).write_text('{') and None, r'results\.info\.json is no JSON'),
-    'format': (edit_info(format='x'), r'no side file of format'),
+    'no JSON': (
+        lambda r: info_path(r).write_text('{') and None,
+        r'results\.info\.json is not a JSON',
+    ),
+    'format': (edit_info(format='x'), r'not a side file of format'),
     'lacks a key': (edit_info(protocol=...), 'does not fit this version'),
     'unknown protocol': (edit_info(protocol='x'), 'does not fit this version'),
-    'unknown photo': (edit_info(image_ids=[7, 8]), '1 images of the run are not in the annot.*8'),
+    'unknown image': (edit_info(image_ids=[7, 8]), '1 photos of the run are not in the annot.*8'),
     'results are no list': (
         edit_rows(lambda rows: {}),
         'results must be a list of dicts, got dict',
@@ -132,11 +135,11 @@ def test_wrong_files_are_named(results: Path, harm: Callable[[Path], None], mess
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (['--shard', '1/2', '--score'], '--score goes with the run that puts the shards together'),
+        (['--shard', '1/2', '--score'], '--score and --shard exclude each other'),
         (['--shard', '3/2'], 'shard must be i/n'),
-        (['--protocol', 'gt_boxes', '--max-rounds', '2'], 'mean nothing in --protocol gt_boxes'),
-        (['--gt-boxes'], '--gt-boxes goes with --protocol detected_keypoints'),
-        (['--limit', '0'], 'no number from 1'),
+        (['--protocol', 'gt_boxes', '--max-rounds', '2'], 'need --protocol loop, not gt_boxes'),
+        (['--gt-boxes'], '--gt-boxes needs --protocol detected_keypoints'),
+        (['--limit', '0'], 'not an integer >= 1'),
         (['--protocol', 'magic'], 'invalid choice'),
     ],
 )

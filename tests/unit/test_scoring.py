@@ -15,7 +15,7 @@ from pipeline.cli import score as score_tool
 from pipeline.datasets.coco_ground_truth import load_ground_truth
 from pipeline.evaluation.coco import score, score_files
 from pipeline.evaluation.metrics import TaskMetrics
-from pipeline.io.coco import TASKS, Task, for_task
+from pipeline.io.coco import TASKS, Task, select_task
 from tests.commands import exit_code
 from tests.synthetic_results import make_results
 from tests.toy_people import as_results, toy_annotations, toy_results, write
@@ -127,7 +127,7 @@ def test_synthetic_results_score_as_in_pycocotools(tmp_path: Path, task: Task) -
 
 def metrics_of_pycocotools(path: Path, results: Results, task: Task) -> TaskMetrics:
     ground_truth = COCO(path)
-    run = COCOeval(ground_truth, ground_truth.loadRes(for_task(results, task)), task)
+    run = COCOeval(ground_truth, ground_truth.loadRes(select_task(results, task)), task)
     run.evaluate()
     run.accumulate()
     run.summarize()

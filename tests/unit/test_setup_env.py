@@ -1,4 +1,4 @@
-"""The set-up: what it refuses, when it does nothing, and that all pins agree."""
+"""The installation: checked requirements, stamp and consistent pins."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ BUILD_TOOLS = {'setuptools', 'wheel', 'ninja', 'packaging', 'cython'}
     ],
     ids=['old', 'new', 'no venv', 'no compiler', 'no headers', 'disk', 'all there'],
 )
-def test_what_cannot_work_is_refused(
+def test_missing_requirements_are_errors(
     place: str | None, value: object, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     facts = {
@@ -90,7 +90,7 @@ def test_build_variables(
     assert note in capsys.readouterr().out
 
 
-def test_stopping_also_stops_what_the_step_has_started(
+def test_stopping_a_step_stops_its_child_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wait = subprocess.Popen.wait

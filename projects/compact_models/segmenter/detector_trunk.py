@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from pipeline.segmenters.cspnext_trunk import CSPNeXtTrunk
-from pipeline.weights.checkpoints import CheckpointError
 from pipeline.weights.loading import load_into, load_state
+from pipeline.weights.manifest import CheckpointError
 
 PARTS = ('backbone.', 'neck.')
 FIRST_CONV = 'backbone.stem.0.conv.weight'

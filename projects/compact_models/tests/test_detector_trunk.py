@@ -15,7 +15,7 @@ pytest.importorskip('mmdet')
 from pipeline.openmmlab import build_model, read_model_config  # noqa: E402
 from pipeline.segmenters.build_sam2 import build_sam2_model  # noqa: E402
 from pipeline.segmenters.cspnext_trunk import CSPNeXtTrunk  # noqa: E402
-from pipeline.weights.checkpoints import CheckpointError  # noqa: E402
+from pipeline.weights.manifest import CheckpointError  # noqa: E402
 from projects.compact_models.segmenter.detector_trunk import load_detector_trunk  # noqa: E402
 from projects.compact_models.segmenter.model import CompactSam  # noqa: E402
 

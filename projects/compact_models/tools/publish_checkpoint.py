@@ -37,7 +37,7 @@ def main() -> None:
 
     import torch
 
-    from pipeline.weights.checkpoints import sha256_of
+    from pipeline.io.atomic import compute_sha256
     from pipeline.weights.manifest import (
         FOLDER,
         MANIFEST,
@@ -70,7 +70,7 @@ def main() -> None:
         'licence': args.licence,
         'source': args.source,
         'size': size,
-        'sha256': sha256_of(target),
+        'sha256': compute_sha256(target),
         **{k: getattr(args, k) for k in ('kind', 'about') if getattr(args, k)},
     }
     if args.name in entries:

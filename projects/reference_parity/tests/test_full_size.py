@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.masks import Masks
 from pipeline.structures import MaskSource, People
-from pipeline.weights.checkpoints import CheckpointError
+from pipeline.weights.manifest import CheckpointError
 from projects.reference_parity import full_size
 from projects.reference_parity.full_size import Case, Report, all_cases, check_case, main, report_of
 from tests.toy_people import people_in

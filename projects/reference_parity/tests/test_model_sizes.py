@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.config import CONFIG_FOLDER, load_config
-from pipeline.weights.checkpoints import read_manifest
+from pipeline.weights.manifest import read_manifest
 from projects.reference_parity.model_sizes import (
     RELEASED,
     Published,

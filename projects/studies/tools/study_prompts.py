@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this checkout, installed or not
 
-from pipeline.cli.options import config_options, exit_codes, make_parser
+from pipeline.cli.options import get_overrides, handle_errors, make_parser
 from pipeline.segmenters.prompts import METHODS
 from projects.studies import common
 
@@ -60,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the study; returns the exit code."""
     args = build_parser().parse_args(argv)
-    with exit_codes('study_prompts.py', wrong_input=1):
+    with handle_errors('study_prompts.py', wrong_input=1):
         return run(args)
 
 
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     needed = {'segm'} | ({'keypoints'} if args.keypoints == 'truth' else set())
     if lacking := needed - set(dataset.tasks):
         raise ValueError(f'{dataset.name} has no annotations for {", ".join(sorted(lacking))}')
-    options = config_options(args)
+    options = get_overrides(args)
     if args.box is not None:
         options['segmenter.prompt.use_box'] = args.box
     config = _without_idle_weights(load_config(args.config, options), args.keypoints)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this checkout, installed or not
 
-from pipeline.cli.options import config_options, exit_codes, make_parser
+from pipeline.cli.options import get_overrides, handle_errors, make_parser
 from projects.studies import common
 
 REFINE = {'off': (False,), 'on': (True,), 'both': (False, True)}
@@ -47,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the study; returns the exit code."""
     args = build_parser().parse_args(argv)
-    with exit_codes('study_rounds.py', wrong_input=1):
+    with handle_errors('study_rounds.py', wrong_input=1):
         return run(args)
 
 
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         select_results,
     )
 
-    options = config_options(args)
+    options = get_overrides(args)
     config = load_config(args.config, options | {'loop.max_rounds': args.rounds})
     # A round depends neither on the number of rounds nor on the refinement setting.
     free = {'loop.max_rounds': None, 'loop.refine': False}
