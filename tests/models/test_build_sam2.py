@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
 import pytest
+import torch
 
-torch = pytest.importorskip('torch')
-if importlib.util.find_spec('sam2') is None:  # importing it here would initialise Hydra
-    pytest.skip('the stock sam2 package is not installed', allow_module_level=True)
-
-from pipeline.segmenters.build_sam2 import (  # noqa: E402
+from pipeline.segmenters.build_sam2 import (
     DynamicMultimask,
     build_sam2_model,
     packaged_config_names,
 )
-from pipeline.segmenters.sam2_package import import_sam2  # noqa: E402
-from pipeline.weights.manifest import CheckpointError  # noqa: E402
+from pipeline.segmenters.sam2_package import import_sam2
+from pipeline.weights.manifest import CheckpointError
 
 COMPACT = Path(__file__).parents[2] / 'configs' / 'compact' / 'sam2.1_hiera_compact.yaml'
 MIB = 2**20

@@ -120,8 +120,6 @@ def test_embedded_files_match_the_manifest() -> None:
 
 
 def test_urls_match_those_of_the_installed_packages() -> None:
-    pytest.importorskip('mmpose')
-    pytest.importorskip('mmdet')
     import mmdet
     import mmpose
 

@@ -8,9 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
-pytest.importorskip('mmpose', reason='the compact pose model is an MMPose model')
-
 from mmpose.apis import inference_topdown, init_model
 
 from pipeline.poses.conv_stem_vit import ConvStemViT

@@ -6,8 +6,6 @@ import pytest
 from pipeline.structures import People
 from tests.toy_people import people_in
 
-pytest.importorskip('mmpose', reason='MMPose is not installed')
-
 # MMEngine, MMCV and matplotlib warn about themselves when imported or drawing.
 pytestmark = pytest.mark.filterwarnings('ignore')
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
+from mmpose.registry import MODELS
 
-torch = pytest.importorskip('torch')
-pytest.importorskip('mmpose')
-
-from mmpose.registry import MODELS  # noqa: E402
-
-from pipeline.poses import freezable_estimator  # noqa: E402, F401 (fills the registry)
+from pipeline.poses import freezable_estimator  # noqa: F401 (fills the registry)
 
 pytestmark = pytest.mark.usefixtures('mmpose_scope')
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
+from mmengine.optim import build_optim_wrapper
+from torch import nn
 
-torch = pytest.importorskip('torch')
-pytest.importorskip('mmengine')
-
-from mmengine.optim import build_optim_wrapper  # noqa: E402
-from torch import nn  # noqa: E402
-
-from pipeline.training.layer_decay import layer_of  # noqa: E402 (also registers)
+from pipeline.training.layer_decay import layer_of
 
 LR, DECAY = 1.0, 0.1
 
@@ -134,7 +131,6 @@ def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> N
 
 
 def test_layers_of_a_real_transformer() -> None:
-    pytest.importorskip('mmpretrain')
     from mmpretrain.models import VisionTransformer
 
     backbone = VisionTransformer(

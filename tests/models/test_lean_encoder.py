@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 from pathlib import Path
 
 import pytest
+import torch
 
-torch = pytest.importorskip('torch')
-if importlib.util.find_spec('sam2') is None:  # importing it here would initialise Hydra
-    pytest.skip('the stock sam2 package is not installed', allow_module_level=True)
-
-from pipeline.segmenters.build_sam2 import build_sam2_model  # noqa: E402
-from pipeline.segmenters.grouped_blocks import MAX_BYTES  # noqa: E402
-from pipeline.segmenters.lean_encoder import NoPositions, lean_encoder  # noqa: E402
-from pipeline.segmenters.sam2_forward import decode_prompts, embed_images  # noqa: E402
+from pipeline.segmenters.build_sam2 import build_sam2_model
+from pipeline.segmenters.grouped_blocks import MAX_BYTES
+from pipeline.segmenters.lean_encoder import NoPositions, lean_encoder
+from pipeline.segmenters.sam2_forward import decode_prompts, embed_images
 
 COMPACT = Path(__file__).parents[2] / 'configs' / 'compact'
 

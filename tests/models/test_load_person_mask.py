@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip('mmpose', reason='LoadPersonMask is an MMPose transform')
-
 from pipeline.poses.load_person_mask import LoadPersonMask
 from tests.toy_people import write
 

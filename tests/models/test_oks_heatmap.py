@@ -6,9 +6,6 @@ import math
 
 import numpy as np
 import pytest
-
-pytest.importorskip('mmpose', reason='the codec is an MMPose codec')
-
 from mmpose.registry import KEYPOINT_CODECS
 
 from pipeline.openmmlab import scope_of

@@ -33,7 +33,7 @@ def test_v2_has_the_released_values() -> None:
     )
     nms = PoseNMSConfig(max_oks=0.8, confidence_threshold=0.5)
     assert v2.loop == LoopConfig(max_rounds=2, pose_nms=nms)
-    assert v2.loop.exclusive is not None
+    assert v2.loop.resolve_overlaps is not None
 
 
 def test_v1_has_the_values_of_d3() -> None:

@@ -7,9 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
-pytest.importorskip('mmpose', reason='PMPoseHead is an MMPose head')
-
 from mmengine.structures import InstanceData, PixelData
 from mmpose.structures import PoseDataSample
 

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip('mmengine')
-torch = pytest.importorskip('torch')
-if importlib.util.find_spec('sam2') is None:  # importing it here would initialise Hydra
-    pytest.skip('the stock sam2 package is not installed', allow_module_level=True)
-
-from mmengine.config import Config  # noqa: E402
-from mmengine.registry import (  # noqa: E402
+from mmengine.config import Config
+from mmengine.registry import (
     MODELS,
     OPTIM_WRAPPER_CONSTRUCTORS,
 )
 
-from pipeline.training.pose2seg.transforms import TRANSFORMS  # noqa: E402
+from pipeline.training.pose2seg.transforms import TRANSFORMS
 
 pytestmark = pytest.mark.usefixtures('mmengine_scope')
 

@@ -11,9 +11,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-
-pytest.importorskip('mmpose', reason='the configs are MMPose configs')
-
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.evaluator import Evaluator

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip('torch')
-
-from pipeline.segmenters.prompts import METHODS, select_keypoints  # noqa: E402
-from pipeline.training.pose2seg.clicks import (  # noqa: E402
+from pipeline.segmenters.prompts import METHODS, select_keypoints
+from pipeline.training.pose2seg.clicks import (
     ClickSimulator,
     People,
     PoseMaskRefine,

@@ -5,17 +5,15 @@ from __future__ import annotations
 
 import json
 
+import cv2
 import numpy as np
+import pycocotools.mask as coco_mask
 import pytest
+import torch
 
-torch = pytest.importorskip('torch')
-pytest.importorskip('mmengine')
-cv2 = pytest.importorskip('cv2')
-coco_mask = pytest.importorskip('pycocotools.mask')
-
-from pipeline.keypoints import COCO_FLIP  # noqa: E402
-from pipeline.training.pose2seg import transforms as tf  # noqa: E402
-from pipeline.training.pose2seg.dataset import PoseMaskDataset  # noqa: E402
+from pipeline.keypoints import COCO_FLIP
+from pipeline.training.pose2seg import transforms as tf
+from pipeline.training.pose2seg.dataset import PoseMaskDataset
 
 HEIGHT, WIDTH, K = 160, 220, 17
 

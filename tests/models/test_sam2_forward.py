@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip('torch')
-if importlib.util.find_spec('sam2') is None:
-    pytest.skip('the stock sam2 package is not installed', allow_module_level=True)
-
-from pipeline.segmenters.build_sam2 import build_sam2_model  # noqa: E402
-from pipeline.segmenters.sam2_forward import decode_prompts, embed_images  # noqa: E402
-from pipeline.segmenters.sam2_preprocess import (  # noqa: E402
+from pipeline.segmenters.build_sam2 import build_sam2_model
+from pipeline.segmenters.sam2_forward import decode_prompts, embed_images
+from pipeline.segmenters.sam2_preprocess import (
     boxes_to_square,
     logits_to_image,
     points_to_square,

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
+import torch
 
-torch = pytest.importorskip('torch')
-
-from pipeline.segmenters.sam2_mask_prompt import draw_mask_prompt  # noqa: E402
+from pipeline.segmenters.sam2_mask_prompt import draw_mask_prompt
 
 
 def cell(x, y):

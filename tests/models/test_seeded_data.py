@@ -10,16 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from mmengine.dataset import DefaultSampler, InfiniteSampler, pseudo_collate
+from torch.utils.data import BatchSampler, DataLoader
 
-torch = pytest.importorskip('torch')
-pytest.importorskip('mmengine')
-
-from mmengine.dataset import DefaultSampler, InfiniteSampler, pseudo_collate  # noqa: E402
-from torch.utils.data import BatchSampler, DataLoader  # noqa: E402
-
-from pipeline.training import seeded_data  # noqa: E402
-from pipeline.training.launch import LaunchOptions, build_runner  # noqa: E402
-from pipeline.training.seeded_data import (  # noqa: E402
+from pipeline.training import seeded_data
+from pipeline.training.launch import LaunchOptions, build_runner
+from pipeline.training.seeded_data import (
     SeededBatches,
     SeededDataset,
     seed_everything,

@@ -7,18 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures.mask import BitmapMasks
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+from mmengine.structures import InstanceData
 
-torch = pytest.importorskip('torch')
-pytest.importorskip('mmdet')
-
-from mmdet.registry import MODELS  # noqa: E402
-from mmdet.structures.mask import BitmapMasks  # noqa: E402
-from mmdet.utils import register_all_modules  # noqa: E402
-from mmengine.config import Config  # noqa: E402
-from mmengine.structures import InstanceData  # noqa: E402
-
-from pipeline.cli import train  # noqa: E402
-from pipeline.detectors.rtmdet_ins_partial import (  # noqa: E402
+from pipeline.cli import train
+from pipeline.detectors.rtmdet_ins_partial import (
     fill_unknown_masks,
     in_any_box,
 )

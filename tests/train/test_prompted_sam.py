@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
 
-torch = pytest.importorskip('torch')
-if importlib.util.find_spec('sam2') is None:  # importing it here would initialise Hydra
-    pytest.skip('the stock sam2 package is not installed', allow_module_level=True)
-pytest.importorskip('mmengine')
-cv2 = pytest.importorskip('cv2')
-
-from mmengine.config import Config  # noqa: E402
-from mmengine.runner import Runner  # noqa: E402
-
-from pipeline.cli import export_sam  # noqa: E402
-from pipeline.segmenters.build_sam2 import build_sam2_model  # noqa: E402
-from pipeline.segmenters.sam2_forward import decode_prompts, embed_images  # noqa: E402
-from pipeline.training.pose2seg import parts  # noqa: E402
-from pipeline.training.pose2seg.losses import (  # noqa: E402
+from pipeline.cli import export_sam
+from pipeline.segmenters.build_sam2 import build_sam2_model
+from pipeline.segmenters.sam2_forward import decode_prompts, embed_images
+from pipeline.training.pose2seg import parts
+from pipeline.training.pose2seg.losses import (
     LossWeights,
     dice_loss,
     focal_loss,
     mask_iou,
     prompt_losses,
 )
-from pipeline.training.pose2seg.metric import PromptMetric  # noqa: E402
-from pipeline.training.pose2seg.model import PromptedSam  # noqa: E402
-from pipeline.training.pose2seg.optimizer import TrainedPartsConstructor  # noqa: E402
-from tests.commands import exit_code  # noqa: E402
+from pipeline.training.pose2seg.metric import PromptMetric
+from pipeline.training.pose2seg.model import PromptedSam
+from pipeline.training.pose2seg.optimizer import TrainedPartsConstructor
+from tests.commands import exit_code
 
 pytestmark = pytest.mark.usefixtures('mmengine_scope')
 

@@ -56,7 +56,8 @@ def small(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def image_path() -> str:
-    skimage = pytest.importorskip('skimage')
+    import skimage
+
     return str(Path(skimage.__file__).parent / 'data' / 'astronaut.png')
 
 

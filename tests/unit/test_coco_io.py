@@ -165,12 +165,12 @@ def test_ground_truth_of_crowdpose_has_the_limbs(tmp_path: Path) -> None:
 def test_annotations_are_read(name: str, samples: Path) -> None:
     content = json.loads((samples / 'dev' / name).read_text())
     rows = [row for row in content['annotations'] if not row['iscrowd']]
-    photos = load_ground_truth(samples / 'dev' / name)
-    assert len(photos) == len(content['images'])
-    assert sum(len(p.people) for p in photos) == len(rows) > 0
-    assert sum(p.num_crowds for p in photos) == len(content['annotations']) - len(rows) > 0
-    labelled = sum(int((p.people.keypoint_scores.sum(1) > 0).sum()) for p in photos)
+    images = load_ground_truth(samples / 'dev' / name)
+    assert len(images) == len(content['images'])
+    assert sum(len(p.people) for p in images) == len(rows) > 0
+    assert sum(p.num_crowds for p in images) == len(content['annotations']) - len(rows) > 0
+    labelled = sum(int((p.people.keypoint_scores.sum(1) > 0).sum()) for p in images)
     assert labelled == sum(row.get('num_keypoints', 0) > 0 for row in rows)
-    for photo in photos:
+    for image in images:
         # Annotated box and mask agree within the width of a polygon's line.
-        assert np.abs(photo.people.masks.boxes - photo.people.boxes).max(initial=0) < 12
+        assert np.abs(image.people.masks.boxes - image.people.boxes).max(initial=0) < 12

@@ -35,7 +35,6 @@ VALUES: list[tuple[str, Any]] = [
 
 @pytest.mark.parametrize(('text', 'value'), VALUES, ids=[text for text, _ in VALUES])
 def test_values_are_those_of_mmengine(text: str, value: Any) -> None:
-    pytest.importorskip('mmengine.config', reason='MMEngine is not installed')
     (parsed,) = parse_cfg_options([f'a.b={text}']).values()
     assert parsed == value and type(parsed) is type(value)
 
@@ -64,8 +63,6 @@ def test_cfg_options_must_be_pairs(
     ],
 )
 def test_named_options_win(arguments: list[str], options: dict[str, Any]) -> None:
-    if '--cfg-options' in arguments:
-        pytest.importorskip('mmengine.config', reason='MMEngine is not installed')
     args = run.build_parser().parse_args(['photo.jpg', *arguments])
     assert get_overrides(args) == options
 

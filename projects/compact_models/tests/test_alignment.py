@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import pytest
 
-torch = pytest.importorskip('torch')
-if importlib.util.find_spec('sam2') is None:  # importing it here would initialise Hydra
-    pytest.skip('the stock sam2 package is not installed', allow_module_level=True)
-
-from projects.compact_models.segmenter.alignment import align_attention  # noqa: E402
-from tests.train.test_prompted_sam import data, optimizer_of, raw_batch, tiny  # noqa: E402, F401
+from projects.compact_models.segmenter.alignment import align_attention
+from tests.train.test_prompted_sam import data, optimizer_of, raw_batch, tiny  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures('mmengine_scope')
 

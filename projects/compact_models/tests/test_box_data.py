@@ -8,9 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-pytest.importorskip('mmpose', reason='PersonBoxTarget is an MMPose transform')
-
 from mmpose.datasets.transforms import GetBBoxCenterScale, RandomFlip, TopdownAffine
 
 from projects.compact_models.pose.detected_people import DetectedPeopleDataset

@@ -3,58 +3,52 @@ dense heads, and its configs run by the training tool."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
+import pycocotools.mask as coco_mask
 import pytest
+import torch
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DATASETS
+from mmengine.structures import InstanceData
 
-torch = pytest.importorskip('torch')
-if importlib.util.find_spec('sam2') is None:  # importing it here would initialise Hydra
-    pytest.skip('the stock sam2 package is not installed', allow_module_level=True)
-pytest.importorskip('mmengine')
-cv2 = pytest.importorskip('cv2')
-coco_mask = pytest.importorskip('pycocotools.mask')
-
-from mmengine.dataset import pseudo_collate  # noqa: E402
-from mmengine.registry import DATASETS  # noqa: E402
-from mmengine.structures import InstanceData  # noqa: E402
-
-from pipeline.boxes import box_of_mask  # noqa: E402
-from pipeline.segmenters.build_sam2 import build_sam2_model  # noqa: E402
-from pipeline.segmenters.sam2_forward import (  # noqa: E402
+from pipeline.boxes import box_of_mask
+from pipeline.segmenters.build_sam2 import build_sam2_model
+from pipeline.segmenters.sam2_forward import (
     BOX_BOTTOM_RIGHT,
     BOX_TOP_LEFT,
     POINT_PADDING,
     POINT_POSITIVE,
 )
-from pipeline.segmenters.sam2_preprocess import boxes_of  # noqa: E402
-from pipeline.training.launch import LaunchOptions, build_runner  # noqa: E402
-from pipeline.training.pose2seg.clicks import PoseMaskRefine  # noqa: E402
-from pipeline.training.pose2seg.prediction import parse_eval_prompts  # noqa: E402
-from projects.compact_models.cutouts import Layer  # noqa: E402
-from projects.compact_models.segmenter import augment as aug  # noqa: E402
-from projects.compact_models.segmenter.clicks import PartialClickSimulator, PartialPeople  # noqa: E402
-from projects.compact_models.segmenter.dense import dense_targets, level_loss  # noqa: E402
-from projects.compact_models.segmenter.first_prompts import FirstPrompts, draw_first  # noqa: E402
-from projects.compact_models.segmenter.losses import (  # noqa: E402
+from pipeline.segmenters.sam2_preprocess import boxes_of
+from pipeline.training.launch import LaunchOptions, build_runner
+from pipeline.training.pose2seg.clicks import PoseMaskRefine
+from pipeline.training.pose2seg.prediction import parse_eval_prompts
+from projects.compact_models.cutouts import Layer
+from projects.compact_models.segmenter import augment as aug
+from projects.compact_models.segmenter.clicks import PartialClickSimulator, PartialPeople
+from projects.compact_models.segmenter.dense import dense_targets, level_loss
+from projects.compact_models.segmenter.first_prompts import FirstPrompts, draw_first
+from projects.compact_models.segmenter.losses import (
     PartialLossWeights,
     partial_prompt_losses,
     projection_loss,
 )
-from projects.compact_models.segmenter.model import CompactSam  # noqa: E402
-from projects.compact_models.segmenter.partial_data import (  # noqa: E402
+from projects.compact_models.segmenter.model import CompactSam
+from projects.compact_models.segmenter.partial_data import (
     LoadPartialPoses,
     PackPartialPoses,
     PartialPoseDataset,
 )
-from projects.compact_models.segmenter.skeletons import (  # noqa: E402
+from projects.compact_models.segmenter.skeletons import (
     UNKNOWN,
     draw_skeleton,
     partial_masks,
 )
-from tests.toy_people import STANDING  # noqa: E402
+from tests.toy_people import STANDING
 
 pytestmark = pytest.mark.usefixtures('mmengine_scope')
 

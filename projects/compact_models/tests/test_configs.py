@@ -5,10 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip('mmdet')
-pytest.importorskip('mmpose')
-
 from mmengine.registry import DefaultScope
 
 from pipeline.training.launch import LaunchOptions, all_problems, apply_options, read_config

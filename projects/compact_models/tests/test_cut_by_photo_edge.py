@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-pytest.importorskip('mmpose', reason='they are MMPose transforms')
-
 import torch
 from mmpose.datasets.transforms import (
     GenerateTarget,

@@ -8,21 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+from mmengine.structures import InstanceData
 
-torch = pytest.importorskip('torch')
-pytest.importorskip('mmdet')
-
-from mmdet.registry import MODELS  # noqa: E402
-from mmdet.structures import DetDataSample  # noqa: E402
-from mmdet.utils import register_all_modules  # noqa: E402
-from mmengine.config import Config  # noqa: E402
-from mmengine.structures import InstanceData  # noqa: E402
-
-from projects.compact_models.detector.depthwise_conv import CpuDepthwiseConv2d  # noqa: E402
-from projects.compact_models.detector.distilled import teacher_losses, unexplained_share  # noqa: E402
-from projects.compact_models.detector.interval_head import MaskIntervalHead  # noqa: E402
-from projects.compact_models.tools import find_pseudo_boxes, prepare_compact_data  # noqa: E402
-from tests.train.test_detector_training import SIZE, box_people, gradient_norm, losses_of  # noqa: E402
+from projects.compact_models.detector.depthwise_conv import CpuDepthwiseConv2d
+from projects.compact_models.detector.distilled import teacher_losses, unexplained_share
+from projects.compact_models.detector.interval_head import MaskIntervalHead
+from projects.compact_models.tools import find_pseudo_boxes, prepare_compact_data
+from tests.train.test_detector_training import SIZE, box_people, gradient_norm, losses_of
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
 

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import pytest
+import torch
 
-torch = pytest.importorskip('torch')
-if importlib.util.find_spec('sam2') is None:  # importing it here would initialise Hydra
-    pytest.skip('the stock sam2 package is not installed', allow_module_level=True)
-pytest.importorskip('mmdet')
-
-from pipeline.openmmlab import build_model, read_model_config  # noqa: E402
-from pipeline.segmenters.build_sam2 import build_sam2_model  # noqa: E402
-from pipeline.segmenters.cspnext_trunk import CSPNeXtTrunk  # noqa: E402
-from pipeline.weights.manifest import CheckpointError  # noqa: E402
-from projects.compact_models.segmenter.detector_trunk import load_detector_trunk  # noqa: E402
-from projects.compact_models.segmenter.model import CompactSam  # noqa: E402
+from pipeline.openmmlab import build_model, read_model_config
+from pipeline.segmenters.build_sam2 import build_sam2_model
+from pipeline.segmenters.cspnext_trunk import CSPNeXtTrunk
+from pipeline.weights.manifest import CheckpointError
+from projects.compact_models.segmenter.detector_trunk import load_detector_trunk
+from projects.compact_models.segmenter.model import CompactSam
 
 ROOT = Path(__file__).parents[3]
 COMPACT = ROOT / 'configs' / 'compact'

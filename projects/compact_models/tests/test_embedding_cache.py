@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import pytest
+import torch
+from mmengine.registry import DATASETS
+from mmengine.runner import Runner
 
-torch = pytest.importorskip('torch')
-if importlib.util.find_spec('sam2') is None:  # importing it here would initialise Hydra
-    pytest.skip('the stock sam2 package is not installed', allow_module_level=True)
-
-from mmengine.registry import DATASETS  # noqa: E402
-from mmengine.runner import Runner  # noqa: E402
-
-from projects.compact_models.segmenter import partial_data  # noqa: E402, F401
-from projects.compact_models.segmenter.embedding_cache import (  # noqa: E402
+from projects.compact_models.segmenter import partial_data  # noqa: F401
+from projects.compact_models.segmenter.embedding_cache import (
     EmbeddingCacheHook,
     encoder_key,
     inner_datasets,
 )
-from projects.compact_models.segmenter.model import CompactSam  # noqa: E402
-from tests.train.test_prompted_sam import COMPACT, SIDE, SeedEpochs, config, data  # noqa: E402, F401
-from tests.train.test_prompted_sam import loader as stock_loader  # noqa: E402
+from projects.compact_models.segmenter.model import CompactSam
+from tests.train.test_prompted_sam import COMPACT, SIDE, SeedEpochs, config, data  # noqa: F401
+from tests.train.test_prompted_sam import loader as stock_loader
 
 pytestmark = pytest.mark.usefixtures('mmengine_scope')
 

@@ -6,14 +6,11 @@ import copy
 from typing import Any
 
 import pytest
+import torch
+from mmengine.optim import build_optim_wrapper
+from torch import nn
 
-torch = pytest.importorskip('torch')
-pytest.importorskip('mmengine')
-
-from mmengine.optim import build_optim_wrapper  # noqa: E402
-from torch import nn  # noqa: E402
-
-from projects.compact_models.training.muon import MuonAdamW, is_matrix, orthogonalised  # noqa: E402
+from projects.compact_models.training.muon import MuonAdamW, is_matrix, orthogonalised
 
 SHAPES = [(64, 576), (64, 64), (100, 60), (300, 20), (20, 300), (1, 7)]
 

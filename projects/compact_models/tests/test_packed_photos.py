@@ -5,25 +5,22 @@ from __future__ import annotations
 import json
 import math
 
+import cv2
 import numpy as np
+import pycocotools.mask as coco_mask
 import pytest
+import torch
+from mmengine.registry import DATASETS
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader, default_convert
 
-torch = pytest.importorskip('torch')
-pytest.importorskip('mmengine')
-cv2 = pytest.importorskip('cv2')
-coco_mask = pytest.importorskip('pycocotools.mask')
-
-from mmengine.registry import DATASETS  # noqa: E402
-from mmengine.runner import Runner  # noqa: E402
-from torch.utils.data import DataLoader, default_convert  # noqa: E402
-
-from projects.compact_models.packed import file as packed_file  # noqa: E402
-from projects.compact_models.packed.colour import ColourJitter  # noqa: E402
-from projects.compact_models.packed.crops import PackedCrops, choose_removed  # noqa: E402
-from projects.compact_models.packed.file import Packed, pack_photos  # noqa: E402
-from projects.compact_models.packed.loop import WholeBatchStream  # noqa: E402
-from projects.compact_models.packed.photos import PhotosOnDevice  # noqa: E402
-from projects.compact_models.tools import pack_photos as tool  # noqa: E402
+from projects.compact_models.packed import file as packed_file
+from projects.compact_models.packed.colour import ColourJitter
+from projects.compact_models.packed.crops import PackedCrops, choose_removed
+from projects.compact_models.packed.file import Packed, pack_photos
+from projects.compact_models.packed.loop import WholeBatchStream
+from projects.compact_models.packed.photos import PhotosOnDevice
+from projects.compact_models.tools import pack_photos as tool
 
 pytestmark = pytest.mark.usefixtures('mmengine_scope')
 

@@ -11,9 +11,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-
-pytest.importorskip('mmengine')
-
 from mmengine.logging import MessageHub
 
 from projects.compact_models.tools import prepare_compact_pose_data as prepare
@@ -30,7 +27,8 @@ def photo_with_dots(points: np.ndarray) -> np.ndarray:
 
 def write_dataset(folder: Path, points: np.ndarray) -> Path:
     """Two people: one for training with a mask, one for validation."""
-    pycocotools_mask = pytest.importorskip('pycocotools.mask')
+    import pycocotools.mask as pycocotools_mask
+
     (folder / 'images').mkdir(parents=True)
     mask = np.zeros((240, 320), np.uint8)
     mask[40:200, 100:160] = 1

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip('mmpose')
-
 from tests.train.test_train_overfit import assert_pose_is_learned
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]

@@ -11,9 +11,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip('mmdet')
-pytest.importorskip('mmpose')
-
 from pipeline.config import CONFIG_FOLDER
 from pipeline.openmmlab import build_model, read_model_config
 from projects.compact_models.tools import (

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
-
-pytest.importorskip('mmpose', reason='MaskBackground is an MMPose transform')
 
 from projects.reference_parity.as_in_bmp import MaskBackgroundAsInBMP, redrawn_outline
 

@@ -7,9 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
-pytest.importorskip('mmpose', reason='MultiHead is an MMPose head')
-
 from mmengine.config import Config
 from mmpose.registry import MODELS
 from mmpose.structures import PoseDataSample

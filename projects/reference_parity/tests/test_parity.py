@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
-pytest.importorskip('mmpose', reason='the recorded models are MMPose models')
-
 import numpy as np
+import pytest
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
 
 from pipeline.keypoints import MODEL_SETS

@@ -129,7 +129,7 @@ def test_the_command_writes_the_table(tmp_path: Path, capsys: pytest.CaptureFixt
     assert figures['difference']['equal'] and figures['ratio']['cpu_s'] > 0
     assert set(figures['sides']['reference']['stages_cpu_s']) >= {'detect', 'pose', 'segment'}
     assert '2 people on both sides' in text and ': equal.' in text
-    assert "loop.exclusive='logits'" in text  # settings that are not the shipped ones
+    assert "loop.resolve_overlaps='logits'" in text  # settings that are not the shipped ones
     assert len({line.count('|') for line in text.splitlines() if line.startswith('|')}) == 1
 
 

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
-pytest.importorskip('mmengine')
-
 from projects.studies.tools import study_pose_mask_refine as study
 
 
