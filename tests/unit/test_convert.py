@@ -129,7 +129,7 @@ def test_invalid_ochuman_images_are_reported_and_skipped(
         '3.jpg: cannot be converted (person 1: the box has no area',
         '4.jpg: cannot be converted (person 1: segms has no outer polygon',
         '5.jpg: no such file',
-        '6.jpg: is not a picture',
+        '6.jpg: is not an image in a known format',
         '7.jpg: is 61 x 40 px, the annotations expect 60 x 40 px',
     ):
         assert f'left out: {line}' in output
@@ -288,7 +288,7 @@ def test_no_output_without_images(tmp_path: Path, capsys: pytest.CaptureFixture[
     code, content = convert(tmp_path, 'coco', source, '--images', tmp_path)
     assert (code, content) == (2, {})
     output = capsys.readouterr().err
-    assert output.count('left out: ') == 3 and 'no photo is left' in output
+    assert output.count('left out: ') == 3 and 'no images left' in output
 
 
 @pytest.mark.parametrize(('others', 'kept'), [('drop', [0, 1, 2, 3, 4]), ('ignore', [*range(6)])])
@@ -316,7 +316,7 @@ def test_coco_file_is_validated_and_completed(
     code, clean = convert(tmp_path, 'coco', source, '--images', tmp_path)
     output = capsys.readouterr()
     assert code == 1 and 'left out: 9.jpg: no such file' in output.err
-    assert '(6 in all: no area)' in output.out and '2 photos, 5 people, 1 ignored' in output.out
+    assert '(6 in all: no area)' in output.out and '2 images, 5 people, 1 ignored' in output.out
     assert {a['category_id'] for a in clean['annotations']} == {1}
 
 

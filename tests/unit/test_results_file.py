@@ -104,7 +104,7 @@ WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
     'format': (edit_info(format='x'), r'not a side file of format'),
     'lacks a key': (edit_info(protocol=...), 'does not fit this version'),
     'unknown protocol': (edit_info(protocol='x'), 'does not fit this version'),
-    'unknown image': (edit_info(image_ids=[7, 8]), '1 photos of the run are not in the annot.*8'),
+    'unknown image': (edit_info(image_ids=[7, 8]), '1 images of the run are not in the annot.*8'),
     'results are no list': (
         edit_rows(lambda rows: {}),
         'results must be a list of dicts, got dict',

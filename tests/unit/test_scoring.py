@@ -251,7 +251,7 @@ def test_files_are_named_in_errors(tmp_path: Path) -> None:
     broken = tmp_path / 'broken.json'
     broken.write_text('[')
     ground_truth = write(tmp_path / 'truth.json', toy_annotations())
-    with pytest.raises(ValueError, match=r'broken\.json is no JSON'):
+    with pytest.raises(ValueError, match=r'broken\.json is not a JSON file'):
         score_files(broken, ground_truth)
     with pytest.raises(ValueError, match=r'truth\.json against .*results must be a list'):
         score_files(ground_truth, ground_truth)
