@@ -181,7 +181,8 @@ def test_nan_is_a_failure(image_folder: Path, tmp_path: Path) -> None:
 
 
 def test_names_without_unicode(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.CRITICAL)  # a worker process cannot send such names to pytest
+    # A worker process of pytest-xdist cannot report log lines with such names.
+    caplog.set_level(logging.CRITICAL, logger='pipeline')
     name = os.fsdecode(b'caf\xe9.png')
     save_image(tmp_path / 'in' / 'x.png').rename(tmp_path / 'in' / name)
     (tmp_path / 'in' / os.fsdecode(b'bad\xe9.png')).write_bytes(b'')
