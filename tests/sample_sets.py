@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.keypoints import KEYPOINT_SETS, to_convention
+from pipeline.keypoint_sets import KEYPOINT_SETS, to_convention
 from pipeline.synthetic.scene import SceneConfig, make_coco_category, make_scene
 from tests.toy_people import write
 

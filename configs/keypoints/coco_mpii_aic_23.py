@@ -1,6 +1,6 @@
 # The 23-point convention as MMPose metainfo: metainfo=dict(from_file='.../coco_mpii_aic_23.py'),
 # or inherit this file and write metainfo=_base_.dataset_info. The facts are in
-# pipeline/keypoints.py.
+# pipeline/keypoint_sets.py.
 from importlib import import_module
 
-dataset_info = import_module('pipeline.keypoints').COCO_MPII_AIC_23.dataset_info()
+dataset_info = import_module('pipeline.keypoint_sets').COCO_MPII_AIC_23.dataset_info()

@@ -18,7 +18,8 @@ from ..build import build_pipeline
 from ..config import PipelineConfig, ResolvedConfig, load_config
 from ..datasets.coco_ground_truth import build_people
 from ..io.results import PROTOCOLS, ProtocolFacts, ProtocolName
-from ..keypoints import NUM_COCO, Convention
+from ..keypoint_sets import Convention
+from ..keypoints import NUM_COCO
 from ..loop import PersonPipeline
 from ..masks import LogitMasks, Masks
 from ..nms import PoseNMSConfig

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..io.coco import Task
-from ..keypoints import AREA_OF_BOX, KEYPOINT_SETS, Convention
+from ..keypoint_sets import KEYPOINT_SETS, Convention
+from ..keypoints import AREA_OF_BOX
 from ..rle import polygons, rle_of
 
 Annotation = dict[str, Any]

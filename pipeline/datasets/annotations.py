@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..io.coco import PERSON, TASKS, Task
-from ..keypoints import KEYPOINT_SETS, Convention, convention_of_names
+from ..keypoint_sets import KEYPOINT_SETS, Convention, convention_of_names
 from .annotation_rules import PERSON_RULES, Annotation, Person, Severity, repair_annotation
 
 ImageId = int | str

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..io.coco import TASKS, Task
-from ..keypoints import Convention
+from ..keypoint_sets import Convention
 
 Rule = Literal['coco', 'crowdpose']
 

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..boxes import xywh_to_xyxy
-from ..keypoints import COCO_TO_CROWDPOSE, NUM_COCO, Convention
+from ..keypoint_sets import COCO_TO_CROWDPOSE, Convention
+from ..keypoints import NUM_COCO
 from ..masks import Bitmap, Masks
 from ..rle import rle_of
 from ..structures import MaskSource, People

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..io.coco import Task
-from ..keypoints import Convention
+from ..keypoint_sets import Convention
 from .catalog import CATALOG, CatalogEntry, Rule
 
 DOCS = 'docs/user_guide/datasets.md'

@@ -20,7 +20,8 @@ from ..datasets.annotations import Annotations, check_annotations
 from ..io.atomic import compute_sha256
 from ..io.coco import PERSON, RESULT_KEYS, TASKS, Task, select_task
 from ..io.results import PROTOCOLS, ResultsInfo, read_json, read_results
-from ..keypoints import AREA_OF_BOX, KEYPOINT_SETS, NUM_COCO, KeypointSet, to_convention
+from ..keypoint_sets import KEYPOINT_SETS, KeypointSet, to_convention
+from ..keypoints import AREA_OF_BOX, NUM_COCO
 from .mask_iou import compute_mean_mask_iou
 from .metrics import CocoMetrics, CrowdLevels, MaskIoU, TaskMetrics
 from .results_check import check_rows, select_task_rows

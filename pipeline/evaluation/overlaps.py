@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..io.coco import RESULT_KEYS, Task
-from ..keypoints import KEYPOINT_SETS, KeypointSet
+from ..keypoint_sets import KEYPOINT_SETS, KeypointSet
 from ..rle import to_rle
 from .scored import ScoredResults
 

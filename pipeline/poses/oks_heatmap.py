@@ -15,7 +15,7 @@ from mmpose.codecs.utils import get_heatmap_maximum, refine_keypoints_dark_udp
 from mmpose.registry import KEYPOINT_CODECS
 from numpy.typing import NDArray
 
-from pipeline.keypoints import sigmas_of
+from pipeline.keypoint_sets import sigmas_of
 
 Array = NDArray[np.float64]
 

@@ -24,7 +24,7 @@ from mmpose.registry import MODELS
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from pipeline.keypoints import sigmas_of
+from pipeline.keypoints import COCO_SIGMAS, NUM_COCO
 
 # Released setting: sparsemax(logits / 0.5).
 TEMPERATURE = 0.5
@@ -101,6 +101,15 @@ def make_branch(
     return nn.Sequential(*layers)
 
 
+def default_sigmas(num_keypoints: int) -> tuple[float, ...]:
+    """Return the OKS sigmas of the model set with ``num_keypoints``."""
+    if num_keypoints == NUM_COCO:
+        return tuple(COCO_SIGMAS.tolist())
+    from pipeline.keypoint_sets import sigmas_of  # models with more keypoints than COCO
+
+    return sigmas_of(num_keypoints)
+
+
 @MODELS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class PMPoseHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
     """Heatmaps and three scalar branches on one feature map.
@@ -162,7 +171,7 @@ class PMPoseHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
         self.activation = activation
         self.normalize = normalize
         self.keypoint_score = keypoint_score
-        self.sigmas = tuple(sigmas_of(out_channels) if sigmas is None else sigmas)
+        self.sigmas = tuple(default_sigmas(out_channels) if sigmas is None else sigmas)
         # These branches send no gradients to the features.
         self.detached: frozenset[str] = frozenset({'presence', 'visibility', 'oks'})
         width = in_channels if branch_channels is None else branch_channels

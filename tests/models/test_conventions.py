@@ -12,11 +12,8 @@ import pytest
 from mmengine.config import Config
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
 
-from pipeline.keypoints import (
+from pipeline.keypoint_sets import (
     AIC_TO_COCO,
-    COCO_FLIP,
-    COCO_NAMES,
-    COCO_SIGMAS,
     COCO_TO_CROWDPOSE,
     CROWDPOSE_NAMES,
     KEYPOINT_SETS,
@@ -27,6 +24,7 @@ from pipeline.keypoints import (
     sigmas_of,
     to_convention,
 )
+from pipeline.keypoints import COCO_FLIP, COCO_NAMES, COCO_SIGMAS
 from pipeline.openmmlab import scope_of
 
 FILES = Path(__file__).parents[2] / 'configs' / 'keypoints'

@@ -12,7 +12,8 @@ import torch
 from mmengine.evaluator import Evaluator
 
 from pipeline.boxes import xywh_to_xyxy
-from pipeline.keypoints import COCO_SIGMAS, KEYPOINT_SETS, NUM_COCO
+from pipeline.keypoint_sets import KEYPOINT_SETS
+from pipeline.keypoints import COCO_SIGMAS, NUM_COCO
 from pipeline.masks import Masks
 from pipeline.openmmlab import scope_of
 from tests.synthetic_results import HEIGHT, WIDTH, make_results

@@ -17,7 +17,7 @@ from mmengine.evaluator import Evaluator
 from mmpose.apis import inference_topdown, init_model
 from mmpose.registry import DATASETS, KEYPOINT_CODECS, MODELS, TRANSFORMS
 
-from pipeline.keypoints import MODEL_SETS
+from pipeline.keypoint_sets import MODEL_SETS
 from pipeline.openmmlab import read_model_config
 from pipeline.poses.mmpose_estimator import build_mmpose_estimator
 from pipeline.poses.released_config import ERROR_BRANCH, stock_config

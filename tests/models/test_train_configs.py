@@ -17,7 +17,7 @@ pytest.importorskip('mmpose')
 from mmengine.dataset import Compose, pseudo_collate  # noqa: E402
 from mmengine.registry import DATASETS, MODELS, DefaultScope  # noqa: E402
 
-from pipeline.keypoints import COCO_MPII_AIC_23  # noqa: E402
+from pipeline.keypoint_sets import COCO_MPII_AIC_23  # noqa: E402
 from pipeline.training.config_check import check_custom_keys  # noqa: E402
 from pipeline.training.launch import LaunchOptions, all_problems, apply_options, read_config  # noqa: E402
 from tests.train_data import ROOT, as_other_convention, write_crowd  # noqa: E402

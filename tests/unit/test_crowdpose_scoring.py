@@ -12,7 +12,7 @@ from xtcocotools.coco import COCO
 from xtcocotools.cocoeval import COCOeval
 
 from pipeline.evaluation.coco import score
-from pipeline.keypoints import KEYPOINT_SETS, to_convention
+from pipeline.keypoint_sets import KEYPOINT_SETS, to_convention
 from tests.synthetic_results import make_results
 from tests.toy_people import write
 

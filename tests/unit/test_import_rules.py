@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 FLOORS = (
     ('arrays', 'runtime'),
     ('keypoints', 'masks', 'rle'),
-    ('boxes', 'logit_crops', 'scores', 'synthetic'),
+    ('boxes', 'keypoint_sets', 'logit_crops', 'scores', 'synthetic'),
     ('visualization',),
     ('structures',),
     ('instances', 'io', 'nms', 'stages'),

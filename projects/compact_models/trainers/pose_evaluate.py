@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pipeline.boxes import box_iou
-from pipeline.keypoints import sigmas_of
+from pipeline.keypoint_sets import sigmas_of
 
 from .coco_ap import measure_coco
 from .crops import FLIP, Array, normalize, warp

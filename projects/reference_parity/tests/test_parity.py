@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
 
-from pipeline.keypoints import MODEL_SETS
+from pipeline.keypoint_sets import MODEL_SETS
 from pipeline.openmmlab import scope_of
 from projects.reference_parity import __main__ as parity
 from projects.reference_parity import recordings
