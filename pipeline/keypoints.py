@@ -38,3 +38,10 @@ COCO_SKELETON = (
 
 # Nose and eyes: the loop of BMP v1 keeps only one of them as a prompt.
 FACE = (0, 1, 2)
+
+
+def keypoint_names(num_keypoints: int) -> tuple[str, ...]:
+    """Return COCO names for 17 keypoints, numbered names for other sets."""
+    if num_keypoints == len(COCO_NAMES):
+        return COCO_NAMES
+    return tuple(f'keypoint_{i}' for i in range(num_keypoints))

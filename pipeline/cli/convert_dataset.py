@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..io.atomic import write_json
-from ..io.progress import Reporter, make_reporter
-from .options import handle_errors, make_parser
+from ..io.progress import Reporter
+from .options import handle_errors, make_parser, make_reporter
 
 if TYPE_CHECKING:
     from ..datasets.convert import Conversion

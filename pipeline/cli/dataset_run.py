@@ -18,10 +18,10 @@ from .. import __version__
 from ..datasets.annotations import Annotations, load_annotations
 from ..datasets.eval_sets import DatasetError, EvalDataset, resolve_dataset
 from ..io.atomic import atomic_file, compute_sha256, write_bytes
-from ..io.dataset_writers import JsonRows, MergeEntry
+from ..io.dataset_writers import JsonRows
 from ..io.inputs import InputImage
 from ..io.progress import Reporter
-from ..io.records import record_path
+from ..io.records import MergeEntry, record_path
 from ..io.results import ResultsInfo, info_path, write_info
 from ..io.run import disk_errors, lock_folder, read_entries, run_images
 from ..io.run_options import RunOptions, RunReport

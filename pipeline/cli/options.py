@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..io.progress import Reporter
+
 # Option -> setting of the pipeline config.
 SETTINGS = {
     'max_rounds': 'loop.max_rounds',
@@ -84,6 +86,18 @@ def parse_positive(text: str) -> int:
 def parse_rounds(text: str) -> int | None:
     """Parse an integer >= 1 or ``none``, for argparse."""
     return None if text.lower() == 'none' else parse_positive(text)
+
+
+def make_reporter() -> Reporter:
+    """Create a bar on stderr if it is a terminal, else log lines."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        return Reporter()
+    from ..io.progress_bar import TerminalReporter
+
+    return TerminalReporter(console)
 
 
 def get_command(prog: str, argv: Sequence[str] | None) -> tuple[str, ...]:

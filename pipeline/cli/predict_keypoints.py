@@ -18,8 +18,7 @@ from pathlib import Path
 
 from ..io.annotations import load_coco
 from ..io.atomic import write_json
-from ..io.progress import make_reporter
-from .options import handle_errors, make_parser
+from .options import handle_errors, make_parser, make_reporter
 
 PROG = 'predict_keypoints.py'
 

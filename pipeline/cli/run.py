@@ -20,12 +20,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..io.annotations import ImageId, load_boxes, load_image_ids
 from ..io.inputs import InputImage, find_images
-from ..io.progress import make_reporter
 from ..io.run import run_images, write_failures
 from ..io.run_options import DEFAULT_SAVE, OUTPUTS, RunOptions, RunReport
-from .demo import demo_inputs
 from .options import (
     add_loop_options,
     add_runtime_options,
@@ -33,12 +30,14 @@ from .options import (
     get_overrides,
     handle_errors,
     make_parser,
+    make_reporter,
     parse_positive,
 )
 from .summary import print_summary
 
 if TYPE_CHECKING:
     from ..api import LoadedPipeline
+    from ..io.annotations import ImageId
 
 PROG = 'run_bmp.py'
 logger = logging.getLogger(__name__)
@@ -75,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     out_dir = args.out_dir or Path('outputs', Path(args.config).stem)
     with handle_errors(PROG):
         overrides, reporter = get_overrides(args), make_reporter()
-        demo = demo_inputs(out_dir / 'inputs') if args.demo else []
+        demo = _demo_inputs(out_dir) if args.demo else []
         found = find_images([*args.inputs, *demo], exclude=out_dir)
         for failure in found.failures:
             reporter.message(f'failed: {failure.describe()}')
@@ -116,17 +115,26 @@ def build_options(
 def load(config: str, cfg_options: Mapping[str, Any]) -> LoadedPipeline:
     """Load the pipeline and print the note of its config."""
     from ..api import load_pipeline
-    from ..runtime.memory import give_back_freed
 
     pipeline = load_pipeline(config, cfg_options)
     if pipeline.settings.runtime.freed_memory and pipeline.device == 'cpu':
+        from ..runtime.malloc import give_back_freed
+
         give_back_freed()
     if pipeline.note:
         print(pipeline.note)
     return pipeline
 
 
+def _demo_inputs(out_dir: Path) -> list[str]:
+    from .demo import demo_inputs
+
+    return demo_inputs(out_dir / 'inputs')
+
+
 def _load_ids(file: Path, images: Sequence[InputImage]) -> Mapping[str, ImageId]:
+    from ..io.annotations import load_image_ids
+
     ids = load_image_ids(file, images)
     if ids.unknown:
         text = 'these images are left out of the COCO and CSV files'
@@ -137,6 +145,8 @@ def _load_ids(file: Path, images: Sequence[InputImage]) -> Mapping[str, ImageId]
 def _load_boxes(
     file: Path, images: Sequence[InputImage], image_ids: Mapping[str, ImageId] | None
 ) -> Mapping[str, Any]:
+    from ..io.annotations import load_boxes
+
     boxes = load_boxes(file, images, image_ids=image_ids)
     if boxes.unknown:
         logger.warning('%s has boxes for %s, not among the inputs', file, _shorten(boxes.unknown))

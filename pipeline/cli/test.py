@@ -26,7 +26,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..io.progress import make_reporter
 from ..io.results import PROTOCOLS
 from .options import (
     add_data_root,
@@ -36,6 +35,7 @@ from .options import (
     get_overrides,
     handle_errors,
     make_parser,
+    make_reporter,
     parse_positive,
 )
 from .score import report, score_results

@@ -6,18 +6,15 @@ add an output, add a class and an entry in `DATASET_WRITERS`.
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 from ..keypoints import COCO_NAMES, COCO_SKELETON
-from ..structures import MaskSource, People
 from .atomic import atomic_file, dump_json
-from .writers import keypoint_names
+from .records import MergeEntry
 
 CATEGORY = {
     'id': 1,
@@ -29,19 +26,8 @@ CATEGORY = {
 }
 
 
-@dataclass(frozen=True)
-class MergeEntry:
-    """An image for the files of the whole run."""
-
-    name: str
-    image_id: int | str
-    people: People
-
-
 class DatasetWriter(Protocol):
     """Writer of all images of a run into one text file."""
-
-    def __init__(self, stream: IO[str]) -> None: ...
 
     def add(self, entry: MergeEntry) -> None:
         """Append an image."""
@@ -101,60 +87,17 @@ class CocoImages:
         self._rows.close()
 
 
-class PeopleCsv:
-    """CSV with one row per person: scores, boxes, mask area and every keypoint."""
+def make_people_csv(stream: IO[str]) -> DatasetWriter:
+    """Create the writer of ``people.csv``."""
+    from .people_csv import PeopleCsv  # only --save csv needs it
 
-    def __init__(self, stream: IO[str]) -> None:
-        self._rows = csv.writer(stream, lineterminator='\n')
-        self._header_done = False
-
-    def add(self, entry: MergeEntry) -> None:
-        """Append the people of an image."""
-        self._write_header(entry.people.num_keypoints)
-        people, areas = entry.people, entry.people.masks.areas
-        for i in range(len(people)):
-            points = zip(
-                people.keypoints[i],
-                people.keypoint_scores[i],
-                people.presence[i],
-                people.visibility[i],
-                strict=True,
-            )
-            self._rows.writerow(
-                [
-                    *(entry.name, entry.image_id, i + 1),
-                    *(people.scores[i], people.box_scores[i], people.mask_scores[i]),
-                    *(MaskSource(int(people.mask_sources[i])).name.lower(), people.rounds[i]),
-                    *people.boxes[i],
-                    *people.detector_boxes[i],
-                    int(areas[i]),
-                    *(v for xy, *scores in points for v in (*xy, *scores)),
-                ]
-            )
-
-    def close(self) -> None:
-        """Write the header if there is no image."""
-        self._write_header(len(COCO_NAMES))
-
-    def _write_header(self, num_keypoints: int) -> None:
-        if self._header_done:
-            return
-        self._header_done = True
-        parts = ('x', 'y', 'score', 'presence', 'visibility')
-        self._rows.writerow(
-            [
-                *('file_name', 'image_id', 'person_id', 'score', 'box_score', 'mask_score'),
-                *('mask_source', 'round', 'x1', 'y1', 'x2', 'y2'),
-                *('detector_x1', 'detector_y1', 'detector_x2', 'detector_y2', 'mask_area'),
-                *(f'{name}_{part}' for name in keypoint_names(num_keypoints) for part in parts),
-            ]
-        )
+    return PeopleCsv(stream)
 
 
-# Value of --save -> file name -> writer.
-DATASET_WRITERS: dict[str, dict[str, type[DatasetWriter]]] = {
+# Value of --save -> file name -> function that creates the writer.
+DATASET_WRITERS: dict[str, dict[str, Callable[[IO[str]], DatasetWriter]]] = {
     'coco': {'coco_results.json': CocoResults, 'coco_images.json': CocoImages},
-    'csv': {'people.csv': PeopleCsv},
+    'csv': {'people.csv': make_people_csv},
 }
 
 
@@ -171,11 +114,11 @@ def write_dataset_files(
         return []
     with ExitStack() as stack:
         writers = []
-        for path, writer_type in types.items():
+        for path, make_writer in types.items():
             raw = stack.enter_context(atomic_file(path))
             text = TextIOWrapper(raw, 'utf-8', errors='backslashreplace', newline='')
             stack.callback(text.detach)
-            writers.append(writer_type(text))
+            writers.append(make_writer(text))
         for entry in entries:
             for writer in writers:
                 writer.add(entry)

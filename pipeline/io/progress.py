@@ -1,13 +1,9 @@
-"""Progress of a run: a bar with ETA on a terminal, log lines elsewhere."""
+"""Progress of a run in log lines; `pipeline.io.progress_bar` shows a bar on a terminal."""
 
 from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 logger = logging.getLogger(__name__)
 LOG_INTERVAL_S = 2.0
@@ -42,50 +38,6 @@ class Reporter:
 
     def stop(self) -> None:
         """End the run."""
-
-
-class TerminalReporter(Reporter):
-    """A progress bar; messages scroll above it."""
-
-    def __init__(self, console: Console) -> None:
-        from rich import progress
-
-        super().__init__()
-        self._bar = progress.Progress(
-            progress.BarColumn(),
-            progress.MofNCompleteColumn(),
-            progress.TimeElapsedColumn(),
-            progress.TextColumn('ETA'),
-            progress.TimeRemainingColumn(),
-            progress.TextColumn('{task.description}', markup=False),
-            console=console,
-        )
-        self._task = self._bar.add_task('', total=None)
-
-    def start(self, total: int) -> None:
-        """Show the bar."""
-        self._bar.update(self._task, total=total)
-        self._bar.start()
-
-    def update(self, name: str, text: str) -> None:
-        """Move the bar."""
-        self._bar.update(self._task, advance=1, description=f'{name}: {text}')
-
-    def message(self, text: str) -> None:
-        """Print above the bar."""
-        self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    def stop(self) -> None:
-        """Stop the bar."""
-        self._bar.stop()
-
-
-def make_reporter() -> Reporter:
-    """Create a bar on stderr if it is a terminal, else log lines."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    return TerminalReporter(console) if console.is_terminal else Reporter()
 
 
 def format_time(seconds: float) -> str:

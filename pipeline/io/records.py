@@ -9,6 +9,7 @@ K is the number of keypoints; boxes are x1, y1, x2, y2 in px of the upright imag
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,15 @@ _FLOATS = {
     'keypoint_visibility': 'visibility',
     'detector_box': 'detector_boxes',
 }
+
+
+@dataclass(frozen=True)
+class MergeEntry:
+    """An image for the files of the whole run."""
+
+    name: str
+    image_id: int | str
+    people: People
 
 
 def record_path(out_dir: Path, name: str) -> Path:

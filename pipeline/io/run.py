@@ -13,19 +13,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from ..runtime.timing import StageTimer
-from .annotations import ImageId
 from .atomic import write_json, write_text
-from .dataset_writers import MergeEntry, write_dataset_files
+from .dataset_writers import write_dataset_files
 from .inputs import Failure, InputImage
 from .progress import Reporter
-from .records import people_from_record, read_record, record_path
+from .records import MergeEntry, people_from_record, read_record, record_path
 from .run_info import describe_run
 from .run_options import OutputError, Pipeline, RunOptions, RunReport
 from .runner import DISK_ERRORS, JobReader, JobWriter
+
+if TYPE_CHECKING:
+    from .annotations import ImageId
 
 
 def run_images(

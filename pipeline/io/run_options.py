@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..runtime.timing import StageTimer
-from ..structures import Image, People
-from .annotations import ImageId, check_boxes
+from ..structures import Floats, Image, People
 from .dataset_writers import DATASET_WRITERS
 from .inputs import Failure
 from .writers import WRITERS
+
+if TYPE_CHECKING:
+    from .annotations import ImageId
 
 # Choices of --save; json is always written, since a run resumes from it.
 OUTPUTS = ('json', *sorted(DATASET_WRITERS), *sorted(WRITERS))
@@ -44,6 +46,13 @@ class Pipeline(Protocol):
         """
 
 
+def check_user_boxes(rows: Any, shape: tuple[int, int]) -> Floats:
+    """Convert the user's boxes of an image; see `pipeline.io.annotations.check_boxes`."""
+    from .annotations import check_boxes  # only runs with boxes need it
+
+    return check_boxes(rows, shape)
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """Outputs and options of a run."""
@@ -52,7 +61,7 @@ class RunOptions:
     save: frozenset[str] = frozenset(DEFAULT_SAVE)
     resume: bool = True
     boxes: Mapping[str, Any] = field(default_factory=dict)  # image name -> JSON content
-    check: Callable[[Any, tuple[int, int]], Any] = check_boxes  # (content, (H, W)) -> boxes
+    check: Callable[[Any, tuple[int, int]], Any] = check_user_boxes  # (content, (H, W)) -> boxes
     image_ids: Mapping[str, ImageId] | None = None  # by name; None: 1, 2, ... in input order
     config: str = ''  # argument of the command, for run.json
     command: tuple[str, ...] = ()

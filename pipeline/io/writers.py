@@ -6,12 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import PIL.Image
 
-from ..keypoints import COCO_FLIP, COCO_NAMES, COCO_SIGMAS, COCO_SKELETON
 from ..structures import Image, People
 from .atomic import dump_json
 
@@ -81,46 +80,10 @@ class MMPoseWriter:
 
     def render(self, done: FinishedImage) -> bytes:
         """Encode JSON text in UTF-8."""
-        people = done.people
-        rows = [
-            {
-                'keypoints': people.keypoints[i].tolist(),
-                'keypoint_scores': people.keypoint_scores[i].tolist(),
-                'bbox': [people.boxes[i].tolist()],
-                'bbox_score': float(people.box_scores[i]),
-                'score': float(people.scores[i]),
-                'keypoints_visible': people.visibility[i].tolist(),
-                'keypoints_probs': people.presence[i].tolist(),
-            }
-            for i in range(len(people))
-        ]
-        content = {'meta_info': build_mmpose_meta(people.num_keypoints), 'instance_info': rows}
+        from .mmpose_json import mmpose_content  # only --save mmpose needs it
+
+        content = mmpose_content(done.people)
         return (dump_json(content) + '\n').encode()
-
-
-def build_mmpose_meta(num_keypoints: int) -> dict[str, Any]:
-    """Build the keypoint part of MMPose's ``dataset_meta`` as JSON content."""
-    names = keypoint_names(num_keypoints)
-    meta: dict[str, Any] = {
-        'num_keypoints': num_keypoints,
-        'keypoint_id2name': dict(enumerate(names)),
-        'keypoint_name2id': {name: i for i, name in enumerate(names)},
-    }
-    if names == COCO_NAMES:
-        meta |= {
-            'dataset_name': 'coco',
-            'flip_indices': list(COCO_FLIP),
-            'skeleton_links': [list(bone) for bone in COCO_SKELETON],
-            'sigmas': COCO_SIGMAS.tolist(),
-        }
-    return meta
-
-
-def keypoint_names(num_keypoints: int) -> tuple[str, ...]:
-    """Return COCO names for 17 keypoints, numbered names for other sets."""
-    if num_keypoints == len(COCO_NAMES):
-        return COCO_NAMES
-    return tuple(f'keypoint_{i}' for i in range(num_keypoints))
 
 
 def output_path(out_dir: Path, writer: ImageWriter, name: str) -> Path:

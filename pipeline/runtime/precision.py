@@ -11,11 +11,10 @@ import logging
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from .options import Compile, RuntimeOptions
+from .options import RuntimeOptions
 
-DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 logger = logging.getLogger(__name__)
 
 
@@ -39,61 +38,6 @@ def warn_of_emulation(runtime: RuntimeOptions) -> None:
         )
 
 
-class Wrapper(nn.Module):
-    """A module that stands for another one."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__('module'), name)
-
-
-class HalfPrecision(Wrapper):
-    """Runs a module under autocast and hands float32 on."""
-
-    def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
-        super().__init__(module)
-        self.dtype = dtype
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Output of the module with every floating tensor as float32."""
-        device = next(self.module.parameters()).device.type
-        with torch.autocast(device, dtype=self.dtype):
-            return to_float32(self.module(*args, **kwargs))
-
-
-class Compiled(Wrapper):
-    """Runs a module through `torch.compile`, for batches of a few fixed sizes.
-
-    Every new shape costs a compilation, so batches are filled up to the next power of two.
-
-    Args:
-        module: takes a batch of images (B, ...), and gives tensors (B, ...), nested in lists,
-            tuples and dicts.
-        mode: of `torch.compile`.
-        backend: of `torch.compile`.
-    """
-
-    def __init__(self, module: nn.Module, mode: Compile, backend: str = 'inductor') -> None:
-        super().__init__(module)
-        # No submodule: its weights are those of `module`.
-        self.run = [torch.compile(module, mode=mode, dynamic=False, backend=backend)]
-
-    def forward(self, images: Tensor) -> Any:
-        """Output of the module for images (B, ...)."""
-        count = len(images)
-        size = 1 << (count - 1).bit_length()
-        if size == count:
-            return self.run[0](images)
-        filled = torch.cat([images, images.new_zeros(size - count, *images.shape[1:])])
-        return _map(self.run[0](filled), lambda tensor: tensor[:count])
-
-
 def optimize_modules(model: nn.Module, names: tuple[str, ...], runtime: RuntimeOptions) -> None:
     """Change how the named children of ``model`` run, in place; children it lacks are passed over.
 
@@ -109,23 +53,11 @@ def optimize_modules(model: nn.Module, names: tuple[str, ...], runtime: RuntimeO
         if runtime.memory_format == 'channels_last':
             child.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if runtime.compile is not None and name == names[0]:
+            from .wrappers import Compiled
+
             child = Compiled(child, runtime.compile)
         if runtime.precision != 'fp32':
+            from .wrappers import DTYPES, HalfPrecision
+
             child = HalfPrecision(child, DTYPES[runtime.precision])
         setattr(model, name, child)
-
-
-def to_float32(value: Any) -> Any:
-    """Floating tensors inside nested lists, tuples and dicts as float32."""
-    return _map(value, lambda tensor: tensor.float() if tensor.is_floating_point() else tensor)
-
-
-def _map(value: Any, change: Any) -> Any:
-    """Every tensor inside nested lists, tuples and dicts changed."""
-    if isinstance(value, Tensor):
-        return change(value)
-    if isinstance(value, dict):
-        return {k: _map(v, change) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_map(v, change) for v in value)
-    return value

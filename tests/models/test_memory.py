@@ -21,7 +21,7 @@ from pipeline.cli.run import load
 from pipeline.config import load_config
 from pipeline.loop import PersonPipeline
 from pipeline.masks import Masks
-from pipeline.runtime import memory as runtime_memory
+from pipeline.runtime import malloc
 from pipeline.structures import Detections, People
 from tests.scripted_detector import ScriptedDetector
 
@@ -98,7 +98,9 @@ def test_ten_times_the_people_take_the_same_memory(pipeline: PersonPipeline) -> 
 
 KEPT = """
 import torch
-from pipeline.runtime.memory import give_back_freed, resident_bytes
+from pipeline.runtime.malloc import give_back_freed
+from pipeline.runtime.malloc import give_back_freed
+from pipeline.runtime.memory import resident_bytes
 {call}
 before = resident_bytes()
 for _ in range(2):  # at the second time glibc has seen that such pieces are freed
@@ -126,7 +128,7 @@ def test_only_the_command_changes_the_allocator(
     value: str | None, calls: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    monkeypatch.setattr(runtime_memory, 'give_back_freed', lambda: seen.append(1))
+    monkeypatch.setattr(malloc, 'give_back_freed', lambda: seen.append(1))
     options = {'runtime.freed_memory': value, 'runtime.device': 'cpu'}
     load_pipeline('bmp_compact', options)
     assert not seen

@@ -20,7 +20,8 @@ from pipeline.poses.mmpose_estimator import MMPoseEstimator, build_mmpose_estima
 from pipeline.runtime import precision
 from pipeline.runtime.batches import AdaptiveBatcher
 from pipeline.runtime.options import ON_CPU, Precision, RuntimeOptions
-from pipeline.runtime.precision import Compiled, optimize_modules, warn_of_emulation
+from pipeline.runtime.precision import optimize_modules, warn_of_emulation
+from pipeline.runtime.wrappers import Compiled
 from pipeline.segmenters.prompts import PromptConfig
 from pipeline.segmenters.sam2_segmenter import build_sam2_segmenter
 from pipeline.structures import Detections, Poses

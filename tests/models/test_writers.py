@@ -15,8 +15,8 @@ import PIL.Image
 import pytest
 
 from pipeline.io.atomic import atomic_file, write_json, write_text
-from pipeline.io.dataset_writers import MergeEntry, write_dataset_files
-from pipeline.io.records import people_from_record, people_to_record
+from pipeline.io.dataset_writers import write_dataset_files
+from pipeline.io.records import MergeEntry, people_from_record, people_to_record
 from pipeline.io.writers import WRITERS, FinishedImage, MaskWriter, MMPoseWriter, OverlayWriter
 from pipeline.masks import Masks
 from pipeline.structures import People

@@ -15,7 +15,8 @@ import pytest
 from pipeline.io import runner as runner_module
 from pipeline.io.images import read_image
 from pipeline.io.inputs import find_images
-from pipeline.io.progress import Reporter, TerminalReporter, format_time
+from pipeline.io.progress import Reporter, format_time
+from pipeline.io.progress_bar import TerminalReporter
 from pipeline.io.run import OutputError, run_images
 from pipeline.io.run_options import RunOptions
 from pipeline.structures import People

@@ -57,9 +57,9 @@ def run(args: argparse.Namespace) -> int:
         ValueError: invalid settings or data.
     """
     from pipeline.build import build_pipeline
+    from pipeline.cli.options import make_reporter
     from pipeline.config import load_config
     from pipeline.io.atomic import write_json
-    from pipeline.io.progress import make_reporter
     from projects.studies.images import (
         build_provenance,
         compute_images,
