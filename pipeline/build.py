@@ -25,7 +25,7 @@ from .loop import PersonPipeline
 from .openmmlab import Library, read_model_config
 from .runtime.options import RuntimeOptions
 from .stages import Detector, PoseEstimator, Segmenter
-from .weights.checkpoints import Weights, fetch_command, find_all_weights, find_weights
+from .weights.checkpoints import Weights, find_all_weights, find_weights
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,8 @@ def find_pipeline_weights(resolved: ResolvedConfig) -> list[Weights | None]:
     named = named_weights(resolved)
 
     def command(absent: list[str]) -> str:
+        from .weights.messages import fetch_command
+
         # Overrides may replace the weights that the file names.
         if not set(absent) <= set(named_weights(load_config(resolved.path))):
             return fetch_command(*absent)

@@ -20,8 +20,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from .weights.checkpoints import locate_weights, verify_file
-from .weights.manifest import ManifestError, read_manifest
+from .weights.checkpoints import verify_file
+from .weights.manifest import ManifestError, locate_weights, read_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT_S = 300.0

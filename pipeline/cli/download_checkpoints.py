@@ -26,19 +26,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..weights.checkpoints import (
-    check_header,
-    describe_absent,
-    download_folder,
-    fetch_command,
-    find_weights,
-    format_size,
-    locate_weights,
-    replace_command,
-    verify_file,
-)
+from ..weights.checkpoints import check_header, find_weights, verify_file
 from ..weights.download import fetch, find_parts, is_offline, trust
-from ..weights.manifest import CheckpointError, WeightsEntry, read_manifest
+from ..weights.manifest import (
+    CheckpointError,
+    WeightsEntry,
+    download_folder,
+    locate_weights,
+    read_manifest,
+)
+from ..weights.messages import describe_absent, fetch_command, format_size, replace_command
 from .options import make_parser
 
 PROG = 'download_checkpoints.py'

@@ -9,23 +9,22 @@ If the publisher states no sha256, the first download is trusted: its sha256 is 
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..io.atomic import compute_sha256, write_text
-from . import manifest
+from ..io.atomic import compute_sha256
 from .loading import check_torch_file
-from .manifest import CheckpointError, WeightsEntry, read_manifest
+from .manifest import CheckpointError, WeightsEntry, locate_weights, read_manifest
 
 
 class AbsentWeightsError(CheckpointError):
     """A file of the manifest does not exist."""
 
     def __init__(self, entry: WeightsEntry) -> None:
+        from .messages import describe_absent, fetch_command
+
         super().__init__(describe_absent([entry], fetch_command(entry.name)))
         self.entry = entry
 
@@ -45,21 +44,6 @@ class Weights:
     path: Path
     sha256: str
     ignorable: tuple[str, ...] = ()
-
-
-def download_folder() -> Path:
-    """Return the folder of released weights."""
-    return Path(os.environ.get('BMP_CHECKPOINTS') or manifest.FOLDER / 'downloads')
-
-
-def locate_weights(entry: WeightsEntry, folder: Path | None = None) -> Path:
-    """Return the path of the file of an entry.
-
-    Args:
-        entry: Entry of the manifest.
-        folder: Folder of downloads; default: `download_folder`.
-    """
-    return (manifest.FOLDER if entry.embedded else folder or download_folder()) / entry.file
 
 
 def find_weights(name: str | Path, config_path: Path | None = None) -> Weights:
@@ -87,6 +71,8 @@ def find_weights(name: str | Path, config_path: Path | None = None) -> Weights:
         raise AbsentWeightsError(entry)
     problem, digest = verify_file(entry, path)
     if problem:
+        from .messages import replace_command
+
         raise CheckpointError(
             f'{path} is not the file of the manifest entry {entry.name!r}: {problem}; '
             f'replace it with: {replace_command(entry)}'
@@ -120,59 +106,14 @@ def find_all_weights(
         except CheckpointError as error:
             problems.append(str(error))
     if absent:
+        from .messages import describe_absent, fetch_command
+
         absent_names = [entry.name for entry in absent]
         download = command(absent_names) if command else fetch_command(*absent_names)
         problems.append(describe_absent(absent, download))
     if problems:
         raise CheckpointError('\n'.join(problems))
     return weights
-
-
-def fetch_command(*arguments: str) -> str:
-    """Return a command line of the download tool."""
-    return shlex.join(['python', 'tools/download_checkpoints.py', *arguments])
-
-
-def replace_command(entry: WeightsEntry) -> str:
-    """Return the command that replaces a wrong file."""
-    if entry.embedded:
-        return 'git checkout -- checkpoints'
-    return fetch_command(entry.name, '--force')
-
-
-def describe_absent(
-    entries: Sequence[WeightsEntry], command: str, folder: Path | None = None
-) -> str:
-    """Describe missing files: URLs, folder and command.
-
-    Args:
-        entries: Entries of the manifest.
-        command: Command that downloads all files.
-        folder: Folder of downloads; default: `download_folder`.
-    """
-    lines = [
-        f'embedded weights {locate_weights(e)} are missing; restore them with: '
-        'git checkout -- checkpoints'
-        for e in entries
-        if e.embedded
-    ]
-    released = [e for e in entries if not e.embedded]
-    if not released:
-        return '\n'.join(lines)
-    noun = 'weights are missing' if len(released) == 1 else f'{len(released)} weights are missing'
-    lines += [f'{noun} ({_total_size(released)}):', '']
-    for entry in released:
-        lines.append(f'  {entry.name}: {entry.about}; {entry.licence}')
-        lines += [f'    {"or  " if i else "from"} {url}' for i, url in enumerate(entry.urls)]
-        lines.append(f'    to   {locate_weights(entry, folder).absolute()}')
-    return '\n'.join(
-        [
-            *lines,
-            '',
-            f'Download: {command}',
-            'Without a network, copy the files to these paths: docs/user_guide/weights.md',
-        ]
-    )
 
 
 def check_header(entry: WeightsEntry, path: Path) -> str:
@@ -224,27 +165,3 @@ def read_checksum(path: Path) -> str | None:
     if not match:
         raise CheckpointError(f'{record} has no sha256; delete it if you trust {path.name}')
     return match.group(1)
-
-
-def write_checksum(path: Path, digest: str) -> None:
-    """Record the sha256 of a file in the format of ``sha256sum -c``."""
-    write_text(checksum_path(path), f'{digest}  {path.name}\n')
-
-
-def format_size(size: int | None) -> str:
-    """Format a number of bytes, such as ``12.3 MB``."""
-    if size is None:
-        return 'unknown'
-    for unit, factor in (('GB', 1e9), ('MB', 1e6), ('kB', 1e3)):
-        if size >= factor:
-            return f'{size / factor:.1f} {unit}'
-    return f'{size} bytes'
-
-
-def _total_size(entries: Sequence[WeightsEntry]) -> str:
-    sizes = [e.size for e in entries if e.size is not None]
-    unknown = len(entries) - len(sizes)
-    if not sizes:
-        return 'size not published' if unknown == 1 else 'sizes not published'
-    more = f' and {unknown} of unpublished size' if unknown else ''
-    return f'{format_size(sum(sizes))}{more}'

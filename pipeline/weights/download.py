@@ -13,17 +13,10 @@ from urllib.parse import quote, urlsplit
 
 from filelock import FileLock
 
-from .checkpoints import (
-    checksum_path,
-    describe_absent,
-    fetch_command,
-    locate_weights,
-    read_checksum,
-    replace_command,
-    verify_file,
-    write_checksum,
-)
-from .manifest import CheckpointError, WeightsEntry
+from ..io.atomic import write_text
+from .checkpoints import checksum_path, read_checksum, verify_file
+from .manifest import CheckpointError, WeightsEntry, locate_weights
+from .messages import describe_absent, fetch_command, replace_command
 
 HUGGING_FACE = 'https://huggingface.co'
 _TRUE = {'1', 'true', 'yes', 'on'}
@@ -38,6 +31,11 @@ def is_offline() -> bool:
     """Return whether BMP_OFFLINE or HF_HUB_OFFLINE is set."""
     switches = (os.environ.get(name, '') for name in ('BMP_OFFLINE', 'HF_HUB_OFFLINE'))
     return any(value.strip().lower() in _TRUE for value in switches)
+
+
+def write_checksum(path: Path, digest: str) -> None:
+    """Record the sha256 of a file in the format of ``sha256sum -c``."""
+    write_text(checksum_path(path), f'{digest}  {path.name}\n')
 
 
 def list_urls(entry: WeightsEntry) -> list[str]:

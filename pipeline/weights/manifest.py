@@ -6,6 +6,7 @@ This module imports the standard library only, so tools that list or download fi
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -145,6 +146,21 @@ def read_manifest(path: Path | None = None) -> dict[str, WeightsEntry]:
             f'{path} cannot be read ({error}); restore it with: git checkout -- checkpoints'
         ) from error
     return parse_manifest(text, str(path))
+
+
+def download_folder() -> Path:
+    """Return the folder of released weights."""
+    return Path(os.environ.get('BMP_CHECKPOINTS') or FOLDER / 'downloads')
+
+
+def locate_weights(entry: WeightsEntry, folder: Path | None = None) -> Path:
+    """Return the path of the file of an entry.
+
+    Args:
+        entry: Entry of the manifest.
+        folder: Folder of downloads; default: `download_folder`.
+    """
+    return (FOLDER if entry.embedded else folder or download_folder()) / entry.file
 
 
 def manifest_json(entries: Mapping[str, WeightsEntry]) -> str:

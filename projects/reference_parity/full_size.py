@@ -204,8 +204,7 @@ def save_as_released(built: BuiltPipeline, settings: PipelineConfig, folder: Pat
     import torch
 
     from pipeline.io.atomic import compute_sha256
-    from pipeline.weights.checkpoints import locate_weights
-    from pipeline.weights.manifest import read_manifest
+    from pipeline.weights.manifest import locate_weights, read_manifest
 
     hashes, options = {}, {}
     for stage, content in contents_of(built).items():

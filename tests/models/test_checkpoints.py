@@ -10,7 +10,8 @@ import pytest
 
 from pipeline.io.atomic import compute_sha256
 from pipeline.weights import manifest
-from pipeline.weights.checkpoints import find_all_weights, find_weights, write_checksum
+from pipeline.weights.checkpoints import find_all_weights, find_weights
+from pipeline.weights.download import write_checksum
 from pipeline.weights.manifest import (
     CheckpointError,
     ManifestError,

@@ -99,7 +99,6 @@ def test_ten_times_the_people_take_the_same_memory(pipeline: PersonPipeline) -> 
 KEPT = """
 import torch
 from pipeline.runtime.malloc import give_back_freed
-from pipeline.runtime.malloc import give_back_freed
 from pipeline.runtime.memory import resident_bytes
 {call}
 before = resident_bytes()

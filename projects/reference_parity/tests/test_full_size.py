@@ -105,7 +105,7 @@ def test_the_tool_lists_cases_and_refuses_unknown_ones(capsys: pytest.CaptureFix
 
 
 def test_files_are_looked_for_in_the_folder_only_inside(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.weights.checkpoints import download_folder
+    from pipeline.weights.manifest import download_folder
 
     monkeypatch.setenv('BMP_CHECKPOINTS', '/before')
     with full_size.downloads_in(Path('/inside')):
