@@ -12,7 +12,6 @@ defaults are off. In each class below they come last, under "For the compact mod
 from __future__ import annotations
 
 import copy
-import difflib
 import types
 import typing
 from collections.abc import Mapping
@@ -30,17 +29,6 @@ CONFIG_FOLDER = ROOT / 'configs'
 
 T = TypeVar('T')
 _TEXTS = tuple[str, ...]
-# Settings of version 0.1 -> their names now, for the message about an unknown setting.
-RENAMED = {
-    'loop.exclusive': 'loop.resolve_overlaps',
-    'loop.hidden_share': 'loop.max_covered_fraction',
-    'segmenter.mask_prompt_from_keypoints': 'segmenter.mask_prompt_from_keypoints',
-    'segmenter.max_hole_area': 'segmenter.max_hole_area',
-    'segmenter.min_component_area': 'segmenter.min_component_area',
-    'segmenter.min_component_fraction': 'segmenter.min_component_fraction',
-    'segmenter.prompt_with_mask_box': 'segmenter.prompt_with_mask_box',
-    'segmenter.zoom': 'segmenter.crop_segmentation',
-}
 
 
 class ConfigError(ValueError):
@@ -194,9 +182,11 @@ def find_config(config: str | Path) -> Path:
     for candidate in (path, named):
         if candidate.suffix == '.py' and candidate.is_file():
             return candidate
+    from .config_messages import nearest
+
     names = sorted(p.stem for p in CONFIG_FOLDER.glob('*.py'))
     raise ConfigError(
-        f'no pipeline config {str(config)!r}{_nearest(str(config), names)}; '
+        f'no pipeline config {str(config)!r}{nearest(str(config), names)}; '
         f'give a Python file or one of: {", ".join(names)}'
     )
 
@@ -209,12 +199,9 @@ def parse(kind: type[T], values: Any, place: str) -> T:
     known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
     for key in values:
         if key not in known:
-            full = f'{place}.{key}' if place else key
-            renamed = f' (renamed to {RENAMED[full]!r})' if full in RENAMED else ''
-            raise ConfigError(
-                f'unknown setting {full!r}{renamed or _nearest(key, list(known))}; '
-                f'known: {", ".join(sorted(known))}'
-            )
+            from .config_messages import describe_unknown
+
+            raise ConfigError(describe_unknown(key, place, list(known)))
     for name, f in known.items():
         if f.default is MISSING and f.default_factory is MISSING and name not in values:
             raise ConfigError(f'{f"{place}.{name}" if place else name} is missing')
@@ -239,8 +226,9 @@ def _checked(hint: Any, value: Any, place: str) -> Any:
             return parse(option, value, place)  # type: ignore[arg-type]
         if _fits(option, value):
             return _converted(option, value)
-    off = ' (off is None, never False)' if value is False and type(None) in options else ''
-    raise ConfigError(f'{place} must be {_describe(options)}, got {value!r}{off}')
+    from .config_messages import describe_wrong_type
+
+    raise ConfigError(describe_wrong_type(place, options, value))
 
 
 def _fits(option: Any, value: Any) -> bool:
@@ -262,31 +250,8 @@ def _converted(option: Any, value: Any) -> Any:
     return float(value) if option is float else value
 
 
-def _name_of(option: Any) -> str:
-    if option == _TEXTS:
-        return 'a list of texts'
-    if is_dataclass(option):
-        return 'a dict'
-    return 'None' if option is type(None) else str(option.__name__)
-
-
 def _is_union(hint: Any) -> bool:
     return typing.get_origin(hint) in (typing.Union, types.UnionType)
-
-
-def _describe(options: tuple[Any, ...]) -> str:
-    words: list[str] = []
-    for option in options:
-        if typing.get_origin(option) is Literal:
-            words += [repr(v) for v in typing.get_args(option)]
-        else:
-            words.append(_name_of(option))
-    return ' or '.join(words)
-
-
-def _nearest(word: str, known: list[str]) -> str:
-    match = difflib.get_close_matches(word, known, n=1)
-    return f' (did you mean {match[0]!r}?)' if match else ''
 
 
 def _in_unit(name: str, value: float | None) -> None:

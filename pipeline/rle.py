@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 RLE = dict[str, Any]
 
 
@@ -19,6 +22,17 @@ def rle_of(segmentation: Any, height: int, width: int) -> RLE | None:
     if isinstance(segmentation, list):
         segmentation = polygons(segmentation)
     return to_rle(segmentation, height, width) if segmentation else None
+
+
+def decode_segmentation(segmentation: Any, height: int, width: int) -> npt.NDArray[np.bool_]:
+    """Decode a COCO segmentation (RLE, or polygons in px) to a bool mask (height, width)."""
+    from pycocotools import mask as mask_utils
+
+    rle = rle_of(segmentation, height, width)
+    if rle is None:
+        return np.zeros((height, width), dtype=np.bool_)
+    decoded: npt.NDArray[np.bool_] = mask_utils.decode(rle).astype(np.bool_)
+    return decoded
 
 
 def to_rle(segmentation: Any, height: int, width: int) -> RLE:

@@ -15,8 +15,6 @@ from mmcv.transforms.utils import cache_randomness
 from mmpose.registry import TRANSFORMS
 from numpy.typing import NDArray
 
-from pipeline.rle import rle_of
-
 if TYPE_CHECKING:
     from pipeline.poses.mask_corruption import MaskCorruption
 
@@ -47,17 +45,6 @@ def dim_background(
     dimmed = np.rint((1 - alpha) * np.arange(256)).astype(np.uint8)
     result = cv2.copyTo(image, mask.astype(np.uint8), cv2.LUT(image, dimmed))
     return np.asarray(result, np.uint8).reshape(image.shape)
-
-
-def decode_segmentation(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]:
-    """Decode a COCO segmentation (RLE, or polygons in px) to a bool mask (height, width)."""
-    from pycocotools import mask as mask_utils
-
-    rle = rle_of(segmentation, height, width)
-    if rle is None:
-        return np.zeros((height, width), dtype=np.bool_)
-    decoded: NDArray[np.bool_] = mask_utils.decode(rle).astype(np.bool_)
-    return decoded
 
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
@@ -140,6 +127,8 @@ class MaskBackground(BaseTransform):  # type: ignore[misc,unused-ignore]
         if mask is not None:
             return np.asarray(mask, dtype=np.bool_)
         if segmentation is not None:
+            from pipeline.rle import decode_segmentation  # annotations, not masks of a detector
+
             return decode_segmentation(segmentation, *shape)
         return np.zeros(shape, dtype=np.bool_)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from sam2.modeling.sam2_base import SAM2Base
 
 _BUILDABLE = ('sam2.', 'pipeline.segmenters.')
-_CONFIG_FOLDERS = ('configs/sam2.1', 'configs/sam2')
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,12 @@ def load_model_config(config: str | Path) -> DictConfig:
     from omegaconf import DictConfig, OmegaConf
 
     path = Path(config)
-    text = path.read_text() if path.is_file() else _packaged_config(str(config))
+    if path.is_file():
+        text = path.read_text()
+    else:
+        from pipeline.segmenters.sam2_configs import read_packaged_config
+
+        text = read_packaged_config(str(config))
     loaded = OmegaConf.create(text)
     if not isinstance(loaded, DictConfig) or not isinstance(loaded.get('model'), DictConfig):
         raise ValueError(f'{config} has no mapping `model` at its top level')
@@ -151,30 +154,6 @@ def load_weights(model: torch.nn.Module, checkpoint: Path, ignorable: tuple[str,
         raise FileNotFoundError(f'no SAM 2 weights at {checkpoint}; see docs/user_guide/weights.md')
     weights, _ = load_state(checkpoint, key='model')
     load_into(model, weights, checkpoint, ignorable)
-
-
-def packaged_config_names() -> list[str]:
-    """List the image model configs of the `sam2` package, without folder and suffix."""
-    return sorted(name for folder in _CONFIG_FOLDERS for name in _yaml_names(folder))
-
-
-def _packaged_config(name: str) -> str:
-    """Read a config of the `sam2` package by its path in the package or its short name."""
-    import_sam2()
-    root = importlib.resources.files('sam2')
-    for folder in _CONFIG_FOLDERS:
-        for short in _yaml_names(folder):
-            if name in (short, f'{short}.yaml', f'{folder}/{short}.yaml'):
-                return (root / folder / f'{short}.yaml').read_text()
-    raise FileNotFoundError(
-        f'no SAM 2 config {name!r}: neither a file nor one of {", ".join(packaged_config_names())}'
-    )
-
-
-def _yaml_names(folder: str) -> list[str]:
-    import_sam2()
-    entries = (importlib.resources.files('sam2') / folder).iterdir()
-    return [entry.name[: -len('.yaml')] for entry in entries if entry.name.endswith('.yaml')]
 
 
 def _targets(node: object) -> list[str]:

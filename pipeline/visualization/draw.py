@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -15,9 +16,11 @@ import numpy.typing as npt
 from ..arrays import Floats, Image
 from ..boxes import box_areas
 from ..keypoints import COCO_SKELETON
-from .drawable import Drawable
 from .labels import draw_labels
 from .palette import Colours, choose_colours
+
+if TYPE_CHECKING:
+    from .drawable import Drawable
 
 _Colour = tuple[int, int, int]
 

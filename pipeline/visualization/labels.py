@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +12,10 @@ from PIL import ImageDraw, ImageFont
 
 from ..arrays import Floats, Image
 from ..keypoints import COCO_NAMES
-from .drawable import Drawable
 from .palette import Colours, oklab
+
+if TYPE_CHECKING:
+    from .drawable import Drawable
 
 _HEAD = [COCO_NAMES.index(n) for n in ('nose', 'left_eye', 'right_eye', 'left_ear', 'right_ear')]
 _PAD = 2

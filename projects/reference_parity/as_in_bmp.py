@@ -19,7 +19,8 @@ from pipeline.boxes import box_areas, xywh_to_xyxy
 from pipeline.loop import PersonPipeline
 from pipeline.masks import LogitMasks, Masks
 from pipeline.nms import Candidates, PoseNMSConfig, Rows, Similarity, oks_matrix
-from pipeline.poses.mask_background import MaskBackground, decode_segmentation
+from pipeline.poses.mask_background import MaskBackground
+from pipeline.rle import decode_segmentation
 from pipeline.stages import PoseToMask, Segmenter
 from pipeline.structures import Image, People, Poses, Segments
 

@@ -13,8 +13,8 @@ import torch
 from pipeline.segmenters.build_sam2 import (
     DynamicMultimask,
     build_sam2_model,
-    packaged_config_names,
 )
+from pipeline.segmenters.sam2_configs import packaged_config_names
 from pipeline.segmenters.sam2_package import import_sam2
 from pipeline.weights.manifest import CheckpointError
 

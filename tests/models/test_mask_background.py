@@ -5,10 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.poses.mask_background import (
-    MaskBackground,
-    decode_segmentation,
-)
+from pipeline.poses.mask_background import MaskBackground
 from pipeline.poses.mask_corruption import (
     MaskCorruption,
     add_patches,
@@ -16,6 +13,7 @@ from pipeline.poses.mask_corruption import (
     move_outline_out,
     remove_patches,
 )
+from pipeline.rle import decode_segmentation
 
 
 @pytest.fixture

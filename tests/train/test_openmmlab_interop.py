@@ -23,8 +23,8 @@ from pipeline.masks import Masks
 from pipeline.openmmlab import scope_of
 from pipeline.poses.inference import inference_topdown_with_masks
 from pipeline.poses.load_person_mask import LoadPersonMask
-from pipeline.poses.mask_background import decode_segmentation
 from pipeline.poses.mmpose_estimator import build_mmpose_estimator
+from pipeline.rle import decode_segmentation
 from pipeline.scores import pose_scores
 from pipeline.structures import Detections
 from pipeline.weights.manifest import FOLDER

@@ -13,7 +13,7 @@ from mmcv.transforms import BaseTransform
 from mmpose.registry import TRANSFORMS
 from numpy.typing import NDArray
 
-from pipeline.poses.mask_background import decode_segmentation
+from pipeline.rle import decode_segmentation
 from projects.compact_models.cutouts import CutoutFolder, Layer, check_settings, place_randomly
 
 
