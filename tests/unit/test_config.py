@@ -22,6 +22,7 @@ def test_every_shipped_config_loads_and_names_existing_files(name: str) -> None:
 WRONG = [
     ({'loop.max_round': 1}, r"unknown setting 'loop.max_round' \(did you mean 'max_rounds'\?\)"),
     ({'lop.max_rounds': 1}, r"unknown setting 'lop' \(did you mean 'loop'\?\)"),
+    ({'segmenter.own_box': True}, "renamed to 'segmenter.prompt_with_mask_box'"),
     ({'loop.max_rounds': 0}, 'loop.max_rounds must be >= 1, got 0'),
     ({'loop.max_rounds': 'two'}, "loop.max_rounds must be int or None, got 'two'"),
     ({'loop.refine': 1}, 'loop.refine must be bool, got 1'),
