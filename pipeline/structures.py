@@ -27,7 +27,6 @@ from .masks import MaskSource as MaskSource
 from .scores import pose_scores
 
 if TYPE_CHECKING:
-    from mmengine.structures import InstanceData
     from mmpose.structures import PoseDataSample
 
 
@@ -232,34 +231,12 @@ class People(Poses):
         """
         from mmpose.structures import PoseDataSample
 
+        from .data_sample import make_instances
+
         shape = self.image_shape
         sample = PoseDataSample(metainfo={'ori_shape': shape, 'img_shape': shape})
-        sample.pred_instances = self._instances(with_masks)
+        sample.pred_instances = make_instances(self, with_masks)
         return sample
-
-    def _instances(self, with_masks: bool) -> InstanceData:
-        from mmengine.structures import InstanceData
-
-        instances = InstanceData(
-            bboxes=self.boxes.copy(),
-            bbox_scores=self.box_scores.copy(),
-            scores=self.scores.copy(),
-            keypoints=self.keypoints.copy(),
-            keypoint_scores=self.keypoint_scores.copy(),
-            keypoints_visible=self.visibility.copy(),
-            keypoints_probs=self.presence.copy(),
-            mask_scores=self.mask_scores.copy(),
-            mask_sources=self.mask_sources.copy(),
-            mask_rles=self.masks.to_rle(),
-            detector_bboxes=self.detector_boxes.copy(),
-            rounds=self.rounds.copy(),
-        )
-        if with_masks:
-            dense = np.zeros((len(self), *self.image_shape), bool)
-            for i, crop in enumerate(self.masks.crops):
-                dense[i][self.masks.window(i)] = crop
-            instances.masks = dense
-        return instances
 
     def draw(self, image: Image) -> Image:
         """Copy of ``image`` (H, W, 3) RGB with box, mask and skeleton in one colour per person."""

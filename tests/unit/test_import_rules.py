@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 # A module imports from lower floors and from its own folder. So no stage knows another stage, the
 # loop knows no settings, and outputs and scores know no model.
 FLOORS = (
-    ('arrays', 'config_messages', 'runtime'),
+    ('arrays', 'config_messages', 'data_sample', 'runtime'),
     ('keypoints', 'masks', 'rle'),
     ('boxes', 'keypoint_sets', 'logit_crops', 'scores', 'synthetic'),
     ('visualization',),
