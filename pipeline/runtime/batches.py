@@ -11,7 +11,7 @@ import torch
 
 logger = logging.getLogger(__name__)
 R = TypeVar('R')
-Rows = npt.NDArray[Any]
+Indices = npt.NDArray[Any]
 
 
 class AdaptiveBatcher:
@@ -26,7 +26,7 @@ class AdaptiveBatcher:
         self.size = size
         self.setting = setting
 
-    def run(self, rows: Rows, function: Callable[[Rows], R]) -> Iterator[tuple[Rows, R]]:
+    def run(self, rows: Indices, function: Callable[[Indices], R]) -> Iterator[tuple[Indices, R]]:
         """Groups of ``rows`` (N, ...), in order, each with what ``function`` makes of it.
 
         Raises:

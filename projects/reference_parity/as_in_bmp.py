@@ -18,7 +18,7 @@ from mmpose.registry import TRANSFORMS
 from pipeline.boxes import box_areas, xywh_to_xyxy
 from pipeline.loop import PersonPipeline
 from pipeline.masks import LogitMasks, Masks
-from pipeline.nms import Candidates, PoseNMSConfig, Rows, Similarity, oks_matrix
+from pipeline.nms import Candidates, Indices, PoseNMSConfig, Similarity, oks_matrix
 from pipeline.poses.mask_background import MaskBackground, decode_segmentation
 from pipeline.stages import PoseToMask, Segmenter
 from pipeline.structures import Image, People, Poses, Segments
@@ -47,7 +47,7 @@ class PoseNMSAsInBMP(PoseNMSConfig):
 
     right_area: bool = False  # the area of the box instead
 
-    def keep(self, candidates: Candidates) -> Rows:
+    def keep(self, candidates: Candidates) -> Indices:
         """Rows that survive, ascending."""
         boxes = candidates.boxes
         confident = candidates.confident(self.confidence_threshold)
@@ -57,7 +57,7 @@ class PoseNMSAsInBMP(PoseNMSConfig):
         return _suppress(similarity, confident.sum(1), self.max_oks)
 
 
-def _suppress(similarity: Similarity, num_confident: npt.NDArray[Any], max_oks: float) -> Rows:
+def _suppress(similarity: Similarity, num_confident: npt.NDArray[Any], max_oks: float) -> Indices:
     """Take the largest entry again and again; a removed pose still removes others."""
     rest = similarity.copy()
     np.fill_diagonal(rest, 0)
