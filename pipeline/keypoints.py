@@ -1,14 +1,15 @@
-"""Keypoint sets as data: names, swaps, sigmas and bones, and how one set maps onto another.
+"""Keypoint sets (names, swaps, sigmas, bones) and conversions between them.
 
-* **COCO, 17 points**: what the loop uses. Names, swaps and skeleton as in the COCO person-keypoint
+* **COCO, 17 points**: the set of the loop. Names, swaps and skeleton as in the COCO person-keypoint
   categories; sigmas as in pycocotools ``Params.setKpParams``.
-* **CrowdPose, 14 points**: what CrowdPose annotates; sigmas as in its evaluation code (and
+* **CrowdPose, 14 points**: the annotations of CrowdPose; sigmas as in its evaluation code (and
   ``_base_/datasets/crowdpose.py`` of MMPose).
 * **21 points** (ViTPose-b-multi, MaskPose-b 1.0.0) and **23 points** (MaskPose 1.1.0, PMPose
-  1.0.0): models trained on COCO, MPII and AI Challenger (AIC) together. The first 17 points are
+  1.0.0): models trained on COCO, MPII and AI Challenger (AIC). The first 17 points are
   COCO's; the others exist only in MPII and AIC. With 21 points, MPII's thorax and AIC's neck are
-  one point; with 23, every data set keeps points of its own. No sigmas are published for these
-  points. Ours: thorax, necks and head tops as the shoulders (0.079), pelvis as the hips (0.107).
+  one point; with 23, they are separate points. No sigmas are published for these points. This
+  project uses those of the shoulders (0.079) for thorax, necks and head tops, and those of the hips
+  (0.107) for the pelvis.
 
 Legend: N people, K keypoints.
 """
@@ -24,7 +25,7 @@ import numpy.typing as npt
 
 from .arrays import Floats
 
-Convention = Literal['coco17', 'crowdpose14']  # what people are annotated and scored in
+Convention = Literal['coco17', 'crowdpose14']  # keypoints of annotations and scores
 
 COCO_NAMES = (
     'nose', 'left_eye', 'right_eye', 'left_ear', 'right_ear',
@@ -224,8 +225,8 @@ def convention_of_names(names: Sequence[str]) -> Convention | None:
     """Match the keypoint names of a COCO category to a known keypoint set; None without a match.
 
     Names decide, not their number: AIC has 14 keypoints in another order, and PoseTrack18 has 17
-    with two points of the head in place of the eyes. What follows the 17 of COCO is left alone,
-    as files with more points (HumanArt) repeat the 17 under ``keypoints``.
+    with two points of the head in place of the eyes. Names after the 17 of COCO are ignored:
+    files with more points (HumanArt) repeat the 17 under ``keypoints``.
     """
     plain = tuple(name.strip().lower().replace(' ', '_') for name in names)
     if plain[:NUM_COCO] == COCO_NAMES:
@@ -236,31 +237,30 @@ def convention_of_names(names: Sequence[str]) -> Convention | None:
 
 
 # With 17 keypoints, head top and neck are estimated on the line from the middle of the shoulders
-# to the face. How many times as far away as a point of the face the head top is, for people who
-# stand: shoulders, nose, ears, eyes and head top at 0.80, 0.914, 0.93, 0.936 and 1 of the height
-# (Drillis and Contini 1966; for the nose, upright people of PoseTrack18 have 1.71 to 1.79).
+# to the face. Distance from the shoulders to the head top, relative to that to a point of the face,
+# for people who stand: shoulders, nose, ears, eyes and head top are at 0.80, 0.914, 0.93, 0.936 and
+# 1 of the height (Drillis and Contini 1966; upright people of PoseTrack18: 1.71 to 1.79, nose).
 _FACE_TO_TOP = {(0,): 1.75, (1, 2): 1.5, (3, 4): 1.55}
 # The annotated neck lies above the shoulders: 0.18 to 0.21 of the way to the head top in the
-# people of CrowdPose, 0.23 (median) in those of AIC that were looked at.
-_NECK_SHARE = 0.2
+# people of CrowdPose, 0.23 (median) in a sample of AIC.
+_NECK_FRACTION = 0.2
 
 
 def to_convention(
     keypoints: npt.ArrayLike, scores: npt.ArrayLike, convention: Convention
 ) -> tuple[Floats, Floats]:
-    """Predicted keypoints in another convention.
+    """Convert predicted keypoints to another convention.
 
-    The first 17 points are those of COCO. For ``crowdpose14`` the 12 points of the limbs are
-    taken over. Neck and head top are the model's own if it has them (K = 21 or 23: AIC's, as the
-    two are annotated alike); else they are estimated from shoulders and face, with the score of
-    the weakest part: the lower one of the shoulders, and for the head top at most the best of
-    the face. An estimate is right for people who hold their head up; a bowed or turned head
-    costs AP, which is a limit of models with 17 keypoints and not of their poses.
+    The first 17 points are those of COCO. For ``crowdpose14``, the 12 points of the limbs are
+    copied. Neck and head top are those of the model if it predicts them (K = 21 or 23: the points
+    of AIC, which annotates them like CrowdPose). Otherwise they are estimated from shoulders and
+    face. Their score is the lower score of the two shoulders; that of the head top is at most the
+    best score of the face. The estimate assumes an upright head; a bowed or turned head costs AP.
 
     Args:
         keypoints: (N, K, 2) px, K >= 17.
         scores: (N, K), >= 0.
-        convention: the one to return.
+        convention: of the result.
 
     Returns:
         keypoints (N, K', 2) float32 px and scores (N, K') float32; K' = 17 or 14.
@@ -281,8 +281,8 @@ def to_convention(
         )
     model_set = MODEL_SETS.get(points.shape[1], COCO_17)
     if model_set.aic:
-        own = [dict(model_set.aic)[index] for index in (_AIC_HEAD_TOP, _AIC_NECK)]
-        head, head_scores = points[:, own], weights[:, own]
+        indices = [dict(model_set.aic)[index] for index in (_AIC_HEAD_TOP, _AIC_NECK)]
+        head, head_scores = points[:, indices], weights[:, indices]
     else:
         head, head_scores = _estimate_head_and_neck(points, weights)
     limbs = list(COCO_TO_CROWDPOSE)
@@ -300,7 +300,7 @@ def _estimate_head_and_neck(points: Floats, scores: Floats) -> tuple[Floats, Flo
     weights = np.stack([scores[:, f].mean(1) for f in _FACE_TO_TOP], axis=1) + 1e-6
     weights /= weights.sum(1, keepdims=True)
     top = (np.stack(tops, axis=1) * weights[..., None]).sum(1)
-    neck = middle + _NECK_SHARE * (top - middle)
+    neck = middle + _NECK_FRACTION * (top - middle)
     neck_score = scores[:, 5:7].min(1)
     top_score = np.minimum(neck_score, scores[:, :5].max(1))
     estimate = np.stack([top, neck], axis=1), np.stack([top_score, neck_score], axis=1)

@@ -31,7 +31,7 @@ class MaskSource(IntEnum):
 
 @dataclass(frozen=True, eq=False)
 class _Crops:
-    """Rows of 2-D crops of one image, each at its own place."""
+    """Rows of 2-D crops of one image, each with its offset."""
 
     height: int
     width: int
@@ -160,12 +160,12 @@ class Masks(_Crops):
         """The part of mask ``i`` inside a window (rows, columns with start and stop), bool."""
         result = np.zeros([w.stop - w.start for w in window], bool)
         inner, outer = [], []
-        for own, other in zip(self.window(i), window, strict=True):
-            start, stop = max(own.start, other.start), min(own.stop, other.stop)
+        for source, target in zip(self.window(i), window, strict=True):
+            start, stop = max(source.start, target.start), min(source.stop, target.stop)
             if start >= stop:
                 return result
-            inner.append(slice(start - own.start, stop - own.start))
-            outer.append(slice(start - other.start, stop - other.start))
+            inner.append(slice(start - source.start, stop - source.start))
+            outer.append(slice(start - target.start, stop - target.start))
         result[tuple(outer)] = self.crops[i][tuple(inner)]
         return result
 
@@ -219,8 +219,8 @@ def exclusive_masks(
     """Give each pixel to the person with the highest logit there; ties to the earlier row.
 
     One pass over the crops with two canvases of image size, so the cost is linear in the
-    number of people. Logits at or below 0 claim nothing. ``weights`` (N,), above 0, are factors of
-    the logits: of equal logits the one of the higher weight wins.
+    number of people. Pixels with a logit at or below 0 are background. ``weights`` (N,), above 0,
+    are factors of the logits: of equal logits, the one with the higher weight wins.
     """
     best = np.zeros((logits.height, logits.width), np.float16)
     # Two bytes per pixel are enough for any crowd in one image.
@@ -265,7 +265,7 @@ def _runs(crop: Bitmap, x: int, y: int, height: int, width: int) -> Runs:
 
 
 def _from_runs(counts: Runs, height: int) -> tuple[int, int, Bitmap]:
-    """Left, top and crop of the mask with these counts, in an image so many px high."""
+    """Left, top and crop of the mask with these counts, in an image of ``height`` px."""
     edges = np.cumsum(counts)
     starts, stops = edges[:-1:2], edges[1::2]
     starts, stops = starts[stops > starts], stops[stops > starts]
@@ -286,9 +286,7 @@ def _counts(rle: dict[str, Any], height: int, width: int) -> Runs:
         ValueError: it is of another size, or its counts do not add up to it.
     """
     if list(rle['size']) != [height, width]:
-        raise ValueError(
-            f'RLE of size {list(rle["size"])} given for an image of [{height}, {width}]'
-        )
+        raise ValueError(f'RLE of size {list(rle["size"])} for an image of [{height}, {width}]')
     counts = rle['counts']
     if not isinstance(counts, list):
         data = counts.encode() if isinstance(counts, str) else bytes(counts)

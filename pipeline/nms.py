@@ -1,7 +1,7 @@
-"""Pose NMS: drop poses that repeat a person.
+"""Pose NMS: drop duplicate poses of a person.
 
-Greedy: sort by quality, keep a pose, drop every later one that is too similar to it. A dropped
-pose drops no other.
+Greedy: sort by quality, keep a pose, drop all later ones that are too similar to it. Dropped poses
+suppress no others.
 """
 
 from __future__ import annotations

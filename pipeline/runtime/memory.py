@@ -1,4 +1,4 @@
-"""Memory of this process: its peak, for the benchmark and for run records, and what it keeps."""
+"""Memory of this process: current use, peak, and what the C library keeps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def give_back_freed() -> bool:
     The setting holds for the whole process and cannot be undone, so only a command may call this.
 
     Returns:
-        False where the C library has no such setting (it is one of glibc).
+        False without such a setting; only glibc has it.
     """
     library = ctypes.CDLL(None) if sys.platform.startswith('linux') else None
     mallopt = getattr(library, 'mallopt', None)

@@ -1,4 +1,4 @@
-"""How the three models run: one object, handed on from the settings to every model."""
+"""How the three models run."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""How the heavy part of a model runs: half precision, layout of tensors, compiled.
+"""Half precision, tensor layout and compilation of the expensive part of a model.
 
 The heads of the OpenMMLab models convert to numpy (which has no bfloat16), sort scores and change
-shapes from call to call, so only backbones, necks and image encoders, where the time goes, are
-worth it.
+shapes from call to call. Backbones, necks and image encoders take most of the time and have none
+of these problems.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def warn_of_emulation(runtime: RuntimeOptions) -> None:
 
 
 class Wrapper(nn.Module):
-    """A module that stands for another one."""
+    """A module that wraps another one and forwards its attributes."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Wrapper(nn.Module):
 
 
 class HalfPrecision(Wrapper):
-    """Runs a module under autocast and hands float32 on."""
+    """Runs a module under autocast and returns float32."""
 
     def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
         super().__init__(module)
@@ -73,7 +73,7 @@ class Compiled(Wrapper):
     Every new shape costs a compilation, so batches are filled up to the next power of two.
 
     Args:
-        module: takes a batch of images (B, ...), and gives tensors (B, ...), nested in lists,
+        module: takes a batch of images (B, ...) and returns tensors (B, ...), nested in lists,
             tuples and dicts.
         mode: of `torch.compile`.
         backend: of `torch.compile`.
@@ -95,7 +95,7 @@ class Compiled(Wrapper):
 
 
 def optimize_modules(model: nn.Module, names: tuple[str, ...], runtime: RuntimeOptions) -> None:
-    """Change how the named children of ``model`` run, in place; children it lacks are passed over.
+    """Change how the named children of ``model`` run, in place; missing children are skipped.
 
     Args:
         model: in evaluation mode.

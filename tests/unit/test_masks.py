@@ -74,7 +74,7 @@ def test_any_mask_is_encoded_as_coco_encodes_it(seed: int) -> None:
         ({'size': [4, 4], 'counts': [1, 2]}, 'add up to 3 px, but the image has 4 x 4'),
         ({'size': [4, 4], 'counts': [-1, 17]}, 'damaged'),
         ({'size': [4, 4], 'counts': 'zz'}, ''),
-        ({'size': [4, 5], 'counts': [20]}, r'size \[4, 5\] given for an image of \[4, 4\]'),
+        ({'size': [4, 5], 'counts': [20]}, r'size \[4, 5\] for an image of \[4, 4\]'),
     ],
 )
 def test_damaged_masks_are_refused(rle: dict[str, object], message: str) -> None:
