@@ -289,8 +289,7 @@ def _counts(rle: dict[str, Any], height: int, width: int) -> Runs:
         raise ValueError(f'RLE of size {list(rle["size"])} for an image of [{height}, {width}]')
     counts = rle['counts']
     if not isinstance(counts, list):
-        data = counts.encode() if isinstance(counts, str) else bytes(counts)
-        runs = _decompressed(np.frombuffer(data, np.uint8))
+        runs = decode_counts(counts)
     else:
         runs = np.array(counts, np.int64)
     if runs.sum() != height * width or (runs < 0).any():
@@ -301,21 +300,23 @@ def _counts(rle: dict[str, Any], height: int, width: int) -> Runs:
     return runs
 
 
-def _decompressed(data: npt.NDArray[np.uint8]) -> Runs:
-    """Counts from COCO's text (``rleFrString`` in cocoapi's ``common/maskApi.c``).
+def decode_counts(counts: str | bytes) -> Runs:
+    """Decode the run lengths of a compressed RLE (`rleFrString` of the COCO API).
 
-    Each number is written in digits of 5 bits, the lowest first, from character 48 on; 32 says that
-    another digit follows, 16 in the last digit that the number is negative. From the third on
-    stands the difference to the number two before.
+    A run is a number in groups of 5 bits, lowest first, stored as characters from 48 on. The 6th
+    bit marks that more groups follow; the 5th bit of the last group is the sign. From the fourth
+    run on, a number is the difference to the run before the last.
     """
-    digits = data.astype(np.int64) - 48
-    last = (digits & 32) == 0
-    first = np.flatnonzero(np.append(True, last[:-1]))[: last.sum()]
-    place = np.arange(len(digits)) - np.repeat(first, np.diff(np.append(first, len(digits))))
-    numbers = np.add.reduceat((digits & 31) << (5 * place), first) if len(first) else first
-    negative = (digits[last] & 16) != 0
-    numbers[negative] -= 1 << (5 * (place[last][negative] + 1))
-    numbers[1::2] = np.cumsum(numbers[1::2])
-    # The very first number and the third are stored directly; differences start after them.
-    numbers[2::2] = np.cumsum(numbers[2::2])
-    return numbers
+    text = counts.encode() if isinstance(counts, str) else counts
+    groups = np.frombuffer(text, np.uint8).astype(np.int64) - 48
+    ends = np.flatnonzero((groups & 32) == 0)
+    if len(ends) == 0:
+        return np.zeros(0, np.int64)
+    groups = groups[: ends[-1] + 1]
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts + 1
+    shifts = 5 * (np.arange(len(groups)) - np.repeat(starts, lengths))
+    runs = np.add.reduceat((groups & 31) << shifts, starts)
+    runs -= ((groups[ends] & 16) > 0) * (1 << 5 * lengths)
+    runs[1::2], runs[2::2] = np.cumsum(runs[1::2]), np.cumsum(runs[2::2])
+    return np.asarray(runs, np.int64)
