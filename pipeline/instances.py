@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from .masks import LogitMasks, Masks, exclusive_masks
+from .masks import LogitMasks, Masks, assign_pixels
 from .scores import ScoreConfig, instance_scores
 from .structures import Detections, Floats, Image, Ints, MaskSource, People, Poses, Rows, Segments
 
@@ -118,9 +118,9 @@ def build_result(
 def resolve_overlaps(logits: LogitMasks, scores: Floats, method: ResolveOverlaps) -> Masks:
     """Give every disputed pixel to one person; ``None`` keeps the overlaps."""
     if method == 'logits':
-        return exclusive_masks(logits)
+        return assign_pixels(logits)
     if method == 'scored_logits':
-        return exclusive_masks(logits, scores.clip(_MIN_WEIGHT))
+        return assign_pixels(logits, scores.clip(_MIN_WEIGHT))
     return logits.binary()
 
 

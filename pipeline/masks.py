@@ -213,7 +213,7 @@ class LogitMasks(_Crops):
         return cls(masks.height, masks.width, masks.offsets, crops)
 
 
-def exclusive_masks(
+def assign_pixels(
     logits: LogitMasks, weights: npt.NDArray[np.floating[Any]] | None = None
 ) -> Masks:
     """Give each pixel to the person with the highest logit there; ties to the earlier row.

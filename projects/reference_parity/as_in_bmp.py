@@ -97,11 +97,11 @@ def _exclusive(segments: Segments, people: People) -> Segments:
         return segments
     scores = np.concatenate([segments.mask_scores, people.mask_scores])
     everyone = segments.logits.binary().concat(people.masks)
-    masks = exclusive_masks(everyone, scores).select(np.arange(len(segments)))
+    masks = assign_pixels(everyone, scores).select(np.arange(len(segments)))
     return replace(segments, logits=LogitMasks.from_masks(masks, 1.0))
 
 
-def exclusive_masks(masks: Masks, scores: npt.NDArray[np.floating[Any]]) -> Masks:
+def assign_pixels(masks: Masks, scores: npt.NDArray[np.floating[Any]]) -> Masks:
     """Give each pixel to the mask with the highest score (B15).
 
     On a tie the earlier row wins. A pixel that only masks of score 0 cover goes to row 0.
