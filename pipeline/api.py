@@ -26,8 +26,8 @@ class LoadedPipeline:
         weights: checkpoint name -> sha256 of the file that was loaded.
         device: where the models run.
         precision: fp32, bf16 or fp16.
-        note: one line that the config wants users to see, or an empty string.
-        load_seconds: time that loading took.
+        note: note of the config for the user, or an empty string.
+        load_seconds: time for loading.
     """
 
     def __init__(self, config: ResolvedConfig, built: BuiltPipeline, load_seconds: float) -> None:
@@ -77,8 +77,8 @@ class LoadedPipeline:
         """
         arrays = [as_image(image) for image in images]
         user_boxes = [
-            None if own is None else Detections.from_boxes(own, size_of(image))
-            for own, image in zip(boxes or [None] * len(arrays), arrays, strict=True)
+            None if rows is None else Detections.from_boxes(rows, size_of(image))
+            for rows, image in zip(boxes or [None] * len(arrays), arrays, strict=True)
         ]
         return self._run.predict_batch(arrays, user_boxes, timer)
 

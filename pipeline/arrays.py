@@ -1,4 +1,4 @@
-"""Names of the arrays that everything shares, and the size of an image."""
+"""Types of arrays, and the size of an image."""
 
 from __future__ import annotations
 

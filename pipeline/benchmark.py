@@ -1,8 +1,8 @@
 """Measure the time and memory of each stage of a pipeline by the number of people.
 
 The images are drawn crowds, and every setting of the config holds. The detector and the pose model
-run on the images at their full cost; then the true boxes, masks and keypoints take the place of
-their answers. The requested number of people reaches every stage, also with random weights.
+run on the images at their full cost; then the true boxes, masks and keypoints replace their
+outputs. The requested number of people reaches every stage, also with random weights.
 """
 
 from __future__ import annotations
@@ -153,10 +153,10 @@ class TrueDetector(Detector):
 
     def __init__(self, inner: Detector, scene: Scene, rounds: int) -> None:
         self.inner = inner
-        everyone = Detections(scene.boxes, np.full(len(scene), 0.9, np.float32), scene.masks)
+        people = Detections(scene.boxes, np.full(len(scene), 0.9, np.float32), scene.masks)
         rows = np.arange(len(scene))
-        self.rounds = [everyone.select(rows[number::rounds]) for number in range(rounds)]
-        self.empty = everyone.select(rows[:0])
+        self.rounds = [people.select(rows[number::rounds]) for number in range(rounds)]
+        self.empty = people.select(rows[:0])
 
     def __call__(self, image: Image) -> Detections:
         """People of the next round."""
@@ -174,12 +174,12 @@ class TruePoses(PoseEstimator):
 
     def __call__(self, image: Image, detections: Detections) -> Poses:
         """Poses of every detection, same order."""
-        answer, scene = self.inner(image, detections), self.scene
+        poses, scene = self.inner(image, detections), self.scene
         rows = _closest(detections.boxes, scene.boxes)
         scores = np.where(scene.visibility[rows] == 2, _VISIBLE_SCORE, _HIDDEN_SCORE)
         scores = scores.astype(np.float32)
         return replace(
-            answer,
+            poses,
             boxes=detections.boxes,
             box_scores=detections.box_scores,
             keypoints=scene.keypoints[rows],

@@ -18,12 +18,12 @@ def xywh_to_xyxy(boxes_xywh: npt.ArrayLike) -> Floats:
 
 
 def xyxy_to_xywh(boxes: Floats) -> Floats:
-    """Boxes (N, 4) from x1, y1, x2, y2 to x, y, width, height, as COCO files want them."""
+    """Boxes (N, 4) from x1, y1, x2, y2 to x, y, width, height, the format of COCO files."""
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
 
 
 def box_of_mask(mask: npt.NDArray[Any]) -> Floats:
-    """Box (4,) xyxy px around what is not 0 in a mask (H, W); zeros if that is nothing."""
+    """Box (4,) xyxy px around the nonzero pixels of a mask (H, W); zeros for an empty mask."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if len(rows) == 0:
         return np.zeros(4, np.float32)

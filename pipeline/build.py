@@ -82,7 +82,7 @@ def build_pose_estimator(resolved: ResolvedConfig) -> PoseEstimator:
 
 
 def _read_config(path: str) -> str:
-    """Text of a model config with its bases; registers our classes if the config imports them."""
+    """Text of a model config with its bases; imports `pipeline.registry` if the config does."""
     if not path.endswith('.py'):
         return Path(path).read_text() if Path(path).is_file() else path
     library: Library = 'mmpose' if path.startswith('mmpose::') else 'mmdet'

@@ -43,7 +43,7 @@ class DetectorConfig:
     checkpoint: str | None  # name in the manifest or file; None: random weights
     score_threshold: float = 0.3  # detections with a lower score are dropped
     max_iou: float | None = 0.3  # box NMS between people; None: off
-    max_people: int | None = None  # best boxes kept per round; None: what the model's config says
+    max_people: int | None = None  # best boxes kept per round; None: value of the model's config
     # Images per forward pass; auto: GPU 8, CPU 1. On a CPU batches change the last bits of results.
     batch_size: int | Literal['auto'] = 'auto'
     ignorable: tuple[str, ...] = ()  # prefixes of keys of the checkpoint that need not fit
@@ -67,8 +67,8 @@ class PoseConfig:
     config: str  # file (relative to configs/), or mmpose::name
     checkpoint: str | None  # name in the manifest or file; None: random weights
     batch_size: int | Literal['auto'] = 'auto'  # people per forward pass; auto: GPU 32, CPU 8
-    flip_test: bool | None = None  # None: what the model's config says
-    mask_conditioning: bool = True  # give the detector's mask to the transforms that ask for one
+    flip_test: bool | None = None  # None: value of the model's config
+    mask_conditioning: bool = True  # pass the detector's masks to `MaskBackground`
     ignorable: tuple[str, ...] = ()  # as in the detector
 
     # For the compact models.
@@ -86,8 +86,8 @@ class SegmenterConfig:
     config: str  # file (relative to configs/), or a name of the sam2 package
     checkpoint: str | None  # name in the manifest or file; None: random weights
     batch_size: int | Literal['auto'] = 'auto'  # people per decoder call; auto: GPU 16, CPU 4
-    channel_order: Literal['rgb', 'bgr'] = 'rgb'  # bgr: as the reference feeds it (its B2)
-    encoder: Literal['lean'] | None = 'lean'  # the same in less memory; None: as sam2 runs it
+    channel_order: Literal['rgb', 'bgr'] = 'rgb'  # bgr: as in the reference (its B2)
+    encoder: Literal['lean'] | None = 'lean'  # lean: equal results, less memory
     prompt: PromptConfig = field(default_factory=PromptConfig)
     ignorable: tuple[str, ...] = ()  # as in the detector
 
@@ -127,7 +127,7 @@ class PipelineConfig:
 
 @dataclass(frozen=True)
 class ResolvedConfig:
-    """Checked settings and where they come from."""
+    """Checked settings and their source."""
 
     settings: PipelineConfig
     text: str  # the whole config as Python, overrides and bases merged
@@ -135,7 +135,7 @@ class ResolvedConfig:
 
 
 def load_config(config: str | Path, options: Mapping[str, Any] | None = None) -> ResolvedConfig:
-    """Settings of a named pipeline or a config file.
+    """Load the settings of a named pipeline or a config file.
 
     Args:
         config: Name of a file in ``configs/`` (``bmp_compact``) or a path to a Python config.
@@ -150,17 +150,17 @@ def load_config(config: str | Path, options: Mapping[str, Any] | None = None) ->
     loaded = Config.fromfile(str(path), lazy_import=False)
     loaded.merge_from_dict(copy.deepcopy(dict(options or {})))
     values = loaded.to_dict()
-    # Variables with a leading underscore serve the file itself (MMEngine keeps `_base_` out).
+    # Names with a leading underscore are helpers of the file (MMEngine drops `_base_`).
     values = {k: v for k, v in values.items() if not k.startswith('_')}
     return ResolvedConfig(parse(PipelineConfig, values, ''), str(loaded.pretty_text), path)
 
 
 def find_model_config(name: str, beside: Path) -> str:
-    """Where the config of a model lies.
+    """Find the config of a model.
 
-    ``mmdet::...``, ``mmpose::...`` and names of the ``sam2`` package pass through. A file is looked
-    for as an absolute path, beside the pipeline config that names it, and in ``configs/``; the
-    working directory plays no part.
+    ``mmdet::...``, ``mmpose::...`` and names of the ``sam2`` package pass through. A file is
+    searched as an absolute path, beside the pipeline config, and in ``configs/``, but not in the
+    working directory.
     """
     if '::' in name:
         return name
@@ -192,7 +192,7 @@ def find_config(config: str | Path) -> Path:
 
 
 def parse(kind: type[T], values: Any, place: str) -> T:
-    """A dataclass of type ``kind`` from nested dicts; every key and type is checked."""
+    """Create a dataclass of type ``kind`` from nested dicts; checks every key and type."""
     if not isinstance(values, Mapping):
         raise ConfigError(f'{place or "config"} must be a dict, got {values!r}')
     hints = typing.get_type_hints(kind)

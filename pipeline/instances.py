@@ -1,6 +1,6 @@
 """The people found so far, and the result that is built from them.
 
-Every new person may claim pixels of earlier ones, so the loop keeps mask logits (`Instances`) and
+A new person may get pixels of earlier ones. The loop therefore keeps mask logits (`Instances`) and
 builds the result (`build_result`) from them after each round.
 """
 
@@ -11,11 +11,11 @@ from typing import Literal
 
 import numpy as np
 
-from .masks import LogitMasks, Masks, exclusive_masks
+from .masks import LogitMasks, Masks, assign_pixels
 from .scores import ScoreConfig, instance_scores
 from .structures import Detections, Floats, Image, Ints, MaskSource, People, Poses, Rows, Segments
 
-_MIN_WEIGHT = 1e-3  # a person of score 0 still keeps pixels that no other person claims
+_MIN_WEIGHT = 1e-3  # a person of score 0 keeps the pixels without another candidate
 ResolveOverlaps = Literal['logits', 'scored_logits'] | None
 Fallback = Literal['detector_then_box'] | None
 
@@ -61,7 +61,7 @@ def paint_out(image: Image, masks: Masks) -> Image:
 def drop_covered(detections: Detections, masks: Masks, max_fraction: float | None) -> Detections:
     """Drop detections of which ``masks`` cover more than ``max_fraction``; ``None`` keeps all.
 
-    The covered fraction is that of the detector's mask, or of the box where there is no mask.
+    Without a detector mask, the fraction is that of the box.
     """
     if max_fraction is None or len(masks) == 0 or len(detections) == 0:
         return detections
@@ -73,7 +73,7 @@ def drop_covered(detections: Detections, masks: Masks, max_fraction: float | Non
 
 
 def keep_best_keypoints(first: Poses, second: Poses) -> Poses:
-    """``second`` with those keypoints of ``first`` that score higher."""
+    """Keep the keypoint with the higher score; on a tie that of ``second``."""
     use_first = first.keypoint_scores > second.keypoint_scores
     return replace(
         second,
@@ -85,7 +85,7 @@ def keep_best_keypoints(first: Poses, second: Poses) -> Poses:
 
 
 def keep_best_segments(first: Segments, second: Segments) -> Segments:
-    """``second`` with those segments of ``first`` that score higher."""
+    """Keep the segment with the higher score; on a tie that of ``second``."""
     use_first = first.mask_scores > second.mask_scores
     count = len(first)
     return first.concat(second).select(np.where(use_first, 0, count) + np.arange(count))
@@ -118,9 +118,9 @@ def build_result(
 def resolve_overlaps(logits: LogitMasks, scores: Floats, method: ResolveOverlaps) -> Masks:
     """Give every disputed pixel to one person; ``None`` keeps the overlaps."""
     if method == 'logits':
-        return exclusive_masks(logits)
+        return assign_pixels(logits)
     if method == 'scored_logits':
-        return exclusive_masks(logits, scores.clip(_MIN_WEIGHT))
+        return assign_pixels(logits, scores.clip(_MIN_WEIGHT))
     return logits.binary()
 
 

@@ -56,7 +56,7 @@ def logit_crop(
 
 
 class _Span:
-    """Half-open range of image pixels along one side, and the cells that they are made of."""
+    """Half-open range of image pixels along one side, and the cells that they depend on."""
 
     def __init__(self, start: int, stop: int, cells: int, pixels: int) -> None:
         self.start, self.stop = start, stop

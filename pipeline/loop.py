@@ -182,13 +182,15 @@ class PersonPipeline:
     def _detect(
         self, states: Sequence[ImageState], boxes: Sequence[Detections | None]
     ) -> list[Detections]:
-        rows = [i for i, own in enumerate(boxes) if own is None]
+        rows = [i for i, user_boxes in enumerate(boxes) if user_boxes is None]
         painted = [paint_out(states[i].image, states[i].people.masks) for i in rows]
         found = dict(zip(rows, self.detector.predict_batch(painted), strict=True))
         limit = self.config.max_covered_fraction
         return [
-            drop_covered(found[i], states[i].people.masks, limit) if own is None else own
-            for i, own in enumerate(boxes)
+            drop_covered(found[i], states[i].people.masks, limit)
+            if user_boxes is None
+            else user_boxes
+            for i, user_boxes in enumerate(boxes)
         ]
 
     def _add_people(

@@ -31,7 +31,7 @@ class MaskSource(IntEnum):
 
 @dataclass(frozen=True, eq=False)
 class _Crops:
-    """Rows of 2-D crops of one image, each at its own place."""
+    """Rows of 2-D crops of one image, each with its offset."""
 
     height: int
     width: int
@@ -160,12 +160,12 @@ class Masks(_Crops):
         """The part of mask ``i`` inside a window (rows, columns with start and stop), bool."""
         result = np.zeros([w.stop - w.start for w in window], bool)
         inner, outer = [], []
-        for own, other in zip(self.window(i), window, strict=True):
-            start, stop = max(own.start, other.start), min(own.stop, other.stop)
+        for source, target in zip(self.window(i), window, strict=True):
+            start, stop = max(source.start, target.start), min(source.stop, target.stop)
             if start >= stop:
                 return result
-            inner.append(slice(start - own.start, stop - own.start))
-            outer.append(slice(start - other.start, stop - other.start))
+            inner.append(slice(start - source.start, stop - source.start))
+            outer.append(slice(start - target.start, stop - target.start))
         result[tuple(outer)] = self.crops[i][tuple(inner)]
         return result
 
@@ -213,14 +213,14 @@ class LogitMasks(_Crops):
         return cls(masks.height, masks.width, masks.offsets, crops)
 
 
-def exclusive_masks(
+def assign_pixels(
     logits: LogitMasks, weights: npt.NDArray[np.floating[Any]] | None = None
 ) -> Masks:
     """Give each pixel to the person with the highest logit there; ties to the earlier row.
 
     One pass over the crops with two canvases of image size, so the cost is linear in the
-    number of people. Logits at or below 0 claim nothing. ``weights`` (N,), above 0, are factors of
-    the logits: of equal logits the one of the higher weight wins.
+    number of people. Pixels with a logit at or below 0 are background. ``weights`` (N,), above 0,
+    are factors of the logits: of equal logits, the one with the higher weight wins.
     """
     best = np.zeros((logits.height, logits.width), np.float16)
     # Two bytes per pixel are enough for any crowd in one image.
@@ -265,7 +265,7 @@ def _runs(crop: Bitmap, x: int, y: int, height: int, width: int) -> Runs:
 
 
 def _from_runs(counts: Runs, height: int) -> tuple[int, int, Bitmap]:
-    """Left, top and crop of the mask with these counts, in an image so many px high."""
+    """Left, top and crop of the mask with these counts, in an image of ``height`` px."""
     edges = np.cumsum(counts)
     starts, stops = edges[:-1:2], edges[1::2]
     starts, stops = starts[stops > starts], stops[stops > starts]
@@ -286,13 +286,10 @@ def _counts(rle: dict[str, Any], height: int, width: int) -> Runs:
         ValueError: it is of another size, or its counts do not add up to it.
     """
     if list(rle['size']) != [height, width]:
-        raise ValueError(
-            f'RLE of size {list(rle["size"])} given for an image of [{height}, {width}]'
-        )
+        raise ValueError(f'RLE of size {list(rle["size"])} for an image of [{height}, {width}]')
     counts = rle['counts']
     if not isinstance(counts, list):
-        data = counts.encode() if isinstance(counts, str) else bytes(counts)
-        runs = _decompressed(np.frombuffer(data, np.uint8))
+        runs = decode_counts(counts)
     else:
         runs = np.array(counts, np.int64)
     if runs.sum() != height * width or (runs < 0).any():
@@ -303,21 +300,23 @@ def _counts(rle: dict[str, Any], height: int, width: int) -> Runs:
     return runs
 
 
-def _decompressed(data: npt.NDArray[np.uint8]) -> Runs:
-    """Counts from COCO's text (``rleFrString`` in cocoapi's ``common/maskApi.c``).
+def decode_counts(counts: str | bytes) -> Runs:
+    """Decode the run lengths of a compressed RLE (`rleFrString` of the COCO API).
 
-    Each number is written in digits of 5 bits, the lowest first, from character 48 on; 32 says that
-    another digit follows, 16 in the last digit that the number is negative. From the third on
-    stands the difference to the number two before.
+    A run is a number in groups of 5 bits, lowest first, stored as characters from 48 on. The 6th
+    bit marks that more groups follow; the 5th bit of the last group is the sign. From the fourth
+    run on, a number is the difference to the run before the last.
     """
-    digits = data.astype(np.int64) - 48
-    last = (digits & 32) == 0
-    first = np.flatnonzero(np.append(True, last[:-1]))[: last.sum()]
-    place = np.arange(len(digits)) - np.repeat(first, np.diff(np.append(first, len(digits))))
-    numbers = np.add.reduceat((digits & 31) << (5 * place), first) if len(first) else first
-    negative = (digits[last] & 16) != 0
-    numbers[negative] -= 1 << (5 * (place[last][negative] + 1))
-    numbers[1::2] = np.cumsum(numbers[1::2])
-    # The very first number and the third are stored directly; differences start after them.
-    numbers[2::2] = np.cumsum(numbers[2::2])
-    return numbers
+    text = counts.encode() if isinstance(counts, str) else counts
+    groups = np.frombuffer(text, np.uint8).astype(np.int64) - 48
+    ends = np.flatnonzero((groups & 32) == 0)
+    if len(ends) == 0:
+        return np.zeros(0, np.int64)
+    groups = groups[: ends[-1] + 1]
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts + 1
+    shifts = 5 * (np.arange(len(groups)) - np.repeat(starts, lengths))
+    runs = np.add.reduceat((groups & 31) << shifts, starts)
+    runs -= ((groups[ends] & 16) > 0) * (1 << 5 * lengths)
+    runs[1::2], runs[2::2] = np.cumsum(runs[1::2]), np.cumsum(runs[2::2])
+    return np.asarray(runs, np.int64)

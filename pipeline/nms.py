@@ -1,7 +1,7 @@
-"""Pose NMS: drop poses that repeat a person.
+"""Pose NMS: drop duplicate poses of a person.
 
-Greedy: sort by quality, keep a pose, drop every later one that is too similar to it. A dropped
-pose drops no other.
+Greedy: sort by quality, keep a pose, drop all later ones that are too similar to it. Dropped poses
+suppress no others.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .masks import Masks
 from .scores import pose_scores
 from .structures import Floats, People, Poses
 
-Rows = npt.NDArray[np.int64]
+Indices = npt.NDArray[np.int64]
 Similarity = npt.NDArray[np.float64]
 
 
@@ -40,7 +40,7 @@ class PoseNMSConfig:
                 f'pose_nms.confidence_threshold must be in [0, 1), got {self.confidence_threshold}'
             )
 
-    def keep(self, candidates: Candidates) -> Rows:
+    def keep(self, candidates: Candidates) -> Indices:
         """Rows that survive, ascending."""
         rows, confident = candidates, candidates.confident(self.confidence_threshold)
         similarity = oks_matrix(rows.keypoints, confident, rows.areas(self.box_area), rows.boxes)
@@ -49,7 +49,7 @@ class PoseNMSConfig:
         return greedy_nms(similarity, rows.quality(self), self.max_oks)
 
 
-def keep_distinct_poses(old: Poses, new: Poses, config: PoseNMSConfig) -> tuple[Rows, Rows]:
+def keep_distinct_poses(old: Poses, new: Poses, config: PoseNMSConfig) -> tuple[Indices, Indices]:
     """Rows of ``old`` and of ``new`` that survive, each in ascending order.
 
     Args:
@@ -94,7 +94,7 @@ def oks_matrix(
     return result
 
 
-def greedy_nms(similarity: Similarity, quality: npt.NDArray[Any], max_similarity: float) -> Rows:
+def greedy_nms(similarity: Similarity, quality: npt.NDArray[Any], max_similarity: float) -> Indices:
     """Rows kept, ascending: best quality first, ties to the earlier row."""
     alive = np.ones(len(similarity), bool)
     kept = []

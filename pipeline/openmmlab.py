@@ -1,8 +1,8 @@
-"""Building models of MMDetection and MMPose from their own configs, for the two adapters.
+"""Build models of MMDetection and MMPose from their configs.
 
 The libraries keep one registry each under MMEngine's root and find classes by a *default scope*,
-a global. Everything here runs inside a scope that is put back afterwards, so a host program (or
-the other library) keeps its own.
+a global. Everything here runs inside a scope and restores the previous one, which a host program
+or the other library may have set.
 """
 
 from __future__ import annotations
@@ -26,16 +26,13 @@ Library = Literal['mmdet', 'mmpose']
 
 
 def quiet_libraries() -> None:
-    """Silence, in this process, what torch and the OpenMMLab packages deprecate among themselves.
-
-    It is no news to a user.
-    """
+    """Silence the warnings of torch and the model libraries in this process."""
     warnings.filterwarnings('ignore', module=r'(torch|mm[a-z]+|sam2|numba)(\.|$)')
 
 
 @contextmanager
 def scope_of(library: Library) -> Iterator[None]:
-    """Inside the block, names in configs mean classes of ``library``."""
+    """Resolve names in configs to classes of ``library`` inside the block."""
     from mmengine.registry import DefaultScope
 
     with DefaultScope.overwrite_default_scope(library):
@@ -44,10 +41,10 @@ def scope_of(library: Library) -> Iterator[None]:
 
 @contextmanager
 def building_from(library: Library) -> Iterator[None]:
-    """`scope_of`, for building parts: what the library prints while it is imported is left out.
+    """`scope_of`, for building parts; hides what the library prints while it is imported.
 
-    A registry imports what fills it when the first name is looked up. The libraries' own
-    `register_all_modules` would import everything, for seconds, and most of it serves training.
+    A registry imports its modules at the first lookup. `register_all_modules` of the libraries
+    takes seconds: it also imports everything for training.
     """
     # The OneDL packages print a line about data sets.
     with scope_of(library), redirect_stdout(io.StringIO()):
@@ -61,7 +58,7 @@ def read_model_config(path: str, library: Library) -> Config:
     with scope_of(library):
         if '::' not in path:
             return Config.fromfile(path, lazy_import=False)
-        from mmengine.hub import get_config  # imports the whole training side
+        from mmengine.hub import get_config  # also imports everything for training
 
         return get_config(path)
 
@@ -74,7 +71,7 @@ def build_model(
     Args:
         config: as from `read_model_config`.
         checkpoint: weights; None keeps the random ones.
-        library: whose model it is.
+        library: of the model.
         ignorable: prefixes of checkpoint keys that may be absent, left over or of another shape.
 
     Raises:
@@ -82,7 +79,7 @@ def build_model(
             builds; all are named.
     """
     model_config = copy.deepcopy(config.model)
-    # Weights named inside the config would be downloaded first, only to be overwritten.
+    # Without these keys, no weights are downloaded that are then overwritten.
     for part in (model_config, *model_config.values()):
         if isinstance(part, dict):
             part.pop('init_cfg', None)

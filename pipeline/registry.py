@@ -1,4 +1,4 @@
-"""Our classes in the registries of MMEngine, MMPose and MMDetection.
+"""The classes of this project in the registries of MMEngine, MMPose and MMDetection.
 
 Importing this module registers all of them, in any order of imports. A config asks for it by::
 

@@ -12,7 +12,7 @@ RLE = dict[str, Any]
 
 
 def rle_of(segmentation: Any, height: int, width: int) -> RLE | None:
-    """Compressed RLE of a segmentation; None where there is none.
+    """Compressed RLE of a segmentation; None without one.
 
     Args:
         segmentation: polygons, RLE with a list, text or bytes as `counts`, or nothing.

@@ -1,4 +1,4 @@
-"""The three roles of the loop: what a detector, a pose estimator and a segmenter do."""
+"""Interfaces of the three stages: detector, pose estimator and segmenter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Typed rows that travel between the stages, exported as COCO results, MMPose samples or drawings.
+"""Typed rows of people: input and output of the stages; COCO results, MMPose samples, drawings.
 
 Convention, everywhere inside: images are RGB uint8 HWC; boxes are xyxy float32 pixels of the
 original image; scores are in [0, 1]; empty is zero rows, never ``None``.
@@ -131,7 +131,7 @@ class Segments(Rows):
 
 @dataclass(frozen=True, eq=False)
 class People(Poses):
-    """Poses with masks: what the pipeline returns. ``boxes`` are those of the masks."""
+    """Poses with masks: the result of the pipeline. ``boxes`` are those of the masks."""
 
     masks: Masks  # N rows, no pixel belongs to two people
     mask_scores: Floats  # (N,) as in `Segments`
@@ -168,7 +168,7 @@ class People(Poses):
           the mask;
         - ``keypoints``: 17 times x, y, keypoint score, flat;
         - ``keypoint_scores``, ``keypoint_visibility``, ``keypoint_presence``: 17 each, in [0, 1];
-        - ``box_score``, ``mask_score``, ``pose_score``: what the instance score is made of;
+        - ``box_score``, ``mask_score``, ``pose_score``: the factors of the instance score;
         - ``detector_bbox`` xywh px, ``round`` (from 1);
         - ``mask_source``: 'sam', or a fallback, 'detector' or 'box';
         - ``prompt_keypoints``: names of the keypoints that prompted the mask, in order.
@@ -221,10 +221,10 @@ class People(Poses):
         detector, ``keypoints`` (N, K, 2) px, ``keypoint_scores`` (N, K). As in ProbPose:
         ``keypoints_visible`` (N, K), probability that nothing hides the point, and
         ``keypoints_probs`` (N, K), probability that it lies in the image. MMPose's visualizer
-        compares ``kpt_thr`` with ``keypoints_visible``. Ours: ``scores`` (N,) of the whole person,
-        ``mask_scores`` (N,), ``mask_sources`` (N,) of `MaskSource`, ``detector_bboxes`` (N, 4),
-        ``rounds`` (N,) and ``mask_rles``, N COCO RLE dicts. ``ori_shape`` and ``img_shape`` are
-        (H, W). All arrays are numpy copies, float32 or int32.
+        compares ``kpt_thr`` with ``keypoints_visible``. Additional fields: ``scores`` (N,) of the
+        whole person, ``mask_scores`` (N,), ``mask_sources`` (N,) of `MaskSource`,
+        ``detector_bboxes`` (N, 4), ``rounds`` (N,) and ``mask_rles``, N COCO RLE dicts.
+        ``ori_shape`` and ``img_shape`` are (H, W). All arrays are numpy copies, float32 or int32.
 
         Args:
             with_masks: add ``masks`` (N, H, W) bool, the layout of MMDetection; N x H x W bytes.

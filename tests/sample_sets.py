@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from pipeline.io.dataset_writers import CATEGORY
 from pipeline.keypoint_sets import KEYPOINT_SETS, to_convention
-from pipeline.synthetic.scene import SceneConfig, make_coco_category, make_scene
+from pipeline.synthetic.scene import SceneConfig, make_scene
 from tests.toy_people import write
 
 SIZES = ((320, 240), (360, 480), (320, 240), (80, 60))
@@ -69,7 +70,7 @@ def draw_crowds(folder: Path) -> Content:
             'area': 240 * 12,
         }
     )  # fmt: skip
-    return {'images': images, 'annotations': annotations, 'categories': [make_coco_category()]}
+    return {'images': images, 'annotations': annotations, 'categories': [CATEGORY]}
 
 
 def points_of(row: Content) -> np.ndarray:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.synthetic.scene import SceneConfig, make_coco_category, make_scene
+from pipeline.io.dataset_writers import CATEGORY
+from pipeline.synthetic.scene import SceneConfig, make_scene
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = 160
@@ -32,7 +33,7 @@ def write_crowd(folder: Path, *, num_images: int = 6, people: int = 2, name: str
         image, rows = scene.to_coco(number, file_name)
         images.append(image)
         annotations += rows
-    data = {'images': images, 'annotations': annotations, 'categories': [make_coco_category()]}
+    data = {'images': images, 'annotations': annotations, 'categories': [CATEGORY]}
     path = folder / f'{name}.json'
     path.write_text(json.dumps(data))
     return path

@@ -5,7 +5,7 @@ OUT/comparison.json, and prints a summary. The quality of an image is 2 * (sum o
 the matched people) / (people + results). A match needs an overlap (IoU or OKS) of at least 0.5.
 
 Examples:
-    python tools/compare_results.py rounds1.json rounds2.json annotations.json --images photos/
+    python tools/compare_results.py rounds1.json rounds2.json annotations.json --images images/
     python tools/compare_results.py a.json b.json val.json --task keypoints --out outputs/a-b
 """
 

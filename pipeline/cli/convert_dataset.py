@@ -8,7 +8,7 @@ Examples:
     python tools/convert_dataset.py cihp data/cihp/Validation data/cihp/annotations/cihp_val.json
     python tools/convert_dataset.py crowdpose crowdpose_test.json test.json
     python tools/convert_dataset.py cocopersons person_keypoints_val2017.json cocopersons_val.json
-    python tools/convert_dataset.py coco annotations.json people.json --images photos/
+    python tools/convert_dataset.py coco annotations.json people.json --images images/
 """
 
 from __future__ import annotations

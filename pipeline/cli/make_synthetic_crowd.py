@@ -73,7 +73,8 @@ def write_dataset(configs: Sequence[SceneConfig], out_dir: Path, jpeg_quality: i
     """Draw the scenes into ``out_dir``; returns the number of people."""
     from PIL import Image
 
-    from ..synthetic.scene import make_coco_category, make_scene
+    from ..io.dataset_writers import CATEGORY
+    from ..synthetic.scene import make_scene
 
     out_dir.mkdir(parents=True, exist_ok=True)
     images: list[dict[str, Any]] = []
@@ -90,7 +91,7 @@ def write_dataset(configs: Sequence[SceneConfig], out_dir: Path, jpeg_quality: i
         'info': {'description': 'synthetic crowd', 'version': '1'},
         'images': images,
         'annotations': annotations,
-        'categories': [make_coco_category()],
+        'categories': [CATEGORY],
     }
     (out_dir / 'annotations.json').write_text(json.dumps(record), encoding='utf-8')
     return len(annotations)

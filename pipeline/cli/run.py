@@ -6,7 +6,7 @@ Put inputs before options with several values. Results and formats: docs/user_gu
 
 Examples:
     python tools/run_bmp.py --demo
-    python tools/run_bmp.py photos/ --out-dir outputs/mine --save json coco overlay masks csv
+    python tools/run_bmp.py images/ --out-dir outputs/crowd --save json coco overlay masks csv
     python tools/run_bmp.py 'crowd/**/*.jpg' @more.txt --config bmp_v2 --device cuda
 
 Exit codes: 0 success, 1 an input failed (OUT/failures.json), 2 wrong arguments, 130 interrupted.

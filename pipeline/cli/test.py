@@ -8,7 +8,7 @@ Protocols (recorded in every output):
     oracle              ground truth replayed, no model; tests data and scorer
 
 Examples:
-    python tools/test.py bmp_compact --data my_annotations.json --images photos/ --score
+    python tools/test.py bmp_compact --data my_annotations.json --images images/ --score
     python tools/test.py bmp_v2 --data ochuman_val --protocol gt_keypoints --device cuda
     python tools/test.py bmp_v2 --data coco_val2017 --shard 1/4     # in parallel: 2/4, 3/4, 4/4
     python tools/test.py bmp_v2 --data coco_val2017                 # then merge the shards

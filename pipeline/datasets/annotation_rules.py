@@ -14,11 +14,11 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from ..io.coco import Task
 from ..keypoint_sets import KEYPOINT_SETS, Convention
 from ..keypoints import AREA_OF_BOX
+from ..masks import decode_counts
 from ..rle import polygons, rle_of
 
 Annotation = dict[str, Any]
@@ -216,32 +216,10 @@ def _wrong_rle(rle: dict[str, Any], height: int, width: int) -> str | None:
     numbers = isinstance(counts, list) and are_finite(counts)
     if not numbers and not isinstance(counts, str | bytes):
         return 'counts of an RLE must be numbers or text'
-    runs = np.asarray(counts if isinstance(counts, list) else _runs(counts), np.int64)
+    runs = np.asarray(counts if isinstance(counts, list) else decode_counts(counts), np.int64)
     if runs.sum() != height * width or runs.min(initial=0) < 0:
         return f'the runs of the RLE cover {runs.sum()} of {height * width} px'
     return None
-
-
-def _runs(counts: str | bytes) -> npt.NDArray[np.int64]:
-    """Decode the run lengths of a compressed RLE (`rleFrString` of the COCO API).
-
-    A run is a number in groups of 5 bits, lowest first, stored as characters from 48 on. The 6th
-    bit marks that more groups follow; the 5th bit of the last group is the sign. From the fourth
-    run on, a number is the difference to the run before the last.
-    """
-    text = counts.encode() if isinstance(counts, str) else counts
-    groups = np.frombuffer(text, np.uint8).astype(np.int64) - 48
-    ends = np.flatnonzero((groups & 32) == 0)
-    if len(ends) == 0:
-        return np.zeros(0, np.int64)
-    groups = groups[: ends[-1] + 1]
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    lengths = ends - starts + 1
-    shifts = 5 * (np.arange(len(groups)) - np.repeat(starts, lengths))
-    runs = np.add.reduceat((groups & 31) << shifts, starts)
-    runs -= ((groups[ends] & 16) > 0) * (1 << 5 * lengths)
-    runs[1::2], runs[2::2] = np.cumsum(runs[1::2]), np.cumsum(runs[2::2])
-    return np.asarray(runs, np.int64)
 
 
 def _not_numbers(key: str, values: Any, length: int) -> str | None:

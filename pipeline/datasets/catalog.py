@@ -1,4 +1,4 @@
-"""Catalog of the evaluation sets: the location of each and how it is scored.
+"""Catalog of the evaluation sets: the files, tasks and notes of each.
 
 Folders are relative to the data root and follow MMPose where it supports the data set, so both
 can share a folder. `docs/user_guide/datasets.md` describes each data set.
@@ -7,12 +7,8 @@ can share a folder. `docs/user_guide/datasets.md` describes each data set.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from ..io.coco import TASKS, Task
-from ..keypoint_sets import Convention
-
-Rule = Literal['coco', 'crowdpose']
 
 
 @dataclass(frozen=True)
@@ -24,13 +20,8 @@ class CatalogEntry:
     annotations: tuple[str, ...]  # possible files; the first that exists is read
     images: str  # folder
     homepage: str  # official source
-    licence: str
     tasks: tuple[Task, ...] = TASKS
-    convention: Convention = 'coco17'
-    rule: Rule = 'coco'
     partial_ground_truth: bool = False  # some people in the images are not annotated
-    num_images: int | None = None  # None: unknown
-    num_people: int | None = None  # annotated, without crowd regions
     convert: str | None = None  # command that creates the file; None: use the published file
     notes: tuple[str, ...] = ()  # printed with the results
 
@@ -42,16 +33,14 @@ _OCHUMAN_PARTIAL = (
 _OCHUMAN_AREA = 'the annotated area is the box area, so small / medium / large are box sizes'
 
 
-def _ochuman(split: str, num_images: int) -> CatalogEntry:
+def _ochuman(split: str) -> CatalogEntry:
     return CatalogEntry(
         title=f'OCHuman {split}',
         anchor='ochuman',
         annotations=(f'ochuman/annotations/ochuman_coco_format_{split}_range_0.00_1.00.json',),
         images='ochuman/images',
         homepage='https://github.com/liruilong940607/OCHumanApi',
-        licence='research use; see the homepage',
         partial_ground_truth=True,
-        num_images=num_images,
         notes=(_OCHUMAN_PARTIAL, _OCHUMAN_AREA),
     )
 
@@ -63,13 +52,12 @@ def _ochuman_pose(split: str) -> CatalogEntry:
         annotations=(f'ochuman_pose/annotations/ochuman_pose_{split}.json',),
         images='ochuman/images',
         homepage='https://huggingface.co/datasets/vrg-prague/OCHuman-Pose',
-        licence='see the homepage; images as OCHuman',
         tasks=('bbox', 'keypoints'),
         notes=('new annotations of OCHuman; results are not comparable with OCHuman',),
     )
 
 
-def _crowdpose(split: str, num_images: int) -> CatalogEntry:
+def _crowdpose(split: str) -> CatalogEntry:
     return CatalogEntry(
         title=f'CrowdPose {split}',
         anchor='crowdpose',
@@ -79,11 +67,7 @@ def _crowdpose(split: str, num_images: int) -> CatalogEntry:
         ),
         images='crowdpose/images',
         homepage='https://github.com/Jeff-sjtu/CrowdPose',
-        licence='non-commercial research; see the homepage',
         tasks=('bbox', 'keypoints'),
-        convention='crowdpose14',
-        rule='crowdpose',
-        num_images=num_images,
         notes=('14 keypoints; neck and top of the head are estimated from the COCO keypoints',),
     )
 
@@ -95,26 +79,21 @@ CATALOG: dict[str, CatalogEntry] = {
         annotations=('coco/annotations/person_keypoints_val2017.json',),
         images='coco/val2017',
         homepage='https://cocodataset.org/#download',
-        licence='annotations CC BY 4.0; each image keeps its own licence',
-        num_images=5000,
-        num_people=10777,
         notes=('keypoints: people without labelled keypoints are ignored, 20 results per image',),
     ),
-    'ochuman_val': _ochuman('val', 2500),
-    'ochuman_test': _ochuman('test', 2231),
+    'ochuman_val': _ochuman('val'),
+    'ochuman_test': _ochuman('test'),
     'ochuman_pose_val': _ochuman_pose('val'),
     'ochuman_pose_test': _ochuman_pose('test'),
-    'crowdpose_val': _crowdpose('val', 2000),
-    'crowdpose_test': _crowdpose('test', 8000),
+    'crowdpose_val': _crowdpose('val'),
+    'crowdpose_test': _crowdpose('test'),
     'cihp_val': CatalogEntry(
         title='CIHP val',
         anchor='cihp',
         annotations=('cihp/annotations/cihp_val.json',),
         images='cihp/Validation/Images',
         homepage='https://github.com/Engineering-Course/CIHP_PGN',
-        licence='non-commercial research; see the homepage',
         tasks=('bbox', 'segm'),
-        num_images=5000,
         convert='python tools/convert_dataset.py cihp data/cihp/Validation '
         'data/cihp/annotations/cihp_val.json',
         notes=('no keypoints are annotated',),
@@ -125,7 +104,6 @@ CATALOG: dict[str, CatalogEntry] = {
         annotations=('coco/annotations/person_keypoints_val2017_pose2seg.json',),
         images='coco/val2017',
         homepage='https://github.com/liruilong940607/Pose2Seg',
-        licence='annotations CC BY 4.0 (COCO); each image keeps its own licence',
         convert='python tools/convert_dataset.py cocopersons '
         'data/coco/annotations/person_keypoints_val2017.json '
         'data/coco/annotations/person_keypoints_val2017_pose2seg.json',

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..io.coco import PERSON, Task
+from ..io.coco import Task
+from ..io.dataset_writers import CATEGORY
 from ..io.images import ImageReadError, read_image
 from ..io.progress import Reporter
-from ..keypoints import COCO_NAMES, COCO_SKELETON
 from .annotation_rules import Annotation
 from .annotations import load_annotations
 
@@ -140,15 +140,7 @@ def build_coco_content(
         'info': {'description': description},
         'images': list(images),
         'annotations': [{'id': n, **row} for n, row in enumerate(annotations, start=1)],
-        'categories': [
-            {
-                'id': PERSON,
-                'name': 'person',
-                'supercategory': 'person',
-                'keypoints': list(COCO_NAMES),
-                'skeleton': [[a + 1, b + 1] for a, b in COCO_SKELETON],
-            }
-        ],
+        'categories': [CATEGORY],
     }
 
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..io.coco import Task
-from ..keypoint_sets import Convention
-from .catalog import CATALOG, CatalogEntry, Rule
+from .catalog import CATALOG, CatalogEntry
 
 DOCS = 'docs/user_guide/datasets.md'
 DATA_ROOT_VARIABLE = 'BMP_DATA'
@@ -31,8 +30,6 @@ class EvalDataset:
     annotations: Path  # COCO file; read it with `load_annotations`
     images: Path  # folder; file names in the annotations are relative to it
     tasks: tuple[Task, ...]  # tasks that the annotations can score
-    convention: Convention  # of the annotated keypoints
-    rule: Rule  # how keypoints are scored
     partial_ground_truth: bool = False  # some people in the images are not annotated
     notes: tuple[str, ...] = ()  # printed with the results
 
@@ -101,8 +98,6 @@ def _from_catalog(name: str, root: Path, images: str | Path | None) -> EvalDatas
         annotations=annotations,
         images=folder,
         tasks=entry.tasks,
-        convention=entry.convention,
-        rule=entry.rule,
         partial_ground_truth=entry.partial_ground_truth,
         notes=entry.notes,
     )
@@ -123,8 +118,6 @@ def _from_file(path: Path, images: str | Path | None) -> EvalDataset:
         annotations=path,
         images=folder,
         tasks=loaded.tasks,
-        convention=loaded.convention,
-        rule='crowdpose' if loaded.convention == 'crowdpose14' else 'coco',
     )
 
 

@@ -26,7 +26,7 @@ from ..masks import Masks
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-CHUNK = 16  # masks resized at once
+MASKS_PER_BATCH = 16  # masks resized at once
 _SUFFIX = 'CompactMasks'
 
 
@@ -50,9 +50,9 @@ class _CompactMasks:
         results = _largest(_without_tiny(results, cfg), cfg)
         places = [
             place
-            for start in range(0, len(results), CHUNK)
+            for start in range(0, len(results), MASKS_PER_BATCH)
             for place in self._places(
-                mask_feat, results[start : start + CHUNK], cfg, scale, (height, width)
+                mask_feat, results[start : start + MASKS_PER_BATCH], cfg, scale, (height, width)
             )
         ]
         results.masks = Masks.from_places(height, width, places)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..io.coco import Task
+from .matching import match
 from .metrics import mean_or_none
 from .overlaps import ImageOverlaps, Numbers, compute_overlaps
-from .precision import match
 from .scored import ScoredResults
 
 SCORE_BINS = 10

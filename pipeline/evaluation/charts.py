@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 # Colours of Okabe and Ito: distinguishable with colour blindness and in grey.
 COLOURS = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#56B4E9', '#D55E00')
-_LINES = ('-', '--', '-.', ':')
-MARKERS = ('o', 's', '^', 'D', 'v', 'P')
 _DPI = 150
 
 
@@ -155,30 +153,6 @@ def draw_visibility(table: VisibilityTable, subject: str = '') -> Figure:
     return figure
 
 
-def draw_lines(
-    title: str, x_label: str, panels: Sequence[tuple[str, str, Sequence[tuple[str, Any, Any]]]]
-) -> Figure:
-    """Draw curves: one panel per (title, y label, [(legend, xs, ys), ...]); y starts at 0."""
-    columns = min(len(panels), 2)
-    lines = -(-len(panels) // columns)
-    size = (4.8 * columns + 0.4, 3.4 * lines + 0.9)
-    figure, all_axes = new_figure(*size, title, columns, lines)
-    styles: dict[str, Any] = {}
-    for axes, (name, y_label, curves) in zip(all_axes, panels, strict=False):
-        for label, xs, ys in curves:
-            n = len(styles)
-            first = label not in styles
-            new = {'color': COLOURS[n % 6], 'marker': MARKERS[n % 6], 'linestyle': _LINES[n % 4]}
-            style = styles.setdefault(label, new)
-            axes.plot(xs, ys, label=label if first else None, markersize=5, **style)
-        axes.set_xticks(sorted({x for _, xs, _ in curves for x in xs}))
-        axes.set(title=name, xlabel=x_label, ylabel=y_label, ylim=(0, _top(axes)))
-    for axes in all_axes[len(panels) :]:
-        axes.set_axis_off()
-    figure.legend(loc='outside lower center', ncols=min(len(styles), 4))
-    return figure
-
-
 def _draw_bars(
     axes: Axes, rows: Sequence[Any], series: Sequence[tuple[str, str]], labels: Sequence[str]
 ) -> None:
@@ -190,7 +164,7 @@ def _draw_bars(
                  linewidth=0.4)  # fmt: skip
     axes.set_xticks(range(len(rows)), labels)
     axes.grid(visible=False, axis='x')
-    axes.set(ylabel='percent', ylim=(0, _top(axes)))
+    axes.set(ylabel='percent', ylim=(0, find_axis_top(axes)))
 
 
 def _title(text: str, subject: str) -> str:
@@ -206,7 +180,7 @@ def _legend_under(axes: Axes) -> None:
     axes.legend(fontsize=8.5, loc='upper center', bbox_to_anchor=(0.5, -0.2), ncols=3)
 
 
-def _top(axes: Axes) -> float:
+def find_axis_top(axes: Axes) -> float:
     """Upper limit of an axis from 0: a little above the data."""
     top = float(axes.dataLim.y1) * 1.12
     return top if 0 < top <= 100 else 104.0

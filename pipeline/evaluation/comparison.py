@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from ..io.coco import Task
+from .matching import match
 from .metrics import TaskMetrics
 from .overlaps import ImageOverlaps, Row, compute_overlaps
-from .precision import match
 from .scored import ScoredResults
 
 Box = tuple[float, ...]  # x, y, w, h px

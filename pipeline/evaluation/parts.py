@@ -11,9 +11,9 @@ import numpy as np
 from ..boxes import max_neighbour_iou, xywh_to_xyxy
 from ..io.coco import Task
 from ..rle import to_rle
+from .matching import PartScore, score_part
 from .metrics import format_percent
 from .overlaps import Flags, ImageOverlaps, Numbers, Row, compute_overlaps
-from .precision import PartScore, score_part
 from .scored import ScoredResults
 
 CROWDING_EDGES = (0.1, 0.3, 0.5)  # 0.3: box NMS of the loop; 0.5: where OCHuman begins
@@ -22,7 +22,7 @@ SIZE_EDGES = (32.0, 96.0)  # px, square root of the area; small, medium, large o
 
 @dataclass(frozen=True)
 class PartRow:
-    """Metrics of one task and one part of the people; see `PartScore` in `precision`."""
+    """Metrics of one task and one part of the people; see `PartScore`."""
 
     task: Task
     part: str

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..keypoints import COCO_NAMES
+from .matching import match, score_part
 from .metrics import format_percent, mean_or_none
 from .overlaps import (
     LABELLED,
@@ -17,7 +18,6 @@ from .overlaps import (
     find_keypoint_set,
     read_keypoint_flags,
 )
-from .precision import match, score_part
 from .scored import ScoredResults
 
 MIN_OKS = 0.1  # minimum OKS to assign a result to a person

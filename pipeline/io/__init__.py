@@ -1,1 +1,1 @@
-"""Io of the pipeline."""
+"""Reading of inputs and writing of results."""

@@ -59,11 +59,11 @@ class MaskWriter:
     def render(self, done: FinishedImage) -> bytes:
         """Encode a 16-bit grey PNG of the size of the upright image."""
         masks = done.people.masks
-        owners = np.zeros(done.people.image_shape, np.uint16)
+        ids = np.zeros(done.people.image_shape, np.uint16)
         # In reverse order: if masks overlap, the first person wins.
         for i, crop in reversed(list(enumerate(masks.crops))):
-            owners[masks.window(i)][crop] = i + 1
-        return _encode(PIL.Image.fromarray(owners), 'PNG')
+            ids[masks.window(i)][crop] = i + 1
+        return _encode(PIL.Image.fromarray(ids), 'PNG')
 
 
 class MMPoseWriter:

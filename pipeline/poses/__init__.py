@@ -1,1 +1,1 @@
-"""Poses of the pipeline."""
+"""Pose estimators of the pipeline."""

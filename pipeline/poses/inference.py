@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from ..boxes import xywh_to_xyxy
 from ..openmmlab import scope_of
 
 if TYPE_CHECKING:
@@ -81,9 +82,7 @@ def _boxes_xyxy(bboxes: ArrayLike, bbox_format: str) -> NDArray[np.float32]:
         boxes = boxes.reshape(0, 4)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f'bboxes must be of shape (N, 4), got {boxes.shape}')
-    if bbox_format == 'xywh':
-        boxes[:, 2:] += boxes[:, :2]
-    return boxes
+    return xywh_to_xyxy(boxes) if bbox_format == 'xywh' else boxes
 
 
 def _mask_field(mask: Any) -> dict[str, Any]:

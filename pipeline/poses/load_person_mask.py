@@ -14,6 +14,8 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmpose.registry import TRANSFORMS
 
+from pipeline.boxes import xywh_to_xyxy
+
 TOLERANCE = 0.05  # px; covers rounding in JSON and float32
 EXAMPLE = '[{"image_id": 1, "bbox": [x, y, w, h], "score": 0.9, "segmentation": {RLE}}, ...]'
 
@@ -89,7 +91,6 @@ def _by_image(rows: list[dict[str, Any]], path: str) -> dict[Any, _Rows]:
 
 
 def _columns(rows: list[dict[str, Any]]) -> _Rows:
-    boxes = np.array([row['bbox'][:4] for row in rows], np.float32).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
+    boxes = xywh_to_xyxy([row['bbox'][:4] for row in rows])
     scores = np.array([row.get('score', 1.0) for row in rows], np.float32)
     return boxes, scores, [row.get('segmentation') for row in rows]

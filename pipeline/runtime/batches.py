@@ -1,4 +1,4 @@
-"""People in bounded groups, and in smaller ones when the GPU has no memory for them."""
+"""Batches of people that become smaller when the GPU is out of memory."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import torch
 
 logger = logging.getLogger(__name__)
 R = TypeVar('R')
-Rows = npt.NDArray[Any]
+Indices = npt.NDArray[Any]
 
 
 class AdaptiveBatcher:
-    """How many people run at once.
+    """Runs people in batches of adaptive size.
 
     Args:
-        size: at most so many; halved whenever CUDA is out of memory, and for all that follows.
-        setting: name of the setting behind it, for the message.
+        size: maximum batch size; halved for this and later batches when CUDA is out of memory.
+        setting: name of the setting, for the message.
     """
 
     def __init__(self, size: int, setting: str) -> None:
         self.size = size
         self.setting = setting
 
-    def run(self, rows: Rows, function: Callable[[Rows], R]) -> Iterator[tuple[Rows, R]]:
-        """Groups of ``rows`` (N, ...), in order, each with what ``function`` makes of it.
+    def run(self, rows: Indices, function: Callable[[Indices], R]) -> Iterator[tuple[Indices, R]]:
+        """Yield batches of ``rows`` (N, ...), in order, each with the result of ``function``.
 
         Raises:
-            torch.cuda.OutOfMemoryError: there is no room for a single one.
+            torch.cuda.OutOfMemoryError: there is no memory for a single row.
         """
         start = 0
         while start < len(rows):

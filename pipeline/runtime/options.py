@@ -1,4 +1,4 @@
-"""How the three models run: one object, handed on from the settings to every model."""
+"""How the three models run."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class RuntimeOptions:
 
     device: str = 'auto'  # auto: cuda when there is one, else cpu
     precision: Precision = 'fp32'  # number format of the backbones; bf16 and fp16 use autocast
-    # Layout of the backbones' weights; None: PyTorch's own, for a model that cannot do with it.
+    # Memory layout of the backbones; None: PyTorch's default, for models without support.
     memory_format: Literal['channels_last'] | None = 'channels_last'
     compile: Compile | None = None  # mode of torch.compile; None: off
-    # What run_bmp.py asks of the C library for the memory of freed tensors, on a CPU: 'give_back'
-    # to the system at once; None: keep much of it for later tensors. `load_pipeline` ignores it.
+    # Memory of freed tensors on a CPU: 'give_back' returns it to the system at once; None: the C
+    # library keeps much of it. Only run_bmp.py applies it, not `load_pipeline`.
     freed_memory: Literal['give_back'] | None = None
     note: str | None = None  # one line shown to the user
 

@@ -1,8 +1,8 @@
-"""How the heavy part of a model runs: half precision, layout of tensors, compiled.
+"""Half precision, tensor layout and compilation of the expensive part of a model.
 
 The heads of the OpenMMLab models convert to numpy (which has no bfloat16), sort scores and change
-shapes from call to call, so only backbones, necks and image encoders, where the time goes, are
-worth it.
+shapes from call to call. Backbones, necks and image encoders take most of the time and have none
+of these problems.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def warn_of_emulation(runtime: RuntimeOptions) -> None:
 
 
 def optimize_modules(model: nn.Module, names: tuple[str, ...], runtime: RuntimeOptions) -> None:
-    """Change how the named children of ``model`` run, in place; children it lacks are passed over.
+    """Change how the named children of ``model`` run, in place; missing children are skipped.
 
     Args:
         model: in evaluation mode.

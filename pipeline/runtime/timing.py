@@ -1,4 +1,4 @@
-"""Where the time goes: seconds per named stage."""
+"""Seconds per stage."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 The mask decoder only projects the maps at strides 4 and 8, so convolution and projection become one
 matrix. Position encodings serve videos only and are removed. Hiera blocks run in groups
-(`grouped_blocks`). Only modules of the given model change.
+(`grouped_blocks`). Only modules of this model change.
 
 Legend: B images, H x W cells, C channels.
 """

@@ -13,14 +13,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..keypoints import COCO_NAMES, COCO_SKELETON
 from ..masks import Masks
 from .background import draw_background
 from .canvas import Layer
 from .figure import Figure
 from .layout import STREAM_BACKGROUND, STREAM_CAMERA, Layout, SceneConfig
 
-__all__ = ['Scene', 'SceneConfig', 'make_coco_category', 'make_demo_scene', 'make_scene']
+__all__ = ['Scene', 'SceneConfig', 'make_demo_scene', 'make_scene']
 
 # Maximum number of annotations per image in the ids of `Scene.to_coco`.
 IDS_PER_IMAGE = 1000
@@ -87,15 +86,6 @@ class Scene:
                 'num_keypoints': int((flags > HIDDEN).sum()),
             })  # fmt: skip
         return image, rows
-
-
-def make_coco_category() -> dict[str, Any]:
-    """Build the COCO ``categories`` row of the annotations."""
-    skeleton = [[a + 1, b + 1] for a, b in COCO_SKELETON]
-    return {
-        'id': 1, 'name': 'person', 'supercategory': 'person',
-        'keypoints': list(COCO_NAMES), 'skeleton': skeleton,
-    }  # fmt: skip
 
 
 def make_scene(config: SceneConfig) -> Scene:

@@ -18,7 +18,7 @@ from mmpose.registry import TRANSFORMS
 from pipeline.boxes import box_areas, xywh_to_xyxy
 from pipeline.loop import PersonPipeline
 from pipeline.masks import LogitMasks, Masks
-from pipeline.nms import Candidates, PoseNMSConfig, Rows, Similarity, oks_matrix
+from pipeline.nms import Candidates, Indices, PoseNMSConfig, Similarity, oks_matrix
 from pipeline.poses.mask_background import MaskBackground
 from pipeline.rle import decode_segmentation
 from pipeline.stages import PoseToMask, Segmenter
@@ -48,7 +48,7 @@ class PoseNMSAsInBMP(PoseNMSConfig):
 
     right_area: bool = False  # the area of the box instead
 
-    def keep(self, candidates: Candidates) -> Rows:
+    def keep(self, candidates: Candidates) -> Indices:
         """Rows that survive, ascending."""
         boxes = candidates.boxes
         confident = candidates.confident(self.confidence_threshold)
@@ -58,7 +58,7 @@ class PoseNMSAsInBMP(PoseNMSConfig):
         return _suppress(similarity, confident.sum(1), self.max_oks)
 
 
-def _suppress(similarity: Similarity, num_confident: npt.NDArray[Any], max_oks: float) -> Rows:
+def _suppress(similarity: Similarity, num_confident: npt.NDArray[Any], max_oks: float) -> Indices:
     """Take the largest entry again and again; a removed pose still removes others."""
     rest = similarity.copy()
     np.fill_diagonal(rest, 0)
@@ -98,11 +98,11 @@ def _exclusive(segments: Segments, people: People) -> Segments:
         return segments
     scores = np.concatenate([segments.mask_scores, people.mask_scores])
     everyone = segments.logits.binary().concat(people.masks)
-    masks = exclusive_masks(everyone, scores).select(np.arange(len(segments)))
+    masks = assign_pixels(everyone, scores).select(np.arange(len(segments)))
     return replace(segments, logits=LogitMasks.from_masks(masks, 1.0))
 
 
-def exclusive_masks(masks: Masks, scores: npt.NDArray[np.floating[Any]]) -> Masks:
+def assign_pixels(masks: Masks, scores: npt.NDArray[np.floating[Any]]) -> Masks:
     """Give each pixel to the mask with the highest score (B15).
 
     On a tie the earlier row wins. A pixel that only masks of score 0 cover goes to row 0.

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.boxes import max_neighbour_iou, xywh_to_xyxy
 from pipeline.instances import paint_out
-from pipeline.masks import LogitMasks, Masks, exclusive_masks
+from pipeline.masks import LogitMasks, Masks, assign_pixels
 from pipeline.nms import PoseNMSConfig, keep_distinct_poses, oks_matrix
 from pipeline.segmenters.prompts import PromptConfig, make_prompts, select_keypoints
 from pipeline.structures import Poses
@@ -159,11 +159,11 @@ def mask_ops() -> Comparison:
     for name in c.facts['exclusive']:
         recorded, scores = c.arrays[f'{name}_masks'], c.arrays[f'{name}_scores']
         masks = Masks.from_dense(recorded, recorded.shape[1:])
-        as_is = dense(as_in_bmp.exclusive_masks(masks, scores))
+        as_is = dense(as_in_bmp.assign_pixels(masks, scores))
         c.add('one mask per px (B15)', as_is, c.arrays[f'{name}_reference'], EXACT)
         logits = [np.where(m, max(s, 1e-4), -1) for m, s in zip(recorded, scores, strict=True)]
         rows = LogitMasks.from_crops(*recorded.shape[1:], [(0, 0, logit) for logit in logits])
-        ours = dense(exclusive_masks(rows))
+        ours = dense(assign_pixels(rows))
         c.add('one mask per px, ours', ours, c.arrays[f'{name}_correct'], EXACT)
     for key in [k for k in c.arrays if k.startswith('crowd') and k.endswith('_boxes_xyxy')]:
         row, boxes = key.removesuffix('_boxes_xyxy'), c.arrays[key]

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.boxes import box_iou, xywh_to_xyxy
+from pipeline.evaluation.matching import match, score_part
 from pipeline.evaluation.overlaps import ImageOverlaps
-from pipeline.evaluation.precision import match, score_part
 from pipeline.keypoints import NUM_COCO
 from pipeline.loop import PersonPipeline
 from pipeline.nms import keep_distinct_poses

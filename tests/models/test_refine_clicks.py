@@ -9,7 +9,7 @@ import torch
 from pipeline.segmenters.prompts import METHODS, select_keypoints
 from pipeline.training.pose2seg.clicks import (
     ClickSimulator,
-    People,
+    ClickTargets,
     PoseMaskRefine,
     draw_uniform_pixels,
     keypoint_ranks,
@@ -27,7 +27,7 @@ def people(masks, keypoints=None, visibility=None, seeds=None):
     if visibility is None:
         visibility = torch.zeros(count, K)
     seeds = range(count) if seeds is None else seeds
-    return People(masks, keypoints, visibility, seeds)
+    return ClickTargets(masks, keypoints, visibility, seeds)
 
 
 def half():

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from pipeline.datasets.annotation_rules import _runs
 from pipeline.datasets.annotations import (
     AnnotationError,
     check_annotations,
@@ -20,6 +19,7 @@ from pipeline.datasets.annotations import (
 )
 from pipeline.io.coco import TASKS, Task
 from pipeline.keypoints import COCO_NAMES
+from pipeline.masks import decode_counts
 from tests.toy_people import person, toy_annotations, write
 
 Content = dict[str, Any]
@@ -248,8 +248,8 @@ def test_runs_of_compressed_masks_equal_pycocotools() -> None:
         expected = np.diff(np.concatenate([[0], edges, [mask.size]])).tolist()
         if expected[-1] == 0:
             expected.pop()
-        assert _runs(coco_mask.encode(mask)['counts']).tolist() == expected
-    assert _runs('').tolist() == []
+        assert decode_counts(coco_mask.encode(mask)['counts']).tolist() == expected
+    assert decode_counts('').tolist() == []
 
 
 @pytest.mark.parametrize('name', ['person_keypoints.json', 'crowd_masks.json'])

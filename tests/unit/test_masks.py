@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from pipeline.masks import LogitMasks, Masks, exclusive_masks
+from pipeline.masks import LogitMasks, Masks, assign_pixels
 
 SHAPE = (23, 31)
 
@@ -74,7 +74,7 @@ def test_any_mask_is_encoded_as_coco_encodes_it(seed: int) -> None:
         ({'size': [4, 4], 'counts': [1, 2]}, 'add up to 3 px, but the image has 4 x 4'),
         ({'size': [4, 4], 'counts': [-1, 17]}, 'damaged'),
         ({'size': [4, 4], 'counts': 'zz'}, ''),
-        ({'size': [4, 5], 'counts': [20]}, r'size \[4, 5\] given for an image of \[4, 4\]'),
+        ({'size': [4, 5], 'counts': [20]}, r'size \[4, 5\] for an image of \[4, 4\]'),
     ],
 )
 def test_damaged_masks_are_refused(rle: dict[str, object], message: str) -> None:
@@ -133,10 +133,10 @@ def test_each_pixel_goes_to_the_highest_logit() -> None:
     logits = rng.normal(0.3, 1, (5, *SHAPE)).astype(np.float16)
     rows = LogitMasks.from_crops(*SHAPE, [(0, 0, row) for row in logits])
     winner = np.where((logits > 0).any(0), logits.argmax(0), -1)
-    shared = exclusive_masks(rows)
+    shared = assign_pixels(rows)
     for i in range(5):
         assert (shared.dense(i) == (winner == i)).all()
-    reversed_rows = exclusive_masks(rows.select(np.arange(5)[::-1]))
+    reversed_rows = assign_pixels(rows.select(np.arange(5)[::-1]))
     for i in range(5):  # no ties among these logits: the order of people changes nothing
         assert (reversed_rows.dense(4 - i) == shared.dense(i)).all()
 
@@ -144,7 +144,7 @@ def test_each_pixel_goes_to_the_highest_logit() -> None:
 def test_a_higher_weight_wins_a_disputed_pixel_but_claims_no_others() -> None:
     places = [(0, 0, np.full((4, 6), 3.0)), (2, 0, np.full((4, 6), 4.0))]
     rows = LogitMasks.from_crops(4, 10, places)
-    plain, weighted = exclusive_masks(rows), exclusive_masks(rows, np.array([0.5, 0.01]))
+    plain, weighted = assign_pixels(rows), assign_pixels(rows, np.array([0.5, 0.01]))
     assert plain.areas.tolist() == [8, 24]
     assert weighted.areas.tolist() == [24, 8]
     assert np.array_equal(weighted.union(), plain.union())

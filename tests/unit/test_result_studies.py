@@ -22,9 +22,9 @@ from pipeline.evaluation.charts import (
     save_chart,
 )
 from pipeline.evaluation.coco import score
+from pipeline.evaluation.matching import match, score_part
 from pipeline.evaluation.overlaps import compute_overlaps
 from pipeline.evaluation.parts import PartTable, measure_crowding, measure_sizes
-from pipeline.evaluation.precision import match, score_part
 from pipeline.evaluation.scored import score_results
 from pipeline.evaluation.visibility import measure_visibility
 from pipeline.io.coco import TASKS, Task

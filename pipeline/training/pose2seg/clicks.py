@@ -74,7 +74,7 @@ class PoseMaskRefine:
 
 
 @dataclass(frozen=True, eq=False)
-class People:
+class ClickTargets:
     """Ground truth of the people to click on.
 
     Attributes:
@@ -114,7 +114,7 @@ def keypoint_ranks(keypoints: Tensor, visibility: Tensor, config: PoseMaskRefine
 class ClickSimulator:
     """Simulates clicks for N people, one per call, and tracks the used keypoints."""
 
-    def __init__(self, people: People, config: PoseMaskRefine) -> None:
+    def __init__(self, people: ClickTargets, config: PoseMaskRefine) -> None:
         self.people = people
         self.config = config
         self.ranks = keypoint_ranks(people.keypoints, people.visibility, config)

@@ -28,7 +28,7 @@ from pipeline.segmenters.sam2_mask_prompt import draw_mask_prompt
 from pipeline.segmenters.sam2_preprocess import square_image
 from pipeline.weights.checkpoints import find_weights
 
-from .clicks import ClickSimulator, People, PoseMaskRefine
+from .clicks import ClickSimulator, ClickTargets, PoseMaskRefine
 from .losses import LossWeights, mask_iou, prompt_losses
 from .prediction import parse_eval_prompts, predict_image
 
@@ -161,7 +161,7 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
         """Embed the images."""
         return embed_images(self.sam, inputs)
 
-    def first_prompts(self, people: People) -> tuple[ClickSimulator, Tensor, Tensor]:
+    def first_prompts(self, people: ClickTargets) -> tuple[ClickSimulator, Tensor, Tensor]:
         """Return a click simulator with its first points (N, P, 2) and labels (N, P)."""
         simulator = ClickSimulator(people, self.clicks)
         return simulator, *simulator.first()
@@ -171,7 +171,7 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
         return int(self.clicks.num_corrections)
 
     def roll_out(
-        self, embedding: ImageEmbedding, people: People, image_index: Tensor
+        self, embedding: ImageEmbedding, people: ClickTargets, image_index: Tensor
     ) -> Iterator[Outputs]:
         """Decode the first prompts and the corrections in sequence.
 
@@ -232,7 +232,9 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
         """Return losses that do not depend on prompts; none by default."""
         return {}
 
-    def pass_losses(self, outputs: Outputs, people: People) -> tuple[dict[str, Tensor], Tensor]:
+    def pass_losses(
+        self, outputs: Outputs, people: ClickTargets
+    ) -> tuple[dict[str, Tensor], Tensor]:
         """Compute the losses of one decoder pass and the mean IoU of its masks."""
         logits, iou, score = outputs
         full = (self.to_square(logits), iou.float(), score.float())
@@ -257,7 +259,7 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
             )  # fmt: skip
         return list(data_samples)
 
-    def _people(self, data_samples: Sequence[BaseDataElement]) -> tuple[People, Tensor]:
+    def _people(self, data_samples: Sequence[BaseDataElement]) -> tuple[ClickTargets, Tensor]:
         """Return all people of a batch, and the image index of each, long (N,)."""
         groups = [sample.gt_instances for sample in data_samples]
         people = self.gather(groups)
@@ -271,9 +273,9 @@ class PromptedSam(BaseModel):  # type: ignore[misc,unused-ignore]
         images = torch.arange(len(groups), device=device)
         return people, images.repeat_interleave(counts)
 
-    def gather(self, groups: Sequence[Any]) -> People:
+    def gather(self, groups: Sequence[Any]) -> ClickTargets:
         """Concatenate the people of a batch from the `gt_instances` of its images."""
-        return People(
+        return ClickTargets(
             torch.cat([group.masks for group in groups]),
             torch.cat([group.keypoints for group in groups]),
             torch.cat([group.visibility for group in groups]),

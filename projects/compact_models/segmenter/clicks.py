@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from pipeline.training.pose2seg.clicks import ClickSimulator, People, PoseMaskRefine
+from pipeline.training.pose2seg.clicks import ClickSimulator, ClickTargets, PoseMaskRefine
 
 
 @dataclass(frozen=True, eq=False)
-class PartialPeople(People):
+class PartialPeople(ClickTargets):
     """People whose masks may be known in part.
 
     Attributes:

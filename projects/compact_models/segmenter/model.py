@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pipeline.segmenters.build_sam2 import load_model_config
 from pipeline.segmenters.sam2_forward import ImageEmbedding, embed_images
-from pipeline.training.pose2seg.clicks import ClickSimulator, People
+from pipeline.training.pose2seg.clicks import ClickSimulator, ClickTargets
 from pipeline.training.pose2seg.losses import mask_iou
 from pipeline.training.pose2seg.model import Outputs, PromptedSam, best_mask, read_settings
 from pipeline.weights.checkpoints import find_weights
@@ -123,7 +123,7 @@ class CompactSam(PromptedSam):
         unknown = torch.cat([group.unknown for group in groups])
         return PartialPeople(**vars(super().gather(groups)), unknown=unknown)
 
-    def first_prompts(self, people: People) -> tuple[ClickSimulator, Tensor, Tensor]:
+    def first_prompts(self, people: ClickTargets) -> tuple[ClickSimulator, Tensor, Tensor]:
         """A simulator of clicks, and its first points (N, P, 2) and labels (N, P)."""
         assert isinstance(people, PartialPeople)
         simulator = PartialClickSimulator(people, self.clicks)
@@ -145,7 +145,9 @@ class CompactSam(PromptedSam):
         groups = [sample.gt_instances for sample in data_samples]
         return {'loss_dense': self.dense(embedding, groups)}
 
-    def pass_losses(self, outputs: Outputs, people: People) -> tuple[dict[str, Tensor], Tensor]:
+    def pass_losses(
+        self, outputs: Outputs, people: ClickTargets
+    ) -> tuple[dict[str, Tensor], Tensor]:
         """Losses of one decoder pass and the mean IoU of people whose whole mask is known."""
         assert isinstance(people, PartialPeople)
         logits, iou, score = outputs

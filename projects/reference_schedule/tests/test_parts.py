@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.loop import LoopConfig
-from pipeline.masks import LogitMasks, Masks, exclusive_masks
+from pipeline.masks import LogitMasks, Masks, assign_pixels
 from pipeline.nms import keep_distinct_poses
 from pipeline.structures import Poses
 from projects.reference_schedule.case import Case, Seconds
@@ -82,7 +82,7 @@ def test_pair_by_pair_suppression_decides_as_ours() -> None:
 def test_dense_sharing_out_decides_as_ours() -> None:
     rng = np.random.default_rng(0)
     dense = rng.normal(0, 3, (5, 20, 30)).astype(np.float16)
-    ours = exclusive_masks(LogitMasks.from_crops(20, 30, [(0, 0, d) for d in dense]))
+    ours = assign_pixels(LogitMasks.from_crops(20, 30, [(0, 0, d) for d in dense]))
     theirs = _exclusive(dense.astype(np.float32))
     for i in range(5):
         np.testing.assert_array_equal(ours.dense(i), theirs[i])

@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
 
 def draw(rows: Sequence[PromptRow], facts: dict[str, Any]) -> Figure:
     """Draw mask AP and mean IoU of all methods."""
-    from pipeline.evaluation.charts import draw_lines
+    from projects.studies.charts import draw_lines
 
     panels = []
     for key, label, number in (

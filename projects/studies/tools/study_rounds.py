@@ -108,8 +108,8 @@ def run(args: argparse.Namespace) -> int:
 
 def draw(rows: Sequence[RoundRow], facts: dict[str, Any]) -> Figure:
     """Draw AP and AR of each task, and the time."""
-    from pipeline.evaluation.charts import draw_lines
     from pipeline.evaluation.metrics import TASK_NAMES
+    from projects.studies.charts import draw_lines
 
     panels = []
     for task in dict.fromkeys(r.task for r in rows):

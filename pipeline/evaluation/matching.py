@@ -19,7 +19,7 @@ from .overlaps import Flags, ImageOverlaps, Numbers
 THRESHOLDS: Numbers = np.asarray(np.linspace(0.5, 0.95, 10), np.float64)
 _RECALLS: Numbers = np.asarray(np.linspace(0, 1, 101), np.float64)
 
-Rows = npt.NDArray[np.int64]
+Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class PartScore:
     ar: float | None  # recall, mean over the same thresholds
 
 
-def match(image: ImageOverlaps, threshold: float, ignored: Flags | None = None) -> Rows:
+def match(image: ImageOverlaps, threshold: float, ignored: Flags | None = None) -> Indices:
     """Match each result with an annotation; returns its index (D,), or -1.
 
     As in pycocotools ``COCOeval.evaluateImg``: in the order of scores, each result matches the free
