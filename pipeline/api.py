@@ -76,9 +76,10 @@ class LoadedPipeline:
             timer: Adds up the seconds per stage, for all images.
         """
         arrays = [as_image(image) for image in images]
+        rows = [None] * len(arrays) if boxes is None else boxes
         user_boxes = [
             None if own is None else Detections.from_boxes(own, size_of(image))
-            for own, image in zip(boxes or [None] * len(arrays), arrays, strict=True)
+            for own, image in zip(rows, arrays, strict=True)
         ]
         return self._run.predict_batch(arrays, user_boxes, timer)
 

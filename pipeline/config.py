@@ -34,11 +34,11 @@ _TEXTS = tuple[str, ...]
 RENAMED = {
     'loop.exclusive': 'loop.resolve_overlaps',
     'loop.hidden_share': 'loop.max_covered_fraction',
-    'segmenter.mask_prompt_from_keypoints': 'segmenter.mask_prompt_from_keypoints',
-    'segmenter.max_hole_area': 'segmenter.max_hole_area',
-    'segmenter.min_component_area': 'segmenter.min_component_area',
-    'segmenter.min_component_fraction': 'segmenter.min_component_fraction',
-    'segmenter.prompt_with_mask_box': 'segmenter.prompt_with_mask_box',
+    'segmenter.draw_prompts': 'segmenter.mask_prompt_from_keypoints',
+    'segmenter.min_hole': 'segmenter.max_hole_area',
+    'segmenter.min_island': 'segmenter.min_component_area',
+    'segmenter.min_island_share': 'segmenter.min_component_fraction',
+    'segmenter.own_box': 'segmenter.prompt_with_mask_box',
     'segmenter.zoom': 'segmenter.crop_segmentation',
 }
 
