@@ -76,9 +76,10 @@ class LoadedPipeline:
             timer: Adds up the seconds per stage, for all images.
         """
         arrays = [as_image(image) for image in images]
+        rows = [None] * len(arrays) if boxes is None else boxes
         user_boxes = [
-            None if rows is None else Detections.from_boxes(rows, size_of(image))
-            for rows, image in zip(boxes or [None] * len(arrays), arrays, strict=True)
+            None if user is None else Detections.from_boxes(user, size_of(image))
+            for user, image in zip(rows, arrays, strict=True)
         ]
         return self._run.predict_batch(arrays, user_boxes, timer)
 

@@ -136,9 +136,11 @@ class PersonPipeline:
         and ``min_score``. Arguments as in `predict_batch`.
         """
         timer = timer or StageTimer()
+        user_boxes = [None] * len(images) if boxes is None else list(boxes)
+        if len(user_boxes) != len(images):
+            raise ValueError(f'got {len(images)} images, but boxes of {len(user_boxes)}')
         states = [self._start(image) for image in images]
         yield states
-        user_boxes = list(boxes or [None] * len(images))
         for number in range(1, (self.config.max_rounds or self.config.round_cap) + 1):
             active = [i for i, state in enumerate(states) if not state.finished]
             with timer('detect'):

@@ -8,7 +8,7 @@
 #   python tools/train.py configs/detector/rtmdet-ins_compact_practice.py
 _base_ = '../compact/rtmdet-ins_compact.py'
 
-custom_imports = dict(imports=['pipeline'], allow_failed_imports=False)
+custom_imports = dict(imports=['pipeline.registry'], allow_failed_imports=False)
 
 data_root = '{{$BMP_DATA:data}}/practice/'
 work_dir = 'work_dirs/detector_practice'

@@ -126,7 +126,7 @@ class Comparison:
             **names,
             'summary': lines,
             'photos': counts,
-            'by_image': [p.to_row() for p in self.images],
+            'by_photo': [p.to_row() for p in self.images],
         }
 
 

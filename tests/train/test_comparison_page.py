@@ -64,7 +64,7 @@ if CHROMIUM is not None:
         assert told['names'] == ['3.jpg', '7.jpg', '9.jpg']
         assert told['backwards'] == ['9.jpg', '7.jpg', '3.jpg']
         report = json.loads((out / 'comparison.json').read_text())
-        gains = {p['file_name']: p['gain'] for p in report['by_image']}
+        gains = {p['file_name']: p['gain'] for p in report['by_photo']}
         assert [gains[n] for n in told['gains']] == sorted(gains.values(), reverse=True)
         assert told['sorted'] == ['gain']
         assert set(told['widths']) == {150}

@@ -236,10 +236,10 @@ def test_files_have_equal_values(tmp_path: Path, capsys: pytest.CaptureFixture[s
     out = make_page(tmp_path, '--task', 'bbox')
     report = json.loads((out / 'comparison.json').read_text())
     table = list(csv.DictReader((out / 'photos.csv').read_text().splitlines()))
-    assert [float(r['gain']) for r in table] == [p['gain'] for p in report['by_image']]
+    assert [float(r['gain']) for r in table] == [p['gain'] for p in report['by_photo']]
     assert [r['file_name'] for r in table] == ['3.jpg', '7.jpg', '9.jpg']
     page = Page((out / 'index.html').read_text())
-    for row in report['by_image']:
+    for row in report['by_photo']:
         assert f'{row["gain"]:+.3f}' in page.text
     printed = capsys.readouterr().out
     assert '0 images better in B, 2 worse, 1 equal' in printed

@@ -58,6 +58,24 @@ def test_wrong_settings_are_refused_by_name(options: dict[str, object], message:
         load_config('bmp_compact', options)
 
 
+@pytest.mark.parametrize(
+    ('old', 'new'),
+    [
+        ('loop.exclusive', 'loop.resolve_overlaps'),
+        ('loop.hidden_share', 'loop.max_covered_fraction'),
+        ('segmenter.draw_prompts', 'segmenter.mask_prompt_from_keypoints'),
+        ('segmenter.min_hole', 'segmenter.max_hole_area'),
+        ('segmenter.min_island', 'segmenter.min_component_area'),
+        ('segmenter.min_island_share', 'segmenter.min_component_fraction'),
+        ('segmenter.own_box', 'segmenter.prompt_with_mask_box'),
+        ('segmenter.zoom', 'segmenter.crop_segmentation'),
+    ],
+)
+def test_a_setting_of_version_0_1_is_refused_with_its_new_name(old: str, new: str) -> None:
+    with pytest.raises(ConfigError, match=f"'{old}' .renamed to '{new}'"):
+        load_config('bmp_compact', {old: 1})
+
+
 def test_options_override_and_the_resolved_text_shows_them() -> None:
     resolved = load_config(
         'bmp_compact', {'loop.max_rounds': None, 'segmenter.prompt.num_keypoints': 1}

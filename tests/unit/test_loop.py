@@ -129,6 +129,17 @@ def test_user_boxes_replace_the_detector_in_round_one() -> None:
     assert len(detector.seen) == 1
 
 
+@pytest.mark.parametrize('count', [0, 1, 3])
+def test_a_batch_needs_boxes_or_none_for_every_image(count: int) -> None:
+    loop = PersonPipeline(
+        OracleDetector(ground_truth(), HIDDEN_BY),
+        OraclePoses(ground_truth()),
+        OracleSegmenter(ground_truth()),
+    )
+    with pytest.raises(ValueError, match=f'got 2 images, but boxes of {count}'):
+        loop.predict_batch([noise_image()] * 2, [None] * count)
+
+
 def test_boxes_without_masks_run_the_whole_loop() -> None:
     people, _, _ = run(LoopConfig(max_rounds=None), with_masks=False)
     assert sorted(rows(people)) == [0, 1, 2, 3, 4]
