@@ -101,8 +101,8 @@ def read_config(path: Path, overrides: Mapping[str, object]) -> tuple[Any, str]:
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f'no config at {path}; training configs are in configs/detector, configs/pose, '
-            'configs/pose2seg and configs/compact/*_train.py'
+            f'no config at {path}; training configs are in configs/detector, configs/pose '
+            'and configs/pose2seg'
         )
     from mmengine.config import Config
 
