@@ -39,7 +39,7 @@ repair: ## install all pinned packages again, when the doctor says so
 	rm -f '$(BMP_VENV)/bmp-stamp.json'
 	@$(MAKE) --no-print-directory env
 
-demo: env ## run the whole pipeline on the demo image, results in outputs/demo
+demo: env ## run the whole pipeline on the demo images, results in outputs/demo
 	$(PY) tools/run_bmp.py --demo --out-dir outputs/demo $(ARGS)
 
 test-fast: env ## run the unit tests (no torch, at most 40 seconds)
@@ -48,7 +48,7 @@ test-fast: env ## run the unit tests (no torch, at most 40 seconds)
 test: env ## run the unit tests and those with small models (at most 6 minutes)
 	$(PYTEST) tests/unit tests/models $(ARGS)
 
-test-all: env ## run every test: trainings, killed runs, the projects (about 15 minutes)
+test-all: env ## run every test: trainings, killed runs, the projects (up to 20 minutes)
 	$(PYTEST) tests $(wildcard projects/*/tests) -m 'not gpu' $(ARGS)
 
 test-gpu: env ## run the tests that need a CUDA device

@@ -75,6 +75,8 @@ class LoadedPipeline:
             boxes: One entry per image, as in `__call__`.
             timer: Adds up the seconds per stage, for all images.
         """
+        if isinstance(images, (str, Path)):
+            raise ValueError(f'predict_batch needs a list of images, got {images!r}')
         arrays = [as_image(image) for image in images]
         rows = [None] * len(arrays) if boxes is None else boxes
         user_boxes = [

@@ -49,7 +49,7 @@ class DetectorConfig:
     ignorable: tuple[str, ...] = ()  # prefixes of keys of the checkpoint that need not fit
 
     # For the compact models.
-    eval_score_threshold: float | None = None  # for average precision; None: score_threshold
+    eval_score_threshold: float | None = None  # For average precision; None: score_threshold
 
     def __post_init__(self) -> None:
         _in_unit('detector.score_threshold', self.score_threshold)
@@ -72,7 +72,7 @@ class PoseConfig:
     ignorable: tuple[str, ...] = ()  # as in the detector
 
     # For the compact models.
-    refine_boxes: bool = False  # replace the detector's boxes by those of a PMPoseBoxHead
+    refine_boxes: bool = False  # Replace the detector's boxes by those of a PMPoseBoxHead
 
     def __post_init__(self) -> None:
         if self.batch_size != 'auto':
@@ -92,7 +92,7 @@ class SegmenterConfig:
     ignorable: tuple[str, ...] = ()  # as in the detector
 
     # For the compact models. The first three clean masks; the others need a model trained for them.
-    min_component_area: int = 0  # px; smaller connected components are removed; 0: off
+    min_component_area: int = 0  # Area in px; smaller connected components are removed; 0: off
     min_component_fraction: float = 0.0  # components below this fraction of the mask too; 0: off
     max_hole_area: int = 0  # px; smaller holes are filled; 0: off
     mask_prompt_from_keypoints: bool = False  # also draw the keypoint prompts as SAM's mask prompt

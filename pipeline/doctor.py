@@ -251,7 +251,7 @@ def check_weights() -> CheckResult:
         hint = f'{restore}; download the others again with --force'
         return CheckResult('weights', 'FAIL', f'damaged: {", ".join(wrong)}', hint)
     detail = f'{complete} files are complete, {len(absent)} are not downloaded'
-    hint = 'to download them: python tools/download_checkpoints.py --list'
+    hint = 'python tools/download_checkpoints.py NAME; --list shows the names'
     return CheckResult('weights', 'WARN' if absent else 'OK', detail, hint if absent else '')
 
 

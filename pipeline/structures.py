@@ -77,7 +77,10 @@ class Detections(Rows):
     @classmethod
     def from_boxes(cls, boxes: npt.ArrayLike, shape: tuple[int, int]) -> Detections:
         """Detections of score 1 without masks from boxes (N, 4) xyxy px in an image (H, W)."""
-        rows = np.asarray(boxes, np.float32).reshape(-1, 4)
+        rows = np.asarray(boxes, np.float32)
+        if rows.size and rows.shape[-1:] != (4,):
+            raise ValueError(f'boxes must have the shape (N, 4), got {rows.shape}')
+        rows = rows.reshape(-1, 4)
         return cls(rows, np.ones(len(rows), np.float32), Masks.empty(*shape, len(rows)))
 
 

@@ -85,7 +85,11 @@ def score_results(
     if annotations is None:
         info = read_info(results)
         if info is None:
-            raise ValueError(f'{results} has no side file; the argument ANNOTATIONS is required')
+            if not results.is_file():
+                raise FileNotFoundError(f'{results}: no such file')
+            raise ValueError(
+                f'{results}: ANNOTATIONS is required; only results of tools/test.py name their own'
+            )
         file = Path(info.annotations)
     else:
         file = find_annotations(annotations, data_root)

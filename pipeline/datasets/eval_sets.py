@@ -163,5 +163,5 @@ def _unknown(name: str) -> str:
     hint = f'did you mean {close[0]!r}? ' if close else ''
     return (
         f'{name!r} is neither an existing annotation file nor a data set; {hint}'
-        f'Data sets: {", ".join(CATALOG)} ({DOCS})'
+        f'data sets: {", ".join(CATALOG)} ({DOCS})'
     )

@@ -36,7 +36,7 @@ def check_rows(results: Any, known_ids: Collection[int | str], categories: Colle
         listed = ', '.join(map(repr, unknown[:5])) + (', ...' if len(unknown) > 5 else '')
         raise ValueError(
             f'{len(unknown)} image ids in the results are not in the annotations: {listed}; '
-            'score against the annotation file of the run'
+            'score against the annotation file of the run (run_bmp.py: use --coco-ids)'
         )
 
 

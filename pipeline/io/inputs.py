@@ -146,6 +146,8 @@ def _from_list(file: Path, exclude: Path | None) -> Iterator[InputImage]:
         lines = [line.strip() for line in file.read_text('utf-8-sig').splitlines()]
     except UnicodeDecodeError:
         raise InputError(f'{file}: not a list of inputs, the file is not UTF-8 text') from None
+    except FileNotFoundError:
+        raise InputError(f'{file}: No such file; check the path of the list') from None
     entries = [line for line in lines if line and not line.startswith('#')]
     if not entries:
         raise InputError(f'{file}: this list is empty; write one path per line')
