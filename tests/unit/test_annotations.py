@@ -159,14 +159,6 @@ def test_people_are_completed_in_a_copy() -> None:
     assert loaded.content['images'] == content['images']
 
 
-def test_person_category_becomes_1() -> None:
-    content = toy_annotations() | {'categories': [{'id': 4, 'name': 'person'}]}
-    for row in content['annotations']:
-        row['category_id'] = 4
-    people = check_annotations(content).content['annotations']
-    assert {row['category_id'] for row in people} == {1}
-
-
 def test_crowd_regions_need_neither_mask_nor_keypoints() -> None:
     content = with_person(iscrowd=1, segmentation=..., keypoints=..., num_keypoints=...)
     loaded = check_annotations(content)
@@ -210,24 +202,15 @@ def test_images_without_a_crowd_index_are_counted() -> None:
     )
 
 
-def test_keypoint_names_override_their_number() -> None:
-    content = crowdpose()
-    aic = ['Right Shoulder', 'Right Elbow', *(f'{i}' for i in range(12))]
-    content['categories'][0]['keypoints'] = aic
-    loaded = check_annotations(content)
-    assert loaded.tasks == ('bbox',)
-    assert any("the 14 keypoints ['Right Shoulder'" in line for line in loaded.warnings)
-
-
-def test_files_are_named(tmp_path: Path) -> None:
-    broken = tmp_path / 'broken.json'
-    broken.write_text('{"images": [')
-    with pytest.raises(AnnotationError, match=r'broken\.json: not a JSON file'):
-        load_annotations(broken)
-    with pytest.raises(AnnotationError, match=r'absent\.json: cannot be read'):
-        load_annotations(tmp_path / 'absent.json')
-    with pytest.raises(AnnotationError, match=r'wrong\.json: annotation 55'):
-        load_annotations(write(tmp_path / 'wrong.json', with_person(bbox=...)))
+@pytest.mark.parametrize(
+    ('name', 'reason'),
+    [('broken', 'not a JSON file'), ('absent', 'cannot be read'), ('wrong', 'annotation 55')],
+)
+def test_files_are_named(tmp_path: Path, name: str, reason: str) -> None:
+    (tmp_path / 'broken.json').write_text('{"images": [')
+    write(tmp_path / 'wrong.json', with_person(bbox=...))
+    with pytest.raises(AnnotationError, match=rf'{name}\.json: {reason}'):
+        load_annotations(tmp_path / f'{name}.json')
 
 
 def test_missing_images_are_named(tmp_path: Path) -> None:
