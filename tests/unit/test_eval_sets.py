@@ -30,12 +30,8 @@ def test_catalog_layout_is_resolved(tmp_path: Path, name: str) -> None:
     file, entry = lay_out(tmp_path, name), CATALOG[name]
     found = resolve_dataset(name, tmp_path)
     assert (found.name, found.annotations, found.images) == (name, file, tmp_path / entry.images)
-    assert (found.tasks, found.convention, found.rule) == (
-        entry.tasks,
-        entry.convention,
-        entry.rule,
-    )
-    assert (found.partial_ground_truth, found.notes) == (entry.partial_ground_truth, entry.notes)
+    for key in ('tasks', 'convention', 'rule', 'partial_ground_truth', 'notes'):
+        assert getattr(found, key) == getattr(entry, key)
 
 
 def test_partial_ground_truth_is_noted() -> None:
@@ -66,21 +62,15 @@ def test_missing_files_are_reported_with_the_layout(tmp_path: Path, name: str) -
     entry = CATALOG[name]
     with pytest.raises(DatasetError) as caught:
         resolve_dataset(name, tmp_path)
-    message = str(caught.value)
-    for part in (
-        name,
-        str(tmp_path / entry.annotations[0]),
-        str(tmp_path / entry.images),
-        entry.homepage,
-        f'docs/user_guide/datasets.md#{entry.anchor}',
-        entry.convert or '',
-    ):
-        assert part in message
+    paths = [str(tmp_path / path) for path in (entry.annotations[0], entry.images)]
+    guide = f'docs/user_guide/datasets.md#{entry.anchor}'
+    for part in (name, *paths, entry.homepage, guide, entry.convert or ''):
+        assert part in str(caught.value)
     lay_out(tmp_path, name).unlink()
     with pytest.raises(DatasetError) as caught:
         resolve_dataset(name, tmp_path)
     first = str(caught.value).splitlines()[0]
-    assert 'is missing' in first and str(tmp_path / entry.images) not in first
+    assert 'is missing' in first and paths[1] not in first
 
 
 def data_set_page() -> str:
@@ -155,13 +145,20 @@ def test_invalid_annotation_file(tmp_path: Path) -> None:
         resolve_dataset(write(tmp_path / 'results.json', []))
 
 
-def test_coco_file(samples: Path) -> None:
-    found = resolve_dataset(samples / 'dev' / 'person_keypoints.json')
-    assert found.images == samples / 'dev' / 'images'
-    assert (found.convention, found.rule) == ('coco17', 'coco')
-
-
-def test_crowdpose_file(samples: Path) -> None:
-    path = samples / 'test_samples/crowdpose/test_crowdpose.json'
-    found = resolve_dataset(path)
-    assert (found.convention, found.rule, found.images) == ('crowdpose14', 'crowdpose', path.parent)
+@pytest.mark.parametrize(
+    ('file', 'images', 'convention', 'rule'),
+    [
+        ('dev/person_keypoints.json', 'dev/images', 'coco17', 'coco'),
+        (
+            'test_samples/crowdpose/test_crowdpose.json',
+            'test_samples/crowdpose',
+            'crowdpose14',
+            'crowdpose',
+        ),
+    ],
+)
+def test_convention_and_rule_of_a_file(
+    samples: Path, file: str, images: str, convention: str, rule: str
+) -> None:
+    found = resolve_dataset(samples / file)
+    assert (found.images, found.convention, found.rule) == (samples / images, convention, rule)
