@@ -36,44 +36,43 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    ('inputs', 'expected'),
-    [
-        pytest.param(['a'], ALL_OF_A,
-                     id='directory, recursive, hidden ones left out'),
-        pytest.param(['a/'], ALL_OF_A,
-                     id='slash at the end'),
-        pytest.param(['a/1.jpg'], {'1.jpg': 'a/1.jpg'}, id='file'),
-        pytest.param(['a/film.mp4'], {'film.mp4': 'a/film.mp4'}, id='any file that is named'),
-        pytest.param(['none.jpg'], {'none.jpg': 'none.jpg'}, id='missing file'),
-        pytest.param(['a/*.jpg'], {'1.jpg': 'a/1.jpg'}, id='glob'),
-        pytest.param(['*/1.jpg'], {'a/1.jpg': 'a/1.jpg', 'b/1.jpg': 'b/1.jpg'},
-                     id='glob of folders'),
-        pytest.param(['a/**/*.webp'], {'deep/3.webp': 'a/deep/3.webp'}, id='recursive glob'),
-        pytest.param(['[ab]'], {'a/1.jpg': 'a/1.jpg', 'a/2.PNG': 'a/2.PNG', 'b/1.jpg': 'b/1.jpg',
-                                'a/deep/3.webp': 'a/deep/3.webp', 'b/1.png': 'b/1.png'},
-                     id='glob that matches directories'),
-        pytest.param(['c[1]'], {'5.jpg': 'c[1]/5.jpg'}, id='directory that looks like a glob'),
-        pytest.param(['c[1]/5.jpg'], {'5.jpg': 'c[1]/5.jpg'}, id='file that looks like a glob'),
-        pytest.param(['ä ö'], {'ü.jpg': 'ä ö/ü.jpg'}, id='blanks and umlauts'),
-        pytest.param(['a/1.jpg', './a/../a/1.jpg', 'a'],
-                     ALL_OF_A,
-                     id='named three times, run once'),
-        pytest.param(['a/1.jpg', 'b/1.jpg'], {'a/1.jpg': 'a/1.jpg', 'b/1.jpg': 'b/1.jpg'},
-                     id='same file name: folder in front'),
-        pytest.param(['b'], {'1.jpg': 'b/1.jpg', '1.png': 'b/1.png'}, id='same stem'),
-        pytest.param(['a', 'b'],
-                     {'a/1.jpg': 'a/1.jpg', '2.PNG': 'a/2.PNG', 'deep/3.webp': 'a/deep/3.webp',
-                      'b/1.jpg': 'b/1.jpg', '1.png': 'b/1.png'},
-                     id='two roots: only what collides is prefixed'),
-        pytest.param(['a/1.jpg', 'b/1.jpg', 'x/a/1.jpg'],
-                     {'a/1.jpg': 'a/1.jpg', 'b/1.jpg': 'b/1.jpg', 'a_2/1.jpg': 'x/a/1.jpg'},
-                     id='same folder name as well: counter'),
-        pytest.param(['x', 'a/1.jpg', 'x/../b/1.jpg'],
-                     {'a/1.jpg': 'x/a/1.jpg', 'a_2/1.jpg': 'a/1.jpg', 'b/1.jpg': 'b/1.jpg'},
-                     id='a prefixed name never takes the name of another image'),
-    ],
-)  # fmt: skip
+NAMES: dict[str, tuple[list[str], dict[str, str]]] = {
+    'directory, recursive, hidden ones left out': (['a'], ALL_OF_A),
+    'slash at the end': (['a/'], ALL_OF_A),
+    'file': (['a/1.jpg'], {'1.jpg': 'a/1.jpg'}),
+    'any file that is named': (['a/film.mp4'], {'film.mp4': 'a/film.mp4'}),
+    'missing file': (['none.jpg'], {'none.jpg': 'none.jpg'}),
+    'glob': (['a/*.jpg'], {'1.jpg': 'a/1.jpg'}),
+    'glob of folders': (['*/1.jpg'], {'a/1.jpg': 'a/1.jpg', 'b/1.jpg': 'b/1.jpg'}),
+    'recursive glob': (['a/**/*.webp'], {'deep/3.webp': 'a/deep/3.webp'}),
+    'glob that matches directories': (
+        ['[ab]'], {f: f for f in ('a/1.jpg', 'a/2.PNG', 'a/deep/3.webp', 'b/1.jpg', 'b/1.png')},
+    ),
+    'directory that looks like a glob': (['c[1]'], {'5.jpg': 'c[1]/5.jpg'}),
+    'file that looks like a glob': (['c[1]/5.jpg'], {'5.jpg': 'c[1]/5.jpg'}),
+    'blanks and umlauts': (['ä ö'], {'ü.jpg': 'ä ö/ü.jpg'}),
+    'named three times, run once': (['a/1.jpg', './a/../a/1.jpg', 'a'], ALL_OF_A),
+    'same file name: folder in front': (
+        ['a/1.jpg', 'b/1.jpg'], {'a/1.jpg': 'a/1.jpg', 'b/1.jpg': 'b/1.jpg'},
+    ),
+    'same stem': (['b'], {'1.jpg': 'b/1.jpg', '1.png': 'b/1.png'}),
+    'two roots: only what collides is prefixed': (
+        ['a', 'b'],
+        {'a/1.jpg': 'a/1.jpg', '2.PNG': 'a/2.PNG', 'deep/3.webp': 'a/deep/3.webp',
+         'b/1.jpg': 'b/1.jpg', '1.png': 'b/1.png'},
+    ),
+    'same folder name as well: counter': (
+        ['a/1.jpg', 'b/1.jpg', 'x/a/1.jpg'],
+        {'a/1.jpg': 'a/1.jpg', 'b/1.jpg': 'b/1.jpg', 'a_2/1.jpg': 'x/a/1.jpg'},
+    ),
+    'a prefixed name never takes the name of another image': (
+        ['x', 'a/1.jpg', 'x/../b/1.jpg'],
+        {'a/1.jpg': 'x/a/1.jpg', 'a_2/1.jpg': 'a/1.jpg', 'b/1.jpg': 'b/1.jpg'},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(('inputs', 'expected'), NAMES.values(), ids=NAMES)
 def test_names(folder: Path, inputs: list[str], expected: dict[str, str]) -> None:
     found = find_images(inputs)
     assert found.failures == ()
@@ -82,24 +81,22 @@ def test_names(folder: Path, inputs: list[str], expected: dict[str, str]) -> Non
 
 
 @pytest.mark.parametrize(
-    ('inputs', 'reason'),
+    ('name', 'reason'),
     [
-        pytest.param(['empty'], 'no image in this directory', id='directory without images'),
-        pytest.param(['a/*.heic'], '0 files match', id='glob without matches'),
-        pytest.param(
-            ['a/*.mp4'], '1 files match this pattern, none of them is an image', id='film'
-        ),
-        pytest.param(['@none.txt'], 'No such file', id='missing list'),
-        pytest.param(['none.lst'], 'No such file', id='missing list by suffix'),
-        pytest.param(['@a/film.mp4.jpg'], 'No such file', id='missing list of another suffix'),
-        pytest.param(['https://a.b/c.jpg'], 'download it', id='address'),
+        ('empty', 'no image in this directory'),
+        ('a/*.heic', '0 files match'),
+        ('a/*.mp4', '1 files match this pattern, none of them is an image'),
+        ('@none.txt', 'No such file'),
+        ('none.lst', 'No such file'),
+        ('@a/film.mp4.jpg', 'No such file'),
+        ('https://a.b/c.jpg', 'download it'),
     ],
 )
-def test_inputs_without_images(folder: Path, inputs: list[str], reason: str) -> None:
-    found = find_images([*inputs, 'b/1.png'])
+def test_inputs_without_images(folder: Path, name: str, reason: str) -> None:
+    found = find_images([name, 'b/1.png'])
     assert [p.name for p in found.images] == ['1.png']
     (failure,) = found.failures
-    assert failure.input == inputs[0]
+    assert failure.input == name
     assert reason in failure.message
     assert failure.error in ('InputError', 'FileNotFoundError')
 
@@ -115,10 +112,7 @@ def lists(folder: Path, text: str | bytes, name: str = 'lists/my.txt') -> str:
 def test_list_file(folder: Path, name: str) -> None:
     lists(folder, '\ufeff# mine\r\n\r\na/1.jpg\r\n  b/*.png  \r\nempty\n', name.lstrip('@'))
     found = find_images([name])
-    assert {p.name: p.path for p in found.images} == {
-        'a/1.jpg': Path('a/1.jpg'),
-        'b/1.png': Path('b/1.png'),
-    }
+    assert {p.name: str(p.path) for p in found.images} == {n: n for n in ('a/1.jpg', 'b/1.png')}
     assert [f.error for f in found.failures] == ['InputError']  # `empty` has none
 
 
