@@ -11,10 +11,9 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from pipeline.datasets.coco_ground_truth import load_ground_truth
-from pipeline.io.coco import TASKS, Task, select_task
+from pipeline.io.coco import select_task
 from pipeline.structures import MaskSource, People
-from tests.pycocotools_scores import run_pycocotools
-from tests.toy_people import people_in, person, toy_annotations, toy_results, write
+from tests.toy_people import people_in, person, toy_annotations, write
 
 PAIR = [(10, 20, 60, 180), (40, 15, 100.126, 190)]
 
@@ -58,16 +57,6 @@ def test_17_keypoints_of_coco_are_written() -> None:
     with pytest.raises(ValueError, match='17 keypoints per person, got 14'):
         people_in(PAIR, (200, 300), points=14).to_coco(0)
     assert People.empty(200, 300).to_coco(0) == []
-
-
-@pytest.mark.parametrize('task', TASKS)
-@pytest.mark.parametrize('narrow', [False, True], ids=['one list', 'select_task'])
-def test_pycocotools_scores_every_task(tmp_path: Path, task: Task, narrow: bool) -> None:
-    annotations, results = toy_annotations(), toy_results(tmp_path)
-    for annotation in annotations['annotations']:
-        annotation['id'] += 1  # pycocotools takes an annotation of id 0 for none
-    results = select_task(results, task) if narrow else results
-    assert run_pycocotools(write(tmp_path / 'a.json', annotations), results, task).stats[0] == 1
 
 
 def test_for_task_keeps_the_size_of_the_mask_and_the_given_dicts(tmp_path: Path) -> None:

@@ -69,11 +69,7 @@ def test_named_options_win(arguments: list[str], options: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize(
     ('error', 'code'),
-    [
-        (ValueError('no'), 2),
-        (OSError(errno.ENOENT, 'no'), 1),
-        (KeyboardInterrupt(), 130),
-    ],
+    [(ValueError('no'), 2), (OSError(errno.ENOENT, 'no'), 1), (KeyboardInterrupt(), 130)],
     ids=['input', 'file', 'interrupt'],
 )
 def test_exit_codes(error: BaseException, code: int, capsys: pytest.CaptureFixture[str]) -> None:

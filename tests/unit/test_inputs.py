@@ -11,12 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.io.annotations import (
-    BoxesError,
-    check_boxes,
-    load_boxes,
-    load_image_ids,
-)
+from pipeline.io.annotations import BoxesError, check_boxes, load_boxes, load_image_ids
 from pipeline.io.inputs import InputError, InputImage, find_images
 
 FILES = (

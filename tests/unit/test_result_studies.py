@@ -13,13 +13,7 @@ import pytest
 
 from pipeline.cli import analyze_results
 from pipeline.evaluation.calibration import measure_calibration
-from pipeline.evaluation.charts import (
-    chart_style,
-    draw_calibration,
-    draw_parts,
-    draw_visibility,
-    save_chart,
-)
+from pipeline.evaluation.charts import chart_style, draw_calibration, draw_parts, draw_visibility
 from pipeline.evaluation.coco import score
 from pipeline.evaluation.overlaps import compute_overlaps
 from pipeline.evaluation.parts import PartTable, measure_crowding, measure_sizes
@@ -231,14 +225,6 @@ def test_chart_of_visibility_equals_its_table(scored: ScoredResults) -> None:
     single = [r for r in points.rows if r.keypoint != 'all']
     expected = [r.near or 0 for v in ('visible', 'hidden') for r in single if r.visibility == v]
     assert [p.get_width() / 100 for p in right.patches] == pytest.approx(expected)
-
-
-def test_equal_charts_are_equal_files(tmp_path: Path) -> None:
-    table = measure_crowding(score_results(*hand_made(), ['bbox']))
-    for name in ('a.png', 'b.png'):
-        save_chart(tmp_path / name, draw_parts, table)
-    first = (tmp_path / 'a.png').read_bytes()
-    assert first[:4] == b'\x89PNG' and first == (tmp_path / 'b.png').read_bytes()
 
 
 @pytest.fixture

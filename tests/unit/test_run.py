@@ -19,14 +19,7 @@ from pipeline.io.progress import Reporter, TerminalReporter, format_time
 from pipeline.io.run import OutputError, run_images
 from pipeline.io.run_options import RunOptions
 from pipeline.structures import People
-from tests.run_fakes import (
-    IMAGES,
-    FakePipeline,
-    contents,
-    make_people,
-    run,
-    save_image,
-)
+from tests.run_fakes import IMAGES, FakePipeline, contents, make_people, run, save_image
 
 pytestmark = pytest.mark.usefixtures('plain_drawing')
 
