@@ -6,11 +6,13 @@ import json
 import logging
 import os
 from errno import ENOSPC
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from pipeline.io import runner as runner_module
 from pipeline.io.images import read_image
@@ -161,14 +163,13 @@ def test_a_failing_writer_is_a_failure_of_the_image(
     assert not (tmp_path / 'out' / 'predictions' / '1.png.json').exists()
 
 
-def test_nan_is_a_failure(image_folder: Path, tmp_path: Path) -> None:
-    class Broken(FakePipeline):
-        def __call__(self, image: np.ndarray, *args: Any) -> People:  # type: ignore[override]
-            people = make_people(1, 40, 60)
-            people.scores[0] = np.nan
-            return people
-
-    report, _ = run(image_folder, tmp_path / 'out', Broken())
+def test_nan_is_a_failure(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people = make_people(1, 40, 60)
+    people.scores[0] = np.nan
+    monkeypatch.setattr(FakePipeline, '__call__', lambda *_: people)
+    report, _ = run(image_folder, tmp_path / 'out')
     assert len(report.failures) == 4
     assert 'people.scores has NaN' in report.failures[0].message
 
@@ -218,21 +219,18 @@ def test_log_lines(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level('INFO')
     reporter = Reporter(interval_s=1000)
     reporter.start(3)
-    reporter.update('a', '1 people')
-    reporter.update('b', '2 people')
-    reporter.update('c', '3 people')
+    for number, name in enumerate('abc', 1):
+        reporter.update(name, f'{number} people')
     reporter.stop()
-    assert caplog.messages[0] == '3 images'
-    assert caplog.messages[-1] == '[3/3] ETA 0:00:00 c: 3 people'
+    assert (caplog.messages[0], caplog.messages[-1]) == (
+        '3 images',
+        '[3/3] ETA 0:00:00 c: 3 people',
+    )
     assert len(caplog.messages) <= 3
     assert format_time(3725.2) == '1:02:05'
 
 
 def test_terminal_bar() -> None:
-    from io import StringIO
-
-    from rich.console import Console
-
     stream = StringIO()
     reporter = TerminalReporter(Console(file=stream, force_terminal=True, width=100))
     reporter.start(2)
