@@ -18,7 +18,6 @@ from pipeline.evaluation.comparison import Comparison, compare
 from pipeline.evaluation.scored import score_results
 from pipeline.io.coco_people import people_from_coco
 from pipeline.io.results import PROTOCOLS, ResultsInfo
-from pipeline.structures import People
 from tests.commands import exit_code
 from tests.toy_people import coco, people_in, person, toy_annotations, toy_results, write
 
@@ -100,6 +99,7 @@ def test_people_from_results() -> None:
     for name in ('keypoints', 'keypoint_scores', 'scores', 'visibility', 'boxes'):
         np.testing.assert_allclose(getattr(again, name), getattr(people, name), atol=6e-3)
     assert again.masks.to_rle() == people.masks.to_rle()
+    assert len(people_from_coco([], 200, 300)) == 0
 
 
 MASK = people_in([(5, 5, 60, 90)], (200, 300)).masks.to_rle()[0]
@@ -117,7 +117,6 @@ def test_people_from_results_of_one_task(row: dict[str, Any], box: list[int]) ->
     assert people.boxes.tolist() == [box]
     assert (people.masks.areas[0] > 0) == ('segmentation' in row)
     assert (people.keypoint_scores > 0).all() == ('keypoints' in row)
-    assert len(people_from_coco([], 200, 300)) == len(People.empty(200, 300))
 
 
 def test_results_of_different_people_are_rejected(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_image_folder_of_a_coco_file_is_found(
     assert found.tasks == ('bbox', 'segm', 'keypoints')
 
 
-def test_missing_images(tmp_path: Path) -> None:
+def test_missing_images_and_invalid_file(tmp_path: Path) -> None:
     path = write(tmp_path / 'toy.json', toy_annotations())
     with pytest.raises(DatasetError, match=r'no image of this file \(such as 7\.jpg\).*--images'):
         resolve_dataset(path)
@@ -138,9 +138,6 @@ def test_missing_images(tmp_path: Path) -> None:
     assert resolve_dataset(path, images=tmp_path / 'far').images == tmp_path / 'far'
     with pytest.raises(DatasetError, match='nowhere does not exist'):
         resolve_dataset(path, images=tmp_path / 'nowhere')
-
-
-def test_invalid_annotation_file(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r'results\.json: not a COCO annotation file'):
         resolve_dataset(write(tmp_path / 'results.json', []))
 

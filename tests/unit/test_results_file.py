@@ -92,19 +92,13 @@ def edit_rows(change: Callable[[list[Any]], Any]) -> Callable[[Path], None]:
 
 
 WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
-    'no JSON': (
-        lambda r: info_path(r).write_text('{') and None,
-        r'results\.info\.json is not a JSON',
-    ),
+    'no JSON': (lambda r: info_path(r).write_text('{') and None, r'results\.info\.json is not a J'),
     'format': (edit_info(format='x'), r'not a side file of format'),
     'lacks a key': (edit_info(protocol=...), 'does not fit this version'),
     'unknown protocol': (edit_info(protocol='x'), 'does not fit this version'),
     'unknown image': (edit_info(image_ids=[7, 8]), '1 images of the run are not in the annot.*8'),
-    'results are no list': (
-        edit_rows(lambda rows: {}),
-        'results must be a list of dicts, got dict',
-    ),
-    'row is no dict': (edit_rows(lambda rows: [*rows, 5]), 'result 5 must be a dict, got int'),
+    'no list': (edit_rows(lambda rows: {}), 'results must be a list of dicts, got dict'),
+    'no dict': (edit_rows(lambda rows: [*rows, 5]), 'result 5 must be a dict, got int'),
     'annotation twice': (
         edit_rows(lambda rows: [*rows, rows[0]]),
         'duplicate result for annotation 0',

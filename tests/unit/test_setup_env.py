@@ -79,17 +79,12 @@ def test_a_failed_step_is_named(tmp_path: Path) -> None:
     ids=['no GPU', 'fitting nvcc', 'other nvcc', 'no nvcc'],
 )
 def test_build_variables(
-    versions: str,
-    force: str | None,
-    note: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+    versions: str, force: str | None, note: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     monkeypatch.setenv('MAX_JOBS', '3')
-    installer = setup_env.Installer(tmp_path)
-    monkeypatch.setattr(installer, 'output', lambda _: versions)
-    variables = setup_env.build_variables(installer)
+    monkeypatch.setattr(setup_env.Installer, 'output', lambda *_: versions)
+    variables = setup_env.build_variables(setup_env.Installer(tmp_path))
     assert variables.get('FORCE_CUDA') == force and variables['MAX_JOBS'] == '3'
     assert note in capsys.readouterr().out
 
@@ -169,9 +164,8 @@ def test_a_folder_with_other_content_is_left_alone(tmp_path: Path) -> None:
 def setup_cfg_requirements() -> dict[str, Requirement]:
     parser = configparser.ConfigParser()
     parser.read(ROOT / 'setup.cfg', encoding='utf-8')
-    text = parser['options']['install_requires'] + ''.join(
-        parser['options.extras_require'].values()
-    )
+    extras = parser['options.extras_require'].values()
+    text = parser['options']['install_requires'] + ''.join(extras)
     parsed = [Requirement(line) for line in text.splitlines() if line.strip()]
     return {normalise(requirement.name): requirement for requirement in parsed}
 
