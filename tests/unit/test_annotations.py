@@ -135,10 +135,8 @@ def test_minor_problems_are_warnings(changes: Content, reason: str) -> None:
 
 def test_each_kind_is_reported_once_with_its_count() -> None:
     content = with_person(bbox=[1, 2, -3, 4])
-    content['annotations'] += [
-        person(56, 7, [1, 2, 3, -4], area=12),
-        person(57, 7, [1, 1, 9, 9], keypoints=[1]),
-    ]
+    content['annotations'].append(person(56, 7, [1, 2, 3, -4], area=12))
+    content['annotations'].append(person(57, 7, [1, 1, 9, 9], keypoints=[1]))
     with pytest.raises(AnnotationError) as caught:
         check_annotations(content)
     first, second = str(caught.value).splitlines()

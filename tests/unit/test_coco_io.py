@@ -42,12 +42,11 @@ def test_fallbacks_rounds_and_prompts_are_named() -> None:
         rounds=np.array([1, 2], np.int32),
         prompts=np.array([[0, 5, 18] + [-1] * 20, [-1] * 23], np.int32),
     )
-    first, second = people.to_coco('beach.jpg')
-    assert (first['mask_source'], second['mask_source']) == ('detector', 'box')
-    assert (first['round'], second['round']) == (1, 2)
-    assert first['prompt_keypoints'] == ['nose', 'left_shoulder', 'keypoint_18']
-    assert second['prompt_keypoints'] == []
-    assert first['image_id'] == 'beach.jpg'
+    keys = ('image_id', 'mask_source', 'round', 'prompt_keypoints')
+    assert [[row[key] for key in keys] for row in people.to_coco('beach.jpg')] == [
+        ['beach.jpg', 'detector', 1, ['nose', 'left_shoulder', 'keypoint_18']],
+        ['beach.jpg', 'box', 2, []],
+    ]
 
 
 def test_17_keypoints_of_coco_are_written() -> None:

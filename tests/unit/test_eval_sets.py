@@ -108,25 +108,23 @@ def test_unknown_name_suggests_a_similar_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ('file', 'image', 'images'),
+    ('file', 'image'),
     [
-        ('toy.json', '7.jpg', '.'),
-        ('toy.json', 'images/7.jpg', 'images'),
-        ('annotations/toy.json', 'images/7.jpg', 'images'),
-        ('annotations/toy.json', 'val2017/7.jpg', 'val2017'),
-        ('annotations/toy.json', '7.jpg', '.'),
+        ('toy.json', '7.jpg'),
+        ('toy.json', 'images/7.jpg'),
+        ('annotations/toy.json', 'images/7.jpg'),
+        ('annotations/toy.json', 'val2017/7.jpg'),
+        ('annotations/toy.json', '7.jpg'),
     ],
 )
-def test_image_folder_of_a_coco_file_is_found(
-    tmp_path: Path, file: str, image: str, images: str
-) -> None:
+def test_image_folder_of_a_coco_file_is_found(tmp_path: Path, file: str, image: str) -> None:
     for path in (tmp_path / file, tmp_path / image, tmp_path / 'other' / 'x.jpg'):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     write(tmp_path / file, toy_annotations())
     found = resolve_dataset(tmp_path / file)
     assert found.name == 'toy'
-    assert found.images.resolve() == (tmp_path / images).resolve()
+    assert found.images.resolve() == (tmp_path / image).parent.resolve()
     assert found.tasks == ('bbox', 'segm', 'keypoints')
 
 

@@ -15,22 +15,20 @@ SHAPE = (23, 31)
 
 
 def dense_cases() -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    blob = np.zeros(SHAPE, bool)
-    blob[5:12, 7:20] = True
-    corner = np.zeros(SHAPE, bool)
-    corner[-1, -1] = True
+    nothing = np.zeros(SHAPE, bool)
+    blob, corner, column = nothing.copy(), nothing.copy(), nothing.copy()
+    blob[5:12, 7:20] = corner[-1, -1] = column[:, 0] = True
     ring = blob.copy()
     ring[7:10, 9:18] = False
     return {
-        'empty': np.zeros(SHAPE, bool),
-        'full': np.ones(SHAPE, bool),
+        'empty': nothing,
+        'full': ~nothing,
         'blob': blob,
         'last pixel': corner,
         'first pixel': corner[::-1, ::-1],
         'ring': ring,
-        'noise': rng.random(SHAPE) < 0.3,
-        'first column': np.arange(SHAPE[1])[None].repeat(SHAPE[0], 0) == 0,
+        'noise': np.random.default_rng(0).random(SHAPE) < 0.3,
+        'first column': column,
     }
 
 

@@ -37,15 +37,12 @@ def ground_truth(crowd: tuple[int, int] | None = None) -> Row:
     """Four people in two images; ``crowd`` adds a crowd region to image 1."""
     people = [row(i, *corner) for i, corners in PLACES.items() for corner in corners]
     for number, person in enumerate(people, start=1):
-        points = [2.0 if n % 3 == 2 else v for n, v in enumerate(person['keypoints'])]
-        person |= {'id': number, 'area': W * H, 'iscrowd': 0, 'keypoints': points}
-        person |= {'num_keypoints': 17}
+        person['keypoints'][2::3] = [2.0] * 17
+        person |= {'id': number, 'area': W * H, 'iscrowd': 0, 'num_keypoints': 17}
     if crowd is not None:
-        region = row(1, *crowd) | {'id': 9, 'area': W * H, 'iscrowd': 1, 'num_keypoints': 0}
-        people.append(region | {'keypoints': [0.0] * 51})
-    images = [
-        {'id': i, 'file_name': f'{i}.jpg', 'height': 300, 'width': 600} for i in sorted(PLACES)
-    ]
+        nothing = {'keypoints': [0.0] * 51, 'num_keypoints': 0}
+        people.append(row(1, *crowd) | nothing | {'id': 9, 'area': W * H, 'iscrowd': 1})
+    images = [{'id': i, 'file_name': f'{i}.jpg', 'height': 300, 'width': 600} for i in PLACES]
     return coco(images, people)
 
 
