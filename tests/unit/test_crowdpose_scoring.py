@@ -47,9 +47,9 @@ def sample(samples: Path) -> tuple[dict[str, Any], list[Row]]:
         points = np.array(person['keypoints'], float).reshape(-1, 3)
         points += rng.normal(0, 0.03 * person['bbox'][2], points.shape)
         points[:, 2] = 1
-        result = {key: person[key] for key in ('image_id', 'category_id', 'bbox')}
-        keypoints = points.ravel().tolist()
-        results.append(result | {'keypoints': keypoints, 'score': float(rng.random())})
+        row = {key: person[key] for key in ('image_id', 'category_id', 'bbox')}
+        row |= {'keypoints': points.ravel().tolist(), 'score': float(rng.random())}
+        results.append(row)
     return annotations, results
 
 

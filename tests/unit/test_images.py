@@ -187,11 +187,9 @@ def bytes_file(name: str, data: bytes) -> Callable[[Path], Path]:
 
 
 def saved(mode: str, color: float, suffix: str) -> Callable[[Path], Path]:
-    def make(folder: Path) -> Path:
-        PIL.Image.new(mode, (4, 4), color).save(folder / f'x.{suffix}')
-        return folder / f'x.{suffix}'
-
-    return make
+    buffer = BytesIO()
+    PIL.Image.new(mode, (4, 4), color).save(buffer, suffix)
+    return bytes_file(f'x.{suffix}', buffer.getvalue())
 
 
 REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
@@ -207,8 +205,8 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     'head only': (bytes_file('x.png', b'\x89PNG\r\n\x1a\n'), 'damaged|not an im'),
     'missing': (lambda folder: folder / 'none.jpg', 'no such file'),
     'directory': (lambda folder: folder, 'is a directory'),
-    'float': (saved('F', 0.5, 'tif'), 'float pixels'),
-    '32 bit': (saved('I', 1 << 20, 'tif'), 'do not fit 16 bits'),
+    'float': (saved('F', 0.5, 'tiff'), 'float pixels'),
+    '32 bit': (saved('I', 1 << 20, 'tiff'), 'do not fit 16 bits'),
     'eps': (saved('RGB', 0, 'eps'), 'not an image in a known format'),
 }
 

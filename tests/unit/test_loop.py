@@ -14,6 +14,7 @@ from pipeline.scores import ScoreConfig
 from pipeline.stages import PoseToMask
 from pipeline.structures import Detections, Image, MaskSource, People, Poses, Segments
 from tests.oracles import OracleDetector, OraclePoses, OracleSegmenter
+from tests.scripted_detector import ScriptedDetector
 
 SHAPE = (120, 400)
 REFINE_ALL_IN_ROUND_ONE: dict[str, Any] = {'max_rounds': 1, 'refine': True, 'refine_min_side': 1}
@@ -281,26 +282,23 @@ def test_dropped_people_take_no_pixel_from_reported_people(refine: bool) -> None
     assert areas(resolve_overlaps='scored_logits') == [50 * 80, 50 * 85 - disputed]
 
 
+class PosesAtBoxes(OraclePoses):
+    """Moves each pose down by the top of its box."""
+
+    def __call__(self, image: Image, detections: Detections) -> Poses:
+        poses = super().__call__(image, detections)
+        moved = poses.keypoints + detections.boxes[:, 1:2, None]
+        return dataclasses.replace(poses, keypoints=moved)
+
+
 @pytest.mark.parametrize(('fraction', 'found'), [(None, 3), (0.9, 3), (0.5, 2)])
 def test_detections_on_painted_people_can_be_dropped(fraction: float | None, found: int) -> None:
     """A ghost over a painted-out person, with a pose unlike that person's."""
-
-    class Ghosts(OracleDetector):
-        def __call__(self, image: Image) -> Detections:
-            self.seen.append(image)
-            if len(self.seen) == 1:
-                return Detections.from_boxes(ground_truth().boxes[[1, 4]], SHAPE)
-            ghost = ground_truth().boxes[[1]] + np.float32([0, -20, 0, -20])
-            return Detections.from_boxes(ghost, SHAPE)
-
-    class Poses5(OraclePoses):
-        def __call__(self, image: Image, detections: Detections) -> Poses:
-            poses = super().__call__(image, detections)
-            moved = poses.keypoints + detections.boxes[:, 1:2, None]
-            return dataclasses.replace(poses, keypoints=moved)
-
+    boxes = ground_truth().boxes
+    ghost = boxes[[1]] + np.float32([0, -20, 0, -20])
+    rounds = [Detections.from_boxes(b, SHAPE) for b in (boxes[[1, 4]], ghost)]
     loop = PersonPipeline(
-        Ghosts(ground_truth(), HIDDEN_BY), Poses5(ground_truth()), OracleSegmenter(ground_truth()),
+        ScriptedDetector(rounds), PosesAtBoxes(ground_truth()), OracleSegmenter(ground_truth()),
         LoopConfig(max_rounds=2, max_covered_fraction=fraction),
     )  # fmt: skip
     assert len(loop(noise_image())) == found

@@ -78,16 +78,11 @@ def test_ground_truth_is_perfect_in_every_part(samples: Path) -> None:
 
 def hand_made() -> tuple[Results, dict[str, Any]]:
     """A and B overlap by an IoU of 0.5, C stands alone; A and C are found, and one false result."""
-    people = [
-        person(1, 7, [0, 0, 60, 90]),
-        person(2, 7, [20, 0, 60, 90]),
-        person(3, 7, [150, 0, 40, 90]),
-    ]
+    boxes: list[list[float]] = [[0, 0, 60, 90], [20, 0, 60, 90], [150, 0, 40, 90]]
+    people = [person(number, 7, box) for number, box in enumerate(boxes, 1)]
     image = {'id': 7, 'file_name': '7.jpg', 'height': 200, 'width': 300}
-    rows = [
-        {'image_id': 7, 'category_id': 1, 'bbox': box, 'score': s}
-        for box, s in (([0, 0, 60, 90], 0.95), ([150, 0, 40, 90], 0.15), ([250, 100, 40, 90], 0.95))
-    ]
+    found = [(boxes[0], 0.95), (boxes[2], 0.15), ([250, 100, 40, 90], 0.95)]
+    rows = [{'image_id': 7, 'category_id': 1, 'bbox': box, 'score': s} for box, s in found]
     return rows, coco([image], people)
 
 

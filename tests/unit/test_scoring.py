@@ -210,14 +210,6 @@ def test_available_tasks_are_scored(tmp_path: Path) -> None:
         score(poses, annotations, None)
 
 
-def test_missing_annotations_of_a_task_are_named(tmp_path: Path) -> None:
-    annotations = toy_annotations()
-    del annotations['annotations'][0]['keypoints']
-    score(toy_results(tmp_path), annotations, ['bbox', 'segm'])
-    with pytest.raises(ValueError, match=r"annotation 0 .*: no keypoints; task 'keypoints' needs"):
-        score(toy_results(tmp_path), annotations)
-
-
 def test_unknown_tasks_are_named() -> None:
     with pytest.raises(ValueError, match=r'bbox, segm, keypoints; got .*boxes'):
         score([], toy_annotations(), ['boxes'])  # type: ignore[list-item]

@@ -103,10 +103,9 @@ def test_visibility_of_keypoints(scenes: list[Scene]) -> None:
         x, y = np.floor(scene.keypoints).astype(int).transpose(2, 0, 1)
         inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
         assert np.array_equal(scene.visibility == 0, ~inside)
-        person, joint = np.nonzero(scene.visibility == 2)
-        owner = scene.instance_map[y[person, joint], x[person, joint]]
-        assert np.array_equal(owner, person + 1)
-    assert {0, 1, 2} == set(np.concatenate([s.visibility.ravel() for s in scenes]).tolist())
+        seen = scene.visibility == 2
+        assert np.array_equal(scene.instance_map[y[seen], x[seen]], np.nonzero(seen)[0] + 1)
+    assert {0, 1, 2} == {int(v) for scene in scenes for v in scene.visibility.flat}
 
 
 @pytest.mark.parametrize(
@@ -228,11 +227,10 @@ def test_demo_scene_is_a_crowd_with_strong_overlap() -> None:
     scene = make_demo_scene()
     assert scene.image.shape == (640, 960, 3)
     assert len(scene) == 8
-    low = np.maximum(scene.boxes[:, None, :2], scene.boxes[None, :, :2])
-    high = np.minimum(scene.boxes[:, None, 2:], scene.boxes[None, :, 2:])
+    low = np.maximum(scene.boxes[:, None, :2], scene.boxes[:, :2])
+    high = np.minimum(scene.boxes[:, None, 2:], scene.boxes[:, 2:])
     shared = np.prod(np.maximum(high - low, 0), axis=2)
-    areas = np.diagonal(shared)
-    fraction = shared / np.minimum(areas[:, None], areas[None])
+    fraction = shared / np.minimum.outer(*[np.diagonal(shared)] * 2)
     assert (fraction[np.triu_indices(8, 1)] > 0.5).sum() >= 4
 
 
