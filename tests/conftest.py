@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,29 +69,20 @@ def site() -> Iterator[Site]:
         yield running
 
 
-@pytest.fixture(scope='module')
-def mmengine_scope() -> Iterator[None]:
-    """MMEngine's default scope is global: modules that use this put the old one back."""
-    yield from _scope('mmengine')
+def scope_fixture(library: str) -> Callable[[], Iterator[None]]:
+    """MMEngine's default scope is global: modules that use the fixture put the old one back."""
+
+    @pytest.fixture(scope='module', name=f'{library}_scope')
+    def scope() -> Iterator[None]:
+        from mmengine.registry import DefaultScope
+
+        with DefaultScope.overwrite_default_scope(library):
+            yield
+
+    return scope
 
 
-@pytest.fixture(scope='module')
-def mmdet_scope() -> Iterator[None]:
-    """As `mmengine_scope`."""
-    yield from _scope('mmdet')
-
-
-@pytest.fixture(scope='module')
-def mmpose_scope() -> Iterator[None]:
-    """As `mmengine_scope`."""
-    yield from _scope('mmpose')
-
-
-def _scope(library: str) -> Iterator[None]:
-    from mmengine.registry import DefaultScope
-
-    with DefaultScope.overwrite_default_scope(library):
-        yield
+mmengine_scope, mmdet_scope, mmpose_scope = map(scope_fixture, ('mmengine', 'mmdet', 'mmpose'))
 
 
 @pytest.fixture(scope='session')

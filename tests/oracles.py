@@ -81,26 +81,19 @@ class OracleSegmenter:
 
         def masks_of(poses: Poses, others: Poses) -> Segments:
             self.calls += 1
-            prompts = make_prompts(poses, others, PromptConfig())
-            rows = [self.person_at(poses, i, prompts.keypoints[i]) for i in range(len(poses))]
-            empty = Masks.empty(*self.ground_truth.image_shape, 1)
+            prompts = make_prompts(poses, others, PromptConfig()).keypoints
             masks = Masks.empty(*self.ground_truth.image_shape)
-            for row in rows:
-                usable = row >= 0 and row not in self.blank
-                masks = masks.concat(
-                    self.ground_truth.masks.select(np.array([row])) if usable else empty
-                )
+            for points, prompt in zip(poses.keypoints, prompts, strict=True):
+                masks = masks.concat(self.mask_at(points, prompt[prompt >= 0]))
             sources = np.full(len(poses), MaskSource.SAM, np.int32)
             scores = np.full(len(poses), 0.9, np.float32)
-            return Segments(LogitMasks.from_masks(masks, 4.0), scores, sources, prompts.keypoints)
+            return Segments(LogitMasks.from_masks(masks, 4.0), scores, sources, prompts)
 
         return masks_of
 
-    def person_at(self, poses: Poses, i: int, prompt: np.ndarray) -> int:
-        used = prompt[prompt >= 0]
-        if len(used) == 0:
-            return -1
-        distance = np.abs(self.ground_truth.keypoints[:, used] - poses.keypoints[i, used]).sum(
-            (1, 2)
-        )
-        return int(distance.argmin())
+    def mask_at(self, points: np.ndarray, used: np.ndarray) -> Masks:
+        """Mask of the person with these keypoints; empty without a prompt."""
+        row = int(np.abs(self.ground_truth.keypoints - points)[:, used].sum((1, 2)).argmin())
+        if len(used) == 0 or row in self.blank:
+            return Masks.empty(*self.ground_truth.image_shape, 1)
+        return self.ground_truth.masks.select(np.array([row]))

@@ -25,35 +25,28 @@ def make_people(number: int, height: int = 40, width: int = 60, seed: int = 0) -
     """Make ``number`` people with random float32 numbers and disjoint masks."""
     rng = np.random.default_rng(seed)
     owners = rng.integers(0, number + 1, (height, width))
-    masks = Masks.from_dense([owners == i + 1 for i in range(number)], (height, width))
     # Detector masks overlap, and one of them is empty.
-    detector_masks = Masks.from_dense(
-        [
-            np.zeros((height, width)) if i == 0 else rng.random((height, width)) > 0.5
-            for i in range(number)
-        ],
-        (height, width),
-    )
+    detected = [(rng.random((height, width)) > 0.5) & (i > 0) for i in range(number)]
 
     def unit(*shape: int) -> np.ndarray:
         return rng.random((number, *shape), np.float32)
 
     corners = np.sort(rng.random((number, 2, 2)), axis=1) * [width, height]
+    boxes = corners.reshape(number, 4).astype(np.float32)
+    prompts = np.where(np.arange(17) < 3, rng.permutation(17), -1).astype(np.int32)
     return People(
-        boxes=corners.reshape(number, 4).astype(np.float32),
+        boxes=boxes,
         box_scores=unit(),
-        detector_masks=detector_masks,
+        detector_masks=Masks.from_dense(detected, (height, width)),
         keypoints=unit(17, 2) * np.float32(1 / 3) * width,
         keypoint_scores=unit(17),
         presence=unit(17),
         visibility=unit(17),
-        masks=masks,
+        masks=Masks.from_dense([owners == i + 1 for i in range(number)], (height, width)),
         mask_scores=unit(),
         mask_sources=rng.integers(0, 3, number).astype(np.int32),
-        prompts=np.where(np.arange(17) < 3, rng.permutation(17), -1)[None]
-        .repeat(number, 0)
-        .astype(np.int32),
-        detector_boxes=corners.reshape(number, 4).astype(np.float32) / 3,
+        prompts=prompts[None].repeat(number, 0),
+        detector_boxes=boxes / 3,
         rounds=rng.integers(1, 3, number).astype(np.int32),
         scores=unit(),
     )

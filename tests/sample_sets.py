@@ -29,18 +29,14 @@ def draw_samples(folder: Path) -> Path:
         'test_samples/exlpose/test_exlpose.json': as_crowdpose(coco),
         'test_samples/humanart/test_humanart.json': convert(coco, COCO, 'segmentation'),
         'test_samples/aic/test_aic.json': convert(coco, AIC, 'segmentation', 'area'),
-        'test_samples/posetrack18/annotations/test_posetrack18_val.json': convert(
-            coco, POSETRACK, 'segmentation', 'area'
-        ),
+        POSETRACK_FILE: convert(coco, POSETRACK, 'segmentation', 'area'),
     }
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         write(path, content)
-        for image in content['images'] if 'dev' not in name else ():
-            os.link(
-                folder / 'dev' / 'images' / image['file_name'], path.parent / image['file_name']
-            )
+        for image in (folder / 'dev' / 'images').iterdir() if 'dev' not in name else ():
+            os.link(image, path.parent / image.name)
     return folder
 
 
@@ -62,14 +58,8 @@ def draw_crowds(folder: Path) -> Content:
     region = {'size': [240, 320], 'counts': [0, 240 * 12, 240 * 308]}  # of image 3
     without = {'keypoints': [0] * 51, 'num_keypoints': 0}
     annotations[0] |= without
-    annotations.append(
-        annotations[-1]
-        | without
-        | {
-            'id': 9001, 'iscrowd': 1, 'segmentation': region, 'bbox': [0, 0, 12, 240],
-            'area': 240 * 12,
-        }
-    )  # fmt: skip
+    crowd = {'id': 9001, 'iscrowd': 1, 'segmentation': region, 'bbox': [0, 0, 12, 240]}
+    annotations.append(annotations[-1] | without | crowd | {'area': 240 * 12})
     return {'images': images, 'annotations': annotations, 'categories': [CATEGORY]}
 
 
@@ -81,11 +71,9 @@ def points_of(row: Content) -> np.ndarray:
 COCO = KEYPOINT_SETS['coco17'].names
 SIDES = ('Right', 'Left')
 JOINTS = ('Shoulder', 'Elbow', 'Wrist'), ('Hip', 'Knee', 'Ankle')
-AIC = (
-    *(f'{side} {joint}' for joints in JOINTS for side in SIDES for joint in joints),
-    'Head top',
-    'Neck',
-)
+LIMBS = tuple(f'{side} {joint}' for joints in JOINTS for side in SIDES for joint in joints)
+AIC = (*LIMBS, 'Head top', 'Neck')
+POSETRACK_FILE = 'test_samples/posetrack18/annotations/test_posetrack18_val.json'
 POSETRACK = ('nose', 'head_bottom', 'head_top', *COCO[3:])
 
 

@@ -58,19 +58,17 @@ def person(number: int, image_id: int, box_xywh: list[float], **changes: Any) ->
     spots = (STANDING * [w, h] + [x, y]).round(1).tolist()
     flags = [2, 1, 2, 2, 0] + [2] * 12
     points = [(*s, f) if f else (0, 0, 0) for s, f in zip(spots, flags, strict=True)]
-    keypoints = [v for point in points for v in point]
-    annotation = {
+    return {
         'id': number,
         'image_id': image_id,
         'category_id': 1,
         'bbox': box_xywh,
         'area': w * h * 0.8,
         'segmentation': [[x, y, x + w, y, x + w, y + h, x, y + h]],
-        'keypoints': keypoints,
+        'keypoints': [v for point in points for v in point],
         'num_keypoints': 16,
         'iscrowd': 0,
-    }
-    return annotation | changes
+    } | changes
 
 
 def coco(images: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> dict[str, Any]:

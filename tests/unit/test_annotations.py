@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import re
@@ -134,10 +135,8 @@ def test_minor_problems_are_warnings(changes: Content, reason: str) -> None:
 
 def test_each_kind_is_reported_once_with_its_count() -> None:
     content = with_person(bbox=[1, 2, -3, 4])
-    content['annotations'] += [
-        person(56, 7, [1, 2, 3, -4], area=12),
-        person(57, 7, [1, 1, 9, 9], keypoints=[1]),
-    ]
+    content['annotations'].append(person(56, 7, [1, 2, 3, -4], area=12))
+    content['annotations'].append(person(57, 7, [1, 1, 9, 9], keypoints=[1]))
     with pytest.raises(AnnotationError) as caught:
         check_annotations(content)
     first, second = str(caught.value).splitlines()
@@ -157,14 +156,6 @@ def test_people_are_completed_in_a_copy() -> None:
     assert (last['area'], last['num_keypoints'], last['iscrowd']) == (10000, 16, 0)
     assert loaded.content['categories'] == [{'id': 1, 'name': 'person'}]
     assert loaded.content['images'] == content['images']
-
-
-def test_person_category_becomes_1() -> None:
-    content = toy_annotations() | {'categories': [{'id': 4, 'name': 'person'}]}
-    for row in content['annotations']:
-        row['category_id'] = 4
-    people = check_annotations(content).content['annotations']
-    assert {row['category_id'] for row in people} == {1}
 
 
 def test_crowd_regions_need_neither_mask_nor_keypoints() -> None:
@@ -210,24 +201,15 @@ def test_images_without_a_crowd_index_are_counted() -> None:
     )
 
 
-def test_keypoint_names_override_their_number() -> None:
-    content = crowdpose()
-    aic = ['Right Shoulder', 'Right Elbow', *(f'{i}' for i in range(12))]
-    content['categories'][0]['keypoints'] = aic
-    loaded = check_annotations(content)
-    assert loaded.tasks == ('bbox',)
-    assert any("the 14 keypoints ['Right Shoulder'" in line for line in loaded.warnings)
-
-
-def test_files_are_named(tmp_path: Path) -> None:
-    broken = tmp_path / 'broken.json'
-    broken.write_text('{"images": [')
-    with pytest.raises(AnnotationError, match=r'broken\.json: not a JSON file'):
-        load_annotations(broken)
-    with pytest.raises(AnnotationError, match=r'absent\.json: cannot be read'):
-        load_annotations(tmp_path / 'absent.json')
-    with pytest.raises(AnnotationError, match=r'wrong\.json: annotation 55'):
-        load_annotations(write(tmp_path / 'wrong.json', with_person(bbox=...)))
+@pytest.mark.parametrize(
+    ('name', 'reason'),
+    [('broken', 'not a JSON file'), ('absent', 'cannot be read'), ('wrong', 'annotation 55')],
+)
+def test_files_are_named(tmp_path: Path, name: str, reason: str) -> None:
+    (tmp_path / 'broken.json').write_text('{"images": [')
+    write(tmp_path / 'wrong.json', with_person(bbox=...))
+    with pytest.raises(AnnotationError, match=rf'{name}\.json: {reason}'):
+        load_annotations(tmp_path / f'{name}.json')
 
 
 def test_missing_images_are_named(tmp_path: Path) -> None:
@@ -239,17 +221,12 @@ def test_missing_images_are_named(tmp_path: Path) -> None:
         load_annotations(path, images=tmp_path)
 
 
-def test_runs_of_compressed_masks_equal_pycocotools() -> None:
-    rng = np.random.default_rng(0)
-    for density in (0.001, 0.1, 0.5, 0.999):
-        mask = np.asfortranarray(rng.random((97, 61)) < density).astype(np.uint8)
-        flat = np.concatenate([[0], mask.ravel(order='F'), [0]])
-        edges = np.flatnonzero(np.diff(flat))
-        expected = np.diff(np.concatenate([[0], edges, [mask.size]])).tolist()
-        if expected[-1] == 0:
-            expected.pop()
-        assert decode_counts(coco_mask.encode(mask)['counts']).tolist() == expected
-    assert decode_counts('').tolist() == []
+@pytest.mark.parametrize('density', [0.001, 0.1, 0.5, 0.999])
+def test_runs_of_compressed_masks_equal_pycocotools(density: float) -> None:
+    mask = np.asfortranarray(np.random.default_rng(0).random((97, 61)) < density).astype(np.uint8)
+    runs = decode_counts(coco_mask.encode(mask)['counts'])
+    assert (runs[1:] > 0).all() and decode_counts('').tolist() == []
+    assert np.array_equal(np.repeat(np.arange(len(runs)) % 2, runs), mask.ravel(order='F'))
 
 
 @pytest.mark.parametrize('name', ['person_keypoints.json', 'crowd_masks.json'])
@@ -290,14 +267,11 @@ BAD_VALUES: list[Any] = [
 @pytest.mark.parametrize('section', ['annotations', 'images', 'categories'])
 def test_values_of_any_type_pass_or_raise_annotation_error(section: str) -> None:
     named = [{'id': 1, 'name': 'person', 'keypoints': list(COCO_NAMES)}]
-    for key in (with_person() | {'categories': named})[section][-1]:
-        for value in BAD_VALUES:
+    for value in BAD_VALUES:
+        for key in (with_person() | {'categories': named})[section][-1]:
             content = with_person() | {'categories': copy.deepcopy(named)}
             content[section][-1][key] = value
-            try:
+            with contextlib.suppress(AnnotationError):
                 check_annotations(content)
-            except AnnotationError as error:
-                assert str(error)
-    for value in BAD_VALUES:
         with pytest.raises(AnnotationError):
             check_annotations(with_person() | {section: [value]})

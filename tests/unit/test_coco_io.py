@@ -4,18 +4,16 @@ import copy
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from pipeline.datasets.coco_ground_truth import load_ground_truth
-from pipeline.io.coco import TASKS, Task, select_task
+from pipeline.io.coco import select_task
 from pipeline.structures import MaskSource, People
-from tests.toy_people import people_in, person, toy_annotations, toy_results, write
+from tests.toy_people import people_in, person, toy_annotations, write
 
 PAIR = [(10, 20, 60, 180), (40, 15, 100.126, 190)]
 
@@ -34,15 +32,7 @@ def test_one_json_dict_per_person_with_every_documented_key() -> None:
     assert len(results[0]['keypoints']) == 51
     assert results[0]['keypoints'][:3] == [35.0, 32.8, 0.8]
     assert results[0]['pose_score'] == 0.8
-
-
-def test_masks_survive_as_rle() -> None:
-    people = people_in(PAIR, (200, 300))
-    for i, result in enumerate(people.to_coco(0)):
-        rle = result['segmentation']
-        assert isinstance(rle['counts'], str)
-        np.testing.assert_array_equal(coco_mask.decode(rle).astype(bool), people.masks.dense(i))
-        assert result['area'] == coco_mask.area(rle)
+    assert [r['area'] for r in results] == [coco_mask.area(r['segmentation']) for r in results]
 
 
 def test_fallbacks_rounds_and_prompts_are_named() -> None:
@@ -52,48 +42,20 @@ def test_fallbacks_rounds_and_prompts_are_named() -> None:
         rounds=np.array([1, 2], np.int32),
         prompts=np.array([[0, 5, 18] + [-1] * 20, [-1] * 23], np.int32),
     )
-    first, second = people.to_coco('beach.jpg')
-    assert (first['mask_source'], second['mask_source']) == ('detector', 'box')
-    assert (first['round'], second['round']) == (1, 2)
-    assert first['prompt_keypoints'] == ['nose', 'left_shoulder', 'keypoint_18']
-    assert second['prompt_keypoints'] == []
-    assert first['image_id'] == 'beach.jpg'
+    keys = ('image_id', 'mask_source', 'round', 'prompt_keypoints')
+    assert [[row[key] for key in keys] for row in people.to_coco('beach.jpg')] == [
+        ['beach.jpg', 'detector', 1, ['nose', 'left_shoulder', 'keypoint_18']],
+        ['beach.jpg', 'box', 2, []],
+    ]
 
 
-def test_of_more_keypoints_the_17_of_coco_are_written() -> None:
+def test_17_keypoints_of_coco_are_written() -> None:
     results = people_in(PAIR, (200, 300), points=23).to_coco(0)
     lengths = [len(results[0][k]) for k in ('keypoints', 'keypoint_scores', 'keypoint_presence')]
     assert lengths == [51, 17, 17]
-
-
-def test_fewer_keypoints_are_refused() -> None:
     with pytest.raises(ValueError, match='17 keypoints per person, got 14'):
         people_in(PAIR, (200, 300), points=14).to_coco(0)
-
-
-def test_no_people_give_an_empty_list() -> None:
     assert People.empty(200, 300).to_coco(0) == []
-
-
-@pytest.mark.parametrize('task', TASKS)
-@pytest.mark.parametrize('narrow', [False, True], ids=['one list', 'select_task'])
-def test_pycocotools_scores_every_task(tmp_path: Path, task: Task, narrow: bool) -> None:
-    ground_truth = COCO(write(tmp_path / 'ground_truth.json', annotations_from_one()))
-    results = toy_results(tmp_path)
-    found = ground_truth.loadRes(select_task(results, task) if narrow else results)
-    run = COCOeval(ground_truth, found, task)
-    run.evaluate()
-    run.accumulate()
-    run.summarize()
-    assert run.stats[0] == pytest.approx(1)
-
-
-def annotations_from_one() -> dict[str, Any]:
-    """pycocotools takes an annotation of id 0 for none."""
-    content = toy_annotations()
-    for annotation in content['annotations']:
-        annotation['id'] += 1
-    return content
 
 
 def test_for_task_keeps_the_size_of_the_mask_and_the_given_dicts(tmp_path: Path) -> None:
@@ -131,21 +93,6 @@ def test_ground_truth_reads_rle_masks_and_files_without_keypoints(tmp_path: Path
     people = load_ground_truth(write(tmp_path / 'toy.json', content))[0].people
     assert people.masks.areas.tolist() == [10000, 0]
     assert people.keypoint_scores[0].sum() == 0
-
-
-def test_ground_truth_reads_only_people(tmp_path: Path) -> None:
-    content = toy_annotations()
-    content['categories'] = [{'id': 1, 'name': 'dog'}, {'id': 4, 'name': 'person'}]
-    content['annotations'][0]['category_id'] = 4
-    images = load_ground_truth(write(tmp_path / 'toy.json', content))
-    assert [len(p.people) for p in images] == [1, 0, 0]
-
-
-def test_ground_truth_names_file_annotation_and_reason(tmp_path: Path) -> None:
-    content = toy_annotations()
-    content['annotations'].append(person(55, 7, [1, 1, -20, 20]))
-    with pytest.raises(ValueError, match=r'wrong\.json: annotation 55 .*width and height must be'):
-        load_ground_truth(write(tmp_path / 'wrong.json', content))
 
 
 def test_ground_truth_of_crowdpose_has_the_limbs(tmp_path: Path) -> None:

@@ -12,25 +12,11 @@ from pipeline.cli.options import get_overrides, handle_errors, parse_cfg_options
 
 # As MMEngine's tools read them.
 VALUES: list[tuple[str, Any]] = [
-    ('1', 1),
-    ('-1', -1),
-    ('2.5', 2.5),
-    ('1e-4', 1e-4),
-    ('true', True),
-    ('True', True),
-    ('false', False),
-    ('False', False),
-    ('None', None),
-    ('none', 'none'),
-    ('text', 'text'),
-    ("'text'", 'text'),
-    ('a=b', 'a=b'),
-    ('work_dirs/a.pth', 'work_dirs/a.pth'),
-    ('1,2', [1, 2]),
-    ('[1,2]', [1, 2]),
-    ('(a,2)', ('a', 2)),
-    ('[(1,false),(2,x)]', [(1, False), (2, 'x')]),
-]
+    ('1', 1), ('-1', -1), ('2.5', 2.5), ('1e-4', 1e-4), ('true', True), ('True', True),
+    ('false', False), ('False', False), ('None', None), ('none', 'none'), ('text', 'text'),
+    ("'text'", 'text'), ('a=b', 'a=b'), ('work_dirs/a.pth', 'work_dirs/a.pth'), ('1,2', [1, 2]),
+    ('[1,2]', [1, 2]), ('(a,2)', ('a', 2)), ('[(1,false),(2,x)]', [(1, False), (2, 'x')]),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(('text', 'value'), VALUES, ids=[text for text, _ in VALUES])
@@ -69,11 +55,7 @@ def test_named_options_win(arguments: list[str], options: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize(
     ('error', 'code'),
-    [
-        (ValueError('no'), 2),
-        (OSError(errno.ENOENT, 'no'), 1),
-        (KeyboardInterrupt(), 130),
-    ],
+    [(ValueError('no'), 2), (OSError(errno.ENOENT, 'no'), 1), (KeyboardInterrupt(), 130)],
     ids=['input', 'file', 'interrupt'],
 )
 def test_exit_codes(error: BaseException, code: int, capsys: pytest.CaptureFixture[str]) -> None:

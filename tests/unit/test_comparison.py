@@ -18,7 +18,6 @@ from pipeline.evaluation.comparison import Comparison, compare
 from pipeline.evaluation.scored import score_results
 from pipeline.io.coco_people import people_from_coco
 from pipeline.io.results import PROTOCOLS, ResultsInfo
-from pipeline.structures import People
 from tests.commands import exit_code
 from tests.toy_people import coco, people_in, person, toy_annotations, toy_results, write
 
@@ -64,14 +63,10 @@ QUALITY = [
 @pytest.mark.parametrize(('rows', 'quality'), [q[1:] for q in QUALITY], ids=[q[0] for q in QUALITY])
 def test_quality_by_hand(rows: list[tuple[int, list[float]]], quality: float) -> None:
     image_id = rows[0][0] if rows else 1
-    results = [box_row(*r) for r in rows]
-    (image,) = [p for p in compared([], results).images if p.image_id == image_id]
-    assert image.b.quality == pytest.approx(quality)
-
-
-def test_quality_without_people_and_results_is_one() -> None:
-    image = compared([], []).images[2]
-    assert (image.a.quality, image.b.quality, image.gain) == (1, 1, 0)
+    images = {p.image_id: p for p in compared([], [box_row(*r) for r in rows]).images}
+    assert images[image_id].b.quality == pytest.approx(quality)
+    empty = images[3]  # no people and, without results, a quality of 1
+    assert empty.a.quality == 1 and empty.gain == empty.b.quality - 1
 
 
 def test_images_are_ranked_and_counted() -> None:
@@ -104,6 +99,7 @@ def test_people_from_results() -> None:
     for name in ('keypoints', 'keypoint_scores', 'scores', 'visibility', 'boxes'):
         np.testing.assert_allclose(getattr(again, name), getattr(people, name), atol=6e-3)
     assert again.masks.to_rle() == people.masks.to_rle()
+    assert len(people_from_coco([], 200, 300)) == 0
 
 
 MASK = people_in([(5, 5, 60, 90)], (200, 300)).masks.to_rle()[0]
@@ -121,23 +117,19 @@ def test_people_from_results_of_one_task(row: dict[str, Any], box: list[int]) ->
     assert people.boxes.tolist() == [box]
     assert (people.masks.areas[0] > 0) == ('segmentation' in row)
     assert (people.keypoint_scores > 0).all() == ('keypoints' in row)
-    assert len(people_from_coco([], 200, 300)) == len(People.empty(200, 300))
 
 
 def test_results_of_different_people_are_rejected(tmp_path: Path) -> None:
     annotations, rows = toy_annotations(), toy_results(tmp_path)
     rows = [r | {'annotation_id': i} for r, i in zip(rows, (0, 1, 3, 4), strict=False)]
-    a, b = (
-        score_results(rows, annotations),
-        score_results(rows, annotations, info=info_of('gt_keypoints')),
-    )
+    a = score_results(rows, annotations)
+    b = score_results(rows, annotations, info=info_of('gt_keypoints'))
+    two_images = score_results(rows[:2], annotations, info=info_of('loop', (7, 9)))
     assert compare(a, b, 'keypoints').images
-    with pytest.raises(
-        ValueError, match=r'A \(\) is scored on 6 people, B \(.*gt_keypoints\) on 4'
-    ):
+    with pytest.raises(ValueError, match=r'A \(\) is scored on 6 people, B \(.*gt_keyp.*\) on 4'):
         compare(a, b, 'segm')
     with pytest.raises(ValueError, match='A has 3 images, B has 2, and they differ'):
-        compare(a, score_results(rows[:2], annotations, info=info_of('loop', (7, 9))), 'segm')
+        compare(a, two_images, 'segm')
 
 
 def info_of(protocol: Any, image_ids: tuple[int, ...] = (3, 7, 9)) -> ResultsInfo:
@@ -152,25 +144,22 @@ def info_of(protocol: Any, image_ids: tuple[int, ...] = (3, 7, 9)) -> ResultsInf
 
 
 def files(tmp_path: Path, a: Rows, b: Rows) -> list[str]:
-    return [
-        str(write(tmp_path / 'a.json', a)),
-        str(write(tmp_path / 'b.json', b)),
-        str(write(tmp_path / 'truth.json', toy_annotations())),
-    ]
+    """Write results A and B and the annotations."""
+    contents = {'a': a, 'b': b, 'truth': toy_annotations()}
+    return [str(write(tmp_path / f'{name}.json', rows)) for name, rows in contents.items()]
 
 
-def make_page(tmp_path: Path, *options: str, names: tuple[int, ...] = (3, 7)) -> Path:
+def make_page(tmp_path: Path, *options: str, out: str = 'out') -> Path:
     """Page of the toy images: B misses two people and has one false box."""
     rows = toy_results(tmp_path)
     other = [*rows[1:4], rows[4] | {'bbox': [0, 0, 10, 10], 'score': 0.2}]
     folder = tmp_path / 'photos'
-    folder.mkdir()
-    for name in names:
+    folder.mkdir(exist_ok=True)
+    for name in (3, 7):
         PIL.Image.new('RGB', (300, 200), (90, 120, 150)).save(folder / f'{name}.jpg')
-    out = tmp_path / 'out'
-    args = [*files(tmp_path, rows, other), '--images', str(folder), '--out', str(out)]
+    args = [*files(tmp_path, rows, other), '--images', str(folder), '--out', str(tmp_path / out)]
     assert compare_results.main([*args, *options]) == 0
-    return out
+    return tmp_path / out
 
 
 class Page(HTMLParser):
@@ -220,18 +209,6 @@ def test_page_is_valid_and_self_contained(tmp_path: Path, task: str) -> None:
     assert inputs == {'show-truth', 'show-marks'}
 
 
-def test_page_escapes_file_names(tmp_path: Path) -> None:
-    rows = [box_row(1, EXACT)]
-    names = [
-        write(tmp_path / f'{n}.json', c) for n, c in (('a', []), ('b', rows), ('t', annotations()))
-    ]
-    out = tmp_path / 'out'
-    assert compare_results.main([*map(str, names), '--task', 'bbox', '--out', str(out)]) == 0
-    page = Page((out / 'index.html').read_text())
-    assert 'two <b>.jpg' in page.text
-    assert len(page.all('img')) == 2
-
-
 def test_files_have_equal_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = make_page(tmp_path, '--task', 'bbox')
     report = json.loads((out / 'comparison.json').read_text())
@@ -248,42 +225,33 @@ def test_files_have_equal_values(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_equal_input_gives_equal_files(tmp_path: Path) -> None:
-    out = make_page(tmp_path)
-    before = {p.name: p.read_bytes() for p in out.iterdir()}
-    args = [str(tmp_path / n) for n in ('a.json', 'b.json', 'truth.json')]
-    images = ['--images', str(tmp_path / 'photos'), '--out', str(out)]
-    assert compare_results.main([*args, *images]) == 0
-    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+    first, second = make_page(tmp_path), make_page(tmp_path, out='again')
+    assert [p.read_bytes() for p in sorted(first.iterdir())] == [
+        p.read_bytes() for p in sorted(second.iterdir())
+    ]
 
 
-def test_missing_or_broken_image_is_reported_on_the_page(
+def test_missing_or_wrong_images_are_reported_on_the_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / 'photos').mkdir()
     (tmp_path / 'photos' / '7.jpg').write_bytes(b'no picture')
+    PIL.Image.new('RGB', (30, 20)).save(tmp_path / 'photos' / '9.jpg')
     rows = toy_results(tmp_path)
+    rows.append(rows[0] | {'image_id': 9})
     args = [*files(tmp_path, rows, []), '--images', str(tmp_path / 'photos')]
     assert compare_results.main([*args, '--out', str(tmp_path / 'out')]) == 0
     printed = capsys.readouterr().out.replace('\n', ' ')
     assert 'warning: 3.jpg: no image 3.jpg in' in printed
     assert 'warning: 7.jpg: the image cannot be read' in printed
     page = Page((tmp_path / 'out' / 'index.html').read_text())
-    assert len(page.all('img')) == 4 and 'no image 3.jpg' in page.text
-
-
-def test_image_of_different_size_is_reported(tmp_path: Path) -> None:
-    (tmp_path / 'photos').mkdir()
-    PIL.Image.new('RGB', (30, 20)).save(tmp_path / 'photos' / '7.jpg')
-    args = [*files(tmp_path, toy_results(tmp_path), []), '--images', str(tmp_path / 'photos')]
-    assert compare_results.main([*args, '--out', str(tmp_path / 'out')]) == 0
-    text = Page((tmp_path / 'out' / 'index.html').read_text()).text
-    assert 'the image is 30 x 20, the annotations say 300 x 200' in text
+    assert len(page.all('img')) == 6 and 'no image 3.jpg' in page.text
+    assert 'the image is 30 x 20, the annotations say 300 x 200' in page.text
 
 
 def test_top_and_min_score(tmp_path: Path) -> None:
-    page = Page(
-        (make_page(tmp_path, '--top', '1', '--min-score', '0.5') / 'index.html').read_text()
-    )
+    folder = make_page(tmp_path, '--top', '1', '--min-score', '0.5')
+    page = Page((folder / 'index.html').read_text())
     assert len(page.all('article')) == 1
     assert 'Results scored below 0.5 are left out.' in page.text
 
@@ -315,3 +283,12 @@ def test_command_reports_invalid_input(
     error = capsys.readouterr().err
     assert error.startswith('compare_results.py: ') and reason in error
     assert not (tmp_path / 'out').exists()
+
+
+def test_page_escapes_file_names(tmp_path: Path) -> None:
+    args = [*files(tmp_path, [], [box_row(1, EXACT)]), '--task', 'bbox']
+    write(tmp_path / 'truth.json', annotations())
+    assert compare_results.main([*args, '--out', str(tmp_path / 'out')]) == 0
+    page = Page((tmp_path / 'out' / 'index.html').read_text())
+    assert 'two <b>.jpg' in page.text
+    assert len(page.all('img')) == 2

@@ -28,10 +28,7 @@ WRONG = [
     ({'loop.refine': 1}, 'loop.refine must be bool, got 1'),
     ({'detector.max_iou': False}, 'off is None, never False'),
     ({'segmenter.prompt.crowd_iou': False}, 'off is None, never False'),
-    (
-        {'loop.pose_nms.box_area': 'xywh'},
-        "loop.pose_nms.box_area must be 'box' or 'mask'",
-    ),
+    ({'loop.pose_nms.box_area': 'xywh'}, "loop.pose_nms.box_area must be 'box' or 'mask'"),
     ({'loop.pose_nms.max_oks': 1.5}, r'pose_nms.max_oks must be in \(0, 1\], got 1.5'),
     ({'segmenter.prompt.num_keypoints': 18}, r'prompt.num_keypoints must be in \[1, 17\]'),
     ({'runtime.precision': 'half'}, "runtime.precision must be 'fp32' or 'bf16' or 'fp16'"),

@@ -11,12 +11,14 @@ from pycocotools import mask as coco_mask
 
 from pipeline.cli import convert_dataset
 from pipeline.datasets.annotations import load_annotations
-from pipeline.datasets.convert import ConversionError, assign_image_ids
+from pipeline.datasets.convert import assign_image_ids
 from pipeline.datasets.convert_ochuman import OCHUMAN_NAMES, convert_ochuman
 from pipeline.io.progress import Reporter
 from pipeline.keypoints import COCO_NAMES
 from tests.commands import exit_code
 from tests.toy_people import toy_annotations, write
+
+FORMATS = ('ochuman', 'crowdpose', 'cocopersons', 'coco')
 
 
 def convert(tmp_path: Path, *args: Any) -> tuple[int, dict[str, Any]]:
@@ -103,19 +105,24 @@ def test_people_without_mask_are_dropped_or_ignored(
     load_annotations(tmp_path / 'out.json', tasks=('bbox', 'segm', 'keypoints'))
 
 
+INVALID = {
+    '2': ([native_person(), native_person(keypoints=[1, 2, 3])],
+          'cannot be converted (person 2: keypoints must hold 57 finite numbers'),
+    '3': ([native_person(bbox=[10, 5, 10, 35])],
+          'cannot be converted (person 1: the box has no area'),
+    '4': ([native_person(segms={'outer': []})],
+          'cannot be converted (person 1: segms has no outer polygon'),
+    '5': ([native_person()], 'no such file'),
+    '6': ([native_person()], 'is not an image in a known format'),
+    '7': ([native_person()], 'is 61 x 40 px, the annotations expect 60 x 40 px'),
+}  # fmt: skip
+
+
 def test_invalid_ochuman_images_are_reported_and_skipped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    people = {
-        '_1': [native_person()],
-        '_2': [native_person(), native_person(keypoints=[1, 2, 3])],
-        '_3': [native_person(bbox=[10, 5, 10, 35])],
-        '_4': [native_person(segms={'outer': []})],
-        '_5': [native_person()],
-        '_6': [native_person()],
-        '_7': [native_person()],
-    }
-    source = write(tmp_path / 'a.json', native(**people))
+    people = {f'_{name}': rows for name, (rows, _) in INVALID.items()}
+    source = write(tmp_path / 'a.json', native(_1=[native_person()], **people))
     for number in (1, 2, 3, 4, 7):
         save_image(tmp_path / 'images' / f'{number}.jpg', width=61 if number == 7 else 60)
     (tmp_path / 'images' / '6.jpg').write_bytes(b'not an image')
@@ -124,29 +131,18 @@ def test_invalid_ochuman_images_are_reported_and_skipped(
     assert [image['file_name'] for image in content['images']] == ['1.jpg']
     assert {a['image_id'] for a in content['annotations']} == {1}
     output = capsys.readouterr().err
-    for line in (
-        '2.jpg: cannot be converted (person 2: keypoints must hold 57 finite numbers',
-        '3.jpg: cannot be converted (person 1: the box has no area',
-        '4.jpg: cannot be converted (person 1: segms has no outer polygon',
-        '5.jpg: no such file',
-        '6.jpg: is not an image in a known format',
-        '7.jpg: is 61 x 40 px, the annotations expect 60 x 40 px',
-    ):
-        assert f'left out: {line}' in output
+    for name, (_, message) in INVALID.items():
+        assert f'left out: {name}.jpg: {message}' in output
 
 
-@pytest.mark.parametrize('kind', ['coco', 'list'])
-def test_only_images_of_a_split(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize('name', ['val.json', 'val.txt'])
+def test_only_images_of_a_split(tmp_path: Path, name: str) -> None:
     source = write(tmp_path / 'a.json', native(_1=[native_person()], _2=[native_person()]))
-    if kind == 'coco':
-        split = write(tmp_path / 'val.json', {'images': [{'file_name': '2.jpg'}]})
-    else:
-        split = tmp_path / 'val.txt'
-        split.write_text('2.jpg\n\n')
+    split, as_text = tmp_path / name, name.endswith('txt')
+    split.write_text('2.jpg\n\n' if as_text else '{"images": [{"file_name": "2.jpg"}]}')
     code, content = convert(tmp_path, 'ochuman', source, '--only', split)
     assert (code, [image['id'] for image in content['images']]) == (0, [2])
-    with split.open('w') as stream:
-        stream.write('9.jpg' if kind == 'list' else '{"images": [{"file_name": "9.jpg"}]}')
+    split.write_text('9.jpg' if as_text else '{"images": [{"file_name": "9.jpg"}]}')
     result = convert_ochuman(source, None, Reporter(), only=split)
     assert [problem.name for problem in result.problems] == ['9.jpg']
 
@@ -161,35 +157,22 @@ def test_wrong_box_format_is_detected(tmp_path: Path, capsys: pytest.CaptureFixt
     assert (code, content['annotations'][0]['bbox']) == (0, [40, 30, 10, 8])
 
 
-def test_coco_file_is_not_accepted_for_ochuman(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    source = write(tmp_path / 'a.json', toy_annotations())
-    assert convert(tmp_path, 'ochuman', source)[0] == 2
-    assert 'it is a COCO file: use "coco"' in capsys.readouterr().err
-
-
 def as_native(coco: dict[str, Any]) -> dict[str, Any]:
     """Real people of OCHuman from its COCO file, written as `ochuman.json` would have them."""
     flags = {0: 0, 2: 1, 1: 3}
-    images = []
-    for image in coco['images']:
-        people = []
-        for row in coco['annotations']:
-            if row['image_id'] != image['id']:
-                continue
-            points = np.reshape(row['keypoints'], (17, 3)).tolist()
-            by_name = dict(zip(COCO_NAMES, points, strict=True))
-            native_points = [by_name.get(name, [0, 0, 0]) for name in OCHUMAN_NAMES]
-            x, y, w, h = row['bbox']
-            people.append({
-                'bbox': [x, y, x + w, y + h],
-                'keypoints': [v for a, b, f in native_points for v in (a, b, flags[int(f)])],
-                'segms': {'outer': [[x, y, x + w, y, x + w, y + h, x, y + h]], 'inner': []},
-            })  # fmt: skip
-        images.append({k: image[k] for k in ('file_name', 'width', 'height')})
-        images[-1]['annotations'] = people
-    return {'images': images}
+    keys = ('file_name', 'width', 'height')
+    images = {i['id']: {k: i[k] for k in keys} | {'annotations': []} for i in coco['images']}
+    for row in coco['annotations']:
+        points = np.reshape(row['keypoints'], (17, 3)).tolist()
+        by_name = dict(zip(COCO_NAMES, points, strict=True))
+        native_points = [by_name.get(name, [0, 0, 0]) for name in OCHUMAN_NAMES]
+        x, y, w, h = row['bbox']
+        images[row['image_id']]['annotations'].append({
+            'bbox': [x, y, x + w, y + h],
+            'keypoints': [v for a, b, f in native_points for v in (a, b, flags[int(f)])],
+            'segms': {'outer': [[x, y, x + w, y, x + w, y + h, x, y + h]], 'inner': []},
+        })  # fmt: skip
+    return {'images': [*images.values()]}
 
 
 def test_ochuman_equals_the_official_coco_file(tmp_path: Path, samples: Path) -> None:
@@ -217,15 +200,16 @@ def cihp(tmp_path: Path) -> Path:
     people = np.zeros((40, 60), np.uint8)
     people[5:30, 10:20] = 1
     people[10:35, 18:40] = 2
+    valid = Image.fromarray(people)
+    maps = {
+        1: valid, 2: Image.fromarray(people * 0, 'L').convert('P'), 3: valid,
+        4: valid.convert('RGB'), 5: Image.fromarray(people[:, :30]), 7: valid,
+    }  # fmt: skip
     (root / 'Human_ids').mkdir()
-    for number in (1, 3, 4, 5, 7):
-        Image.fromarray(people).save(root / 'Human_ids' / f'000000{number}.png')
-    palette = Image.fromarray(np.zeros((40, 60), np.uint8), 'L').convert('P')
-    palette.save(root / 'Human_ids' / '0000002.png')
-    data = (root / 'Human_ids' / '0000003.png').read_bytes()
-    (root / 'Human_ids' / '0000003.png').write_bytes(data[: len(data) // 2])
-    Image.new('RGB', (60, 40)).save(root / 'Human_ids' / '0000004.png')
-    Image.fromarray(people[:, :30]).save(root / 'Human_ids' / '0000005.png')
+    for number, image in maps.items():
+        image.save(root / 'Human_ids' / f'000000{number}.png')
+    damaged = root / 'Human_ids' / '0000003.png'
+    damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
     return root
 
 
@@ -254,11 +238,6 @@ def test_cihp_to_coco_reports_invalid_images(
     assert load_annotations(tmp_path / 'out.json').tasks == ('bbox', 'segm')
 
 
-def test_invalid_cihp_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert convert(tmp_path, 'cihp', tmp_path)[0] == 2
-    assert 'Images is missing or empty; a folder of CIHP has' in capsys.readouterr().err
-
-
 # CrowdPose, COCOPersons, any COCO file
 
 
@@ -272,17 +251,6 @@ def test_crowdpose_gets_areas(tmp_path: Path, samples: Path) -> None:
         assert row == before | {'area': pytest.approx(0.53 * before['bbox'][2] * before['bbox'][3])}
 
 
-def test_other_14_keypoints_are_rejected(
-    tmp_path: Path, samples: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    source = samples / 'test_samples/aic/test_aic.json'
-    assert convert(tmp_path, 'crowdpose', source)[0] == 2
-    assert "the 14 keypoints ['Right Shoulder'" in capsys.readouterr().err
-    coco = write(tmp_path / 'toy.json', toy_annotations())
-    assert convert(tmp_path, 'crowdpose', coco)[0] == 2
-    assert 'keypoints must hold 42 numbers, got 51' in capsys.readouterr().err
-
-
 def test_no_output_without_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write(tmp_path / 'toy.json', toy_annotations())
     code, content = convert(tmp_path, 'coco', source, '--images', tmp_path)
@@ -291,16 +259,18 @@ def test_no_output_without_images(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert output.count('left out: ') == 3 and 'no images left' in output
 
 
-@pytest.mark.parametrize(('others', 'kept'), [('drop', [0, 1, 2, 3, 4]), ('ignore', [*range(6)])])
-def test_cocopersons_have_keypoints(tmp_path: Path, others: str, kept: list[int]) -> None:
+@pytest.mark.parametrize(
+    ('others', 'kept', 'crowds'),
+    [('drop', [0, 1, 2, 3, 4], [2]), ('ignore', [0, 1, 2, 3, 4, 5], [2, 5])],
+)
+def test_cocopersons_have_keypoints(
+    tmp_path: Path, others: str, kept: list[int], crowds: list[int]
+) -> None:
     source = write(tmp_path / 'toy.json', toy_annotations())
     code, content = convert(tmp_path, 'cocopersons', source, '--others', others)
-    assert code == 0
-    assert [image['id'] for image in content['images']] == [7, 3]
+    assert (code, [image['id'] for image in content['images']]) == (0, [7, 3])
     assert [a['id'] for a in content['annotations']] == kept
-    assert [a['id'] for a in content['annotations'] if a['iscrowd']] == [
-        i for i in kept if i in (2, 5)
-    ]
+    assert [a['id'] for a in content['annotations'] if a['iscrowd']] == crowds
 
 
 def test_coco_file_is_validated_and_completed(
@@ -311,8 +281,8 @@ def test_coco_file_is_validated_and_completed(
         row['category_id'] = 4
         del row['area']
     source = write(tmp_path / 'toy.json', content)
-    for name in ('3.jpg', '7.jpg'):
-        save_image(tmp_path / name, 300, 200)
+    save_image(tmp_path / '3.jpg', 300, 200)
+    save_image(tmp_path / '7.jpg', 300, 200)
     code, clean = convert(tmp_path, 'coco', source, '--images', tmp_path)
     output = capsys.readouterr()
     assert code == 1 and 'left out: 9.jpg: no such file' in output.err
@@ -332,25 +302,45 @@ def test_output_is_deterministic_and_not_overwritten(
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith('.')] == []
 
 
-def test_invalid_sources_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+WRONG = [
+    *((name, 'broken', 'broken.json: not a JSON file') for name in FORMATS),
+    *((name, 'absent', 'absent.json: cannot be read') for name in FORMATS),
+    ('ochuman', 'toy', 'it is a COCO file: use "coco"'),
+    ('crowdpose', 'toy', 'keypoints must hold 42 numbers, got 51'),
+    ('crowdpose', 'test_samples/aic/test_aic', "the 14 keypoints ['Right Shoulder'"),
+    ('cihp', '', 'Images is missing or empty; a folder of CIHP has'),
+]
+
+
+@pytest.mark.parametrize(('name', 'source', 'message'), WRONG)
+def test_invalid_sources_are_named(
+    tmp_path: Path,
+    samples: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    source: str,
+    message: str,
+) -> None:
     (tmp_path / 'broken.json').write_text('{')
-    for name in ('ochuman', 'crowdpose', 'cocopersons', 'coco'):
-        assert convert(tmp_path, name, tmp_path / 'broken.json')[0] == 2
-        assert 'broken.json: not a JSON file' in capsys.readouterr().err
-        assert convert(tmp_path, name, tmp_path / 'absent.json')[0] == 2
-        assert 'absent.json: cannot be read' in capsys.readouterr().err
+    write(tmp_path / 'toy.json', toy_annotations())
+    root = samples if '/' in source else tmp_path
+    assert convert(tmp_path, name, root / (source and f'{source}.json')) == (2, {})
+    assert message in capsys.readouterr().err
+
+
+def test_invalid_image_folder_or_split_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = write(tmp_path / 'toy.json', toy_annotations())
     assert convert(tmp_path, 'coco', source, '--images', tmp_path / 'nowhere')[0] == 2
     assert 'nowhere does not exist' in capsys.readouterr().err
+    source = write(tmp_path / 'a.json', native(_1=[native_person()]))
+    split = write(tmp_path / 'val.json', {})
+    assert convert(tmp_path, 'ochuman', source, '--only', split)[0] == 2
+    assert 'val.json: not a COCO file' in capsys.readouterr().err
 
 
 def test_image_ids_from_names_or_positions() -> None:
     assert assign_image_ids(['0000007.jpg', '0000012.jpg']) == {'0000007.jpg': 7, '0000012.jpg': 12}
     assert assign_image_ids(['a.jpg', '7.jpg']) == {'a.jpg': 1, '7.jpg': 2}
     assert assign_image_ids(['7.jpg', '07.jpg']) == {'7.jpg': 1, '07.jpg': 2}
-
-
-def test_invalid_split_file(tmp_path: Path) -> None:
-    source = write(tmp_path / 'a.json', native(_1=[native_person()]))
-    with pytest.raises(ConversionError, match=r'val\.json: not a COCO file'):
-        convert_ochuman(source, None, Reporter(), only=write(tmp_path / 'val.json', {}))

@@ -47,9 +47,9 @@ def sample(samples: Path) -> tuple[dict[str, Any], list[Row]]:
         points = np.array(person['keypoints'], float).reshape(-1, 3)
         points += rng.normal(0, 0.03 * person['bbox'][2], points.shape)
         points[:, 2] = 1
-        result = {key: person[key] for key in ('image_id', 'category_id', 'bbox')}
-        keypoints = points.ravel().tolist()
-        results.append(result | {'keypoints': keypoints, 'score': float(rng.random())})
+        row = {key: person[key] for key in ('image_id', 'category_id', 'bbox')}
+        row |= {'keypoints': points.ravel().tolist(), 'score': float(rng.random())}
+        results.append(row)
     return annotations, results
 
 
@@ -61,16 +61,19 @@ def stats_of_xtcocotools(annotations: Row, results: list[Row], path: Path) -> li
     run.evaluate()
     run.accumulate()
     run.summarize()
-    stats: list[float] = run.stats.tolist()
-    return stats
+    return [*run.stats.tolist()]
 
 
-def test_synthetic_results_equal_xtcocotools(tmp_path: Path) -> None:
-    assert min(compare_with_xtcocotools(*make_crowdpose(), tmp_path)) > 0
+def as_crowdpose(rows: list[Row], points: np.ndarray) -> list[Row]:
+    """Results with the keypoints (N, K, 3) converted to CrowdPose's 14."""
+    xy, scores = to_convention(points[..., :2], points[..., 2], 'crowdpose14')
+    converted = np.concatenate([xy, scores[..., None]], 2).reshape(len(rows), -1).tolist()
+    return [r | {'keypoints': keypoints} for r, keypoints in zip(rows, converted, strict=True)]
 
 
-def test_sample_equals_xtcocotools(sample: Any, tmp_path: Path) -> None:
+def test_metrics_equal_xtcocotools(sample: Any, tmp_path: Path) -> None:
     compare_with_xtcocotools(*sample, tmp_path)
+    assert min(compare_with_xtcocotools(*make_crowdpose(), tmp_path)) > 0
 
 
 def compare_with_xtcocotools(annotations: Row, results: list[Row], tmp_path: Path) -> list[float]:
@@ -103,32 +106,23 @@ def test_coco_keypoints_are_converted() -> None:
     annotations, _ = make_crowdpose()
     _, results = make_results(40, seed=3)
     points = np.array([r['keypoints'] for r in results], np.float32).reshape(-1, 17, 3)
-    xy, scores = to_convention(points[..., :2], points[..., 2], 'crowdpose14')
-    converted = [
-        r | {'keypoints': np.concatenate([p, s[:, None]], 1).ravel().tolist()}
-        for r, p, s in zip(results, xy, scores, strict=True)
-    ]
     metrics = score(results, annotations, ['keypoints'])
+    converted = as_crowdpose(results, points)
     assert metrics.tasks == score(converted, annotations, ['keypoints']).tasks
 
 
 def test_extra_keypoints_are_used(sample: Any) -> None:
     """Models with 23 keypoints predict neck and top of the head."""
-    annotations, results = sample
-    rng = np.random.default_rng(1)
-    for row in results:
-        row['keypoints'] = rng.uniform(0, 300, 51).tolist()
-        row['extra_keypoints'] = rng.uniform(0, 300, 18).tolist()
-    plain = [{k: v for k, v in r.items() if k != 'extra_keypoints'} for r in results]
-    points = np.array([r['keypoints'] + r['extra_keypoints'] for r in results], np.float32)
-    points = points.reshape(-1, 23, 3)
-    xy, scores = to_convention(points[..., :2], points[..., 2], 'crowdpose14')
+    annotations, plain = sample
+    points = np.random.default_rng(1).uniform(0, 300, (len(plain), 23, 3)).astype(np.float32)
+    results = [
+        row | {'keypoints': p[:51].tolist(), 'extra_keypoints': p[51:].tolist()}
+        for row, p in zip(plain, points.reshape(len(plain), -1), strict=True)
+    ]
+    xy, _ = to_convention(points[..., :2], points[..., 2], 'crowdpose14')
     short, _ = to_convention(points[:, :17, :2], points[:, :17, 2], 'crowdpose14')
     assert (xy[:, 12:] != short[:, 12:]).any() and (xy[:, :12] == short[:, :12]).all()
-    rows = [
-        r | {'keypoints': np.concatenate([p, s[:, None]], 1).ravel().tolist()}
-        for r, p, s in zip(plain, xy, scores, strict=True)
-    ]
+    rows = as_crowdpose(plain, points)
     assert score(results, annotations, ['keypoints']) == score(rows, annotations, ['keypoints'])
 
 

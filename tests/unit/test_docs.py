@@ -32,16 +32,13 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
 
 
 @pytest.mark.parametrize('page', pages(), ids=page_ids)
-def test_every_command_is_run_or_states_why_not(page: Path) -> None:
-    unmarked = [str(b) for b in blocks(page) if b.language == 'bash' and b.mark not in MARKS]
-    assert not unmarked, f'put <!-- run --> or <!-- no-run: REASON --> before: {unmarked}'
-
-
-@pytest.mark.parametrize('page', pages(), ids=page_ids)
-def test_examples_are_python(page: Path) -> None:
+def test_commands_are_run_or_state_why_not_and_examples_are_python(page: Path) -> None:
     for block in blocks(page):
         if block.language == 'python':
             ast.parse(block.text, filename=str(block))
+        if block.language == 'bash':
+            hint = f'put <!-- run --> or <!-- no-run: REASON --> before {block}'
+            assert block.mark in MARKS, hint
 
 
 def test_tools_named_in_the_documents_exist() -> None:

@@ -62,21 +62,15 @@ def test_missing_files_are_reported_with_the_layout(tmp_path: Path, name: str) -
     entry = CATALOG[name]
     with pytest.raises(DatasetError) as caught:
         resolve_dataset(name, tmp_path)
-    message = str(caught.value)
-    for part in (
-        name,
-        str(tmp_path / entry.annotations[0]),
-        str(tmp_path / entry.images),
-        entry.homepage,
-        f'docs/user_guide/datasets.md#{entry.anchor}',
-        entry.convert or '',
-    ):
-        assert part in message
+    paths = [str(tmp_path / path) for path in (entry.annotations[0], entry.images)]
+    guide = f'docs/user_guide/datasets.md#{entry.anchor}'
+    for part in (name, *paths, entry.homepage, guide, entry.convert or ''):
+        assert part in str(caught.value)
     lay_out(tmp_path, name).unlink()
     with pytest.raises(DatasetError) as caught:
         resolve_dataset(name, tmp_path)
     first = str(caught.value).splitlines()[0]
-    assert 'is missing' in first and str(tmp_path / entry.images) not in first
+    assert 'is missing' in first and paths[1] not in first
 
 
 def data_set_page() -> str:
@@ -114,29 +108,27 @@ def test_unknown_name_suggests_a_similar_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ('file', 'image', 'images'),
+    ('file', 'image'),
     [
-        ('toy.json', '7.jpg', '.'),
-        ('toy.json', 'images/7.jpg', 'images'),
-        ('annotations/toy.json', 'images/7.jpg', 'images'),
-        ('annotations/toy.json', 'val2017/7.jpg', 'val2017'),
-        ('annotations/toy.json', '7.jpg', '.'),
+        ('toy.json', '7.jpg'),
+        ('toy.json', 'images/7.jpg'),
+        ('annotations/toy.json', 'images/7.jpg'),
+        ('annotations/toy.json', 'val2017/7.jpg'),
+        ('annotations/toy.json', '7.jpg'),
     ],
 )
-def test_image_folder_of_a_coco_file_is_found(
-    tmp_path: Path, file: str, image: str, images: str
-) -> None:
+def test_image_folder_of_a_coco_file_is_found(tmp_path: Path, file: str, image: str) -> None:
     for path in (tmp_path / file, tmp_path / image, tmp_path / 'other' / 'x.jpg'):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     write(tmp_path / file, toy_annotations())
     found = resolve_dataset(tmp_path / file)
     assert found.name == 'toy'
-    assert found.images.resolve() == (tmp_path / images).resolve()
+    assert found.images.resolve() == (tmp_path / image).parent.resolve()
     assert found.tasks == ('bbox', 'segm', 'keypoints')
 
 
-def test_missing_images(tmp_path: Path) -> None:
+def test_missing_images_and_invalid_file(tmp_path: Path) -> None:
     path = write(tmp_path / 'toy.json', toy_annotations())
     with pytest.raises(DatasetError, match=r'no image of this file \(such as 7\.jpg\).*--images'):
         resolve_dataset(path)
@@ -144,9 +136,6 @@ def test_missing_images(tmp_path: Path) -> None:
     assert resolve_dataset(path, images=tmp_path / 'far').images == tmp_path / 'far'
     with pytest.raises(DatasetError, match='nowhere does not exist'):
         resolve_dataset(path, images=tmp_path / 'nowhere')
-
-
-def test_invalid_annotation_file(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r'results\.json: not a COCO annotation file'):
         resolve_dataset(write(tmp_path / 'results.json', []))
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import struct
-import threading
 import warnings
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
@@ -63,25 +63,27 @@ def test_formats(kind: str, tmp_path: Path) -> None:
     same(read_image(path), corners(), 14 if kind in LOSSY else 0)
 
 
+STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, 1),
+    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+    8: lambda a: np.rot90(a, -1),
+}
+
+
 @pytest.mark.parametrize('kind', ['jpg', 'png', 'webp', 'tif', 'tif deflate'])
-@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize('orientation', STORED)
 def test_exif_orientation(kind: str, orientation: int, tmp_path: Path) -> None:
     """All eight orientations of the same scene give the same image."""
-    to_stored: dict[int, Callable[[np.ndarray], np.ndarray]] = {
-        1: lambda a: a,
-        2: lambda a: a[:, ::-1],
-        3: lambda a: a[::-1, ::-1],
-        4: lambda a: a[::-1],
-        5: lambda a: a.swapaxes(0, 1),
-        6: lambda a: np.rot90(a, 1),
-        7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
-        8: lambda a: np.rot90(a, -1),
-    }
-    stored = PIL.Image.fromarray(np.ascontiguousarray(to_stored[orientation](corners())))
+    stored = PIL.Image.fromarray(np.ascontiguousarray(STORED[orientation](corners())))
     exif = PIL.Image.Exif()
     exif[0x0112] = orientation
     path = tmp_path / f'photo.{kind.split()[0]}'
-    stored.save(path, exif=exif, **(PLAIN[kind] | ({'lossless': True} if kind == 'webp' else {})))
+    stored.save(path, exif=exif, **PLAIN[kind])
     same(read_image(path), corners(), 14 if kind == 'jpg' else 0)
 
 
@@ -107,26 +109,25 @@ def test_16_bit_is_scaled(name: str, tmp_path: Path) -> None:
     same(read_image(path), expected)
 
 
-@pytest.mark.parametrize(
-    ('mode', 'value', 'kind', 'expected'),
-    [
-        pytest.param('L', 77, 'png', (77, 77, 77), id='grey'),
-        pytest.param('L', 77, 'jpg', (77, 77, 77), id='grey jpeg'),
-        pytest.param('1', 1, 'png', (255, 255, 255), id='one bit'),
-        pytest.param('LA', (77, 255), 'png', (77, 77, 77), id='grey, opaque'),
-        pytest.param('LA', (77, 0), 'png', (255, 255, 255), id='grey, transparent'),
-        pytest.param('RGBA', (200, 100, 0, 255), 'png', (200, 100, 0), id='opaque'),
-        pytest.param('RGBA', (200, 100, 0, 0), 'png', (255, 255, 255), id='transparent'),
-        pytest.param('RGBA', (200, 100, 0, 51), 'png', (244, 224, 204), id='a fifth of it'),
-        pytest.param('RGBA', (200, 100, 0, 0), 'webp', (255, 255, 255), id='transparent webp'),
-        pytest.param('CMYK', (0, 255, 255, 0), 'tif', (255, 0, 0), id='cmyk'),
-        pytest.param('CMYK', (0, 255, 255, 0), 'jpg', (254, 0, 0), id='cmyk jpeg'),
-        pytest.param('YCbCr', (76, 85, 255), 'jpg', (254, 0, 0), id='YCbCr'),
-    ],
-)
-def test_modes(
-    mode: str, value: object, kind: str, expected: tuple[int, ...], tmp_path: Path
-) -> None:
+MODES: dict[str, tuple[str, object, str, tuple[int, ...]]] = {
+    'grey': ('L', 77, 'png', (77, 77, 77)),
+    'grey jpeg': ('L', 77, 'jpg', (77, 77, 77)),
+    'one bit': ('1', 1, 'png', (255, 255, 255)),
+    'grey, opaque': ('LA', (77, 255), 'png', (77, 77, 77)),
+    'grey, transparent': ('LA', (77, 0), 'png', (255, 255, 255)),
+    'opaque': ('RGBA', (200, 100, 0, 255), 'png', (200, 100, 0)),
+    'transparent': ('RGBA', (200, 100, 0, 0), 'png', (255, 255, 255)),
+    'a fifth of it': ('RGBA', (200, 100, 0, 51), 'png', (244, 224, 204)),
+    'transparent webp': ('RGBA', (200, 100, 0, 0), 'webp', (255, 255, 255)),
+    'cmyk': ('CMYK', (0, 255, 255, 0), 'tif', (255, 0, 0)),
+    'cmyk jpeg': ('CMYK', (0, 255, 255, 0), 'jpg', (254, 0, 0)),
+    'YCbCr': ('YCbCr', (76, 85, 255), 'jpg', (254, 0, 0)),
+}
+
+
+@pytest.mark.parametrize('name', MODES)
+def test_modes(name: str, tmp_path: Path) -> None:
+    mode, value, kind, expected = MODES[name]
     path = tmp_path / f'photo.{kind}'
     options = {'lossless': True} if kind == 'webp' else {}
     PIL.Image.new(mode, (8, 4), value).save(path, **options)  # type: ignore[arg-type]
@@ -170,16 +171,11 @@ def test_pillow_images_follow_the_same_rules() -> None:
 
 
 def truncated(kind: str, fraction: float = 0.5) -> Callable[[Path], Path]:
-    def make(folder: Path) -> Path:
-        noise = np.random.default_rng(0).integers(0, 255, (80, 80, 3), np.uint8)
-        buffer = BytesIO()
-        PIL.Image.fromarray(noise).save(buffer, kind)
-        data = buffer.getvalue()
-        path = folder / f'truncated.{kind}'
-        path.write_bytes(data[: int(len(data) * fraction)])
-        return path
-
-    return make
+    noise = np.random.default_rng(0).integers(0, 255, (80, 80, 3), np.uint8)
+    buffer = BytesIO()
+    PIL.Image.fromarray(noise).save(buffer, kind)
+    data = buffer.getvalue()
+    return bytes_file(f'truncated.{kind}', data[: int(len(data) * fraction)])
 
 
 def bytes_file(name: str, data: bytes) -> Callable[[Path], Path]:
@@ -191,40 +187,31 @@ def bytes_file(name: str, data: bytes) -> Callable[[Path], Path]:
 
 
 def saved(mode: str, color: float, suffix: str) -> Callable[[Path], Path]:
-    def make(folder: Path) -> Path:
-        PIL.Image.new(mode, (4, 4), color).save(folder / f'x.{suffix}')
-        return folder / f'x.{suffix}'
-
-    return make
+    buffer = BytesIO()
+    PIL.Image.new(mode, (4, 4), color).save(buffer, suffix)
+    return bytes_file(f'x.{suffix}', buffer.getvalue())
 
 
-def a_folder(folder: Path) -> Path:
-    (folder / 'x.jpg').mkdir()
-    return folder / 'x.jpg'
+REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
+    'half a jpeg': (truncated('jpeg'), 'damaged'),
+    'most of a jpeg': (truncated('jpeg', 0.95), 'damaged'),
+    'half a png': (truncated('png'), 'damaged'),
+    'half a webp': (truncated('webp'), 'damaged'),
+    'half a gif': (truncated('gif'), 'damaged'),
+    'half a bmp': (truncated('bmp'), 'damaged'),
+    'half a tiff': (truncated('tiff'), 'damaged|not an image'),
+    'zero bytes': (bytes_file('x.jpg', b''), r'empty \(0 bytes\)'),
+    'text': (bytes_file('x.jpg', b'hello\n' * 99), 'not an image'),
+    'head only': (bytes_file('x.png', b'\x89PNG\r\n\x1a\n'), 'damaged|not an im'),
+    'missing': (lambda folder: folder / 'none.jpg', 'no such file'),
+    'directory': (lambda folder: folder, 'is a directory'),
+    'float': (saved('F', 0.5, 'tiff'), 'float pixels'),
+    '32 bit': (saved('I', 1 << 20, 'tiff'), 'do not fit 16 bits'),
+    'eps': (saved('RGB', 0, 'eps'), 'not an image in a known format'),
+}
 
 
-@pytest.mark.parametrize(
-    ('make', 'reason'),
-    [
-        pytest.param(truncated('jpeg'), 'damaged', id='half a jpeg'),
-        pytest.param(truncated('jpeg', 0.95), 'damaged', id='most of a jpeg'),
-        pytest.param(truncated('png'), 'damaged', id='half a png'),
-        pytest.param(truncated('webp'), 'damaged', id='half a webp'),
-        pytest.param(truncated('gif'), 'damaged', id='half a gif'),
-        pytest.param(truncated('bmp'), 'damaged', id='half a bmp'),
-        pytest.param(truncated('tiff'), 'damaged|not an image', id='half a tiff'),
-        pytest.param(bytes_file('x.jpg', b''), r'empty \(0 bytes\)', id='zero bytes'),
-        pytest.param(bytes_file('x.jpg', b'hello\n' * 99), 'not an image', id='text'),
-        pytest.param(
-            bytes_file('x.png', b'\x89PNG\r\n\x1a\n'), 'damaged|not an im', id='head only'
-        ),
-        pytest.param(lambda folder: folder / 'none.jpg', 'no such file', id='missing'),
-        pytest.param(a_folder, 'is a directory', id='directory'),
-        pytest.param(saved('F', 0.5, 'tif'), 'float pixels', id='float'),
-        pytest.param(saved('I', 1 << 20, 'tif'), 'do not fit 16 bits', id='32 bit'),
-        pytest.param(saved('RGB', 0, 'eps'), 'not an image in a known format', id='eps'),
-    ],
-)
+@pytest.mark.parametrize(('make', 'reason'), REFUSED.values(), ids=REFUSED)
 def test_refused(make: Callable[[Path], Path], reason: str, tmp_path: Path) -> None:
     path = make(tmp_path)
     with pytest.raises(ImageReadError, match=reason) as caught:
@@ -260,24 +247,12 @@ def test_images_above_the_limit_of_pillow_are_read(
 
 
 def test_threads_do_not_disturb_each_other(tmp_path: Path) -> None:
-    PIL.Image.fromarray(corners()).save(tmp_path / 'x.png')
+    path = tmp_path / 'x.png'
+    PIL.Image.fromarray(corners()).save(path)
     before = PIL.Image.MAX_IMAGE_PIXELS
-    errors: list[Exception] = []
-
-    def read() -> None:
-        try:
-            for _ in range(20):
-                read_image(tmp_path / 'x.png')
-        except ValueError as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=read) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not errors
-    assert PIL.Image.MAX_IMAGE_PIXELS == before
+    with ThreadPoolExecutor(4) as pool:
+        images = list(pool.map(read_image, [path] * 80))
+    assert len(images) == 80 and PIL.Image.MAX_IMAGE_PIXELS == before
 
 
 def test_known_formats() -> None:

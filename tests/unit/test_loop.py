@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +14,10 @@ from pipeline.scores import ScoreConfig
 from pipeline.stages import PoseToMask
 from pipeline.structures import Detections, Image, MaskSource, People, Poses, Segments
 from tests.oracles import OracleDetector, OraclePoses, OracleSegmenter
+from tests.scripted_detector import ScriptedDetector
 
 SHAPE = (120, 400)
+REFINE_ALL_IN_ROUND_ONE: dict[str, Any] = {'max_rounds': 1, 'refine': True, 'refine_min_side': 1}
 # (left, top, right, bottom) of each person's body; a later one stands in front.
 BODIES = [
     (20, 20, 60, 100),
@@ -52,13 +54,21 @@ def noise_image() -> Image:
     return np.random.default_rng(0).integers(40, 255, (*SHAPE, 3)).astype(np.uint8)
 
 
-def run(config: LoopConfig, **changes: object) -> tuple[People, OracleDetector, OracleSegmenter]:
-    detector = OracleDetector(ground_truth(), HIDDEN_BY)
-    segmenter = OracleSegmenter(ground_truth())
-    for name, value in changes.items():
-        setattr(segmenter if name == 'blank' else detector, name, value)
-    people = PersonPipeline(detector, OraclePoses(ground_truth()), segmenter, config)(noise_image())
-    return people, detector, segmenter
+def run(
+    *,
+    poses: type[OraclePoses] = OraclePoses,
+    segmenter: type[OracleSegmenter] = OracleSegmenter,
+    user_boxes: Detections | None = None,
+    blank: tuple[int, ...] = (),
+    order: np.ndarray | None = None,
+    with_masks: bool = True,
+    **settings: Any,
+) -> tuple[People, OracleDetector, OracleSegmenter]:
+    """Run the loop with these `LoopConfig` settings on the five people."""
+    detector = OracleDetector(ground_truth(), HIDDEN_BY, order, with_masks)
+    segment = segmenter(ground_truth(), blank)
+    loop = PersonPipeline(detector, poses(ground_truth()), segment, LoopConfig(**settings))
+    return loop(noise_image(), user_boxes), detector, segment
 
 
 def rows(people: People) -> list[int]:
@@ -68,22 +78,18 @@ def rows(people: People) -> list[int]:
     return [next((j for j, t in enumerate(true) if (m == t).all()), -1) for m in dense]
 
 
-@pytest.mark.parametrize(
-    ('max_rounds', 'found'),
-    [(1, [1, 4]), (2, [1, 4, 0, 3]), (3, [1, 4, 0, 3, 2]), (None, [1, 4, 0, 3, 2])],
-)
-def test_each_round_finds_the_people_behind(max_rounds: int | None, found: list[int]) -> None:
-    people, detector, segmenter = run(LoopConfig(max_rounds=max_rounds))
-    assert rows(people) == found
-    assert people.rounds.tolist() == [1, 1, 2, 2, 3][: len(found)]
-    assert len(detector.seen) == (
-        max_rounds or 4
-    )  # without a limit: one more round without a new detection
+@pytest.mark.parametrize(('max_rounds', 'number'), [(1, 2), (2, 4), (3, 5), (None, 5)])
+def test_each_round_finds_the_people_behind(max_rounds: int | None, number: int) -> None:
+    people, detector, segmenter = run(max_rounds=max_rounds)
+    assert rows(people) == [1, 4, 0, 3, 2][:number]
+    assert people.rounds.tolist() == [1, 1, 2, 2, 3][:number]
+    # Without a limit: one more round without a new detection.
+    assert len(detector.seen) == (max_rounds or 4)
     assert segmenter.embedded == 1
 
 
 def test_painted_people_are_not_detected_again() -> None:
-    people, detector, _ = run(LoopConfig(max_rounds=None))
+    people, detector, _ = run(max_rounds=None)
     last = detector.seen[-1]
     assert (last[people.masks.union()] == 0).all()
     rest = ~people.masks.union()
@@ -92,40 +98,24 @@ def test_painted_people_are_not_detected_again() -> None:
 
 
 def test_the_order_of_detections_does_not_matter() -> None:
-    expected = sorted(rows(run(LoopConfig(max_rounds=None))[0]))
+    expected = sorted(rows(run(max_rounds=None)[0]))
     for seed in range(5):
         order = np.random.default_rng(seed).permutation(len(BODIES))
-        people, _, _ = run(LoopConfig(max_rounds=None), order=order)
+        people, _, _ = run(max_rounds=None, order=order)
         assert sorted(rows(people)) == expected
 
 
 @pytest.mark.parametrize('refine', [False, True])
 def test_no_detections_give_zero_people(refine: bool) -> None:
-    nobody = ground_truth().select(np.zeros(0, int))
-    loop = PersonPipeline(
-        OracleDetector(nobody, np.zeros(0, int)), OraclePoses(nobody), OracleSegmenter(nobody),
-        LoopConfig(refine=refine),
-    )  # fmt: skip
-    people = loop(noise_image())
-    assert len(people) == 0
-    assert people.image_shape == SHAPE
-    assert people.keypoints.shape == (0, 17, 2)
-    assert people.boxes.shape == (0, 4)
+    people, _, _ = run(order=np.zeros(0, int), refine=refine)
+    assert (len(people), people.image_shape) == (0, SHAPE)
+    assert (people.keypoints.shape, people.boxes.shape) == ((0, 17, 2), (0, 4))
 
 
 def test_user_boxes_replace_the_detector_in_round_one() -> None:
-    detector = OracleDetector(ground_truth(), HIDDEN_BY)
-    loop = PersonPipeline(
-        detector,
-        OraclePoses(ground_truth()),
-        OracleSegmenter(ground_truth()),
-        LoopConfig(max_rounds=2),
-    )
     user_boxes = Detections.from_boxes(ground_truth().boxes[[2]], SHAPE)
-    people = loop(noise_image(), user_boxes)
-    assert rows(people)[0] == 2
-    assert people.box_scores[0] == 1
-    assert people.rounds.tolist()[0] == 1
+    people, detector, _ = run(user_boxes=user_boxes, max_rounds=2)
+    assert (rows(people)[0], people.box_scores[0], people.rounds[0]) == (2, 1, 1)
     assert len(detector.seen) == 1
 
 
@@ -141,45 +131,45 @@ def test_a_batch_needs_boxes_or_none_for_every_image(count: int) -> None:
 
 
 def test_boxes_without_masks_run_the_whole_loop() -> None:
-    people, _, _ = run(LoopConfig(max_rounds=None), with_masks=False)
+    people, _, _ = run(max_rounds=None, with_masks=False)
     assert sorted(rows(people)) == [0, 1, 2, 3, 4]
 
 
 def test_a_missing_mask_falls_back_to_the_detector_then_the_box() -> None:
-    people, _, _ = run(LoopConfig(max_rounds=1), blank=(1,))
+    people, _, _ = run(max_rounds=1, blank=(1,))
     assert people.mask_sources.tolist() == [MaskSource.DETECTOR, MaskSource.SAM]
     assert rows(people) == [1, 4]
-    boxes_only, _, _ = run(LoopConfig(max_rounds=1), blank=(1, 4), with_masks=False)
+    boxes_only, _, _ = run(max_rounds=1, blank=(1, 4), with_masks=False)
     assert boxes_only.mask_sources.tolist() == [MaskSource.BOX, MaskSource.BOX]
     assert boxes_only.boxes.tolist() == ground_truth().boxes[[1, 4]].tolist()
     assert boxes_only.mask_scores.tolist() == [0, 0]
-    nothing, _, _ = run(LoopConfig(max_rounds=1, fallback=None), blank=(1, 4))
+    nothing, _, _ = run(max_rounds=1, fallback=None, blank=(1, 4))
     assert nothing.masks.areas.tolist() == [0, 0]
 
 
 def test_a_fallback_box_takes_no_pixel_from_a_mask() -> None:
-    people, _, _ = run(LoopConfig(max_rounds=None), blank=(0,), with_masks=False)
+    people, _, _ = run(max_rounds=None, blank=(0,), with_masks=False)
     by_row = dict(zip(rows(people), people.mask_sources.tolist(), strict=True))
     # The box of 0 without the pixels of 1 in front of it is just what can be seen of 0.
     assert by_row == {0: MaskSource.BOX, **dict.fromkeys((1, 2, 3, 4), MaskSource.SAM)}
 
 
 def test_no_pixel_belongs_to_two_people_and_boxes_follow_masks() -> None:
-    people, _, _ = run(LoopConfig(max_rounds=None))
+    people, _, _ = run(max_rounds=None)
     total = sum(people.masks.dense(i).astype(int) for i in range(len(people)))
     assert np.max(total) == 1
     assert people.boxes.tolist() == people.masks.boxes.tolist()
-    detector_boxes, _, _ = run(LoopConfig(max_rounds=None, boxes='detector'))
+    detector_boxes, _, _ = run(max_rounds=None, boxes='detector')
     assert detector_boxes.boxes.tolist() == detector_boxes.detector_boxes.tolist()
 
 
 def test_refining_keeps_masks_and_order_and_skips_small_people() -> None:
-    plain, _, _ = run(LoopConfig(max_rounds=None))
-    refined, _, segmenter = run(LoopConfig(max_rounds=None, refine=True, refine_min_side=85))
+    plain, _, _ = run(max_rounds=None)
+    refined, _, segmenter = run(max_rounds=None, refine=True, refine_min_side=85)
     assert rows(refined) == rows(plain)
     assert refined.rounds.tolist() == plain.rounds.tolist()
     assert segmenter.calls == 4  # three rounds and one pass for the large
-    _, _, untouched = run(LoopConfig(max_rounds=None, refine=True, refine_min_side=500))
+    _, _, untouched = run(max_rounds=None, refine=True, refine_min_side=500)
     assert untouched.calls == 3
 
 
@@ -198,11 +188,9 @@ class DegradedPoses(OraclePoses):
 
 @pytest.mark.parametrize(('which', 'off'), [('latest', 2.0), ('highest_score', 0.0)])
 def test_refining_can_keep_keypoints_of_a_higher_score(which: str, off: float) -> None:
-    config = LoopConfig(max_rounds=1, refine=True, refine_min_side=1, refine_keypoints=which)  # type: ignore[arg-type]
-    detector = OracleDetector(ground_truth(), HIDDEN_BY, with_masks=False)
-    people = PersonPipeline(
-        detector, DegradedPoses(ground_truth()), OracleSegmenter(ground_truth()), config
-    )(noise_image())
+    people, _, _ = run(
+        poses=DegradedPoses, with_masks=False, refine_keypoints=which, **REFINE_ALL_IN_ROUND_ONE
+    )
     moved = people.keypoints - ground_truth().select(np.array([1, 4])).keypoints
     assert np.abs(moved[:, ::2]).max() == off and np.abs(moved[:, 1::2]).max() == 0
     assert people.keypoint_scores.min() == (0.5 if off else 1.0)
@@ -218,11 +206,8 @@ class ShrinkingSegmenter(OracleSegmenter):
             segments = first(poses, others)
             if self.calls == 1:
                 return segments
-            logits = segments.logits
-            crops = tuple(crop[:, 1:] for crop in logits.crops)
-            logits = LogitMasks(
-                logits.height, logits.width, logits.offsets + np.array([1, 0]), crops
-            )
+            crops = tuple(crop[:, 1:] for crop in segments.logits.crops)
+            logits = LogitMasks(*SHAPE, segments.logits.offsets + np.array([1, 0]), crops)
             scores = np.array([0.95, 0.7], np.float32)
             return dataclasses.replace(segments, logits=logits, mask_scores=scores)
 
@@ -231,41 +216,31 @@ class ShrinkingSegmenter(OracleSegmenter):
 
 @pytest.mark.parametrize(('which', 'lost'), [('latest', [1, 1]), ('highest_score', [1, 0])])
 def test_refining_can_keep_masks_of_a_higher_score(which: str, lost: list[int]) -> None:
-    config = LoopConfig(max_rounds=1, refine=True, refine_min_side=1, refine_masks=which)  # type: ignore[arg-type]
-    detector = OracleDetector(ground_truth(), HIDDEN_BY, with_masks=False)
-    people = PersonPipeline(
-        detector, OraclePoses(ground_truth()), ShrinkingSegmenter(ground_truth()), config
-    )(noise_image())
+    people, _, _ = run(segmenter=ShrinkingSegmenter, refine_masks=which, **REFINE_ALL_IN_ROUND_ONE)
     whole = ground_truth().select(np.array([1, 4]))
-    lefts = people.masks.boxes[:, 0] - whole.masks.boxes[:, 0]
-    assert lefts.tolist() == lost
+    assert (people.masks.boxes[:, 0] - whole.masks.boxes[:, 0]).tolist() == lost
     scores = [0.95, 0.7 if lost[1] else 0.9]
     np.testing.assert_allclose(people.mask_scores, scores, rtol=1e-6)
 
 
 def test_the_instance_score_is_the_product_of_its_parts() -> None:
-    people, _, _ = run(LoopConfig(max_rounds=1))
+    people, _, _ = run(max_rounds=1)
     np.testing.assert_allclose(people.scores, people.box_scores * 1.0 * 0.9, rtol=1e-6)
-    only_boxes, _, _ = run(LoopConfig(max_rounds=1, score=ScoreConfig(pose=0, mask=0)))
+    only_boxes, _, _ = run(max_rounds=1, score=ScoreConfig(pose=0, mask=0))
     np.testing.assert_allclose(only_boxes.scores, only_boxes.box_scores)
 
 
 def test_scores_of_later_rounds_can_be_scaled_down() -> None:
-    equal, _, _ = run(LoopConfig(max_rounds=3))
-    less, _, _ = run(LoopConfig(max_rounds=3, score=ScoreConfig(later_rounds=0.5)))
-    factors = np.where(equal.rounds > 1, 0.5, 1.0)
-    assert set(factors.tolist()) == {0.5, 1.0}
-    np.testing.assert_allclose(less.scores, equal.scores * factors, rtol=1e-6)
+    equal, _, _ = run(max_rounds=3)
+    less, _, _ = run(max_rounds=3, score=ScoreConfig(later_rounds=0.5))
+    np.testing.assert_array_equal(equal.rounds, [1, 1, 2, 2, 3])
+    np.testing.assert_allclose(less.scores, equal.scores * [1, 1, 0.5, 0.5, 0.5], rtol=1e-6)
 
 
-@pytest.mark.parametrize('exclusive', ['logits', 'scored_logits'])
-def test_the_root_changes_scores_only(
-    exclusive: Literal['logits', 'scored_logits'],
-) -> None:
-    plain, _, _ = run(LoopConfig(max_rounds=3, resolve_overlaps=exclusive))
-    root, _, _ = run(
-        LoopConfig(max_rounds=3, resolve_overlaps=exclusive, score=ScoreConfig(root=3))
-    )
+@pytest.mark.parametrize('rule', ['logits', 'scored_logits'])
+def test_the_root_changes_scores_only(rule: str) -> None:
+    plain, _, _ = run(max_rounds=3, resolve_overlaps=rule)
+    root, _, _ = run(max_rounds=3, resolve_overlaps=rule, score=ScoreConfig(root=3))
     np.testing.assert_allclose(root.scores, plain.scores ** (1 / 3), rtol=1e-6)
     for i in range(len(plain)):
         assert (root.masks.dense(i) == plain.masks.dense(i)).all()
@@ -273,9 +248,9 @@ def test_the_root_changes_scores_only(
 
 @pytest.mark.parametrize('refine', [False, True])
 def test_low_scores_are_painted_out_but_not_reported(refine: bool) -> None:
-    all_people, usual, _ = run(LoopConfig(max_rounds=None, refine=refine))
+    all_people, usual, _ = run(max_rounds=None, refine=refine)
     limit = float(np.median(all_people.scores))
-    people, detector, _ = run(LoopConfig(max_rounds=None, refine=refine, min_score=limit))
+    people, detector, _ = run(max_rounds=None, refine=refine, min_score=limit)
     keep = all_people.scores >= limit
     assert 0 < keep.sum() < len(all_people)
     assert rows(people) == [row for row, kept in zip(rows(all_people), keep, strict=True) if kept]
@@ -306,15 +281,10 @@ def test_dropped_people_take_no_pixel_from_reported_people(refine: bool) -> None
     visible = ground_truth().select(pair)
     detections = Detections(visible.boxes, np.float32([0.9, 0.3]), visible.masks)
 
-    def areas(**settings: object) -> list[float]:
-        config = LoopConfig(max_rounds=1, refine=refine, refine_min_side=10, **settings)
-        pipeline = PersonPipeline(
-            OracleDetector(ground_truth(), HIDDEN_BY),
-            OraclePoses(ground_truth()),
-            Overlapping(ground_truth()),
-            config,
-        )
-        return [float(area) for area in pipeline(noise_image(), detections).masks.areas]
+    def areas(**settings: Any) -> list[int]:
+        settings |= {'max_rounds': 1, 'refine': refine, 'refine_min_side': 10}
+        people, _, _ = run(segmenter=Overlapping, user_boxes=detections, **settings)
+        return people.masks.areas.tolist()
 
     disputed = 20 * 75
     assert areas() == [50 * 80 - disputed, 50 * 85]
@@ -323,29 +293,23 @@ def test_dropped_people_take_no_pixel_from_reported_people(refine: bool) -> None
     assert areas(resolve_overlaps='scored_logits') == [50 * 80, 50 * 85 - disputed]
 
 
+class PosesAtBoxes(OraclePoses):
+    """Moves each pose down by the top of its box."""
+
+    def __call__(self, image: Image, detections: Detections) -> Poses:
+        poses = super().__call__(image, detections)
+        moved = poses.keypoints + detections.boxes[:, 1:2, None]
+        return dataclasses.replace(poses, keypoints=moved)
+
+
 @pytest.mark.parametrize(('fraction', 'found'), [(None, 3), (0.9, 3), (0.5, 2)])
 def test_detections_on_painted_people_can_be_dropped(fraction: float | None, found: int) -> None:
     """A ghost over a painted-out person, with a pose unlike that person's."""
-
-    class Ghosts(OracleDetector):
-        def __call__(self, image: Image) -> Detections:
-            self.seen.append(image)
-            if len(self.seen) == 1:
-                return Detections.from_boxes(ground_truth().boxes[[1, 4]], SHAPE)
-            return Detections.from_boxes(
-                ground_truth().boxes[[1]] + np.float32([0, -20, 0, -20]), SHAPE
-            )
-
-    class Poses5(OraclePoses):
-        def __call__(self, image: Image, detections: Detections) -> Poses:
-            poses = super().__call__(image, detections)
-            moved = poses.keypoints + (
-                detections.boxes[:, :1, None] * 0 + detections.boxes[:, 1:2, None]
-            )
-            return dataclasses.replace(poses, keypoints=moved)
-
+    boxes = ground_truth().boxes
+    ghost = boxes[[1]] + np.float32([0, -20, 0, -20])
+    rounds = [Detections.from_boxes(b, SHAPE) for b in (boxes[[1, 4]], ghost)]
     loop = PersonPipeline(
-        Ghosts(ground_truth(), HIDDEN_BY), Poses5(ground_truth()), OracleSegmenter(ground_truth()),
+        ScriptedDetector(rounds), PosesAtBoxes(ground_truth()), OracleSegmenter(ground_truth()),
         LoopConfig(max_rounds=2, max_covered_fraction=fraction),
     )  # fmt: skip
     assert len(loop(noise_image())) == found

@@ -42,26 +42,20 @@ def test_one_visible_keypoint_is_enough_and_none_gives_no_prompt() -> None:
     assert not prompts.has_box.any()
 
 
-def test_a_confidence_threshold_acts_when_set() -> None:
-    visibility = np.ones((1, K))
-    everything = make_prompts(people(visibility), NOBODY, PromptConfig(num_keypoints=17))
-    confident = make_prompts(
-        people(visibility), NOBODY, PromptConfig(num_keypoints=17, confidence_threshold=0.6)
-    )
-    assert everything.num_points[0] == 17
-    assert confident.num_points[0] == (np.linspace(1, 0.2, K) > 0.6).sum()
-
-
-@pytest.mark.parametrize('visibility_threshold', [0.5, 0.0])
-def test_absent_keypoints_are_not_used_when_a_presence_threshold_is_set(
-    visibility_threshold: float,
-) -> None:
-    poses = people(np.ones((1, K)))  # presence falls from 1 to 0.2
-    config = PromptConfig(
-        num_keypoints=17, visibility_threshold=visibility_threshold, presence_threshold=0.6
-    )
+@pytest.mark.parametrize(
+    ('settings', 'number'),
+    [
+        ({}, 17),
+        ({'confidence_threshold': 0.6}, 8),  # above it
+        ({'presence_threshold': 0.6}, 9),  # at least this
+        ({'presence_threshold': 0.6, 'visibility_threshold': 0.0}, 9),
+    ],
+)
+def test_thresholds_of_confidence_and_presence(settings: dict[str, float], number: int) -> None:
+    poses = people(np.ones((1, K)))  # both fall from 1 to 0.2, and keypoint 8 has 0.6
+    config = PromptConfig(num_keypoints=17, **settings)
     chosen = make_prompts(poses, NOBODY, config).keypoints[0]
-    assert set(chosen[chosen >= 0]) == set(np.flatnonzero(np.linspace(1, 0.2, K) >= 0.6))
+    assert set(chosen[chosen >= 0].tolist()) == set(range(number))
 
 
 def test_crowding_changes_count_and_box_of_the_crowded_only() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,24 +13,18 @@ import pytest
 
 from pipeline.cli import analyze_results
 from pipeline.evaluation.calibration import measure_calibration
-from pipeline.evaluation.charts import (
-    chart_style,
-    draw_calibration,
-    draw_parts,
-    draw_visibility,
-    save_chart,
-)
+from pipeline.evaluation.charts import chart_style, draw_calibration, draw_parts, draw_visibility
 from pipeline.evaluation.coco import score
 from pipeline.evaluation.matching import match, score_part
 from pipeline.evaluation.overlaps import compute_overlaps
 from pipeline.evaluation.parts import PartTable, measure_crowding, measure_sizes
-from pipeline.evaluation.scored import score_results
+from pipeline.evaluation.scored import ScoredResults, score_results
 from pipeline.evaluation.visibility import measure_visibility
 from pipeline.io.coco import TASKS, Task
 from tests.commands import exit_code
 from tests.synthetic_results import make_results
 from tests.toy_people import coco, person, toy_annotations, toy_results, write
-from tests.unit.test_scoring import NOISE, annotations_of, labelled, results_of
+from tests.unit.test_scoring import NOISE, Noise, annotations_of, labelled, results_of
 
 Results = list[dict[str, Any]]
 UNLABELLED = {'keypoints': [0] * 51, 'num_keypoints': 0}
@@ -39,25 +32,18 @@ UNLABELLED = {'keypoints': [0] * 51, 'num_keypoints': 0}
 
 @pytest.mark.parametrize('task', TASKS)
 @pytest.mark.parametrize('noise', NOISE)
-def test_all_people_and_sizes_equal_coco(
-    samples: Path, task: Task, noise: Callable[[Results], Results]
-) -> None:
-    scored = score_results(
-        noise(results_of(samples, 'dev')), annotations_of(samples, 'dev'), [task]
-    )
+def test_all_people_and_sizes_equal_coco(samples: Path, task: Task, noise: Noise) -> None:
+    results = noise(results_of(samples, 'dev'))
+    scored = score_results(results, annotations_of(samples, 'dev'), [task])
     coco = scored.metrics.tasks[task]
     images = compute_overlaps(scored, task)
     whole = score_part(images, [image.ignored for image in images])
     assert (whole.ap, whole.ap50, whole.ar) == pytest.approx((coco.ap, coco.ap50, coco.ar), 1e-9)
     assert whole.ap_equal_size == whole.ap
-    small, medium, large = measure_sizes(scored).rows
-    candidates = [(r.ap, r.ar) for r in (small, medium, large)]
-    references = [(coco.ap_small, coco.ar_small), (coco.ap_medium, coco.ar_medium),
-              (coco.ap_large, coco.ar_large)]  # fmt: skip
-    for candidate, reference in list(zip(candidates, references, strict=True))[
-        task == 'keypoints' :
-    ]:
-        assert candidate == pytest.approx(reference, abs=1e-9)
+    for size, row in zip(('small', 'medium', 'large'), measure_sizes(scored).rows, strict=True):
+        if task != 'keypoints' or size != 'small':
+            expected = getattr(coco, f'ap_{size}'), getattr(coco, f'ar_{size}')
+            assert (row.ap, row.ar) == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize(('name', 'flag'), [('visible', 2), ('hidden', 1)])
@@ -69,13 +55,11 @@ def test_ap_of_a_visibility_equals_annotations_with_these_keypoints(
     for row in annotations['annotations']:
         points = np.array(row['keypoints']).reshape(-1, 3)
         points[points[:, 2] != flag] = 0
-        row |= {
-            'keypoints': points.ravel().tolist(),
-            'num_keypoints': int((points > 0)[:, 2].sum()),
-        }
+        row['keypoints'] = points.ravel().tolist()
+        row['num_keypoints'] = int((points > 0)[:, 2].sum())
     expected = score(results, annotations, ['keypoints']).tasks['keypoints'].ap
-    (candidates,) = [r.ap for r in table.rows if (r.keypoint, r.visibility) == ('all', name)]
-    assert candidates == (expected if expected is None else pytest.approx(expected, abs=1e-9))
+    (candidate,) = [r.ap for r in table.rows if (r.keypoint, r.visibility) == ('all', name)]
+    assert candidate == (expected if expected is None else pytest.approx(expected, abs=1e-9))
 
 
 def test_ground_truth_is_perfect_in_every_part(samples: Path) -> None:
@@ -94,16 +78,11 @@ def test_ground_truth_is_perfect_in_every_part(samples: Path) -> None:
 
 def hand_made() -> tuple[Results, dict[str, Any]]:
     """A and B overlap by an IoU of 0.5, C stands alone; A and C are found, and one false result."""
-    people = [
-        person(1, 7, [0, 0, 60, 90]),
-        person(2, 7, [20, 0, 60, 90]),
-        person(3, 7, [150, 0, 40, 90]),
-    ]
+    boxes: list[list[float]] = [[0, 0, 60, 90], [20, 0, 60, 90], [150, 0, 40, 90]]
+    people = [person(number, 7, box) for number, box in enumerate(boxes, 1)]
     image = {'id': 7, 'file_name': '7.jpg', 'height': 200, 'width': 300}
-    rows = [
-        {'image_id': 7, 'category_id': 1, 'bbox': box, 'score': s}
-        for box, s in (([0, 0, 60, 90], 0.95), ([150, 0, 40, 90], 0.15), ([250, 100, 40, 90], 0.95))
-    ]
+    found = [(boxes[0], 0.95), (boxes[2], 0.15), ([250, 100, 40, 90], 0.95)]
+    rows = [{'image_id': 7, 'category_id': 1, 'bbox': box, 'score': s} for box, s in found]
     return rows, coco([image], people)
 
 
@@ -141,12 +120,9 @@ def test_calibration_by_hand() -> None:
     table = measure_calibration(score_results(*hand_made(), ['bbox']))
     filled = {round(r.low, 1): r for r in table.rows if r.num_results}
     assert set(filled) == {0.1, 0.9} and len(table.rows) == 10
-    assert (filled[0.9].num_results, filled[0.9].mean_score, filled[0.9].precision) == (
-        2,
-        0.95,
-        0.5,
-    )
-    assert (filled[0.1].num_results, filled[0.1].precision) == (1, 1.0)
+    high, low = filled[0.9], filled[0.1]
+    assert (high.num_results, high.mean_score, high.precision) == (2, 0.95, 0.5)
+    assert (low.num_results, low.precision) == (1, 1.0)
     assert table.error('bbox') == pytest.approx((2 * 0.45 + 1 * 0.85) / 3)
     assert table.bias('bbox') == pytest.approx((2 * 0.45 - 1 * 0.85) / 3)
     assert 'ECE 0.583, on average 0.017 too high' in table.text
@@ -212,59 +188,51 @@ def test_invalid_edges_are_named(
         study(score_results(*hand_made(), ['bbox']), edges)
 
 
-def test_charts_equal_their_tables(tmp_path: Path) -> None:
-    scored = score_results(NOISE[0](toy_results(tmp_path)), toy_annotations())
-    parts, bins, points = (
-        measure_crowding(scored),
-        measure_calibration(scored),
-        measure_visibility(scored),
-    )
+def test_chart_of_parts_equals_its_table(scored: ScoredResults) -> None:
+    parts = measure_crowding(scored)
     with chart_style():
         drawn = draw_parts(parts)
-        for axes, task in zip(drawn.axes, TASKS, strict=True):
-            rows = [r for r in parts.rows if r.task == task]
-            heights = [p.get_height() / 100 for p in axes.patches]
-            expected = [getattr(r, key) or 0 for key in ('ap', 'ap_equal_size', 'ar') for r in rows]
-            assert heights == pytest.approx(expected)
-            labels = [label.get_text() for label in axes.get_xticklabels()]
-            assert labels == [f'{r.part}\nn={r.num_people}' for r in rows]
-        curves = [a.lines[1].get_xydata().tolist() for a in draw_calibration(bins).axes if a.lines]
-        assert curves == [
-            [[r.mean_score, r.precision] for r in bins.rows if r.task == task and r.num_results]
-            for task in TASKS
-        ]
+    for axes, task in zip(drawn.axes, TASKS, strict=True):
+        rows = [r for r in parts.rows if r.task == task]
+        expected = [getattr(r, key) or 0 for key in ('ap', 'ap_equal_size', 'ar') for r in rows]
+        assert [p.get_height() / 100 for p in axes.patches] == pytest.approx(expected)
+        labels = [label.get_text() for label in axes.get_xticklabels()]
+        assert labels == [f'{r.part}\nn={r.num_people}' for r in rows]
+
+
+def test_chart_of_calibration_equals_its_table(scored: ScoredResults) -> None:
+    bins = measure_calibration(scored)
+    with chart_style():
+        drawn = draw_calibration(bins)
+    assert [a.lines[1].get_xydata().tolist() for a in drawn.axes if a.lines] == [
+        [[r.mean_score, r.precision] for r in bins.rows if r.task == task and r.num_results]
+        for task in TASKS
+    ]
+
+
+def test_chart_of_visibility_equals_its_table(scored: ScoredResults) -> None:
+    points = measure_visibility(scored)
+    with chart_style():
         left, right = draw_visibility(points).axes
-        whole = [r for r in points.rows if r.keypoint == 'all']
-        keys = ('ap', 'near', 'near_if_found')
-        assert [p.get_height() / 100 for p in left.patches] == pytest.approx(
-            [getattr(r, key) or 0 for key in keys for r in whole]
-        )
-        assert [p.get_width() / 100 for p in right.patches] == pytest.approx(
-            [
-                r.near or 0
-                for name in ('visible', 'hidden')
-                for r in points.rows
-                if r.visibility == name and r.keypoint != 'all'
-            ]
-        )
+    whole = [r for r in points.rows if r.keypoint == 'all']
+    expected = [getattr(r, key) or 0 for key in ('ap', 'near', 'near_if_found') for r in whole]
+    assert [p.get_height() / 100 for p in left.patches] == pytest.approx(expected)
+    single = [r for r in points.rows if r.keypoint != 'all']
+    expected = [r.near or 0 for v in ('visible', 'hidden') for r in single if r.visibility == v]
+    assert [p.get_width() / 100 for p in right.patches] == pytest.approx(expected)
 
 
-def test_equal_charts_are_equal_files(tmp_path: Path) -> None:
-    table = measure_crowding(score_results(*hand_made(), ['bbox']))
-    for name in ('a.png', 'b.png'):
-        save_chart(tmp_path / name, draw_parts, table)
-    first = (tmp_path / 'a.png').read_bytes()
-    assert first[:4] == b'\x89PNG' and first == (tmp_path / 'b.png').read_bytes()
+@pytest.fixture
+def scored(tmp_path: Path) -> ScoredResults:
+    return score_results(NOISE[0](toy_results(tmp_path)), toy_annotations())
 
 
 def files_of_tool(tmp_path: Path, out: str, *options: str) -> Path:
     results = write(tmp_path / 'results.json', toy_results(tmp_path))
     ground_truth = write(tmp_path / 'truth.json', toy_annotations())
-    folder = tmp_path / out
-    assert (
-        analyze_results.main([str(results), str(ground_truth), '--out', str(folder), *options]) == 0
-    )
-    return folder
+    arguments = [results, ground_truth, '--out', tmp_path / out, *options]
+    assert exit_code(analyze_results.main, *arguments) == 0
+    return tmp_path / out
 
 
 def test_command_writes_tables_and_charts(
@@ -288,15 +256,12 @@ def test_command_writes_tables_and_charts(
 
 
 def test_command_runs_selected_studies(tmp_path: Path) -> None:
-    folder = files_of_tool(
-        tmp_path, 'o', '--study', 'sizes', '--tasks', 'segm', '--size-edges', '50'
-    )
+    options = ('--study', 'sizes', '--tasks', 'segm', '--size-edges', '50')
+    folder = files_of_tool(tmp_path, 'o', *options)
     assert {p.name for p in folder.iterdir()} == {'sizes.csv', 'sizes.png', 'analysis.json'}
     rows = list(csv.DictReader((folder / 'sizes.csv').read_text().splitlines()))
-    assert [(r['task'], r['part'], r['num_people']) for r in rows] == [
-        ('segm', '0 to 50', '1'),
-        ('segm', '50 and more', '4'),
-    ]
+    parts = [(r['task'], r['part'], r['num_people']) for r in rows]
+    assert parts == [('segm', '0 to 50', '1'), ('segm', '50 and more', '4')]
 
 
 WRONG = [
@@ -322,16 +287,3 @@ def test_command_reports_invalid_input(
     assert exit_code(analyze_results.main, *files, '--out', tmp_path / 'out') == 1
     error = capsys.readouterr().err
     assert error.startswith('analyze_results.py: ') and reason in error
-
-
-def test_rows_have_plain_values(tmp_path: Path) -> None:
-    """Rows of JSON and CSV have no arrays."""
-    scored = score_results(toy_results(tmp_path), toy_annotations())
-    for table in (
-        measure_crowding(scored),
-        measure_sizes(scored),
-        measure_calibration(scored),
-        measure_visibility(scored),
-    ):
-        values = [v for row in table.rows for v in dataclasses.astuple(row)]
-        assert {type(v) for v in values} <= {str, int, float, type(None)}

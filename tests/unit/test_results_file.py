@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.cli import score as score_tool
 from pipeline.evaluation.coco import score_files
-from pipeline.io.results import info_path, read_results
+from pipeline.io.results import info_path
 from tests.commands import exit_code
 from tests.toy_people import write
 from tests.train.test_dataset_run import toy_set
@@ -25,18 +25,19 @@ def tool() -> Any:
 
 @pytest.fixture
 def results(tmp_path: Path, tool: Any) -> Path:
-    annotations = toy_set(tmp_path / 'data')
-    arguments = ['--data', str(annotations), '--protocol', 'oracle', '--out-dir']
-    assert tool.main(['bmp_compact', *arguments, str(tmp_path / 'out')]) == 0
+    run_oracle(tool, tmp_path)
     return tmp_path / 'out' / 'results.json'
+
+
+def run_oracle(tool: Any, folder: Path, *options: str) -> None:
+    data = ['--data', str(toy_set(folder / 'data')), '--out-dir', str(folder / 'out')]
+    assert tool.main(['bmp_compact', '--protocol', 'oracle', *data, *options]) == 0
 
 
 def test_the_tool_runs_and_scores(
     tmp_path: Path, tool: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    annotations = toy_set(tmp_path / 'data')
-    arguments = ['--data', str(annotations), '--protocol', 'oracle', '--score', '--limit', '2']
-    assert tool.main(['bmp_compact', *arguments, '--out-dir', str(tmp_path / 'out')]) == 0
+    run_oracle(tool, tmp_path, '--score', '--limit', '2')
     printed = capsys.readouterr().out
     for text in ('oracle: ground truth replayed', 'only the first 2 of 3', 'mean IoU', '100.0'):
         assert text in printed
@@ -66,18 +67,12 @@ def test_results_without_side_file(results: Path, capsys: pytest.CaptureFixture[
     assert 'not stated (no side file)' in capsys.readouterr().out
 
 
-def changed_annotations(results: Path) -> None:
-    annotations = results.parents[1] / 'data' / 'annotations.json'
-    content = json.loads(annotations.read_text())
-    content['annotations'][0]['bbox'][0] += 1
-    write(annotations, content)
-
-
 def test_other_annotations_are_noticed(results: Path) -> None:
     annotations = results.parents[1] / 'data' / 'annotations.json'
     assert score_files(results, annotations).remarks == ()
-    changed_annotations(results)
-    (remark,) = score_files(results, annotations).remarks
+    content = json.loads(annotations.read_text())
+    content['annotations'][0]['bbox'][0] += 1
+    (remark,) = score_files(results, write(annotations, content)).remarks
     assert 'not the annotation file of the run' in remark
 
 
@@ -97,19 +92,13 @@ def edit_rows(change: Callable[[list[Any]], Any]) -> Callable[[Path], None]:
 
 
 WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
-    'no JSON': (
-        lambda r: info_path(r).write_text('{') and None,
-        r'results\.info\.json is not a JSON',
-    ),
+    'no JSON': (lambda r: info_path(r).write_text('{') and None, r'results\.info\.json is not a J'),
     'format': (edit_info(format='x'), r'not a side file of format'),
     'lacks a key': (edit_info(protocol=...), 'does not fit this version'),
     'unknown protocol': (edit_info(protocol='x'), 'does not fit this version'),
     'unknown image': (edit_info(image_ids=[7, 8]), '1 images of the run are not in the annot.*8'),
-    'results are no list': (
-        edit_rows(lambda rows: {}),
-        'results must be a list of dicts, got dict',
-    ),
-    'row is no dict': (edit_rows(lambda rows: [*rows, 5]), 'result 5 must be a dict, got int'),
+    'no list': (edit_rows(lambda rows: {}), 'results must be a list of dicts, got dict'),
+    'no dict': (edit_rows(lambda rows: [*rows, 5]), 'result 5 must be a dict, got int'),
     'annotation twice': (
         edit_rows(lambda rows: [*rows, rows[0]]),
         'duplicate result for annotation 0',
@@ -141,6 +130,7 @@ def test_wrong_files_are_named(results: Path, harm: Callable[[Path], None], mess
         (['--gt-boxes'], '--gt-boxes needs --protocol detected_keypoints'),
         (['--limit', '0'], 'not an integer >= 1'),
         (['--protocol', 'magic'], 'invalid choice'),
+        (['--data', 'coco_val17'], "did you mean 'coco_val2017'"),
     ],
 )
 def test_wrong_arguments(
@@ -148,13 +138,3 @@ def test_wrong_arguments(
 ) -> None:
     assert exit_code(tool.main, 'bmp_compact', '--data', 'x', *arguments) == 2
     assert message in capsys.readouterr().err
-
-
-def test_unknown_data_and_config(tool: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    assert exit_code(tool.main, 'bmp_compact', '--data', 'coco_val17') == 2
-    assert "did you mean 'coco_val2017'" in capsys.readouterr().err
-
-
-def test_loading_results(results: Path) -> None:
-    rows, info = read_results(results)
-    assert len(rows) == 5 and info is not None and info.weights == {}

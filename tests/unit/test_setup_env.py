@@ -22,39 +22,43 @@ REQUIREMENTS = ROOT / 'requirements'
 BUILD_TOOLS = {'setuptools', 'wheel', 'ninja', 'packaging', 'cython'}
 
 
-@pytest.mark.parametrize(
-    ('place', 'value', 'message'),
-    [
-        ('sys.version_info', (3, 9), r'Python 3\.9 is not supported.*\n.*python3\.11-venv'),
-        ('sys.version_info', (3, 13), r'Python 3\.13 is not supported.*\n.*PYTHON=python3\.11'),
-        ('find_spec', lambda _: None, r'no ensurepip.*\n.*-venv'),
-        ('shutil.which', lambda _: None, 'No C.. compiler.*\n.*build-essential'),
-        ('sysconfig.get_paths', lambda: {'include': '/nowhere'}, 'Python.h.*\n.*-dev'),
-        (
-            'shutil.disk_usage',
-            lambda _: shutil._ntuple_diskusage(9, 6, 3e9),
-            'Only 3 GB.*\n.*VENV=',
-        ),
-        (None, None, ''),
-    ],
-    ids=['old', 'new', 'no venv', 'no compiler', 'no headers', 'disk', 'all there'],
-)
-def test_missing_requirements_are_errors(
-    place: str | None, value: object, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    facts = {
-        'sys.version_info': (3, 11),
-        'find_spec': lambda _: True,
-        'shutil.which': lambda _: '/usr/bin/c++',
-        'sysconfig.get_paths': lambda: {'include': str(tmp_path)},
-        'shutil.disk_usage': lambda _: shutil._ntuple_diskusage(9, 6, 100e9),
-    }
+FACTS: dict[str, object] = {
+    'sys.version_info': (3, 11),
+    'find_spec': lambda _: True,
+    'shutil.which': lambda _: '/usr/bin/c++',
+    'shutil.disk_usage': lambda _: shutil._ntuple_diskusage(9, 6, 100e9),
+}
+MISSING: dict[str, tuple[str, object, str]] = {
+    'old': ('sys.version_info', (3, 9), r'Python 3\.9 is not supported.*\n.*python3\.11-venv'),
+    'new': ('sys.version_info', (3, 13), r'Python 3\.13 is not supported.*\n.*PYTHON=python3\.11'),
+    'no venv': ('find_spec', lambda _: None, r'no ensurepip.*\n.*-venv'),
+    'no compiler': ('shutil.which', lambda _: None, 'No C.. compiler.*\n.*build-essential'),
+    'no headers': ('sysconfig.get_paths', lambda: {'include': '/x'}, 'Python.h.*\n.*-dev'),
+    'disk': (
+        'shutil.disk_usage', lambda _: shutil._ntuple_diskusage(9, 6, 3e9), 'Only 3 GB.*\n.*VENV=',
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture
+def good_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / 'Python.h').write_text('')
-    for name, fact in (facts | ({place: value} if place else {})).items():
+    for name, fact in FACTS.items():
         monkeypatch.setattr(f'setup_env.{name}', fact)
-    if place is None:
-        setup_env.check_machine(tmp_path / 'venv')
-        return
+    monkeypatch.setattr('setup_env.sysconfig.get_paths', lambda: {'include': str(tmp_path)})
+
+
+@pytest.mark.usefixtures('good_machine')
+def test_a_good_machine_passes(tmp_path: Path) -> None:
+    setup_env.check_machine(tmp_path / 'venv')
+
+
+@pytest.mark.usefixtures('good_machine')
+@pytest.mark.parametrize(('place', 'value', 'message'), MISSING.values(), ids=MISSING)
+def test_missing_requirements_are_errors(
+    place: str, value: object, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f'setup_env.{place}', value)
     with pytest.raises(setup_env.SetupError, match=message):
         setup_env.check_machine(tmp_path / 'venv')
 
@@ -75,17 +79,12 @@ def test_a_failed_step_is_named(tmp_path: Path) -> None:
     ids=['no GPU', 'fitting nvcc', 'other nvcc', 'no nvcc'],
 )
 def test_build_variables(
-    versions: str,
-    force: str | None,
-    note: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+    versions: str, force: str | None, note: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     monkeypatch.setenv('MAX_JOBS', '3')
-    installer = setup_env.Installer(tmp_path)
-    monkeypatch.setattr(installer, 'output', lambda _: versions)
-    variables = setup_env.build_variables(installer)
+    monkeypatch.setattr(setup_env.Installer, 'output', lambda *_: versions)
+    variables = setup_env.build_variables(setup_env.Installer(tmp_path))
     assert variables.get('FORCE_CUDA') == force and variables['MAX_JOBS'] == '3'
     assert note in capsys.readouterr().out
 
@@ -102,13 +101,9 @@ def test_stopping_a_step_stops_its_child_processes(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(subprocess.Popen, 'wait', stop)
-    command = [
-        'sh',
-        '-c',
-        f'sleep 60 & echo $! > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; wait',
-    ]
+    script = f'sleep 60 & echo $! > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; wait'
     with pytest.raises(KeyboardInterrupt):
-        setup_env.Installer(tmp_path).run('the step', command)
+        setup_env.Installer(tmp_path).run('the step', ['sh', '-c', script])
     pid = int((tmp_path / 'pid').read_text())
     deadline = time.monotonic() + 10
     while is_running(pid):
@@ -169,9 +164,8 @@ def test_a_folder_with_other_content_is_left_alone(tmp_path: Path) -> None:
 def setup_cfg_requirements() -> dict[str, Requirement]:
     parser = configparser.ConfigParser()
     parser.read(ROOT / 'setup.cfg', encoding='utf-8')
-    text = parser['options']['install_requires'] + ''.join(
-        parser['options.extras_require'].values()
-    )
+    extras = parser['options.extras_require'].values()
+    text = parser['options']['install_requires'] + ''.join(extras)
     parsed = [Requirement(line) for line in text.splitlines() if line.strip()]
     return {normalise(requirement.name): requirement for requirement in parsed}
 
