@@ -9,18 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.registry import DATASETS, MODELS, DefaultScope
 
-torch = pytest.importorskip('torch')
-pytest.importorskip('mmdet')
-pytest.importorskip('mmpose')
-
-from mmengine.dataset import Compose, pseudo_collate  # noqa: E402
-from mmengine.registry import DATASETS, MODELS, DefaultScope  # noqa: E402
-
-from pipeline.keypoints import COCO_MPII_AIC_23  # noqa: E402
-from pipeline.training.config_check import check_custom_keys  # noqa: E402
-from pipeline.training.launch import LaunchOptions, all_problems, apply_options, read_config  # noqa: E402
-from tests.train_data import ROOT, as_other_convention, write_crowd  # noqa: E402
+from pipeline.keypoints import COCO_MPII_AIC_23
+from pipeline.training.config_check import check_custom_keys
+from pipeline.training.launch import LaunchOptions, all_problems, apply_options, read_config
+from tests.train_data import ROOT, as_other_convention, write_crowd
 
 DETECTORS = sorted((ROOT / 'configs/detector').glob('rtmdet-ins_l_*.py'))
 POSES = sorted((ROOT / 'configs/pose').glob('*_b_*.py'))

@@ -7,10 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-pytest.importorskip('torch')
-pytest.importorskip('mmpose')
-
 import torch
 
 from pipeline.cli import train

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-torch = pytest.importorskip('torch')
-pytest.importorskip('mmpose')
-
-from tests.train_data import ROOT, detector_settings, write_crowd  # noqa: E402
+from tests.train_data import ROOT, detector_settings, write_crowd
 
 # No batch norm (its statistics are those of one process) and no dropout (drawn per process).
 CONFIG = """
@@ -107,7 +105,6 @@ def test_two_processes_are_one_with_the_double_batch(tmp_path: Path, sampler: st
 
 @pytest.mark.slow
 def test_the_detector_trains_in_two_processes_without_a_gpu(tmp_path: Path) -> None:
-    pytest.importorskip('mmdet')
     from mmengine.config import Config
 
     write_crowd(tmp_path / 'data', num_images=4)

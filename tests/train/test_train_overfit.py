@@ -8,17 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from mmengine.registry import DefaultScope
+from pycocotools import mask as mask_utils
 
-torch = pytest.importorskip('torch')
-pytest.importorskip('mmdet')
-pytest.importorskip('mmpose')
-
-from mmengine.registry import DefaultScope  # noqa: E402
-from pycocotools import mask as mask_utils  # noqa: E402
-
-from pipeline.keypoints import COCO_SIGMAS  # noqa: E402
-from pipeline.training.launch import LaunchOptions, build_runner  # noqa: E402
-from tests.train_data import ROOT, write_crowd  # noqa: E402
+from pipeline.keypoints import COCO_SIGMAS
+from pipeline.training.launch import LaunchOptions, build_runner
+from tests.train_data import ROOT, write_crowd
 
 pytestmark = pytest.mark.slow
 DETECTOR_STEPS = 150

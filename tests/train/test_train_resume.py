@@ -6,17 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from mmengine.hooks import Hook
 
-torch = pytest.importorskip('torch')
-pytest.importorskip('mmdet')
-pytest.importorskip('mmpose')
-
-from mmengine.hooks import Hook  # noqa: E402
-
-from pipeline.training.config_check import SettingsError  # noqa: E402
-from pipeline.training.launch import LaunchOptions, build_runner  # noqa: E402
-from pipeline.training.train_runner import latest_checkpoint  # noqa: E402
-from tests.train_data import ROOT, detector_settings, pose_settings, write_crowd  # noqa: E402
+from pipeline.training.config_check import SettingsError
+from pipeline.training.launch import LaunchOptions, build_runner
+from pipeline.training.train_runner import latest_checkpoint
+from tests.train_data import ROOT, detector_settings, pose_settings, write_crowd
 
 DETECTOR = ROOT / 'configs/detector/rtmdet-ins_compact_practice.py'
 POSE = ROOT / 'configs/pose/pmpose_compact_practice.py'
