@@ -60,15 +60,25 @@ def as_other_convention(path: Path, mapping: Any, count: int) -> Path:
     return target
 
 
+EMA = {'type': 'EMAHook', 'ema_type': 'ExpMomentumEMA', 'momentum': 0.1, 'update_buffers': True}
+SHORT_RUN = {
+    'val_dataloader': None,
+    'val_evaluator': None,
+    'val_cfg': None,
+    'train_dataloader.batch_size': 2,
+    'default_hooks.logger.interval': 1,
+    'default_hooks.checkpoint.by_epoch': False,
+    'default_hooks.checkpoint.max_keep_ckpts': -1,
+    'default_hooks.checkpoint.save_best': None,
+    'custom_hooks': [EMA],
+}
+
+
 def detector_settings(data: Path, **changes: Any) -> dict[str, Any]:
     """Overrides that make a tiny run on ``data`` of the detector's practice config."""
     settings = {
         'train_dataloader.dataset.data_root': f'{data}/',
         'train_dataloader.dataset.ann_file': 'train.json',
-        'val_dataloader': None,
-        'val_evaluator': None,
-        'val_cfg': None,
-        'train_dataloader.batch_size': 2,
         'model.backbone.widen_factor': 0.125,
         'model.neck.in_channels': [32, 64, 128],
         'model.neck.out_channels': 16,
@@ -78,17 +88,9 @@ def detector_settings(data: Path, **changes: Any) -> dict[str, Any]:
         'train_dataloader.dataset.pipeline.7.size': (128, 128),
         'train_dataloader.dataset.pipeline.2.scale': (160, 160),
         'train_dataloader.dataset.pipeline.4.prob': 0.5,
-        'default_hooks.logger.interval': 1,
-        'default_hooks.checkpoint.by_epoch': False,
-        'default_hooks.checkpoint.max_keep_ckpts': -1,
-        'default_hooks.checkpoint.save_best': None,
         'train_cfg': {'_delete_': True, 'type': 'EpochBasedTrainLoop', 'max_epochs': 1},
-        'custom_hooks': [
-            {'type': 'EMAHook', 'ema_type': 'ExpMomentumEMA', 'momentum': 0.1,
-             'update_buffers': True},
-        ],
     }  # fmt: skip
-    return settings | changes
+    return SHORT_RUN | settings | changes
 
 
 def pose_settings(data: Path, **changes: Any) -> dict[str, Any]:
@@ -100,10 +102,6 @@ def pose_settings(data: Path, **changes: Any) -> dict[str, Any]:
         'train_dataloader.sampler.type': 'InfiniteSampler',
         'train_cfg': {'_delete_': True, 'type': 'IterBasedTrainLoop', 'max_iters': 8},
         'log_processor.by_epoch': False,
-        'val_dataloader': None,
-        'val_evaluator': None,
-        'val_cfg': None,
-        'train_dataloader.batch_size': 2,
         'model.backbone.stem_channels': (8, 8, 16),
         'model.backbone.stem_blocks': (1, 1, 1),
         'model.backbone.embed_dims': 32,
@@ -111,13 +109,5 @@ def pose_settings(data: Path, **changes: Any) -> dict[str, Any]:
         'model.head.in_channels': 32,
         'model.head.branch_channels': 16,
         'optim_wrapper.paramwise_cfg.num_layers': 1,
-        'default_hooks.logger.interval': 1,
-        'default_hooks.checkpoint.by_epoch': False,
-        'default_hooks.checkpoint.max_keep_ckpts': -1,
-        'default_hooks.checkpoint.save_best': None,
-        'custom_hooks': [
-            {'type': 'EMAHook', 'ema_type': 'ExpMomentumEMA', 'momentum': 0.1,
-             'update_buffers': True},
-        ],
     }  # fmt: skip
-    return settings | changes
+    return SHORT_RUN | settings | changes

@@ -49,19 +49,10 @@ def poses(*boxes: list[float]) -> Poses:
     )
 
 
-def segmenter(
-    crops: CropSegmentationConfig | None, use_box: bool = True, **options
-) -> Sam2Segmenter:
+def segmenter(crops, use_box: bool = True, **options) -> Sam2Segmenter:
     torch.manual_seed(3)
-    prompt = PromptConfig(use_box=use_box)
-    return build_sam2_segmenter(
-        COMPACT,
-        None,
-        prompt,
-        crops=crops,
-        mask_prompt_from_keypoints=True,
-        **options,
-    )
+    options |= {'crops': crops, 'mask_prompt_from_keypoints': True}
+    return build_sam2_segmenter(COMPACT, None, PromptConfig(use_box=use_box), **options)
 
 
 def logits_of(segments, row: int) -> np.ndarray:
@@ -173,16 +164,11 @@ def test_each_crop_equals_an_image_of_that_window(image, order):
         CropSegmentationConfig(image_size=192, margin=1.4), batch_size=2, channel_order=order
     )
     found = close(image)(poses(*boxes), poses())
-    alone = Sam2Segmenter(
-        close.crop_segmenter.model,
-        close.prompt,
-        mask_prompt_from_keypoints=True,
-        channel_order=order,
-    )
+    options = {'mask_prompt_from_keypoints': True, 'channel_order': order}
+    alone = Sam2Segmenter(close.crop_segmenter.model, close.prompt, **options)
     for row, pose in enumerate(poses(*boxes).select(np.array([i])) for i in range(3)):
-        x1, y1, x2, y2 = windows_around(
-            pose.boxes, pose.keypoints[:, :3], (HEIGHT, WIDTH), 1.4
-        )[0].tolist()  # fmt: skip
+        windows = windows_around(pose.boxes, pose.keypoints[:, :3], (HEIGHT, WIDTH), 1.4)
+        x1, y1, x2, y2 = windows[0].tolist()
         shift = np.array([x1, y1], np.float32)
         window = image[y1:y2, x1:x2]
         moved = Poses(
@@ -248,13 +234,8 @@ def test_settings_are_checked(option, message):
 
 
 def test_it_can_be_switched_off_and_on():
-    assert (
-        load_config(
-            'bmp_compact', {'segmenter.crop_segmentation': None}
-        ).settings.segmenter.crop_segmentation
-        is None
-    )
-    on = load_config(
-        'bmp_v2', {'segmenter.crop_segmentation.margin': 2.0}
-    ).settings.segmenter.crop_segmentation
-    assert on == CropSegmentationConfig(margin=2.0)
+    for name, option, expected in [
+        ('bmp_compact', {'segmenter.crop_segmentation': None}, None),
+        ('bmp_v2', {'segmenter.crop_segmentation.margin': 2.0}, CropSegmentationConfig(margin=2.0)),
+    ]:
+        assert load_config(name, option).settings.segmenter.crop_segmentation == expected

@@ -68,11 +68,8 @@ def test_a_chunk_without_room_is_halved_for_good(
     gpu.tried.clear()
     list(batcher.run(np.arange(10), gpu))  # the next image
     assert all(n <= room for n in gpu.tried)
-
-
-def test_one_person_without_room_is_an_error() -> None:
-    with pytest.raises(torch.cuda.OutOfMemoryError):
-        list(AdaptiveBatcher(4, 'x').run(np.arange(3), SmallGPU(0)))
+    with pytest.raises(torch.cuda.OutOfMemoryError):  # one person without room
+        list(batcher.run(np.arange(3), SmallGPU(0)))
 
 
 @pytest.fixture

@@ -120,12 +120,6 @@ def test_all_mistakes_are_listed_at_once(crowd: Path, tmp_path: Path) -> None:
     assert len(said.splitlines()) == 2
 
 
-def config_with(text: str, folder: Path) -> Path:
-    path = folder / 'mine_train.py'
-    path.write_text(f"_base_ = '{POSE}'\n{text}")
-    return path
-
-
 @pytest.mark.parametrize(
     ('text', 'expected'),
     [
@@ -133,19 +127,6 @@ def config_with(text: str, folder: Path) -> Path:
         ('param_schedulers = []', 'param_schedulers: nothing reads it; did you mean param_sche'),
         ('dropout = 0.1', 'dropout: nothing reads it'),
         ('dropout = 0.1\nmodel = dict(head=dict(in_channels=int(dropout * 320)))', ''),
-    ],
-)
-def test_a_name_that_nothing_reads_is_refused(
-    crowd: Path, tmp_path: Path, text: str, expected: str
-) -> None:
-    said = problems(config_with(text, tmp_path), pose_settings(crowd), tmp_path)
-    assert said.startswith(expected)
-    assert bool(said) == bool(expected)
-
-
-@pytest.mark.parametrize(
-    ('text', 'expected'),
-    [
         ('model = dict(head=1', 'cannot be read: SyntaxError'),
         ("codec = dict(type='x')\ntrain_dataloader = dict(dataset=dict(pipeline=dict(a=1)))",
          'cannot be read: TypeError'),
@@ -153,8 +134,14 @@ def test_a_name_that_nothing_reads_is_refused(
         ("custom_imports = dict(imports=['no.such.module'])", 'cannot be read: ImportError'),
     ],
 )  # fmt: skip
-def test_a_config_that_cannot_be_read(tmp_path: Path, text: str, expected: str) -> None:
-    assert problems(config_with(text, tmp_path), {}, tmp_path).startswith(expected)
+def test_a_wrong_config_file_is_refused(
+    crowd: Path, tmp_path: Path, text: str, expected: str
+) -> None:
+    path = tmp_path / 'mine_train.py'
+    path.write_text(f"_base_ = '{POSE}'\n{text}")
+    said = problems(path, pose_settings(crowd), tmp_path)
+    assert said.startswith(expected)
+    assert bool(said) == bool(expected)
 
 
 def test_amp_and_accumulation_are_set(
