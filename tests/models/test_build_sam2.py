@@ -96,12 +96,6 @@ def test_unknown_name_lists_the_known_ones():
         build_sam2_model('sam2.1_hiera_xl', None, 'cpu')
 
 
-def test_image_size_is_replaced_and_checked():
-    assert build_sam2_model(COMPACT, None, 'cpu', image_size=256).image_size == 256
-    with pytest.raises(ValueError, match='image_size must be a positive multiple of 32, got 250'):
-        build_sam2_model(COMPACT, None, 'cpu', image_size=250)
-
-
 def test_bad_options_name_the_setting():
     with pytest.raises(ValueError, match='stability_thresh is 2'):
         DynamicMultimask(stability_thresh=2)

@@ -196,6 +196,10 @@ def test_a_released_file_that_is_wrong_is_never_used(
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=message):
         find_weights('big')
+
+
+def test_a_damaged_record_is_an_error(folder: Path) -> None:
+    (folder / 'downloads' / 'big.pth').write_bytes(GOOD)
     (folder / 'downloads' / 'big.pth.sha256').write_text('sha256: none')
     with pytest.raises(CheckpointError, match=r'big\.pth\.sha256 has no sha256'):
         find_weights('big')

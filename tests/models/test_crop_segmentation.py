@@ -83,11 +83,8 @@ def test_windows_hold_the_person(box, points, margin, expected):
     )
     assert windows.tolist() == [expected]
     assert windows.dtype == np.int32
-
-
-def test_no_people_give_no_windows():
-    nobody = windows_around(np.zeros((0, 4)), np.zeros((0, 3, 2)), (HEIGHT, WIDTH), 1.5)
-    assert nobody.shape == (0, 4)
+    empty = windows_around(np.zeros((0, 4)), np.zeros((0, 3, 2)), (HEIGHT, WIDTH), margin)
+    assert empty.shape == (0, 4)
 
 
 @pytest.mark.parametrize(
@@ -121,6 +118,7 @@ def test_a_model_for_another_size_shares_the_weights(config, size):
     other = at_image_size(model, size)
     built = build_sam2_model(config, None, 'cpu', image_size=size)
     built.load_state_dict(model.state_dict())
+    assert built.image_size == size
     assert all(a is b for a, b in zip(model.parameters(), other.parameters(), strict=True))
     assert model.image_size == model.sam_prompt_encoder.input_image_size[0] == own_size
     pixels = torch.rand(2, 3, size, size)
@@ -140,10 +138,11 @@ def test_a_model_for_another_size_shares_the_weights(config, size):
 
 @pytest.mark.parametrize('size', [0, 100, -32])
 def test_a_size_that_no_model_takes(size):
-    with pytest.raises(
-        ValueError, match=f'image_size must be a positive multiple of 32, got {size}'
-    ):
+    message = f'image_size must be a positive multiple of 32, got {size}'
+    with pytest.raises(ValueError, match=message):
         at_image_size(build_sam2_model(COMPACT, None, 'cpu'), size)
+    with pytest.raises(ValueError, match=message):
+        build_sam2_model(COMPACT, None, 'cpu', image_size=size)
 
 
 @pytest.mark.parametrize('order', ['rgb', 'bgr'])

@@ -37,9 +37,11 @@ class RecordingReporter(Reporter):
     """Records start and end."""
 
     def __init__(self):
+        super().__init__()
         self.events = []
 
     def start(self, total):
+        super().start(total)
         self.events.append(total)
 
     def stop(self):

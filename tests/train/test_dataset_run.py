@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -134,13 +133,9 @@ print(report.run.computed, report.run.resumed)
 """
 
 
-def process(annotations: Path, out: Path, seconds: float, *shard: str) -> subprocess.Popen[str]:
-    return start_program(SLOW_RUN, annotations, out, seconds, *shard)
-
-
 def test_shards_side_by_side_one_of_them_killed(tmp_path: Path) -> None:
     annotations, out = toy_set(tmp_path / 'data', 12), tmp_path / 'out'
-    shards = [process(annotations, out, 0.2, f'{i}/2') for i in (1, 2)]
+    shards = [start_program(SLOW_RUN, annotations, out, 0.2, f'{i}/2') for i in (1, 2)]
     folder = out / 'shards' / '2-of-2'
     wait_for(lambda: done_records(folder) >= 2, shards[1], 60)
     shards[1].send_signal(signal.SIGKILL)
@@ -148,9 +143,9 @@ def test_shards_side_by_side_one_of_them_killed(tmp_path: Path) -> None:
     assert shards[0].communicate()[0].split() == ['6', '0']
     before = done_records(folder)
     assert 2 <= before < 6
-    resumed = process(annotations, out, 0, '2/2')
+    resumed = start_program(SLOW_RUN, annotations, out, 0, '2/2')
     assert resumed.communicate()[0].split() == [str(6 - before), str(before)]
-    whole = process(annotations, out, 0)
+    whole = start_program(SLOW_RUN, annotations, out, 0)
     assert whole.communicate()[0].split() == ['0', '12']
     run(annotations, tmp_path / 'single')
     assert files(out) == files(tmp_path / 'single')

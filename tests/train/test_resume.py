@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
@@ -143,17 +142,13 @@ print(report.computed, report.resumed)
 """
 
 
-def fake_process(image_folder: Path, out: Path, seconds: float) -> subprocess.Popen[str]:
-    return start_program(FAKE_RUN, image_folder, out, seconds)
-
-
 def test_killed_and_resumed(tmp_path: Path) -> None:
     """After two SIGKILLs, every file equals that of an uninterrupted run."""
     folder, out = tmp_path / 'in', tmp_path / 'out'
     for i in range(12):
         save_image(folder / f'{i % 3}' / f'{i}.png', 20 + i)
     for done in (3, 6):
-        process = fake_process(folder, out, 0.1)
+        process = start_program(FAKE_RUN, folder, out, 0.1)
         wait_for(lambda: done_records(out) >= done, process, 60)  # noqa: B023 - called at once
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -163,7 +158,7 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
     before = done_records(out)
     (out / 'predictions' / '2').mkdir(exist_ok=True)
     (out / 'predictions' / '2' / '.8.png.json.part').write_text('half')  # killed while writing
-    process = fake_process(folder, out, 0)
+    process = start_program(FAKE_RUN, folder, out, 0)
     assert process.communicate()[0].split() == [str(12 - before), str(before)]
     run(folder, tmp_path / 'whole')
     assert contents(out) == contents(tmp_path / 'whole')

@@ -102,9 +102,12 @@ def test_a_wrong_setting_is_named(
 
 
 @pytest.mark.usefixtures('no_data_is_read')
-def test_right_settings_pass(crowd: Path, tmp_path: Path) -> None:
+def test_right_settings_pass_and_all_wrong_ones_are_listed(crowd: Path, tmp_path: Path) -> None:
     assert problems(POSE, pose_settings(crowd), tmp_path / 'pose') == ''
     assert problems(DETECTOR, detector_settings(crowd), tmp_path / 'detector') == ''
+    wrong = {'train_dataloader.batch_size': 0, 'optim_wrapper.optimizer.lr': 0}
+    said = problems(POSE, pose_settings(crowd) | wrong, tmp_path)
+    assert len(said.splitlines()) == 2  # all mistakes are listed at once
 
 
 def test_the_config_that_a_run_leaves_is_a_config(crowd: Path, tmp_path: Path) -> None:
@@ -112,12 +115,6 @@ def test_the_config_that_a_run_leaves_is_a_config(crowd: Path, tmp_path: Path) -
     left = tmp_path / 'left.py'
     runner.cfg.dump(left)
     assert problems(left, {}, tmp_path) == ''
-
-
-def test_all_mistakes_are_listed_at_once(crowd: Path, tmp_path: Path) -> None:
-    wrong = {'train_dataloader.batch_size': 0, 'optim_wrapper.optimizer.lr': 0}
-    said = problems(POSE, pose_settings(crowd) | wrong, tmp_path)
-    assert len(said.splitlines()) == 2
 
 
 @pytest.mark.parametrize(
@@ -236,7 +233,7 @@ def test_check_says_what_would_be_trained(
     assert train.main([str(tmp_path / 'run.py'), *arguments]) == 0
     said = capsys.readouterr().out
     assert said.startswith('model       FreezableTopdownPoseEstimator: 0.')
-    assert '9 iterations, 2 samples a step and process, 1 processes, seed 0' in said
+    assert '9 iterations, 2 samples per step and process, 1 processes, seed 0' in said
     assert not list(tmp_path.glob('*.pth'))
 
 
