@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -118,6 +120,15 @@ def contents(out: Path) -> dict[str, bytes]:
     left_out = {'run.json', '.lock'}
     files = (p for p in out.rglob('*') if p.is_file() and p.name not in left_out)
     return {p.relative_to(out).as_posix(): p.read_bytes() for p in files}
+
+
+def start_program(code: str, *arguments: object) -> subprocess.Popen[str]:
+    """Start Python code in a new process that finds this project."""
+    command = [sys.executable, '-c', code, *map(str, arguments)]
+    environment = {**os.environ, 'PYTHONPATH': str(Path(__file__).parents[1])}
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float) -> None:

@@ -80,6 +80,7 @@ def detector_settings(data: Path, **changes: Any) -> dict[str, Any]:
     """Overrides that make a tiny run on ``data`` of the detector's practice config."""
     settings = {
         'train_dataloader.dataset.data_root': f'{data}/',
+        'train_dataloader.dataset.ann_file': 'train.json',
         'model.backbone.widen_factor': 0.125,
         'model.neck.in_channels': [32, 64, 128],
         'model.neck.out_channels': 16,
@@ -90,7 +91,7 @@ def detector_settings(data: Path, **changes: Any) -> dict[str, Any]:
         'train_dataloader.dataset.pipeline.2.scale': (160, 160),
         'train_dataloader.dataset.pipeline.4.prob': 0.5,
         'train_cfg': {'_delete_': True, 'type': 'EpochBasedTrainLoop', 'max_epochs': 1},
-    }
+    }  # fmt: skip
     return TINY_RUN | settings | changes
 
 
@@ -109,5 +110,5 @@ def pose_settings(data: Path, **changes: Any) -> dict[str, Any]:
         'model.head.in_channels': 32,
         'model.head.branch_channels': 16,
         'optim_wrapper.paramwise_cfg.num_layers': 1,
-    }
+    }  # fmt: skip
     return TINY_RUN | settings | changes

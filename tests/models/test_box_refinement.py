@@ -1,9 +1,10 @@
-"""Box refinement of the pose model: branch, head, targets, and its place in the loop."""
+"""The compact pose model and its box refinement: branch, head, targets, place in the loop."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from mmpose.apis import inference_topdown, init_model
 from pipeline.loop import LoopConfig, PersonPipeline
 from pipeline.poses.box_branch import BoxBranch, BoxOutputs, flip_boxes
 from pipeline.poses.box_losses import box_losses, box_targets
+from pipeline.poses.conv_stem_vit import ConvStemViT
 from pipeline.poses.mmpose_estimator import build_mmpose_estimator
 from pipeline.poses.pmpose_box_head import PMPoseBoxHead
 from pipeline.structures import Detections, Image, Poses
@@ -31,6 +33,18 @@ pytestmark = pytest.mark.usefixtures('mmpose_scope')
 def model() -> Any:
     torch.manual_seed(0)
     return init_model(str(COMPACT / 'vitpose_compact.py'), device='cpu')
+
+
+@pytest.mark.parametrize('kwargs', [{'img_size': (190, 144)}, {'embed_dims': 130}])
+def test_backbone_refuses_sizes_that_do_not_divide(kwargs: Any) -> None:
+    with pytest.raises(ValueError, match='multiple'):
+        ConvStemViT(**kwargs)
+
+
+def test_backbone_gives_one_map_at_a_sixteenth() -> None:
+    backbone = ConvStemViT(img_size=(64, 48), stem_channels=(4, 4, 8), embed_dims=16, depth=1)
+    (feature,) = backbone(torch.randn(2, 3, 64, 48))
+    assert feature.shape == (2, 16, 4, 3)
 
 
 def peaked(first: int, second: int, places: int) -> torch.Tensor:
@@ -98,10 +112,15 @@ def test_the_branch_learns_box_sides_and_presence() -> None:
 
 
 @pytest.mark.filterwarnings('ignore')
-def test_mmpose_users_get_boxes_in_pixels(model: Any) -> None:
+def test_mmpose_users_get_keypoints_and_boxes_in_pixels(model: Any) -> None:
     image = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
-    results = inference_topdown(model, image, np.array([[50, 20, 80, 100]], np.float32))
-    found = results[0].pred_instances
+    boxes = np.array([[50, 20, 80, 100], [50, 20, 150, 80]], np.float32)
+    found = inference_topdown(model, image, boxes)[0].pred_instances
+    assert found.keypoints.shape == (1, 17, 2)
+    for name in ('keypoint_scores', 'keypoints_visible', 'keypoints_probs', 'keypoints_oks'):
+        assert found[name].shape == (1, 17), name
+        assert ((found[name] >= 0) & (found[name] <= 1)).all(), name
+    np.testing.assert_array_equal(found.keypoint_scores, found.keypoints_oks)
     assert found.person_bboxes.shape == (1, 4) and found.person_bbox_scores.shape == (1,)
     # Untrained, all sides lie near the middle of the crop, which is that of the box.
     np.testing.assert_allclose(found.person_bboxes.reshape(2, 2).mean(0), [65, 60], atol=8)
@@ -125,16 +144,10 @@ def test_the_head_fits_released_settings() -> None:
 
 
 def test_samples_without_a_box_train_the_pose_only() -> None:
-    class Sample:
-        def __init__(self, **labels: torch.Tensor) -> None:
-            self.gt_instance_labels = InstanceData(**labels)
-
-    with_box = Sample(
-        person_box=torch.tensor([[0.1, 0.2, 0.7, 0.8]]),
-        person_box_known=torch.ones(1),
-        person_box_judged=torch.ones(1),
-    )
-    boxes, known, judged = box_targets([with_box, Sample()], torch.device('cpu'))
+    labels = {'person_box_known': torch.ones(1), 'person_box_judged': torch.ones(1)}
+    labels['person_box'] = torch.tensor([[0.1, 0.2, 0.7, 0.8]])
+    samples = [SimpleNamespace(gt_instance_labels=InstanceData(**each)) for each in (labels, {})]
+    boxes, known, judged = box_targets(samples, torch.device('cpu'))
     assert known.tolist() == judged.tolist() == [1, 0]
     assert boxes[0].tolist() == pytest.approx([0.1, 0.2, 0.7, 0.8])
 

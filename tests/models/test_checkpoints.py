@@ -22,15 +22,10 @@ from pipeline.weights.manifest import (
 from tests.web_server import fake_weights
 
 ENTRY = {
-    'file': 'big.pth',
-    'kind': 'pose',
-    'about': 'a big one',
-    'licence': 'MIT',
-    'source': 'example',
+    'file': 'big.pth', 'kind': 'pose', 'about': 'a big one', 'licence': 'MIT', 'source': 'example',
     'urls': ['https://example.org/big.pth', 'https://mirror.example.org/big.pth'],
-    'size': None,
-    'sha256': None,
-}
+    'size': None, 'sha256': None,
+}  # fmt: skip
 
 
 def parse(**changes: Any) -> manifest.WeightsEntry:
@@ -146,15 +141,10 @@ GOOD, OTHER = fake_weights(2000), fake_weights(2000, seed=1)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkpoints folder with one embedded and two released entries."""
     (tmp_path / 'small.pth').write_bytes(GOOD)
-    small = ENTRY | {
-        'file': 'small.pth',
-        'embedded': True,
-        'urls': [],
-        'size': len(GOOD),
-        'sha256': compute_sha256(tmp_path / 'small.pth'),
-    }
-    large = ENTRY | {'file': 'large.pth', 'size': 3_000_000, 'ignorable': ['head.extra.']}
-    entries = {'small': small, 'big': ENTRY, 'large': large}
+    checked = {'size': len(GOOD), 'sha256': compute_sha256(tmp_path / 'small.pth')}
+    small = ENTRY | {'file': 'small.pth', 'embedded': True, 'urls': []} | checked
+    large = ENTRY | {'file': 'large.pth', 'size': 3_000_000}
+    entries = {'small': small, 'big': ENTRY | {'ignorable': ['head.extra.']}, 'large': large}
     (tmp_path / 'manifest.json').write_text(json.dumps({'files': entries}))
     monkeypatch.setattr(manifest, 'FOLDER', tmp_path)
     monkeypatch.setattr(manifest, 'MANIFEST', tmp_path / 'manifest.json')
@@ -187,6 +177,7 @@ def test_a_released_file_that_is_absent_names_urls_folder_and_command(folder: Pa
     (folder / 'downloads' / 'big.pth').write_bytes(GOOD)
     found = find_weights('big')
     assert found.sha256 == compute_sha256(folder / 'downloads' / 'big.pth')
+    assert found.ignorable == ('head.extra.',)
 
 
 @pytest.mark.parametrize(
@@ -228,14 +219,6 @@ def test_one_error_lists_all_problems(folder: Path) -> None:
     assert 'python tools/download_checkpoints.py big large' in text
     with pytest.raises(CheckpointError, match='Download: fetch them all: big'):
         find_all_weights(['big'], config, lambda names: f'fetch them all: {" ".join(names)}')
-
-
-def test_ignorable_keys_come_from_the_manifest(folder: Path) -> None:
-    (folder / 'manifest.json').write_text(
-        json.dumps({'files': {'big': ENTRY | {'ignorable': ['head.extra.']}}})
-    )
-    (folder / 'downloads' / 'big.pth').write_bytes(GOOD)
-    assert find_weights('big').ignorable == ('head.extra.',)
 
 
 def test_a_path_is_relative_to_the_config_first(

@@ -95,19 +95,17 @@ def test_other_classes_are_refused_by_count_and_name(
         build_mmdet_detector(TINY_INS, path)
 
 
-def test_levels_that_disagree_are_refused(tmp_path: Path) -> None:
+def test_layers_that_disagree_or_are_absent_are_refused(tmp_path: Path) -> None:
     path = save_random(tmp_path / 'w.pth', TINY_INS, 80)
-    content = torch.load(path, weights_only=True)
-    content['state_dict']['bbox_head.rtm_cls.1.weight'] = torch.zeros(1, 96, 1, 1)
-    torch.save(content, path)
-    with pytest.raises(CheckpointError, match='has 1 and 80 classes'):
-        build_mmdet_detector(TINY_INS, path)
-
-
-def test_weights_without_class_layers_are_refused_by_key(tmp_path: Path) -> None:
-    torch.save({'state_dict': {'backbone.stem': torch.zeros(1)}}, tmp_path / 'w.pth')
-    with pytest.raises(CheckpointError, match=r'missing: .*bbox_head\.rtm_cls\.0\.bias'):
-        build_mmdet_detector(TINY_INS, tmp_path / 'w.pth')
+    state = torch.load(path, weights_only=True)['state_dict']
+    state['bbox_head.rtm_cls.1.weight'] = torch.zeros(1, 96, 1, 1)
+    for weights, message in [
+        (state, 'has 1 and 80 classes'),
+        ({'backbone.stem': torch.zeros(1)}, r'missing: .*bbox_head\.rtm_cls\.0\.bias'),
+    ]:
+        torch.save({'state_dict': weights}, path)
+        with pytest.raises(CheckpointError, match=message):
+            build_mmdet_detector(TINY_INS, path)
 
 
 @pytest.mark.parametrize(

@@ -9,32 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.config import CONFIG_FOLDER
 from pipeline.detectors import mmdet_detector
 from pipeline.detectors.image_steps import build_image_transforms
 from pipeline.detectors.mmdet_detector import MMDetDetector, build_mmdet_detector
 from pipeline.openmmlab import read_model_config
+from tests.largest_tensor import LargestTensor
 
 COMPACT = str(CONFIG_FOLDER / 'compact/rtmdet-ins_compact.py')
 WEIGHTS = Path(__file__).parents[2] / 'checkpoints/rtmdet-ins_compact.pth'
-
-
-class LargestTensor(TorchDispatchMode):
-    """Remembers the most numbers that any tensor made inside the block holds."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.numel = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for value in result if isinstance(result, (list, tuple)) else [result]:
-            # A view takes no memory of its own.
-            if isinstance(value, torch.Tensor) and not value._is_view():
-                self.numel = max(self.numel, value.numel())
-        return result
 
 
 def random_image(height: int, width: int) -> np.ndarray:

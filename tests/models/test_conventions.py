@@ -57,11 +57,21 @@ def test_limbs_are_taken_over_by_name() -> None:
         assert mapped_scores[0, i] == scores[0, k]
 
 
-def test_head_top_and_neck_of_a_standing_person() -> None:
-    mapped, scores = to_convention(*standing(), 'crowdpose14')
+@pytest.mark.parametrize(
+    ('changed', 'score'),
+    [
+        pytest.param({}, 0.54, id='best of the face'),
+        pytest.param({0: (500, 500)}, 0.54, id='a nose of score 0 does not count'),
+    ],
+)
+def test_head_top_and_neck_of_a_standing_person(changed: Any, score: float) -> None:
+    keypoints, scores = standing()
+    for index, place in changed.items():
+        keypoints[0, index], scores[0, index] = place, 0
+    mapped, mapped_scores = to_convention(keypoints, scores, 'crowdpose14')
     np.testing.assert_allclose(mapped[0, 12], [50, 0], atol=0.6)
     np.testing.assert_allclose(mapped[0, 13], [50, 16], atol=0.2)
-    np.testing.assert_allclose(scores[0, 12:], [0.54, 0.55])  # best of the face; lower shoulder
+    np.testing.assert_allclose(mapped_scores[0, 12:], [score, 0.55])  # neck: lower shoulder
 
 
 @pytest.mark.parametrize('turn', [1, 2, 3])
@@ -73,15 +83,7 @@ def test_the_estimate_turns_and_grows_with_the_person(turn: int) -> None:
     np.testing.assert_allclose(turned, upright @ matrix, rtol=1e-4, atol=1e-2)
 
 
-def test_points_of_the_face_count_by_their_score() -> None:
-    keypoints, scores = standing()
-    keypoints[0, 0] = (500, 500)  # a nose that nobody believes in
-    scores[0, 0] = 0
-    mapped, _ = to_convention(keypoints, scores, 'crowdpose14')
-    np.testing.assert_allclose(mapped[0, 12], [50, 0], atol=0.6)
-
-
-def test_a_face_that_nobody_saw_has_score_0_and_a_finite_place() -> None:
+def test_a_face_of_score_0_has_score_0_and_a_finite_place() -> None:
     keypoints, scores = standing()
     scores[0, :5] = 0
     mapped, mapped_scores = to_convention(keypoints, scores, 'crowdpose14')
@@ -89,19 +91,21 @@ def test_a_face_that_nobody_saw_has_score_0_and_a_finite_place() -> None:
     np.testing.assert_allclose(mapped_scores[0, 12:], [0, 0.55])
 
 
-@pytest.mark.parametrize(('points', 'top', 'neck'), [(21, 19, 17), (23, 22, 21)])
-def test_models_with_a_neck_of_their_own_keep_it(points: int, top: int, neck: int) -> None:
+@pytest.mark.parametrize(
+    ('points', 'name', 'targets', 'sources'),
+    [
+        pytest.param(21, 'crowdpose14', [12, 13], [19, 17], id='21 points have top and neck'),
+        pytest.param(23, 'crowdpose14', [12, 13], [22, 21], id='23 points have top and neck'),
+        pytest.param(23, 'coco17', range(17), range(17), id='COCO is the first 17'),
+    ],
+)
+def test_keypoints_of_the_model_are_kept(
+    points: int, name: Any, targets: list[int], sources: list[int]
+) -> None:
     keypoints, scores = standing(points)
-    mapped, mapped_scores = to_convention(keypoints, scores, 'crowdpose14')
-    np.testing.assert_array_equal(mapped[0, 12:], keypoints[0, [top, neck]])
-    np.testing.assert_array_equal(mapped_scores[0, 12:], scores[0, [top, neck]])
-
-
-def test_coco_is_the_first_17() -> None:
-    keypoints, scores = standing(23)
-    mapped, mapped_scores = to_convention(keypoints, scores, 'coco17')
-    np.testing.assert_array_equal(mapped, keypoints[:, :17])
-    np.testing.assert_array_equal(mapped_scores, scores[:, :17])
+    mapped, mapped_scores = to_convention(keypoints, scores, name)
+    np.testing.assert_array_equal(mapped[0, targets], keypoints[0, sources])
+    np.testing.assert_array_equal(mapped_scores[0, targets], scores[0, sources])
 
 
 def test_nobody_stays_nobody() -> None:

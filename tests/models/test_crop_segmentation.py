@@ -49,19 +49,10 @@ def poses(*boxes: list[float]) -> Poses:
     )
 
 
-def segmenter(
-    crops: CropSegmentationConfig | None, use_box: bool = True, **options
-) -> Sam2Segmenter:
+def segmenter(crops, use_box: bool = True, **options) -> Sam2Segmenter:
     torch.manual_seed(3)
-    prompt = PromptConfig(use_box=use_box)
-    return build_sam2_segmenter(
-        COMPACT,
-        None,
-        prompt,
-        crops=crops,
-        mask_prompt_from_keypoints=True,
-        **options,
-    )
+    options |= {'crops': crops, 'mask_prompt_from_keypoints': True}
+    return build_sam2_segmenter(COMPACT, None, PromptConfig(use_box=use_box), **options)
 
 
 def logits_of(segments, row: int) -> np.ndarray:
@@ -92,11 +83,8 @@ def test_windows_hold_the_person(box, points, margin, expected):
     )
     assert windows.tolist() == [expected]
     assert windows.dtype == np.int32
-
-
-def test_no_people_give_no_windows():
-    nobody = windows_around(np.zeros((0, 4)), np.zeros((0, 3, 2)), (HEIGHT, WIDTH), 1.5)
-    assert nobody.shape == (0, 4)
+    empty = windows_around(np.zeros((0, 4)), np.zeros((0, 3, 2)), (HEIGHT, WIDTH), margin)
+    assert empty.shape == (0, 4)
 
 
 @pytest.mark.parametrize(
@@ -130,6 +118,7 @@ def test_a_model_for_another_size_shares_the_weights(config, size):
     other = at_image_size(model, size)
     built = build_sam2_model(config, None, 'cpu', image_size=size)
     built.load_state_dict(model.state_dict())
+    assert built.image_size == size
     assert all(a is b for a, b in zip(model.parameters(), other.parameters(), strict=True))
     assert model.image_size == model.sam_prompt_encoder.input_image_size[0] == own_size
     pixels = torch.rand(2, 3, size, size)
@@ -149,10 +138,11 @@ def test_a_model_for_another_size_shares_the_weights(config, size):
 
 @pytest.mark.parametrize('size', [0, 100, -32])
 def test_a_size_that_no_model_takes(size):
-    with pytest.raises(
-        ValueError, match=f'image_size must be a positive multiple of 32, got {size}'
-    ):
+    message = f'image_size must be a positive multiple of 32, got {size}'
+    with pytest.raises(ValueError, match=message):
         at_image_size(build_sam2_model(COMPACT, None, 'cpu'), size)
+    with pytest.raises(ValueError, match=message):
+        build_sam2_model(COMPACT, None, 'cpu', image_size=size)
 
 
 @pytest.mark.parametrize('order', ['rgb', 'bgr'])
@@ -173,16 +163,11 @@ def test_each_crop_equals_an_image_of_that_window(image, order):
         CropSegmentationConfig(image_size=192, margin=1.4), batch_size=2, channel_order=order
     )
     found = close(image)(poses(*boxes), poses())
-    alone = Sam2Segmenter(
-        close.crop_segmenter.model,
-        close.prompt,
-        mask_prompt_from_keypoints=True,
-        channel_order=order,
-    )
+    options = {'mask_prompt_from_keypoints': True, 'channel_order': order}
+    alone = Sam2Segmenter(close.crop_segmenter.model, close.prompt, **options)
     for row, pose in enumerate(poses(*boxes).select(np.array([i])) for i in range(3)):
-        x1, y1, x2, y2 = windows_around(
-            pose.boxes, pose.keypoints[:, :3], (HEIGHT, WIDTH), 1.4
-        )[0].tolist()  # fmt: skip
+        windows = windows_around(pose.boxes, pose.keypoints[:, :3], (HEIGHT, WIDTH), 1.4)
+        x1, y1, x2, y2 = windows[0].tolist()
         shift = np.array([x1, y1], np.float32)
         window = image[y1:y2, x1:x2]
         moved = Poses(
@@ -248,13 +233,8 @@ def test_settings_are_checked(option, message):
 
 
 def test_it_can_be_switched_off_and_on():
-    assert (
-        load_config(
-            'bmp_compact', {'segmenter.crop_segmentation': None}
-        ).settings.segmenter.crop_segmentation
-        is None
-    )
-    on = load_config(
-        'bmp_v2', {'segmenter.crop_segmentation.margin': 2.0}
-    ).settings.segmenter.crop_segmentation
-    assert on == CropSegmentationConfig(margin=2.0)
+    for name, option, expected in [
+        ('bmp_compact', {'segmenter.crop_segmentation': None}, None),
+        ('bmp_v2', {'segmenter.crop_segmentation.margin': 2.0}, CropSegmentationConfig(margin=2.0)),
+    ]:
+        assert load_config(name, option).settings.segmenter.crop_segmentation == expected

@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from mmengine.structures import InstanceData
+from mmpose.datasets.datasets.utils import parse_pose_metainfo
+from mmpose.structures import merge_data_samples, split_instances
+from mmpose.visualization import PoseLocalVisualizer
 
 from pipeline.structures import People
 from tests.toy_people import people_in
@@ -49,8 +53,6 @@ def test_dense_masks_on_request() -> None:
 
 
 def test_instances_are_indexed_and_concatenated() -> None:
-    from mmengine.structures import InstanceData
-
     found = people_in(PAIR, SHAPE).to_data_sample().pred_instances
     best = found[found.scores > 0.6]
     assert len(best) == len(best.mask_rles) == 1
@@ -58,26 +60,16 @@ def test_instances_are_indexed_and_concatenated() -> None:
 
 
 @pytest.mark.parametrize('number', [0, 2])
-def test_mmpose_functions_accept_it(number: int) -> None:
-    from mmpose.structures import merge_data_samples, split_instances
-
+def test_mmpose_functions_and_visualizer_accept_it(number: int) -> None:
     sample = people_in(PAIR[:number], SHAPE).to_data_sample()
     rows = split_instances(sample.pred_instances)
     assert len(rows) == number
     assert all(len(row['keypoints']) == 17 for row in rows)
     assert len(merge_data_samples([sample, sample]).pred_instances) == 2 * number
-
-
-@pytest.mark.parametrize('number', [0, 2])
-def test_mmpose_visualizer_draws_it(number: int) -> None:
-    from mmpose.datasets.datasets.utils import parse_pose_metainfo
-    from mmpose.visualization import PoseLocalVisualizer
-
     visualizer = PoseLocalVisualizer()
     meta = parse_pose_metainfo({'from_file': 'configs/_base_/datasets/coco.py'})
     visualizer.set_dataset_meta(meta)
     image = np.full((*SHAPE, 3), 90, np.uint8)
-    sample = people_in(PAIR[:number], SHAPE).to_data_sample()
     drawn = visualizer.add_datasample('image', image, sample, draw_gt=False, draw_bbox=True)
     assert drawn.shape == image.shape
     assert (drawn != image).any() == (number > 0)

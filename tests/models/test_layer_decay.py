@@ -59,16 +59,13 @@ TABLE = {
 
 def rates(model: nn.Module, **paramwise: Any) -> dict[str, tuple[float, float]]:
     """(learning rate, weight decay) that the optimiser has for each parameter by name."""
-    settings = {'num_layers': 2, 'layer_decay_rate': 0.5} | paramwise
-    wrapper = build_optim_wrapper(
-        model,
-        {
-            'type': 'OptimWrapper',
-            'optimizer': {'type': 'AdamW', 'lr': LR, 'weight_decay': DECAY},
-            'constructor': 'LayerDecayConstructor',
-            'paramwise_cfg': settings,
-        },
-    )
+    settings = {
+        'type': 'OptimWrapper',
+        'optimizer': {'type': 'AdamW', 'lr': LR, 'weight_decay': DECAY},
+        'constructor': 'LayerDecayConstructor',
+        'paramwise_cfg': {'num_layers': 2, 'layer_decay_rate': 0.5} | paramwise,
+    }
+    wrapper = build_optim_wrapper(model, settings)
     of = {
         id(parameter): (group['lr'], group['weight_decay'])
         for group in wrapper.optimizer.param_groups

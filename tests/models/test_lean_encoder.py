@@ -18,27 +18,23 @@ COMPACT = Path(__file__).parents[2] / 'configs' / 'compact'
 
 def outputs(model, images):
     embedding = embed_images(model, images)
+    points, labels = torch.tensor([[[20.0, 30.0]], [[90.0, 60.0]]]), torch.ones(2, 1).int()
     logits, quality, _ = decode_prompts(
-        model,
-        embedding,
-        image_index=0,
-        point_coords=torch.tensor([[[20.0, 30.0]], [[90.0, 60.0]]]),
-        point_labels=torch.ones(2, 1, dtype=torch.int32),
+        model, embedding, image_index=0, point_coords=points, point_labels=labels
     )
     return embedding.image_embed, *embedding.high_res_feats, logits, quality
 
 
 # Sizes whose maps fit the windows, and such as need padding.
-@pytest.mark.parametrize('config', ['sam2.1_hiera_compact.yaml', 'sam2.1_hiera_t', 'cspnext'])
+@pytest.mark.parametrize(
+    'config', ['sam2.1_hiera_compact.yaml', 'sam2.1_hiera_t', 'sam2.1_cspnext_compact.yaml']
+)
 @pytest.mark.parametrize('size', [128, 224])
 @pytest.mark.parametrize('limit', [1, 20_000, MAX_BYTES])
 @torch.inference_mode()
 def test_the_results_stay(config, size, limit, monkeypatch):
     monkeypatch.setattr('pipeline.segmenters.grouped_blocks.MAX_BYTES', limit)
-    path = {
-        'sam2.1_hiera_compact.yaml': COMPACT / 'sam2.1_hiera_compact.yaml',
-        'cspnext': COMPACT / 'sam2.1_cspnext_compact.yaml',
-    }.get(config, config)
+    path = COMPACT / config if config.endswith('.yaml') else config
     torch.manual_seed(0)
     stock = build_sam2_model(path, None, 'cpu', image_size=size)
     model = copy.deepcopy(stock)

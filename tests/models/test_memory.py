@@ -8,12 +8,9 @@ import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline import load_pipeline
 from pipeline.build import build_pipeline
@@ -23,26 +20,12 @@ from pipeline.loop import PersonPipeline
 from pipeline.masks import Masks
 from pipeline.runtime import malloc
 from pipeline.structures import Detections, People
+from tests.largest_tensor import LargestTensor
 from tests.scripted_detector import ScriptedDetector
 
 ROOT = Path(__file__).resolve().parents[2]
 HEIGHT, WIDTH = 1500, 2000
 PERSON = (160, 60)  # h, w
-
-
-class LargestTensor(TorchDispatchMode):
-    """Remembers the most bytes that any tensor made inside the block holds."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.bytes = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for value in result if isinstance(result, (list, tuple)) else [result]:
-            if isinstance(value, torch.Tensor) and not value._is_view():
-                self.bytes = max(self.bytes, value.numel() * value.element_size())
-        return result
 
 
 @pytest.fixture(scope='module')

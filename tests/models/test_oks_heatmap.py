@@ -143,14 +143,13 @@ def test_an_empty_map_gives_numbers_and_no_score(decode: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ('kwargs', 'message'),
-    [({'decode': 'mean'}, 'argmax, expected_oks'), ({'sigmas': [0.1] * 3}, '3 sigmas for 17')],
+    ('kwargs', 'people', 'message'),
+    [
+        ({'decode': 'mean'}, 1, 'argmax, expected_oks'),
+        ({'sigmas': [0.1] * 3}, 1, '3 sigmas for 17'),
+        ({}, 2, 'one person'),
+    ],
 )
-def test_refuses_wrong_settings(kwargs: dict, message: str) -> None:
+def test_wrong_input_is_refused(kwargs: dict, people: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        codec(**kwargs).encode(np.zeros((1, 17, 2)))
-
-
-def test_encodes_one_person_only() -> None:
-    with pytest.raises(ValueError, match='one person'):
-        codec().encode(np.zeros((2, 17, 2)))
+        codec(**kwargs).encode(np.zeros((people, 17, 2)))

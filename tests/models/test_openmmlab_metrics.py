@@ -11,7 +11,10 @@ import pytest
 import torch
 from mmengine.evaluator import Evaluator
 
+import pipeline.evaluation.mmpose_metric  # noqa: F401 - registers it
 from pipeline.boxes import xywh_to_xyxy
+from pipeline.evaluation.coco import score
+from pipeline.evaluation.mmdet_metric import BmpInstanceMetric
 from pipeline.keypoint_sets import KEYPOINT_SETS
 from pipeline.keypoints import COCO_SIGMAS, NUM_COCO
 from pipeline.masks import Masks
@@ -36,20 +39,16 @@ def pose_samples(results: list[Row], points: int) -> list[Row]:
         keypoints = np.array(row['keypoints'], np.float32).reshape(1, NUM_COCO, 3)[..., :2]
         further = rng.uniform(0, WIDTH, (1, points - NUM_COCO, 2)).astype(np.float32)
         box = xywh_to_xyxy([row['bbox']])
-        samples.append(
-            {
-                'id': number,
-                'img_id': row['image_id'],
-                'category_id': 1,
-                'pred_instances': {
-                    'keypoints': np.concatenate([keypoints, further], 1),
-                    'keypoint_scores': rng.random((1, points), np.float32),
-                    'bboxes': box,
-                    'bbox_scores': np.array([row['score']], np.float32),
-                },
-                'gt_instances': {'bbox_scales': (box[:, 2:] - box[:, :2]) * 1.25},
-            }
-        )
+        found = {
+            'keypoints': np.concatenate([keypoints, further], 1),
+            'keypoint_scores': rng.random((1, points), np.float32),
+            'bboxes': box,
+            'bbox_scores': np.array([row['score']], np.float32),
+        }
+        samples.append({
+            'id': number, 'img_id': row['image_id'], 'category_id': 1, 'pred_instances': found,
+            'gt_instances': {'bbox_scales': (box[:, 2:] - box[:, :2]) * 1.25},
+        })  # fmt: skip
     return samples
 
 
@@ -67,8 +66,6 @@ COCO_META = {'num_keypoints': NUM_COCO, 'sigmas': COCO_SIGMAS, 'dataset_name': '
 
 @pytest.mark.parametrize('points', [17, 21, 23])
 def test_mmpose(points: int, tmp_path: Path) -> None:
-    import pipeline.evaluation.mmpose_metric  # noqa: F401 - registers it
-
     file, results, _ = make_files(tmp_path)
     samples = pose_samples(results, points)
     candidate = evaluate(
@@ -90,9 +87,6 @@ def test_mmpose(points: int, tmp_path: Path) -> None:
 
 def test_mmpose_on_crowdpose(tmp_path: Path) -> None:
     """A COCO model on CrowdPose; MMPose cannot compare 17 keypoints with 14."""
-    import pipeline.evaluation.mmpose_metric  # noqa: F401 - registers it
-    from pipeline.evaluation.coco import score
-
     _, results, annotations = make_files(tmp_path)
     crowdpose = KEYPOINT_SETS['crowdpose14']
     for number, image in enumerate(annotations['images']):
@@ -143,8 +137,6 @@ def detection_samples(results: list[Row], classes: tuple[str, ...]) -> list[Row]
 
 @pytest.mark.parametrize('classes', [('person',), ('dog', 'person', 'cat')], ids=len)
 def test_mmdet(classes: tuple[str, ...], tmp_path: Path) -> None:
-    import pipeline.evaluation.mmdet_metric  # noqa: F401 - registers it
-
     file, results, _ = make_files(tmp_path)
     samples, meta = detection_samples(results, classes), {'classes': classes}
     tasks = ['bbox', 'segm']
@@ -168,15 +160,11 @@ def test_mmdet(classes: tuple[str, ...], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize('metric', ['keypoints', [], ['bbox', 'x']])
 def test_mmdet_rejects_other_tasks(metric: Any, tmp_path: Path) -> None:
-    from pipeline.evaluation.mmdet_metric import BmpInstanceMetric
-
     with pytest.raises(ValueError, match='metric must be bbox, segm or both'):
         BmpInstanceMetric(str(write(tmp_path / 'a.json', {})), metric)
 
 
 def test_results_without_people_score_zero(tmp_path: Path) -> None:
-    from pipeline.evaluation.mmdet_metric import BmpInstanceMetric
-
     file, _, _ = make_files(tmp_path)
     metric = BmpInstanceMetric(str(file), 'bbox')
     metric.dataset_meta = {'classes': ('person',)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,25 +26,20 @@ def settings_of(name: str) -> PipelineConfig:
     return load_config(name).settings
 
 
-def test_v2_has_the_released_values() -> None:
-    v2 = settings_of('bmp_v2')
-    assert (v2.detector.score_threshold, v2.detector.max_iou) == (0.3, 0.3)
-    assert v2.segmenter.prompt == PromptConfig(
-        num_keypoints=3, method='k_most_visible', visibility_threshold=0.5, min_confident=0.5
-    )
-    nms = PoseNMSConfig(max_oks=0.8, confidence_threshold=0.5)
-    assert v2.loop == LoopConfig(max_rounds=2, pose_nms=nms)
-    assert v2.loop.resolve_overlaps is not None
-
-
-def test_v1_has_the_values_of_d3() -> None:
-    v1 = settings_of('bmp_v1')
-    assert v1.segmenter.prompt == PromptConfig(
-        num_keypoints=6, method='distance+confidence', visibility_threshold=0.3, min_confident=0.3
-    )
-    nms = PoseNMSConfig(max_oks=0.8, confidence_threshold=0.3)
-    assert v1.loop == LoopConfig(max_rounds=2, pose_nms=nms)
-    assert v1.detector == settings_of('bmp_v2').detector
+@pytest.mark.parametrize(
+    ('name', 'num_keypoints', 'method', 'threshold'),
+    [('bmp_v2', 3, 'k_most_visible', 0.5), ('bmp_v1', 6, 'distance+confidence', 0.3)],
+)
+def test_released_values(name: str, num_keypoints: int, method: Any, threshold: float) -> None:
+    settings = settings_of(name)
+    assert (settings.detector.score_threshold, settings.detector.max_iou) == (0.3, 0.3)
+    assert settings.segmenter.prompt == PromptConfig(
+        num_keypoints=num_keypoints, method=method, visibility_threshold=threshold,
+        min_confident=threshold,
+    )  # fmt: skip
+    nms = PoseNMSConfig(max_oks=0.8, confidence_threshold=threshold)
+    assert settings.loop == LoopConfig(max_rounds=2, pose_nms=nms)
+    assert settings.loop.resolve_overlaps is not None
 
 
 # Pipeline -> what differs from bmp_v2, and the checkpoints it names.
@@ -94,14 +90,6 @@ def test_without_weights_nothing_is_built_and_every_file_is_named(
 def test_every_pipeline_file_is_in_the_tables() -> None:
     names = {path.stem for path in CONFIG_FOLDER.glob('*.py')}
     assert names == {*VARIANTS, 'bmp_compact', 'bmp_custom_example'}
-
-
-@pytest.mark.parametrize('path', sorted(CONFIG_FOLDER.glob('bmp_*.py')), ids=lambda p: p.stem)
-def test_the_command_stands_on_top(path: Path) -> None:
-    lines = path.read_text().splitlines()
-    name = '' if path.stem == 'bmp_compact' else f' --config {path.stem}'
-    assert lines[0].startswith('# ')
-    assert lines[1] == f'#   python tools/run_bmp.py img.jpg{name}'
 
 
 def test_models_named_in_the_example_build_without_a_network(

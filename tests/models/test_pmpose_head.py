@@ -60,20 +60,11 @@ def test_refuses_unknown_settings(kwargs: Any) -> None:
 
 def compact_head(**kwargs: Any) -> PMPoseHead:
     torch.manual_seed(0)
-    return PMPoseHead(
-        in_channels=8,
-        deconv_out_channels=(8, 8),
-        branch_channels=4,
-        branch_pools=((3, 3), (2, 3), (2, 1)),
-        decoder={'type': 'UDPHeatmap', 'input_size': (144, 192), 'heatmap_size': (36, 48)},
-        init_cfg=[],
-        **{
-            'out_channels': 17,
-            'activation': 'softmax',
-            'loss': {'type': 'SpatialCrossEntropyLoss'},
-            **kwargs,
-        },
-    )
+    sizes = {'in_channels': 8, 'out_channels': 17, 'deconv_out_channels': (8, 8)}
+    branch = {'branch_channels': 4, 'branch_pools': ((3, 3), (2, 3), (2, 1))}
+    decoder = {'type': 'UDPHeatmap', 'input_size': (144, 192), 'heatmap_size': (36, 48)}
+    loss = {'activation': 'softmax', 'loss': {'type': 'SpatialCrossEntropyLoss'}}
+    return PMPoseHead(decoder=decoder, init_cfg=[], **sizes | branch | loss | kwargs)
 
 
 def sample_at(points: np.ndarray, levels: np.ndarray, *, flip: bool = False) -> PoseDataSample:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import copy
 import functools
-import json
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -15,14 +14,14 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.evaluator import Evaluator
 from mmpose.apis import inference_topdown, init_model
-from mmpose.registry import DATASETS, KEYPOINT_CODECS, MODELS, TRANSFORMS
+from mmpose.registry import DATASETS, MODELS, VISUALIZERS
 
-from pipeline.keypoint_sets import MODEL_SETS
+from pipeline.keypoint_sets import COCO_MPII_AIC_23, MODEL_SETS
 from pipeline.openmmlab import read_model_config
 from pipeline.poses.mmpose_estimator import build_mmpose_estimator
 from pipeline.poses.released_config import ERROR_BRANCH, stock_config
-from pipeline.registry import MODULES
 from pipeline.structures import Detections
+from tests.train_data import as_other_convention, write_crowd
 
 pytestmark = [pytest.mark.filterwarnings('ignore'), pytest.mark.usefixtures('mmpose_scope')]
 STOCK = 'mmpose::body_2d_keypoint/topdown_heatmap/coco/td-hm_ViTPose-{}_8xb64-210e_coco-256x192.py'
@@ -84,15 +83,6 @@ def test_settings_are_the_published_ones(name: str) -> None:
     assert config.train_cfg.max_epochs == 210
 
 
-def test_registered_names_replace_no_mmpose_class() -> None:
-    registries = (MODELS, TRANSFORMS, KEYPOINT_CODECS, DATASETS)
-    modules = {name for name in MODULES if name.startswith('pipeline.poses.')}
-    found = {c.__module__ for r in registries for c in r.module_dict.values()}
-    assert modules == {module for module in found if module.startswith('pipeline.')}
-    assert TRANSFORMS.get('TopdownAffine').__module__.startswith('mmpose.')
-    assert MODELS.get('HeatmapHead').__module__.startswith('mmpose.')
-
-
 def person_image() -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     return rng.integers(0, 256, (240, 320, 3), dtype=np.uint8), np.array(
@@ -118,6 +108,10 @@ def test_stock_mmpose_runs_the_model_and_gives_its_heat_maps(name: str) -> None:
             np.testing.assert_allclose(sums, 1, atol=1e-5)
             for field in ('keypoints_probs', 'keypoints_visible', 'keypoints_oks'):
                 assert result.pred_instances[field].shape == (1, k)
+            visualizer = VISUALIZERS.build({**config.visualizer, 'name': 'released'})
+            visualizer.set_dataset_meta(model.dataset_meta)
+            drawn = visualizer.add_datasample('image', image, result, draw_gt=False, kpt_thr=0)
+            assert (drawn != image).any()
 
 
 def test_the_expected_oks_decode_is_one_setting() -> None:
@@ -134,42 +128,15 @@ def test_the_expected_oks_decode_is_one_setting() -> None:
         assert (a.pred_instances.keypoints_conf >= b.pred_instances.keypoints_conf - 1e-6).all()
 
 
-def coco_files(folder: Path, num_keypoints: int = 17) -> Path:
-    """A image with two people, as a COCO keypoint file with masks."""
-    image, boxes = person_image()
-    (folder / 'img').mkdir(parents=True)
-    cv2.imwrite(str(folder / 'img' / '1.png'), image)
-    rng = np.random.default_rng(1)
-    annotations = []
-    for i, (x1, y1, x2, y2) in enumerate(boxes.tolist(), start=1):
-        points = rng.uniform([x1, y1], [x2, y2], (num_keypoints, 2)).round(1)
-        levels = rng.integers(1, 3, (num_keypoints, 1))
-        annotations.append(
-            {
-                'id': i, 'image_id': 1, 'category_id': 1, 'iscrowd': 0,
-                'area': (x2 - x1) * (y2 - y1), 'bbox': [x1, y1, x2 - x1, y2 - y1],
-                'num_keypoints': num_keypoints,
-                'keypoints': np.concatenate([points, levels], 1).ravel().tolist(),
-                'segmentation': [[x1 + 5, y1 + 5, x2 - 5, y1 + 5, x2 - 5, y2 - 5, x1 + 5, y2 - 5]],
-            }
-        )  # fmt: skip
-    categories = [{'id': 1, 'name': 'person', 'keypoints': ['x'] * num_keypoints, 'skeleton': []}]
-    content = {
-        'images': [{'id': 1, 'file_name': '1.png', 'height': 240, 'width': 320}],
-        'annotations': annotations,
-        'categories': categories,
-    }
-    (folder / 'people.json').write_text(json.dumps(content))
-    return folder / 'people.json'
+def place_of(file: Path) -> dict[str, Any]:
+    return {'data_root': str(file.parent), 'ann_file': file.name, 'data_prefix': {'img': ''}}
 
 
 @pytest.mark.parametrize('name', ['pmpose_b', 'maskpose_b_1.0.0'])
 def test_coco_evaluation_sees_the_first_17_keypoints(name: str, tmp_path: Path) -> None:
     config = small(name)
-    file = coco_files(tmp_path / 'data')
-    config.test_dataloader.dataset.update(
-        data_root=str(file.parent), ann_file=file.name, data_prefix=dict(img='img')
-    )
+    file = write_crowd(tmp_path, num_images=1)
+    config.test_dataloader.dataset.update(place_of(file))
     config.test_evaluator.ann_file = str(file)
     dataset, model = DATASETS.build(config.test_dataloader.dataset), MODELS.build(config.model)
     evaluator = Evaluator(config.test_evaluator)
@@ -190,9 +157,11 @@ def test_coco_evaluation_sees_the_first_17_keypoints(name: str, tmp_path: Path) 
 def test_the_training_recipe_makes_a_step(name: str, tmp_path: Path) -> None:
     config = small(name)
     data = config.train_dataloader.dataset
-    for part, k in zip(data.datasets, (17, 16, 14), strict=True):
-        file = coco_files(tmp_path / str(k), k)
-        part.update(data_root=str(file.parent), ann_file=file.name, data_prefix=dict(img='img'))
+    coco = write_crowd(tmp_path, num_images=1)
+    mpii, aic = COCO_MPII_AIC_23.mpii, COCO_MPII_AIC_23.aic
+    others = [as_other_convention(coco, m, k) for m, k in ((mpii, 16), (aic, 14))]
+    for part, file in zip(data.datasets, (coco, *others), strict=True):
+        part.update(place_of(file))
     np.random.seed(0)
     torch.manual_seed(0)
     dataset = DATASETS.build(data)

@@ -14,6 +14,7 @@ from pipeline.datasets.predicted_keypoints import (
     build_detections,
     build_keypoint_fields,
 )
+from pipeline.io.progress import Reporter
 from pipeline.structures import Poses
 from tests.commands import exit_code
 
@@ -32,20 +33,16 @@ def estimate(image, detections):
     )  # fmt: skip
 
 
-class RecordingReporter:
-    """Records the progress."""
+class RecordingReporter(Reporter):
+    """Records start and end."""
 
     def __init__(self):
+        super().__init__()
         self.events = []
 
     def start(self, total):
+        super().start(total)
         self.events.append(total)
-
-    def photo(self, name, text):
-        self.events.append((name, text))
-
-    def message(self, text):
-        pass
 
     def stop(self):
         self.events.append('stop')
@@ -55,9 +52,8 @@ class RecordingReporter:
 def content(tmp_path):
     PIL.Image.new('RGB', (40, 30)).save(tmp_path / 'a.png')
     images = [
-        {'id': 1, 'file_name': 'a.png', 'height': 30, 'width': 40},
-        {'id': 2, 'file_name': 'gone.png', 'height': 30, 'width': 40},
-        {'id': 3, 'file_name': 'not-needed.png', 'height': 30, 'width': 40},
+        {'id': number, 'file_name': name, 'height': 30, 'width': 40}
+        for number, name in enumerate(('a.png', 'gone.png', 'not-needed.png'), start=1)
     ]
     labelled = [5, 5, 2] + [0] * 48
     rows = [

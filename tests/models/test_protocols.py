@@ -227,31 +227,26 @@ def test_idle_stages_need_no_weights() -> None:
     assert (people.mask_sources == MaskSource.SAM).all()
 
 
-@pytest.mark.parametrize(('options', 'expected'), [({}, None), ({'loop.min_score': 0.3}, 0.3)])
-def test_evaluation_keeps_low_scores_by_default(
-    options: dict[str, Any], expected: float | None
-) -> None:
-    idle = {'detector.checkpoint': 'absent.pth', 'pose.checkpoint': 'absent.pth'}
-    pipeline = load_protocol('bmp_compact', idle | options, Protocol('gt_keypoints'))
-    assert f'min_score={expected}' in pipeline.config_text
+EVAL = 'detector.eval_score_threshold'
 
 
 @pytest.mark.parametrize(
     ('options', 'expected'),
     [
-        ({}, 0.2),
-        ({'detector.eval_score_threshold': 0.07}, 0.07),
-        ({'detector.eval_score_threshold': 0.07, 'detector.score_threshold': 0.6}, 0.6),
+        ({}, 'min_score=None'),  # low scores are kept by default
+        ({'loop.min_score': 0.3}, 'min_score=0.3'),
+        ({EVAL: None}, ' score_threshold=0.2'),
+        ({EVAL: 0.07}, ' score_threshold=0.07'),
+        ({EVAL: 0.07, 'detector.score_threshold': 0.6}, ' score_threshold=0.6'),
     ],
 )
-def test_score_threshold_of_the_evaluation(options: dict[str, float], expected: float) -> None:
-    idle = {'detector.checkpoint': 'absent.pth', 'pose.checkpoint': 'absent.pth'}
-    unset = {'detector.eval_score_threshold': None, 'segmenter.checkpoint': None}
-    pipeline = load_protocol('bmp_compact', idle | unset | options, Protocol('gt_keypoints'))
-    assert f' score_threshold={expected}' in pipeline.config_text
-    assert load_config('bmp_compact', unset | options).settings.detector.score_threshold in (
-        0.2, 0.6,
-    )  # fmt: skip
+def test_thresholds_of_the_evaluation(options: dict[str, Any], expected: str) -> None:
+    unloaded = {f'{stage}.checkpoint': 'absent.pth' for stage in ('detector', 'pose')}
+    unloaded['segmenter.checkpoint'] = None
+    pipeline = load_protocol('bmp_compact', unloaded | options, Protocol('gt_keypoints'))
+    assert expected in pipeline.config_text
+    threshold = load_config('bmp_compact', options).settings.detector.score_threshold
+    assert threshold == options.get('detector.score_threshold', 0.2)
 
 
 def test_gt_boxes_with_real_models() -> None:

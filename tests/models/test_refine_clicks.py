@@ -22,12 +22,9 @@ K = 17
 def people(masks, keypoints=None, visibility=None, seeds=None):
     masks = torch.as_tensor(np.asarray(masks), dtype=torch.bool)
     count = len(masks)
-    if keypoints is None:
-        keypoints = torch.zeros(count, K, 2)
-    if visibility is None:
-        visibility = torch.zeros(count, K)
-    seeds = range(count) if seeds is None else seeds
-    return ClickTargets(masks, keypoints, visibility, seeds)
+    keypoints = torch.zeros(count, K, 2) if keypoints is None else keypoints
+    visibility = torch.zeros(count, K) if visibility is None else visibility
+    return ClickTargets(masks, keypoints, visibility, range(count) if seeds is None else seeds)
 
 
 def half():

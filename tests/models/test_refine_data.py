@@ -147,6 +147,9 @@ def test_packing_limits_people_and_drops_small_ones():
         (lambda: tf.JitterPose(brightness=2), 'JitterPose: 2'),
         (lambda: tf.PackPromptedPoses(64, max_objects=0), 'max_objects = 0'),
         (lambda: tf.PackPromptedPoses(64, min_area=0), 'min_area = 0'),
+        (lambda: PoseMaskDataset('', visibility='v'), 'visibility must be one of'),
+        (lambda: PoseMaskDataset('', hidden_visibility=2.0), 'hidden_visibility must be in'),
+        (lambda: PoseMaskDataset('', min_area=0), 'min_area must be 1 px or more'),
     ],
 )
 def test_wrong_settings_are_named(make, message):
@@ -162,16 +165,10 @@ def person(number, **changes):
     keypoints = np.zeros((K, 3))
     keypoints[:3] = [[12, 12, 2], [14, 12, 1], [0, 0, 0]]
     return {
-        'id': number,
-        'image_id': 1,
-        'category_id': 1,
-        'iscrowd': 0,
-        'bbox': [10, 10, 20, 20],
-        'area': 400,
-        'segmentation': square(10, 10, 20),
-        'keypoints': keypoints.ravel().tolist(),
+        'id': number, 'image_id': 1, 'category_id': 1, 'iscrowd': 0, 'bbox': [10, 10, 20, 20],
+        'area': 400, 'segmentation': square(10, 10, 20), 'keypoints': keypoints.ravel().tolist(),
         **changes,
-    }
+    }  # fmt: skip
 
 
 @pytest.fixture
@@ -192,10 +189,8 @@ def annotations(tmp_path):
         person(8, image_id=2, iscrowd=1),
         person(9, keypoints=None, segmentation=[[10, 10, 30, 30]]),
     ]
-    images = [
-        {'id': 1, 'file_name': 'a.png', 'height': 50, 'width': 60},
-        {'id': 2, 'file_name': 'b.png', 'height': 50, 'width': 60},
-    ]
+    size = {'height': 50, 'width': 60}
+    images = [{'id': 1, 'file_name': 'a.png', **size}, {'id': 2, 'file_name': 'b.png', **size}]
     path = tmp_path / 'people.json'
     path.write_text(json.dumps({'images': images, 'annotations': rows}))
     return path
@@ -254,13 +249,3 @@ def test_an_image_of_another_size_is_rejected(annotations):
     cv2.imwrite(str(annotations.parent / 'a.png'), np.zeros((30, 30, 3), np.uint8))
     with pytest.raises(ValueError, match='30 x 30 px, the annotation file says 60 x 50'):
         dataset(annotations, pipeline=[tf.LoadPoseImage()], test_mode=True)[0]
-
-
-def test_wrong_dataset_settings_are_named(annotations):
-    for settings, message in [
-        ({'visibility': 'v'}, 'visibility must be one of'),
-        ({'hidden_visibility': 2.0}, 'hidden_visibility must be in'),
-        ({'min_area': 0}, 'min_area must be 1 px or more'),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            dataset(annotations, **settings)

@@ -80,13 +80,9 @@ def test_equals_stock_predictor_at_1024(stock, stock_embedding, prompt, multimas
     box = BOXES[rows] if 'boxes' in prompt else None
     mask = np.linspace(-9, 9, 256 * 256, dtype=np.float32).reshape(1, 1, 256, 256)
     mask = mask if prompt == 'mask' else None
-    _, stock_iou, stock_logits = stock.predict(
-        None if prompt == 'boxes' else points,
-        None if prompt == 'boxes' else labels,
-        box=box,
-        mask_input=None if mask is None else mask[0],
-        multimask_output=multimask,
-    )
+    clicks = (None, None) if prompt == 'boxes' else (points, labels)
+    more = {'mask_input': None if mask is None else mask[0], 'multimask_output': multimask}
+    _, stock_iou, stock_logits = stock.predict(*clicks, box=box, **more)
 
     logits, iou, _ = decode_prompts(
         stock.model,
@@ -114,13 +110,9 @@ def test_index_per_object_equals_one_image_at_a_time(compact, image):
     )
     assert together.shape == (2, 1, 96, 96) and iou.shape == (2, 1) and score.shape == (2, 1)
     for row, index in enumerate([2, 0]):
-        single, _, _ = decode_prompts(
-            compact,
-            embed_images(compact, images[index : index + 1]),
-            image_index=0,
-            point_coords=prompts['point_coords'][row : row + 1],
-            point_labels=prompts['point_labels'][row : row + 1],
-        )
+        one = embed_images(compact, images[index : index + 1])
+        prompt = {name: values[row : row + 1] for name, values in prompts.items()}
+        single, _, _ = decode_prompts(compact, one, image_index=0, **prompt)
         assert (single[0] - together[row]).abs().max() < 1e-4
 
 
@@ -159,12 +151,9 @@ def test_bad_prompts_are_named(compact, image, change, message):
         )
 
 
-def test_wrong_image_size_is_named(compact):
+def test_preprocessing_of_nothing_and_wrong_images(compact):
+    assert preprocess_images([], 64).shape == (0, 3, 64, 64)
     with pytest.raises(ValueError, match=r'\(B, 3, 384, 384\)'):
         embed_images(compact, torch.zeros(1, 3, 1024, 1024))
-
-
-def test_preprocessing_of_nothing_and_of_floats():
-    assert preprocess_images([], 64).shape == (0, 3, 64, 64)
     with pytest.raises(ValueError, match='uint8'):
         preprocess_images([np.zeros((4, 4, 3))], 64)

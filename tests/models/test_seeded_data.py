@@ -40,14 +40,8 @@ class Numbers:
 
 def loader(seed: int = 0, workers: int = 0, batch_size: int = 2) -> DataLoader[Any]:
     data = Numbers()
-    stock = DataLoader(
-        data,  # type: ignore[arg-type]
-        batch_size=batch_size,
-        sampler=DefaultSampler(data, seed=0),
-        num_workers=workers,
-        collate_fn=list,
-    )
-    return seeded_loader(stock, seed)
+    options = {'batch_size': batch_size, 'num_workers': workers, 'collate_fn': list}
+    return seeded_loader(DataLoader(data, sampler=DefaultSampler(data, seed=0), **options), seed)  # type: ignore[arg-type]
 
 
 def read(loading: DataLoader[Any], epoch: int, skipped: int = 0) -> list[Any]:

@@ -19,7 +19,7 @@ from pipeline.masks import Masks
 from pipeline.poses.mmpose_estimator import MMPoseEstimator, build_mmpose_estimator
 from pipeline.runtime import precision
 from pipeline.runtime.batches import AdaptiveBatcher
-from pipeline.runtime.options import ON_CPU, Precision, RuntimeOptions
+from pipeline.runtime.options import ON_CPU, RuntimeOptions
 from pipeline.runtime.precision import optimize_modules, warn_of_emulation
 from pipeline.runtime.wrappers import Compiled
 from pipeline.segmenters.prompts import PromptConfig
@@ -69,11 +69,8 @@ def test_a_chunk_without_room_is_halved_for_good(
     gpu.tried.clear()
     list(batcher.run(np.arange(10), gpu))  # the next image
     assert all(n <= room for n in gpu.tried)
-
-
-def test_one_person_without_room_is_an_error() -> None:
-    with pytest.raises(torch.cuda.OutOfMemoryError):
-        list(AdaptiveBatcher(4, 'x').run(np.arange(3), SmallGPU(0)))
+    with pytest.raises(torch.cuda.OutOfMemoryError):  # one person without room
+        list(batcher.run(np.arange(3), SmallGPU(0)))
 
 
 @pytest.fixture
@@ -114,12 +111,10 @@ def test_stages_go_on_when_memory_runs_out(
     assert stage.batcher.size == 2
     np.testing.assert_allclose(after.keypoints, before.keypoints, atol=1e-3)
 
-    segmenter = build_sam2_segmenter(
-        str(COMPACT / 'sam2.1_cspnext_compact.yaml'),
-        CHECKPOINTS / 'sam2.1_cspnext_compact.pt',
-        PromptConfig(visibility_threshold=0.0, num_keypoints=3),
-        batch_size=4,
-    )
+    name = 'sam2.1_cspnext_compact'
+    prompt = PromptConfig(visibility_threshold=0.0, num_keypoints=3)
+    files = str(COMPACT / f'{name}.yaml'), CHECKPOINTS / f'{name}.pt'
+    segmenter = build_sam2_segmenter(*files, prompt, batch_size=4)
     no_people = Poses.empty_poses(*SHAPE, 17)
     expected = segmenter(image)(before, no_people)
     fail_once(monkeypatch, segmenter.model.sam_mask_decoder, 'forward')
@@ -279,23 +274,20 @@ def test_a_detector_takes_images_of_one_input_size_together(image: np.ndarray) -
 
 
 @pytest.mark.parametrize(
-    ('kind', 'device', 'has_bf16', 'warns'),
+    ('options', 'has_bf16', 'warns'),
     [
-        ('fp32', 'cpu', False, False),
-        ('bf16', 'cpu', True, False),
-        ('bf16', 'cpu', False, True),
-        ('fp16', 'cpu', True, True),
-        ('fp16', 'cuda:0', False, False),
+        (RuntimeOptions('cpu', 'fp32'), False, False),
+        (RuntimeOptions('cpu', 'bf16'), True, False),
+        (RuntimeOptions('cpu', 'bf16'), False, True),
+        (RuntimeOptions('cpu', 'fp16'), True, True),
+        (RuntimeOptions('cuda:0', 'fp16'), False, False),
     ],
 )
 def test_emulated_precision_is_logged(
-    kind: Precision,
-    device: str,
-    has_bf16: bool,
-    warns: bool,
-    monkeypatch: pytest.MonkeyPatch,
+    options: RuntimeOptions, has_bf16: bool, warns: bool, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
-) -> None:
+) -> None:  # fmt: skip
+    kind = options.precision
     monkeypatch.setattr(precision, 'cpu_computes_in_bf16', lambda: has_bf16)
-    warn_of_emulation(RuntimeOptions(device, kind))
+    warn_of_emulation(options)
     assert [f'runtime.precision={kind}' in message for message in caplog.messages] == [True] * warns

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-from pipeline.build import build_pipeline
-from pipeline.config import CONFIG_FOLDER, load_config
+from pipeline.config import CONFIG_FOLDER
 from pipeline.detectors.mmdet_detector import build_mmdet_detector
 from pipeline.logit_crops import logit_crop
 from pipeline.masks import Masks
@@ -22,8 +19,6 @@ from pipeline.segmenters.prompts import PromptConfig
 from pipeline.segmenters.sam2_forward import ImageEmbedding
 from pipeline.segmenters.sam2_segmenter import build_sam2_segmenter
 from pipeline.structures import Detections, MaskSource, Poses
-from pipeline.weights.loading import load_state
-from pipeline.weights.manifest import CheckpointError
 
 COMPACT = CONFIG_FOLDER / 'compact'
 SAM = str(COMPACT / 'sam2.1_hiera_compact.yaml')
@@ -69,15 +64,6 @@ def test_an_instance_detector_gives_boxes_and_masks(
     assert len(found.detector_masks) == len(found)
 
 
-def test_a_box_only_detector_works(image: np.ndarray) -> None:
-    torch.manual_seed(0)
-    detector = build_mmdet_detector(
-        'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py', None, score_threshold=0.001
-    )
-    found = detector(image)
-    assert found.detector_masks.areas.sum() == 0
-
-
 def test_the_highest_scoring_people_are_kept() -> None:
     from pipeline.detectors.selection import select_people
 
@@ -105,21 +91,19 @@ def test_limits_hold_for_every_kind_of_detector(image: np.ndarray, config: str) 
     unlimited = build_mmdet_detector(config, None, **options)
     torch.manual_seed(0)
     three = build_mmdet_detector(config, None, max_people=3, **options)
-    boxes, best = unlimited(image).boxes, three(image).boxes
-    assert len(boxes) > 3
-    np.testing.assert_array_equal(best, boxes[:3])
+    found = unlimited(image)
+    assert len(found) > 3
+    if 'yolox' in config:  # boxes only
+        assert found.detector_masks.areas.sum() == 0
+    np.testing.assert_array_equal(three(image).boxes, found.boxes[:3])
 
 
 def test_a_detector_gets_rgb_as_bgr(image: np.ndarray) -> None:
     detector = build_mmdet_detector(str(COMPACT / 'rtmdet-ins_compact.py'), None)
-    packed = detector.transforms({'img': np.ascontiguousarray(image[..., ::-1]), 'img_id': 0})
-    pixels = packed['inputs'].numpy()
-    assert abs(int(pixels[0].mean()) - image[..., 2].mean()) < 40  # channel 0 is blue
     red = image.copy()
     red[..., 1:] = 0
-    seen = detector.transforms({'img': np.ascontiguousarray(red[..., ::-1]), 'img_id': 0})[
-        'inputs'
-    ].numpy()
+    packed = detector.transforms({'img': np.ascontiguousarray(red[..., ::-1]), 'img_id': 0})
+    seen = packed['inputs'].numpy()
     assert seen[2, :100].mean() > 50 and seen[0, :100].mean() < 1
 
 
@@ -178,11 +162,8 @@ def test_dimming_a_region_gives_the_same_crop(
 
 def test_no_people_give_empty_results(image: np.ndarray) -> None:
     estimator = build_mmpose_estimator(str(COMPACT / 'vitpose_compact.py'), None)
-    assert estimator(image, Detections.from_boxes([], image.shape[:2])).keypoints.shape == (
-        0,
-        17,
-        2,
-    )
+    found = estimator(image, Detections.from_boxes([], image.shape[:2]))
+    assert found.keypoints.shape == (0, 17, 2)
     segment = build_sam2_segmenter(SAM, None, PromptConfig())(image)
     assert len(segment(poses(0), poses(0))) == 0
     assert 'embedding' not in vars(segment)  # without people, the image is not embedded
@@ -307,19 +288,6 @@ def test_an_enlarged_crop_equals_the_enlarged_mask(
     assert logit_crop(torch.full((96, 96), -1.0), shape)[2].numel() == 0
 
 
-def test_a_whole_pipeline_of_random_weights_runs(image: np.ndarray) -> None:
-    torch.manual_seed(0)
-    options = {f'{part}.checkpoint': None for part in ('detector', 'pose', 'segmenter')}
-    options['detector.score_threshold'] = 0.001
-    options['detector.max_people'] = 4
-    built = build_pipeline(
-        load_config('bmp_compact', options | {'loop.refine': True, 'runtime.device': 'cpu'})
-    )
-    people = built.run(image)
-    assert people.image_shape == (150, 210)
-    assert np.isfinite(people.scores).all()
-
-
 def test_building_leaves_the_scope_of_a_host_program() -> None:
     from mmengine.registry import DefaultScope
 
@@ -327,59 +295,3 @@ def test_building_leaves_the_scope_of_a_host_program() -> None:
     build_mmpose_estimator(str(COMPACT / 'vitpose_compact.py'), None)
     build_mmdet_detector(str(COMPACT / 'rtmdet-ins_compact.py'), None)
     assert getattr(DefaultScope.get_current_instance(), 'scope_name', None) == before
-
-
-def test_weights_that_do_not_fit_are_refused_by_key(tmp_path: Path) -> None:
-    config = str(COMPACT / 'rtmdet-ins_compact.py')
-    state = build_mmdet_detector(config, None).model.state_dict()
-    first = next(iter(state))
-    wrong = {k: v for k, v in state.items() if k != first} | {'stray.weight': torch.zeros(1)}
-    torch.save({'state_dict': wrong, 'meta': {}}, tmp_path / 'wrong.pth')
-    with pytest.raises(CheckpointError, match=f'missing: {first}.*unexpected: stray.weight'):
-        build_mmdet_detector(config, tmp_path / 'wrong.pth')
-    torch.save(
-        {'state_dict': {k: v.half() if v.is_floating_point() else v for k, v in state.items()}},
-        tmp_path / 'half.pth',
-    )
-    loaded = build_mmdet_detector(config, tmp_path / 'half.pth').model.state_dict()
-    assert loaded[first].dtype == torch.float32
-
-
-def test_ignorable_weights_may_be_absent_or_left_over(tmp_path: Path) -> None:
-    config = str(COMPACT / 'vitpose_compact.py')
-    state = build_mmpose_estimator(config, None).model.state_dict()
-    odd = {k: v for k, v in state.items() if 'oks_layers' not in k} | {'extra.bias': torch.ones(1)}
-    torch.save({'state_dict': odd, 'meta': {}}, tmp_path / 'odd.pth')
-    with pytest.raises(
-        CheckpointError, match=r'missing: head\.oks_layers.*unexpected: extra\.bias'
-    ):
-        build_mmpose_estimator(config, tmp_path / 'odd.pth')
-    build_mmpose_estimator(config, tmp_path / 'odd.pth', ignorable=('head.oks_layers', 'extra.'))
-
-
-class Evil:
-    """Would run code if it were unpickled."""
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return (print, ('unpickled',))
-
-
-def test_only_weights_and_harmless_logs_are_unpickled(tmp_path: Path) -> None:
-    from mmengine.logging import HistoryBuffer
-
-    buffer = HistoryBuffer([1.0], [1])
-    torch.save(
-        {
-            'state_dict': {'a': torch.ones(2)},
-            'meta': {'k': np.float64(3)},
-            'message_hub': {'loss': buffer},
-        },
-        tmp_path / 'log.pth',
-    )
-    assert load_state(tmp_path / 'log.pth')[0]['a'].tolist() == [1, 1]
-    torch.save({'state_dict': {'a': torch.ones(2)}, 'meta': Evil()}, tmp_path / 'evil.pth')
-    with pytest.raises(CheckpointError, match='cannot be read as weights'):
-        load_state(tmp_path / 'evil.pth')
-    (tmp_path / 'text.pth').write_text('<html>404</html>')
-    with pytest.raises(CheckpointError, match='cannot be read as weights: it is a web page'):
-        load_state(tmp_path / 'text.pth')

@@ -9,18 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.registry import DATASETS, MODELS, DefaultScope
 
-torch = pytest.importorskip('torch')
-pytest.importorskip('mmdet')
-pytest.importorskip('mmpose')
-
-from mmengine.dataset import Compose, pseudo_collate  # noqa: E402
-from mmengine.registry import DATASETS, MODELS, DefaultScope  # noqa: E402
-
-from pipeline.keypoint_sets import COCO_MPII_AIC_23  # noqa: E402
-from pipeline.training.config_check import check_custom_keys  # noqa: E402
-from pipeline.training.launch import LaunchOptions, all_problems, apply_options, read_config  # noqa: E402
-from tests.train_data import ROOT, as_other_convention, write_crowd  # noqa: E402
+from pipeline.keypoint_sets import COCO_MPII_AIC_23
+from pipeline.training.config_check import check_custom_keys
+from pipeline.training.launch import LaunchOptions, all_problems, apply_options, read_config
+from tests.train_data import ROOT, as_other_convention, write_crowd
 
 DETECTORS = sorted((ROOT / 'configs/detector').glob('rtmdet-ins_l_*.py'))
 POSES = sorted((ROOT / 'configs/pose').glob('*_b_*.py'))
@@ -56,15 +52,15 @@ def on_crowd(dataset: Any, crowd: Path, name: str = 'train.json') -> Any:
     return {**dataset, 'data_root': str(crowd), 'ann_file': name, 'data_prefix': {'img': ''}}
 
 
-def data_on_crowd(config: Any, crowd: Path) -> Any:
-    """The training set of a config on the crowd."""
+def training_set(config: Any, crowd: Path) -> Any:
+    """Settings of the training set of a config, on the crowd."""
     dataset = copy.deepcopy(config.train_dataloader.dataset)
     if 'datasets' not in dataset:
-        return DATASETS.build(on_crowd(dataset, crowd))
+        return on_crowd(dataset, crowd)
     files = ('train.json', 'train_16.json', 'train_14.json')
     parts = zip(dataset.datasets, files, strict=True)
     dataset.datasets = [on_crowd(part, crowd, name) for part, name in parts]
-    return DATASETS.build(dataset)
+    return dataset
 
 
 def is_absence(problem: str) -> bool:
@@ -89,7 +85,7 @@ def test_settings_are_right(opened: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize('opened', DETECTORS, indirect=True, ids=names(DETECTORS))
 def test_detector_pipelines_give_people(opened: Any, crowd: Path) -> None:
-    data = data_on_crowd(opened, crowd)
+    data = DATASETS.build(training_set(opened, crowd))
     second = next(h for h in opened.custom_hooks if h['type'] == 'PipelineSwitchHook')
     steps = [step['type'] for step in second['switch_pipeline']]
     assert 'RemoveRandomInstances' not in steps
@@ -142,7 +138,7 @@ def small(config: Any) -> Any:
 
 
 def pose_batch(config: Any, crowd: Path, count: int = 6) -> Any:
-    data = data_on_crowd(config, crowd)
+    data = DATASETS.build(training_set(config, crowd))
     np.random.seed(0)
     spread = np.linspace(0, len(data) - 1, count).astype(int)
     return pseudo_collate([data[int(i)] for i in spread])
@@ -185,7 +181,7 @@ def test_pose_step(opened: Any, crowd: Path) -> None:
 def test_points_of_each_data_set_have_targets(crowd: Path, name: str) -> None:
     config, scope = read_config(ROOT / f'configs/pose/{name}.py', {})
     with DefaultScope.overwrite_default_scope(scope):
-        data = data_on_crowd(config, crowd)
+        data = DATASETS.build(training_set(config, crowd))
         np.random.seed(1)
         third = len(data) // 3
         seen = []
@@ -207,9 +203,7 @@ def test_images_are_drawn_in_the_configured_ratio(crowd: Path) -> None:
     config, scope = read_config(ROOT / 'configs/pose/maskpose_b_coco_mpii_aic.py', {})
     with DefaultScope.overwrite_default_scope(scope):
         loader = copy.deepcopy(config.train_dataloader)
-        parts = zip(loader.dataset.datasets, ('train.json', 'train_16.json', 'train_14.json'),
-                    strict=True)  # fmt: skip
-        loader.dataset.datasets = [on_crowd(part, crowd, name) for part, name in parts]
+        loader.dataset = training_set(config, crowd)
         loader.update(batch_size=8, num_workers=0, persistent_workers=False)
         loader.sampler.update(batch_size=8, source_ratio=[2, 1, 1])
         built = Runner.build_dataloader(loader, seed=0)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +15,9 @@ from pipeline.cli.protocols import Protocol, load_protocol
 from pipeline.evaluation.coco import score_files
 from pipeline.io.progress import Reporter
 from pipeline.io.results import info_path, read_results
-from tests.run_fakes import done_records, save_image, wait_for
+from tests.run_fakes import done_records, save_image, start_program, wait_for
 from tests.toy_people import person, toy_annotations, write
 
-ROOT = Path(__file__).parents[2]
 ORACLE = Protocol('oracle')
 
 
@@ -137,17 +133,9 @@ print(report.run.computed, report.run.resumed)
 """
 
 
-def process(annotations: Path, out: Path, seconds: float, *shard: str) -> subprocess.Popen[str]:
-    command = [sys.executable, '-c', SLOW_RUN, str(annotations), str(out), str(seconds), *shard]
-    environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
 def test_shards_side_by_side_one_of_them_killed(tmp_path: Path) -> None:
     annotations, out = toy_set(tmp_path / 'data', 12), tmp_path / 'out'
-    shards = [process(annotations, out, 0.2, f'{i}/2') for i in (1, 2)]
+    shards = [start_program(SLOW_RUN, annotations, out, 0.2, f'{i}/2') for i in (1, 2)]
     folder = out / 'shards' / '2-of-2'
     wait_for(lambda: done_records(folder) >= 2, shards[1], 60)
     shards[1].send_signal(signal.SIGKILL)
@@ -155,37 +143,29 @@ def test_shards_side_by_side_one_of_them_killed(tmp_path: Path) -> None:
     assert shards[0].communicate()[0].split() == ['6', '0']
     before = done_records(folder)
     assert 2 <= before < 6
-    resumed = process(annotations, out, 0, '2/2')
+    resumed = start_program(SLOW_RUN, annotations, out, 0, '2/2')
     assert resumed.communicate()[0].split() == [str(6 - before), str(before)]
-    whole = process(annotations, out, 0)
+    whole = start_program(SLOW_RUN, annotations, out, 0)
     assert whole.communicate()[0].split() == ['0', '12']
     run(annotations, tmp_path / 'single')
     assert files(out) == files(tmp_path / 'single')
 
 
-def break_image(folder: Path) -> None:
-    (folder / '3.jpg').write_bytes(b'no image')
-
-
-def lose_image(folder: Path) -> None:
-    (folder / '3.jpg').unlink()
-
-
-def shrink_image(folder: Path) -> None:
-    save_image(folder / '3.jpg', 30, (150, 100))
-
-
 @pytest.mark.parametrize(
     ('harm', 'message'),
     [
-        (break_image, '3.jpg'),
-        (lose_image, '3.jpg'),
-        (shrink_image, 'the image has 150 x 100 px, its annotations 300 x 200'),
+        (lambda image: image.write_bytes(b'no image'), '3.jpg'),
+        (Path.unlink, '3.jpg'),
+        (
+            lambda image: save_image(image, 30, (150, 100)),
+            'the image has 150 x 100 px, its annotations 300 x 200',
+        ),
     ],
+    ids=['damaged', 'absent', 'of another size'],
 )
 def test_a_failing_image_is_listed_and_counted(harm: Any, message: str, tmp_path: Path) -> None:
     annotations = toy_set(tmp_path / 'data')
-    harm(annotations.parent)
+    harm(annotations.parent / '3.jpg')
     report = run(annotations, tmp_path / 'out')
     assert report.results is not None and report.run.exit_code == 1
     (failure,) = json.loads((tmp_path / 'out' / 'failures.json').read_text())
@@ -206,15 +186,16 @@ def test_a_limit_is_stated_and_scored(tmp_path: Path) -> None:
     assert 'only the first 2 of 7 images' in dict(metrics.lines())['note']
 
 
-def without_keypoints(content: dict[str, Any]) -> None:
-    for annotation in content['annotations']:
-        annotation.pop('keypoints')
-        annotation.pop('num_keypoints')
+def without(*names: str) -> Any:
+    def change(content: dict[str, Any]) -> None:
+        for annotation in content['annotations']:
+            for name in names:
+                annotation.pop(name)
+
+    return change
 
 
-def without_masks(content: dict[str, Any]) -> None:
-    for annotation in content['annotations']:
-        annotation.pop('segmentation')
+without_keypoints, without_masks = without('keypoints', 'num_keypoints'), without('segmentation')
 
 
 def named(name: str) -> Any:

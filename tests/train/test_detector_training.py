@@ -47,14 +47,14 @@ def box_people(has_mask: list[bool]) -> InstanceData:
     return InstanceData(bboxes=boxes, labels=labels, masks=BitmapMasks(bitmaps, SIZE, SIZE))
 
 
-def losses_of(head: Any, has_mask: list[bool]) -> dict[str, Any]:
-    """Scalar losses of one image on fixed features; parameter gradients are cleared."""
+def losses_of(head: Any, *images: list[bool], ignored: Any = None) -> dict[str, Any]:
+    """Scalar losses on fixed features; parameter gradients are cleared."""
     torch.manual_seed(1)
     head.zero_grad()
-    features = tuple(torch.randn(2, 64, SIZE // stride, SIZE // stride) for stride in (8, 16, 32))
-    metas = [{'img_shape': (SIZE, SIZE), 'pad_shape': (SIZE, SIZE)} for _ in range(2)]
-    people = [box_people(has_mask), box_people([])]
-    losses = head.loss_by_feat(*head(features), people, metas)
+    features = tuple(torch.randn(len(images), 64, SIZE // s, SIZE // s) for s in (8, 16, 32))
+    metas = [{'img_shape': (SIZE, SIZE), 'pad_shape': (SIZE, SIZE)} for _ in images]
+    people = [box_people(has_mask) for has_mask in images]
+    losses = head.loss_by_feat(*head(features), people, metas, ignored)
     return {name: sum(v) if isinstance(v, list) else v for name, v in losses.items()}
 
 
@@ -64,7 +64,7 @@ def gradient_norm(module: Any) -> float:
 
 
 def test_person_without_mask_trains_box_and_class_only(head: Any) -> None:
-    losses = losses_of(head, [False])
+    losses = losses_of(head, [False], [])
     assert losses['loss_mask'] == 0
     assert losses['loss_bbox'] > 0
     sum(losses.values()).backward()
@@ -75,7 +75,7 @@ def test_person_without_mask_trains_box_and_class_only(head: Any) -> None:
 
 
 def test_person_with_mask_trains_masks(head: Any) -> None:
-    losses = losses_of(head, [True])
+    losses = losses_of(head, [True], [])
     assert losses['loss_mask'] > 0
     losses['loss_mask'].backward()
     assert gradient_norm(head.mask_head) > 0
@@ -86,7 +86,7 @@ def test_all_masks_known_equals_stock_head(head: Any) -> None:
     config = Config.fromfile(ROOT / 'configs/compact/rtmdet-ins_compact.py').model.bbox_head
     stock = MODELS.build({**config, 'train_cfg': head.train_cfg})
     stock.load_state_dict(head.state_dict(), strict=True)
-    ours, theirs = losses_of(head, [True, True]), losses_of(stock.train(), [True, True])
+    ours, theirs = (losses_of(each, [True, True], []) for each in (head, stock.train()))
     assert {n: v.item() for n, v in ours.items()} == pytest.approx(
         {n: v.item() for n, v in theirs.items()}, rel=1e-5
     )
@@ -100,22 +100,14 @@ def test_fill_unknown_masks_keeps_known_and_uses_box() -> None:
     assert filled.masks[1].sum() == 36 * 44
     assert filled.masks[1][16:60, 24:60].all()
     assert not people.masks.masks[1].any(), 'the input is not changed'
-
-
-def test_fill_unknown_masks_without_people() -> None:
     filled, is_known = fill_unknown_masks(BitmapMasks([], SIZE, SIZE), torch.zeros(0, 4))
-    assert len(filled) == 0
-    assert is_known.shape == (0,)
+    assert len(filled) == 0 and is_known.shape == (0,)
 
 
 def test_ignored_regions_are_not_negatives(head: Any) -> None:
     def class_loss(ignored: list[list[float]]) -> float:
-        torch.manual_seed(1)
-        features = tuple(torch.randn(1, 64, SIZE // s, SIZE // s) for s in (8, 16, 32))
-        metas = [{'img_shape': (SIZE, SIZE), 'pad_shape': (SIZE, SIZE)}]
         places = [InstanceData(bboxes=torch.tensor(ignored).reshape(-1, 4))]
-        losses = head.loss_by_feat(*head(features), [box_people([])], metas, places)
-        return float(sum(losses['loss_cls']).detach())
+        return float(losses_of(head, [], ignored=places)['loss_cls'].detach())
 
     assert class_loss([[0.0, 0.0, SIZE, SIZE]]) == 0
     assert 0 < class_loss([[0.0, 0.0, SIZE / 2, SIZE]]) < class_loss([])

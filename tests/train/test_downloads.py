@@ -7,8 +7,8 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,17 +49,10 @@ def local(
 
 
 def entry_of(**changes: Any) -> WeightsEntry:
-    values: dict[str, Any] = {
-        'name': 'w',
-        'file': 'w.pth',
-        'kind': 'pose',
-        'about': 'a test',
-        'licence': 'MIT',
-        'source': 'here',
-        'urls': ('https://one.test/w.pth', 'https://two.test/w.pth'),
-        'size': len(GOOD),
-        'sha256': SHA,
-    }
+    texts = {'about': 'a test', 'licence': 'MIT', 'source': 'here'}
+    urls = ('https://one.test/w.pth', 'https://two.test/w.pth')
+    file: dict[str, Any] = {'name': 'w', 'file': 'w.pth', 'kind': 'pose', 'urls': urls}
+    values = file | texts | {'size': len(GOOD), 'sha256': SHA}
     return WeightsEntry(**(values | changes))
 
 
@@ -217,15 +210,8 @@ def test_folders_that_cannot_be_written_and_full_disks(site: Site, tmp_path: Pat
 
 def test_parallel_downloads_fetch_once(site: Site, tmp_path: Path) -> None:
     site.answers[ONE] = [serve(GOOD, step=50_000)]
-    results: list[bool] = []
-    threads = [
-        threading.Thread(target=lambda: results.append(fetch(entry_of(), tmp_path)))
-        for _ in range(2)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda _: fetch(entry_of(), tmp_path), range(2)))
     assert sorted(results) == [False, True] and site.paths() == [ONE]
 
 

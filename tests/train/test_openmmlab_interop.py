@@ -13,14 +13,14 @@ from mmdet.apis import DetInferencer, inference_detector, init_detector
 from mmengine.config import Config
 from mmengine.runner import Runner
 from mmpose.apis import MMPoseInferencer, inference_topdown, init_model
-from mmpose.registry import METRICS, VISUALIZERS
+from mmpose.registry import METRICS
 
+from pipeline.boxes import xyxy_to_xywh
 from pipeline.cli import make_synthetic_crowd
 from pipeline.config import CONFIG_FOLDER
 from pipeline.detectors.mmdet_detector import build_mmdet_detector
 from pipeline.evaluation.coco import score
 from pipeline.masks import Masks
-from pipeline.openmmlab import scope_of
 from pipeline.poses.inference import inference_topdown_with_masks
 from pipeline.poses.load_person_mask import LoadPersonMask
 from pipeline.poses.mmpose_estimator import build_mmpose_estimator
@@ -71,65 +71,63 @@ def points_of(samples: list[Any]) -> np.ndarray:
     return np.concatenate([s.pred_instances.keypoints for s in samples])
 
 
-class TestInferenceTopdown:
-    def test_without_masks_it_equals_the_stock_function(self, model: Any, image_path: str) -> None:
-        stock = inference_topdown(model, image_path, BOXES)
-        masked = inference_topdown_with_masks(model, image_path, BOXES, [None, None])
-        assert points_of(stock).shape == (2, 17, 2)
-        np.testing.assert_array_equal(points_of(masked), points_of(stock))
-        assert [s.img_path for s in masked] == [s.img_path for s in stock] == [image_path] * 2
+def test_without_masks_it_equals_the_stock_function(model: Any, image_path: str) -> None:
+    stock = inference_topdown(model, image_path, BOXES)
+    masked = inference_topdown_with_masks(model, image_path, BOXES, [None, None])
+    assert points_of(stock).shape == (2, 17, 2)
+    np.testing.assert_array_equal(points_of(masked), points_of(stock))
+    assert [s.img_path for s in masked] == [s.img_path for s in stock] == [image_path] * 2
 
-    def test_masks_change_the_poses_of_people_with_a_mask_only(
-        self, model: Any, image_path: str
-    ) -> None:
-        plain = points_of(inference_topdown(model, image_path, BOXES))
-        mixed = inference_topdown_with_masks(model, image_path, BOXES, [half_masks()[0], None])
-        assert np.abs(points_of(mixed)[0] - plain[0]).max() > 0.1
-        np.testing.assert_array_equal(points_of(mixed)[1], plain[1])
 
-    def test_input_formats_are_equivalent(self, model: Any, image_path: str) -> None:
-        masks = half_masks()
-        expected = points_of(inference_topdown_with_masks(model, image_path, BOXES, masks))
-        boxes_xywh = np.hstack([BOXES[:, :2], BOXES[:, 2:] - BOXES[:, :2]])
-        rles = Masks.from_dense(masks, (360, 400)).to_rle()
-        for arguments in (
-            (cv2.imread(image_path), BOXES, masks),
-            (image_path, boxes_xywh.tolist(), masks.astype(np.uint8), 'xywh'),
-            (image_path, BOXES, rles),
-        ):
-            found = inference_topdown_with_masks(model, *arguments)
-            np.testing.assert_allclose(points_of(found), expected, atol=1e-4)
+def test_masks_change_the_poses_of_people_with_a_mask_only(model: Any, image_path: str) -> None:
+    plain = points_of(inference_topdown(model, image_path, BOXES))
+    mixed = inference_topdown_with_masks(model, image_path, BOXES, [half_masks()[0], None])
+    assert np.abs(points_of(mixed)[0] - plain[0]).max() > 0.1
+    np.testing.assert_array_equal(points_of(mixed)[1], plain[1])
 
-    def test_no_boxes_give_no_results(self, model: Any, image_path: str) -> None:
-        assert inference_topdown_with_masks(model, image_path, [], []) == []
-        assert inference_topdown_with_masks(model, image_path, np.zeros((0, 4)), []) == []
 
-    @pytest.mark.parametrize(
-        ('arguments', 'message'),
-        [
-            pytest.param((BOXES, []), '2 boxes, but 0 masks', id='too few masks'),
-            pytest.param(([1, 2, 3], [None]), r'\(N, 4\)', id='no box'),
-            pytest.param((BOXES.T, [None] * 4), r'\(N, 4\)', id='transposed'),
-            pytest.param((BOXES, np.ones((2, 36, 40))), 'frame of the image', id='small mask'),
-            pytest.param((BOXES, half_masks(), 'cxcywh'), 'xyxy, xywh', id='unknown format'),
-        ],
-    )
-    def test_wrong_input_is_named(
-        self, model: Any, image_path: str, arguments: Any, message: str
-    ) -> None:
-        with pytest.raises(ValueError, match=message):
-            inference_topdown_with_masks(model, image_path, *arguments)
+def test_input_formats_are_equivalent(model: Any, image_path: str) -> None:
+    masks = half_masks()
+    expected = points_of(inference_topdown_with_masks(model, image_path, BOXES, masks))
+    boxes_xywh = xyxy_to_xywh(BOXES)
+    rles = Masks.from_dense(masks, (360, 400)).to_rle()
+    for arguments in (
+        (cv2.imread(image_path), BOXES, masks),
+        (image_path, boxes_xywh.tolist(), masks.astype(np.uint8), 'xywh'),
+        (image_path, BOXES, rles),
+    ):
+        found = inference_topdown_with_masks(model, *arguments)
+        np.testing.assert_allclose(points_of(found), expected, atol=1e-4)
 
-    def test_masks_need_a_model_with_mask_background(self, model: Any, image_path: str) -> None:
-        config = model.cfg
-        pipeline = config.test_dataloader.dataset.pipeline
-        stock = [step for step in pipeline if step['type'] != 'MaskBackground']
-        try:
-            config.test_dataloader.dataset.pipeline = stock
-            with pytest.raises(ValueError, match='has no MaskBackground'):
-                inference_topdown_with_masks(model, image_path, BOXES, half_masks())
-        finally:
-            config.test_dataloader.dataset.pipeline = pipeline
+
+def test_no_boxes_give_no_results(model: Any, image_path: str) -> None:
+    assert inference_topdown_with_masks(model, image_path, [], []) == []
+    assert inference_topdown_with_masks(model, image_path, np.zeros((0, 4)), []) == []
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        pytest.param((BOXES, []), '2 boxes, but 0 masks', id='too few masks'),
+        pytest.param(([1, 2, 3], [None]), r'\(N, 4\)', id='no box'),
+        pytest.param((BOXES.T, [None] * 4), r'\(N, 4\)', id='transposed'),
+        pytest.param((BOXES, np.ones((2, 36, 40))), 'frame of the image', id='small mask'),
+        pytest.param((BOXES, half_masks(), 'cxcywh'), 'xyxy, xywh', id='unknown format'),
+    ],
+)
+def test_wrong_input_is_named(model: Any, image_path: str, arguments: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        inference_topdown_with_masks(model, image_path, *arguments)
+
+
+def test_masks_need_a_model_with_mask_background(
+    model: Any, image_path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = model.cfg.test_dataloader.dataset
+    stock = [step for step in dataset.pipeline if step['type'] != 'MaskBackground']
+    monkeypatch.setitem(dataset, 'pipeline', stock)
+    with pytest.raises(ValueError, match='has no MaskBackground'):
+        inference_topdown_with_masks(model, image_path, BOXES, half_masks())
 
 
 def test_inferencer_finds_poses_and_draws_them(tmp_path: Path, model: Any, image_path: str) -> None:
@@ -159,15 +157,9 @@ def annotations_of(data: Path) -> dict[str, Any]:
 def runner(config: Config, work_dir: Path, data: Path, **options: Any) -> Runner:
     """A stock test run of a pose config on a COCO data set."""
     dataset = 'test_dataloader.dataset'
-    config.merge_from_dict(
-        {
-            'work_dir': str(work_dir),
-            f'{dataset}.data_root': f'{data}/',
-            f'{dataset}.ann_file': str(data / 'annotations.json'),
-            f'{dataset}.data_prefix.img': '',
-            **options,
-        }
-    )
+    options |= {'work_dir': str(work_dir), f'{dataset}.data_root': f'{data}/'}
+    options[f'{dataset}.ann_file'] = str(data / 'annotations.json')
+    config.merge_from_dict({f'{dataset}.data_prefix.img': '', **options})
     return Runner.from_cfg(config)
 
 
@@ -218,27 +210,21 @@ def by_image_and_score(row: dict[str, Any]) -> tuple[int, float]:
     return row['image_id'], row['score']
 
 
-def test_stock_test_run_with_annotated_masks(crowd: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize('masks', ['annotated', 'detected'])
+def test_stock_test_run(masks: str, crowd: Path, tmp_path: Path) -> None:
     config = Config.fromfile(POSE_CONFIG)
     config.test_evaluator.outfile_prefix = str(tmp_path / 'found')
-    run = runner(config, tmp_path, crowd)
-    samples = all_samples(run)
-    assert all(sample['segmentation'] for sample in samples)
-    compare_with_stage(run, samples, crowd, tmp_path / 'found.keypoints.json')
-
-
-def test_stock_test_run_with_detected_boxes_and_masks(crowd: Path, tmp_path: Path) -> None:
-    detections = write(tmp_path / 'detections.json', detect(crowd))
-    config = Config.fromfile(POSE_CONFIG)
-    config.test_evaluator.outfile_prefix = str(tmp_path / 'found')
-    steps = config.test_dataloader.dataset.pipeline
-    steps.insert(1, {'type': 'LoadPersonMask', 'mask_file': str(detections)})
-    options = {'test_dataloader.dataset.bbox_file': str(detections)}
+    options = {}
+    if masks == 'detected':
+        file = str(write(tmp_path / 'detections.json', detect(crowd)))
+        steps = config.test_dataloader.dataset.pipeline
+        steps.insert(1, {'type': 'LoadPersonMask', 'mask_file': file})
+        options = {'test_dataloader.dataset.bbox_file': file}
     run = runner(config, tmp_path, crowd, **options)
     samples = all_samples(run)
-    assert samples and not any('segmentation' in sample for sample in samples)
-    load = LoadPersonMask(str(detections))
-    samples = [load(sample) for sample in samples]
+    assert samples and all(bool(s.get('segmentation')) == (masks == 'annotated') for s in samples)
+    if masks == 'detected':
+        samples = [LoadPersonMask(file)(sample) for sample in samples]
     compare_with_stage(run, samples, crowd, tmp_path / 'found.keypoints.json')
 
 
@@ -247,35 +233,17 @@ def detect(data: Path) -> list[dict[str, Any]]:
     detector = build_mmdet_detector(DET_CONFIG, DET_WEIGHTS, score_threshold=0.2)
     rows = []
     for image in annotations_of(data)['images']:
-        found = detector(
-            np.ascontiguousarray(cv2.imread(str(data / image['file_name']))[..., ::-1])
-        )
-        boxes_xywh = np.hstack([found.boxes[:, :2], found.boxes[:, 2:] - found.boxes[:, :2]])
+        pixels = cv2.imread(str(data / image['file_name']))[..., ::-1]
+        found = detector(np.ascontiguousarray(pixels))
+        boxes_xywh = xyxy_to_xywh(found.boxes).tolist()
         columns = zip(
-            boxes_xywh.tolist(),
-            found.box_scores.tolist(),
-            found.detector_masks.to_rle(),
-            strict=True,
+            boxes_xywh, found.box_scores.tolist(), found.detector_masks.to_rle(), strict=True
         )
         rows += [
             {'image_id': image['id'], 'category_id': 1, 'bbox': b, 'score': s, 'segmentation': m}
             for b, s, m in columns
         ]
     return rows
-
-
-def test_the_released_config_runs_without_its_weights(image_path: str) -> None:
-    config = Config.fromfile(RELEASED_CONFIG)
-    model = init_model(config, device='cpu')
-    (sample,) = inference_topdown(model, image_path, BOXES[:1])
-    assert sample.pred_instances.keypoints.shape == (1, 23, 2)
-    assert np.isfinite(sample.pred_instances.keypoints).all()
-    visualizer = VISUALIZERS.build({**config.visualizer, 'name': 'released'})
-    visualizer.set_dataset_meta(model.dataset_meta)
-    drawn = visualizer.add_datasample(
-        'photo', cv2.imread(image_path), sample, draw_gt=False, kpt_thr=0
-    )
-    assert (drawn != cv2.imread(image_path)).any()
 
 
 def sample_of(annotation: dict[str, Any], points: int) -> dict[str, Any]:
@@ -305,47 +273,21 @@ def test_people_without_labelled_keypoints_are_not_counted_as_missed(
     assert metric.evaluate(len(labelled))['coco/AP'] == pytest.approx(1.0)
 
 
-class TestMMDetection:
-    def test_stock_detector_and_inferencer_equal_the_detector_stage(
-        self, image_path: str, tmp_path: Path
-    ) -> None:
-        reference = build_mmdet_detector(
-            DET_CONFIG, DET_WEIGHTS, score_threshold=0.2, max_iou=None
-        )(np.ascontiguousarray(cv2.imread(image_path)[..., ::-1]))
-        assert len(reference) > 0
-        model = init_detector(DET_CONFIG, str(DET_WEIGHTS), device='cpu')
-        inferencer = DetInferencer(DET_CONFIG, str(DET_WEIGHTS), device='cpu', show_progress=False)
-        found = inferencer(image_path, return_datasamples=True, out_dir=str(tmp_path))[
-            'predictions'
-        ][0]
-        for sample in (inference_detector(model, image_path), found):
-            people = sample.pred_instances[sample.pred_instances.scores > 0.2].cpu().numpy()
-            np.testing.assert_allclose(people.scores, reference.box_scores, atol=1e-4)
-            inside = people.bboxes.clip(0, [400, 360, 400, 360])
-            np.testing.assert_allclose(inside, reference.boxes, atol=1e-2)
-            for i, mask in enumerate(people.masks):
-                assert (mask != reference.detector_masks.dense(i)).mean() < 1e-4
-        assert (tmp_path / 'vis' / '000001.jpg').exists()
-
-    def test_a_config_that_imports_the_package_can_use_its_transforms(self, crowd: Path) -> None:
-        text = f"""
-custom_imports = dict(imports=['pipeline.registry'], allow_failed_imports=False)
-dataset = dict(
-    type='CocoDataset', data_root='{crowd}/', ann_file='annotations.json', data_prefix=dict(img=''),
-    metainfo=dict(classes=('person',)),
-    pipeline=[
-        dict(type='LoadImageFromFile'),
-        dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-        dict(type='RemoveRandomInstances', prob=1.0, max_instances=1),
-        dict(type='PackDetInputs'),
-    ],
-)
-"""
-        from mmdet.registry import DATASETS
-
-        with scope_of('mmdet'):
-            data = DATASETS.build(Config.fromstring(text, '.py').dataset)
-            people = [len(data.get_data_info(i)['instances']) for i in range(len(data))]
-            left = [len(data[i]['data_samples'].gt_instances) for i in range(len(data))]
-        assert len(data) == 2
-        assert all(after < before for before, after in zip(people, left, strict=True))
+def test_stock_detector_and_inferencer_equal_the_detector_stage(
+    image_path: str, tmp_path: Path
+) -> None:
+    reference = build_mmdet_detector(DET_CONFIG, DET_WEIGHTS, score_threshold=0.2, max_iou=None)(
+        np.ascontiguousarray(cv2.imread(image_path)[..., ::-1])
+    )
+    assert len(reference) > 0
+    model = init_detector(DET_CONFIG, str(DET_WEIGHTS), device='cpu')
+    inferencer = DetInferencer(DET_CONFIG, str(DET_WEIGHTS), device='cpu', show_progress=False)
+    found = inferencer(image_path, return_datasamples=True, out_dir=str(tmp_path))['predictions'][0]
+    for sample in (inference_detector(model, image_path), found):
+        people = sample.pred_instances[sample.pred_instances.scores > 0.2].cpu().numpy()
+        np.testing.assert_allclose(people.scores, reference.box_scores, atol=1e-4)
+        inside = people.bboxes.clip(0, [400, 360, 400, 360])
+        np.testing.assert_allclose(inside, reference.boxes, atol=1e-2)
+        for i, mask in enumerate(people.masks):
+            assert (mask != reference.detector_masks.dense(i)).mean() < 1e-4
+    assert (tmp_path / 'vis' / '000001.jpg').exists()

@@ -14,6 +14,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
+from pycocotools import mask as coco_mask
 
 from pipeline.cli import export_sam
 from pipeline.segmenters.build_sam2 import build_sam2_model
@@ -36,6 +37,7 @@ pytestmark = pytest.mark.usefixtures('mmengine_scope')
 ROOT = Path(__file__).parents[2]
 COMPACT = str(ROOT / 'configs/compact/sam2.1_hiera_compact.yaml')
 SIDE = 64
+CLICKS = {'num_corrections': 2}
 
 
 @pytest.fixture
@@ -60,26 +62,18 @@ def data(tmp_path):
     return tmp_path
 
 
-def loader(data, batch_size=2, augment=(), **changes):
-    pipeline = [
-        {'type': 'LoadPoseImage'},
-        *augment,
-        {'type': 'PackPromptedPoses', 'image_size': SIDE},
-    ]
-    dataset = {
-        'type': 'PoseMaskDataset',
-        'ann_file': str(data / 'people.json'),
-        'data_prefix': {'img': str(data)},
-        'pipeline': pipeline,
-    }
+def loader(data, batch_size=2, augment=()):
+    pack = {'type': 'PackPromptedPoses', 'image_size': SIDE}
     return {
-        'batch_size': batch_size,
-        'num_workers': 0,
+        'batch_size': batch_size, 'num_workers': 0,
         'sampler': {'type': 'DefaultSampler', 'shuffle': True},
         'collate_fn': {'type': 'pseudo_collate'},
-        'dataset': dataset,
-        **changes,
-    }
+        'dataset': {
+            'type': 'PoseMaskDataset', 'ann_file': str(data / 'people.json'),
+            'data_prefix': {'img': str(data)},
+            'pipeline': [{'type': 'LoadPoseImage'}, *augment, pack],
+        },
+    }  # fmt: skip
 
 
 def config(data, work_dir, **changes):
@@ -87,12 +81,7 @@ def config(data, work_dir, **changes):
     values = {
         'default_scope': 'mmengine',
         'work_dir': str(work_dir),
-        'model': {
-            'type': 'PromptedSam',
-            'config': COMPACT,
-            'image_size': SIDE,
-            'clicks': {'num_corrections': 2},
-        },
+        'model': {'type': 'PromptedSam', 'config': COMPACT, 'image_size': SIDE, 'clicks': CLICKS},
         'train_dataloader': loader(data),
         'train_cfg': {'by_epoch': True, 'max_epochs': 2},
         'optim_wrapper': {
@@ -112,13 +101,16 @@ def config(data, work_dir, **changes):
 
 def tiny(**settings):
     torch.manual_seed(0)
-    return PromptedSam(COMPACT, image_size=SIDE, **{'clicks': {'num_corrections': 2}, **settings})
+    return PromptedSam(COMPACT, image_size=SIDE, **{'clicks': CLICKS, **settings})
+
+
+def raw_batch(data, count=2):
+    np.random.seed(0)
+    return next(iter(Runner.build_dataloader(loader(data, count), seed=0)))
 
 
 def batch(data, model, count=2):
-    np.random.seed(0)
-    runner_loader = Runner.build_dataloader(loader(data, count), seed=0)
-    return model.data_preprocessor(next(iter(runner_loader)), True)
+    return model.data_preprocessor(raw_batch(data, count), True)
 
 
 def weights(model):
@@ -164,11 +156,6 @@ def test_frozen_parts_are_bit_equal_after_steps(data, settings, trained):
         assert part in trained or parameter.grad is None
     in_optimizer = {id(p) for group in wrapper.optimizer.param_groups for p in group['params']}
     assert in_optimizer == {id(p) for p in model.parameters() if p.requires_grad}
-
-
-def raw_batch(data, count=2):
-    np.random.seed(0)
-    return next(iter(Runner.build_dataloader(loader(data, count), seed=0)))
 
 
 def test_weight_decay_and_learning_rates_of_parameters():
@@ -248,8 +235,6 @@ def test_predictions_are_those_of_the_pipeline(data):
         model.sam, embedding, image_index=0, point_coords=points, point_labels=torch.ones(1, 2)
     )
     full = torch.nn.functional.interpolate(logits, (64, 96), mode='bilinear')[0, 0] > 0
-    from pycocotools import mask as coco_mask
-
     found = first.predictions['2'][0]
     assert np.array_equal(coco_mask.decode(found['rle']) > 0, full.numpy())
     assert found['score'] == pytest.approx(iou.item())
@@ -261,6 +246,7 @@ def test_predictions_are_those_of_the_pipeline(data):
 def test_scores_of_perfect_and_of_wrong_masks(data, is_crop):
     model = tiny().eval()
     samples = model(**batch(data, model, count=4), mode='predict')
+    empty = coco_mask.encode(np.zeros((64, 96), np.uint8, order='F'))['counts']
     for sample in samples:
         if is_crop:  # crops of one image
             sample.set_metainfo({'img_id': 7})
@@ -268,19 +254,13 @@ def test_scores_of_perfect_and_of_wrong_masks(data, is_crop):
         for row in sample.predictions['3']:
             row['rle'] = ground_truth[row['ann_id']]
         for row in sample.predictions['1']:
-            row['rle'] = {**ground_truth[row['ann_id']], 'counts': empty_counts()}
+            row['rle'] = {**ground_truth[row['ann_id']], 'counts': empty}
     metric = PromptMetric()
     metric.process(None, [sample.to_dict() for sample in samples])
     scores = metric.evaluate(4)
     assert scores['pose2seg/people'] == 6
     assert scores['pose2seg/iou_3'] == 1 and scores['pose2seg/ap_3'] == pytest.approx(1)
     assert scores['pose2seg/iou_1'] == 0 and scores['pose2seg/ap_1'] == 0
-
-
-def empty_counts():
-    from pycocotools import mask as coco_mask
-
-    return coco_mask.encode(np.asfortranarray(np.zeros((64, 96), np.uint8)))['counts']
 
 
 class SeedEpochs(parts.export.ExportSamHook):

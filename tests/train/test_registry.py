@@ -32,6 +32,7 @@ OUR_NAMES = """
 from mmpose.registry import DATASETS, KEYPOINT_CODECS, METRICS, MODELS, TRANSFORMS
 assert MODELS.get('PMPoseHead').__module__ == 'pipeline.poses.pmpose_head'
 assert MODELS.get('HeatmapHead').__module__.startswith('mmpose.')
+assert TRANSFORMS.get('TopdownAffine').__module__.startswith('mmpose.')
 assert TRANSFORMS.get('MaskBackground') and KEYPOINT_CODECS.get('OKSArgMaxHeatmap')
 assert METRICS.get('BmpCocoMetric') and DATASETS.get('CocoDataset')
 from mmdet.registry import TRANSFORMS

@@ -5,6 +5,7 @@ A small pipeline replaces ``bmp_v2``: it has the same names of weights, but comp
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -13,11 +14,14 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+import torch
 
 import download_checkpoints
+from pipeline import load_pipeline
 from pipeline.cli import run as run_bmp
 from pipeline.config import CONFIG_FOLDER, ConfigError, load_config
 from pipeline.weights.checkpoints import find_weights
+from pipeline.weights.manifest import CheckpointError
 from tests.commands import exit_code
 from tests.web_server import Site, serve
 
@@ -61,25 +65,16 @@ def image_path() -> str:
     return str(Path(skimage.__file__).parent / 'data' / 'astronaut.png')
 
 
-def stand_in(name: str, **more: Any) -> bytes:
-    """Serialize an embedded file, with additional weights."""
-    import io
-
-    import torch
-
-    content = torch.load(find_weights(name).path, weights_only=True)
-    content.get('state_dict', content.get('model')).update(more)
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    return buffer.getvalue()
-
-
-def fill(folder: Path, **more: Any) -> None:
-    """Copy the files by hand; ``more`` are additional weights of the pose model."""
-    folder.mkdir()
+def stand_ins(**more: Any) -> dict[str, bytes]:
+    """Embedded files under the names of the released ones; ``more`` are weights of the pose."""
+    files = {}
     for file, name in STAND_INS.items():
-        content = stand_in(name, **(more if 'PMPose' in file else {}))
-        (folder / file).write_bytes(content)
+        content = torch.load(find_weights(name).path, weights_only=True)
+        content.get('state_dict', content.get('model')).update(more if 'PMPose' in file else {})
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        files[file] = buffer.getvalue()
+    return files
 
 
 def test_missing_weights_are_listed_before_heavy_imports(folder: Path) -> None:
@@ -98,16 +93,9 @@ def test_missing_weights_are_listed_before_heavy_imports(folder: Path) -> None:
     assert 'Traceback' not in run.stderr
     assert '3 weights are missing (sizes not published)' in run.stderr
     hub = 'https://huggingface.co/vrg-prague/BBoxMaskPose/resolve/main'
-    for url, file in zip(
-        (
-            f'{hub}/rtmdet-ins-l-mask.pth',
-            f'{hub}/PMPose/PMPose-b-1.0.0.pth',
-            f'{hub}/SAM-pose2seg_hiera_b%2B.pt',
-        ),
-        STAND_INS,
-        strict=True,
-    ):
-        assert f'from {url}\n    to   {folder / file}\n' in run.stderr
+    paths = 'rtmdet-ins-l-mask.pth', 'PMPose/PMPose-b-1.0.0.pth', 'SAM-pose2seg_hiera_b%2B.pt'
+    for path, file in zip(paths, STAND_INS, strict=True):
+        assert f'from {hub}/{path}\n    to   {folder / file}\n' in run.stderr
     assert 'Download: python tools/download_checkpoints.py --pipeline bmp_v2\n' in run.stderr
 
 
@@ -120,8 +108,6 @@ def test_from_missing_weights_to_people(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    import torch
-
     out = tmp_path / 'out'
     command = [image_path, '--config', str(small), '--out-dir', str(out), '--save', 'json']
     assert exit_code(run_bmp.main, *command) == 1
@@ -136,8 +122,7 @@ def test_from_missing_weights_to_people(
     # The released pose model has an unused branch, which the manifest ignores.
     extra = {'head.error_layers.0.weight': torch.ones(3)}
     monkeypatch.setenv('BMP_MIRROR', site.url)
-    for file, name in STAND_INS.items():
-        content = stand_in(name, **(extra if 'PMPose' in file else {}))
+    for file, content in stand_ins(**extra).items():
         site.answers[f'/{quote(file)}'] = [serve(content)]
     fetch = ['--pipeline', str(small)]
     assert download_checkpoints.main(fetch) == 0
@@ -154,12 +139,10 @@ def test_from_missing_weights_to_people(
 def test_keys_that_do_not_fit_are_an_error_unless_the_config_ignores_them(
     folder: Path, small: Path
 ) -> None:
-    import torch
-
-    from pipeline import load_pipeline
-    from pipeline.weights.manifest import CheckpointError
-
-    fill(folder, **{'head.error_layers.0.weight': torch.ones(3), 'head.new': torch.ones(1)})
+    folder.mkdir()
+    more = {'head.error_layers.0.weight': torch.ones(3), 'head.new': torch.ones(1)}
+    for file, content in stand_ins(**more).items():
+        (folder / file).write_bytes(content)
     with pytest.raises(CheckpointError, match=r'does not fit the config: unexpected: head\.new$'):
         load_pipeline(small)
     assert load_pipeline(small, {'pose.ignorable': ['head.new']}).weights.keys() == {

@@ -73,13 +73,6 @@ def test_results_are_excluded_from_the_inputs(image_folder: Path, fake_models: l
         assert (info['photos'], info['resumed']) == (4, resumed)
 
 
-def test_demo(tmp_path: Path, fake_models: list[Any]) -> None:
-    assert command('--demo', '--out-dir', tmp_path / 'out') == 0
-    available = {'grace_hopper.jpg', 'astronaut.png', 'synthetic_crowd.png'}
-    done = {p.name.removesuffix('.json') for p in (tmp_path / 'out' / 'predictions').iterdir()}
-    assert done == available
-
-
 def test_main(
     image_folder: Path, tmp_path: Path, fake_models: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -175,6 +168,8 @@ def test_the_embedded_models_run_on_the_demo_images(tmp_path: Path) -> None:
     assert (info['photos'], info['computed'], info['failed']) == (3, 3, 0)
     assert info['people'] > 0 and len(info['weights_sha256']) == 3
     assert {'read', 'detect', 'pose', 'segment', 'write'} <= set(info['seconds'])
+    images = {'grace_hopper.jpg', 'astronaut.png', 'synthetic_crowd.png'}
+    assert {p.name.removesuffix('.json') for p in (out / 'predictions').iterdir()} == images
     record = json.loads((out / 'predictions' / 'astronaut.png.json').read_text())
     with PIL.Image.open(out / 'visualizations' / 'astronaut.png.jpg') as drawn:
         assert drawn.size == (record['image']['width'], record['image']['height'])

@@ -7,10 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-pytest.importorskip('torch')
-pytest.importorskip('mmpose')
-
 import torch
 
 from pipeline.cli import train
@@ -106,9 +102,12 @@ def test_a_wrong_setting_is_named(
 
 
 @pytest.mark.usefixtures('no_data_is_read')
-def test_right_settings_pass(crowd: Path, tmp_path: Path) -> None:
+def test_right_settings_pass_and_all_wrong_ones_are_listed(crowd: Path, tmp_path: Path) -> None:
     assert problems(POSE, pose_settings(crowd), tmp_path / 'pose') == ''
     assert problems(DETECTOR, detector_settings(crowd), tmp_path / 'detector') == ''
+    wrong = {'train_dataloader.batch_size': 0, 'optim_wrapper.optimizer.lr': 0}
+    said = problems(POSE, pose_settings(crowd) | wrong, tmp_path)
+    assert len(said.splitlines()) == 2  # all mistakes are listed at once
 
 
 def test_the_config_that_a_run_leaves_is_a_config(crowd: Path, tmp_path: Path) -> None:
@@ -118,18 +117,6 @@ def test_the_config_that_a_run_leaves_is_a_config(crowd: Path, tmp_path: Path) -
     assert problems(left, {}, tmp_path) == ''
 
 
-def test_all_mistakes_are_listed_at_once(crowd: Path, tmp_path: Path) -> None:
-    wrong = {'train_dataloader.batch_size': 0, 'optim_wrapper.optimizer.lr': 0}
-    said = problems(POSE, pose_settings(crowd) | wrong, tmp_path)
-    assert len(said.splitlines()) == 2
-
-
-def config_with(text: str, folder: Path) -> Path:
-    path = folder / 'mine_train.py'
-    path.write_text(f"_base_ = '{POSE}'\n{text}")
-    return path
-
-
 @pytest.mark.parametrize(
     ('text', 'expected'),
     [
@@ -137,19 +124,6 @@ def config_with(text: str, folder: Path) -> Path:
         ('param_schedulers = []', 'param_schedulers: nothing reads it; did you mean param_sche'),
         ('dropout = 0.1', 'dropout: nothing reads it'),
         ('dropout = 0.1\nmodel = dict(head=dict(in_channels=int(dropout * 320)))', ''),
-    ],
-)
-def test_a_name_that_nothing_reads_is_refused(
-    crowd: Path, tmp_path: Path, text: str, expected: str
-) -> None:
-    said = problems(config_with(text, tmp_path), pose_settings(crowd), tmp_path)
-    assert said.startswith(expected)
-    assert bool(said) == bool(expected)
-
-
-@pytest.mark.parametrize(
-    ('text', 'expected'),
-    [
         ('model = dict(head=1', 'cannot be read: SyntaxError'),
         ("codec = dict(type='x')\ntrain_dataloader = dict(dataset=dict(pipeline=dict(a=1)))",
          'cannot be read: TypeError'),
@@ -157,8 +131,14 @@ def test_a_name_that_nothing_reads_is_refused(
         ("custom_imports = dict(imports=['no.such.module'])", 'cannot be read: ImportError'),
     ],
 )  # fmt: skip
-def test_a_config_that_cannot_be_read(tmp_path: Path, text: str, expected: str) -> None:
-    assert problems(config_with(text, tmp_path), {}, tmp_path).startswith(expected)
+def test_a_wrong_config_file_is_refused(
+    crowd: Path, tmp_path: Path, text: str, expected: str
+) -> None:
+    path = tmp_path / 'mine_train.py'
+    path.write_text(f"_base_ = '{POSE}'\n{text}")
+    said = problems(path, pose_settings(crowd), tmp_path)
+    assert said.startswith(expected)
+    assert bool(said) == bool(expected)
 
 
 def test_amp_and_accumulation_are_set(
@@ -253,7 +233,7 @@ def test_check_says_what_would_be_trained(
     assert train.main([str(tmp_path / 'run.py'), *arguments]) == 0
     said = capsys.readouterr().out
     assert said.startswith('model       FreezableTopdownPoseEstimator: 0.')
-    assert '9 iterations, 2 samples a step and process, 1 processes, seed 0' in said
+    assert '9 iterations, 2 samples per step and process, 1 processes, seed 0' in said
     assert not list(tmp_path.glob('*.pth'))
 
 

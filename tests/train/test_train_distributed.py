@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-torch = pytest.importorskip('torch')
-pytest.importorskip('mmpose')
-
-from tests.train_data import ROOT, detector_settings, write_crowd  # noqa: E402
+from tests.train_data import ROOT, detector_settings, write_crowd
 
 # No batch norm (its statistics are those of one process) and no dropout (drawn per process).
 CONFIG = """
@@ -21,33 +19,18 @@ codec = dict(heatmap_size=(9, 12))
 small = dict(_base_.codec, heatmap_size=(9, 12))
 model = dict(
     backbone=dict(
-        _delete_=True,
-        type='mmpretrain.VisionTransformer',
+        _delete_=True, type='mmpretrain.VisionTransformer', img_size=(192, 144), patch_size=16,
         arch=dict(embed_dims=24, num_layers=1, num_heads=2, feedforward_channels=48),
-        img_size=(192, 144),
-        patch_size=16,
-        with_cls_token=False,
-        out_type='featmap',
-    ),
+        with_cls_token=False, out_type='featmap'),
     head=dict(
-        _delete_=True,
-        type='HeatmapHead',
-        in_channels=24,
-        out_channels=17,
-        deconv_out_channels=None,
-        loss=dict(type='KeypointMSELoss', use_target_weight=True),
-        decoder=small,
-    ),
+        _delete_=True, type='HeatmapHead', in_channels=24, out_channels=17,
+        deconv_out_channels=None, decoder=small,
+        loss=dict(type='KeypointMSELoss', use_target_weight=True)),
 )
 train_dataloader = dict(
-    batch_size=4,
-    num_workers=0,
-    sampler=dict(type='{sampler}', shuffle=True),
+    batch_size=4, num_workers=0, sampler=dict(type='{sampler}', shuffle=True),
     dataset=dict(
-        type='CocoDataset',
-        data_root='{data}',
-        data_mode='topdown',
-        ann_file='train.json',
+        type='CocoDataset', data_root='{data}', data_mode='topdown', ann_file='train.json',
         data_prefix=dict(img=''),
         pipeline=[
             dict(type='LoadImage'),
@@ -107,7 +90,6 @@ def test_two_processes_are_one_with_the_double_batch(tmp_path: Path, sampler: st
 
 @pytest.mark.slow
 def test_the_detector_trains_in_two_processes_without_a_gpu(tmp_path: Path) -> None:
-    pytest.importorskip('mmdet')
     from mmengine.config import Config
 
     write_crowd(tmp_path / 'data', num_images=4)

@@ -8,20 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from mmengine.registry import DefaultScope
+from pycocotools import mask as mask_utils
 
-torch = pytest.importorskip('torch')
-pytest.importorskip('mmdet')
-pytest.importorskip('mmpose')
-
-from mmengine.registry import DefaultScope  # noqa: E402
-from pycocotools import mask as mask_utils  # noqa: E402
-
-from pipeline.keypoints import COCO_SIGMAS  # noqa: E402
-from pipeline.training.launch import LaunchOptions, build_runner  # noqa: E402
-from tests.train_data import ROOT, write_crowd  # noqa: E402
+from pipeline.keypoints import COCO_SIGMAS
+from pipeline.training.launch import LaunchOptions, build_runner
+from tests.train_data import ROOT, write_crowd
 
 pytestmark = pytest.mark.slow
-DETECTOR_STEPS = 150
+META = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
 QUIET = {
     'log_level': 'ERROR',
     'val_dataloader': None,
@@ -38,8 +34,15 @@ QUIET = {
 }  # fmt: skip
 
 
-def iterations(count: int) -> dict[str, Any]:
-    return {'_delete_': True, 'type': 'IterBasedTrainLoop', 'max_iters': count}
+def steps_of(count: int) -> dict[str, Any]:
+    """Overrides for a training of so many steps."""
+    schedule = {'type': 'CosineAnnealingLR', 'T_max': count, 'eta_min': 1e-5, 'by_epoch': False}
+    return {
+        'train_cfg': {'_delete_': True, 'type': 'IterBasedTrainLoop', 'max_iters': count},
+        'optim_wrapper.optimizer.lr': 2e-3,
+        'optim_wrapper.optimizer.weight_decay': 0.0,
+        'param_scheduler': [schedule],
+    }
 
 
 def trained(config: str, folder: Path, overrides: dict[str, Any]) -> Any:
@@ -70,29 +73,15 @@ def test_detector_learns_one_batch(tmp_path: Path) -> None:
         {'type': 'LoadAnnotations', 'with_bbox': True, 'with_mask': True, 'poly2mask': True},
         # Masks have an eighth of the input: at 320 px they lack hands and feet (IoU 0.9).
         {'type': 'Resize', 'scale': (640, 640), 'keep_ratio': True},
-        {
-            'type': 'PackDetInputs',
-            'meta_keys': ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
-        },
+        {'type': 'PackDetInputs', 'meta_keys': META},
     ]
-    overrides = QUIET | {
+    overrides = QUIET | steps_of(150) | {
         'load_from': 'rtmdet-ins_compact',
         'train_dataloader.dataset.data_root': f'{tmp_path}/data/',
         'train_dataloader.dataset.pipeline': pipeline,
         'train_dataloader.batch_size': 1,
-        'train_cfg': iterations(DETECTOR_STEPS),
-        'optim_wrapper.optimizer.lr': 2e-3,
-        'optim_wrapper.optimizer.weight_decay': 0.0,
-        'param_scheduler': [
-            {
-                'type': 'CosineAnnealingLR',
-                'T_max': DETECTOR_STEPS,
-                'eta_min': 1e-5,
-                'by_epoch': False,
-            }
-        ],
         'model.test_cfg.score_thr': 0.5,
-    }
+    }  # fmt: skip
     runner = trained('configs/detector/rtmdet-ins_compact_practice.py', tmp_path, overrides)
     (sample,) = predictions(runner, 'mmdet')
     found = sample.pred_instances
@@ -127,19 +116,13 @@ def assert_pose_is_learned(
         {'type': 'GenerateTarget', 'encoder': codec},
         {'type': 'PackPoseInputs', 'pack_transformed': True},
     ]
-    overrides = QUIET | {
+    overrides = QUIET | steps_of(120) | {
         'load_from': 'vitpose_compact',
         'train_dataloader.dataset.data_root': f'{tmp_path}/data',
         'train_dataloader.dataset.pipeline': steps,
         'train_dataloader.batch_size': 4,
-        'train_cfg': iterations(120),
-        'optim_wrapper.optimizer.lr': 2e-3,
-        'optim_wrapper.optimizer.weight_decay': 0.0,
-        'param_scheduler': [
-            {'type': 'CosineAnnealingLR', 'T_max': 120, 'eta_min': 1e-5, 'by_epoch': False}
-        ],
         'model.test_cfg.flip_test': False,
-    }
+    }  # fmt: skip
     runner = trained(config, tmp_path, overrides | changes)
     oks, presence, visible, predicted = [], [], [], []
     for sample in predictions(runner, 'mmpose'):

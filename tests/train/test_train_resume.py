@@ -6,17 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from mmengine.hooks import Hook
 
-torch = pytest.importorskip('torch')
-pytest.importorskip('mmdet')
-pytest.importorskip('mmpose')
-
-from mmengine.hooks import Hook  # noqa: E402
-
-from pipeline.training.config_check import SettingsError  # noqa: E402
-from pipeline.training.launch import LaunchOptions, build_runner  # noqa: E402
-from pipeline.training.train_runner import latest_checkpoint  # noqa: E402
-from tests.train_data import ROOT, detector_settings, pose_settings, write_crowd  # noqa: E402
+from pipeline.training.config_check import SettingsError
+from pipeline.training.launch import LaunchOptions, build_runner
+from pipeline.training.train_runner import latest_checkpoint
+from tests.train_data import ROOT, detector_settings, pose_settings, write_crowd
 
 DETECTOR = ROOT / 'configs/detector/rtmdet-ins_compact_practice.py'
 POSE = ROOT / 'configs/pose/pmpose_compact_practice.py'
@@ -83,59 +79,48 @@ def assert_equal(actual: Any, expected: Any, place: str = '') -> None:
         assert actual == expected, place
 
 
-def assert_crash_changes_nothing(
-    config: Path,
-    folder: Path,
-    overrides: dict[str, Any],
-    *,
-    after: int,
-    last: int,
-    then: dict[str, Any] | None = None,
-    **options: Any,
-) -> None:
-    """Trains without and with a crash after step ``after``; ``last`` is the final step."""
-    run(config, folder / 'whole', overrides, **options)
-    run(config, folder / 'broken', overrides, crash_after=after, **options)
-    broken = folder / 'broken'
-    assert not (broken / f'iter_{last}.pth').exists()
-    resumed = run(config, broken, overrides | (then or {}), resume='latest', **options)
-    assert resumed.iter == last
-    final = f'iter_{last}.pth'
-    assert_equal(state_of(folder / 'whole' / final), state_of(broken / final))
+def every(steps: int, **changes: Any) -> dict[str, Any]:
+    """Settings of a run with a checkpoint after so many steps."""
+    return {'default_hooks.checkpoint.interval': steps, **changes}
 
 
-def test_detector_goes_on_within_an_epoch(crowd: Path, tmp_path: Path) -> None:
-    # 6 photos: epochs of 3 steps. The crash is in the second epoch, after the checkpoint of step 4.
-    overrides = detector_settings(
-        crowd,
-        **{'default_hooks.checkpoint.interval': 2},
-        train_cfg={'_delete_': True, 'type': 'EpochBasedTrainLoop', 'max_epochs': 2},
-    )
-    # More loading processes than before: their number changes nothing either.
-    then = {'train_dataloader.num_workers': 2}
-    assert_crash_changes_nothing(DETECTOR, tmp_path, overrides, after=4, last=6, then=then)
+TWO_EPOCHS = {'_delete_': True, 'type': 'EpochBasedTrainLoop', 'max_epochs': 2}
 
 
-def test_pose_goes_on(crowd: Path, tmp_path: Path) -> None:
-    # 12 people, 2 a step: the crash and the end are in the second pass of the endless sampler.
-    overrides = pose_settings(
-        crowd, **{'default_hooks.checkpoint.interval': 4, 'train_cfg.max_iters': 8}
-    )
-    assert_crash_changes_nothing(POSE, tmp_path, overrides, after=6, last=8)
-
-
-def test_accumulated_gradients_survive(crowd: Path, tmp_path: Path) -> None:
-    overrides = pose_settings(
-        crowd, **{'default_hooks.checkpoint.interval': 1, 'train_cfg.max_iters': 4}
-    )
-    # The newest checkpoint, of step 3, lies between the updates after steps 2 and 4.
-    assert_crash_changes_nothing(POSE, tmp_path, overrides, after=2, last=4, accumulate=2)
+@pytest.mark.parametrize(
+    ('config', 'overrides', 'after', 'last', 'then', 'options'),
+    [
+        # 6 images: epochs of 3 steps. The crash is in the second epoch, after the checkpoint of
+        # step 4. The number of loading processes changes nothing either.
+        pytest.param(
+            DETECTOR, every(2, train_cfg=TWO_EPOCHS), 4, 6, {'train_dataloader.num_workers': 2}, {},
+            id='detector, within an epoch',
+        ),
+        # 12 people, 2 a step: the crash and the end are in the second pass of the endless sampler.
+        pytest.param(POSE, every(4, **{'train_cfg.max_iters': 8}), 6, 8, {}, {}, id='pose'),
+        # The newest checkpoint, of step 3, lies between the updates after steps 2 and 4.
+        pytest.param(
+            POSE, every(1, **{'train_cfg.max_iters': 4}), 2, 4, {}, {'accumulate': 2},
+            id='accumulated gradients',
+        ),
+    ],
+)  # fmt: skip
+def test_a_crash_changes_nothing(
+    crowd: Path, tmp_path: Path, config: Path, overrides: Any, after: int, last: int, then: Any,
+    options: Any,
+) -> None:  # fmt: skip
+    """Train without and with a crash after step ``after``; ``last`` is the final step."""
+    settings = (detector_settings if config == DETECTOR else pose_settings)(crowd, **overrides)
+    whole, broken, final = tmp_path / 'whole', tmp_path / 'broken', f'iter_{last}.pth'
+    run(config, whole, settings, **options)
+    run(config, broken, settings, crash_after=after, **options)
+    assert not (broken / final).exists()
+    assert run(config, broken, settings | then, resume='latest', **options).iter == last
+    assert_equal(state_of(whole / final), state_of(broken / final))
 
 
 def test_other_seeds_give_other_weights(crowd: Path, tmp_path: Path) -> None:
-    overrides = pose_settings(
-        crowd, **{'default_hooks.checkpoint.interval': 1, 'train_cfg.max_iters': 1}
-    )
+    overrides = pose_settings(crowd, **every(1, **{'train_cfg.max_iters': 1}))
     states = []
     for seed in (0, 1):
         run(POSE, tmp_path / str(seed), overrides, seed=seed)
@@ -143,18 +128,17 @@ def test_other_seeds_give_other_weights(crowd: Path, tmp_path: Path) -> None:
     assert any(not torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ('resume', 'message'),
+    [
+        (None, r'already holds a run .*iter_3\.pth.*--resume'),
+        (Path('nowhere.pth'), r'--resume: no checkpoint at nowhere\.pth'),
+    ],
+)
+def test_a_run_that_cannot_start_is_refused(tmp_path: Path, resume: Any, message: str) -> None:
     (tmp_path / 'iter_3.pth').touch()
-    options = LaunchOptions(work_dir=tmp_path, overrides=pose_settings(ROOT))
-    with pytest.raises(SettingsError, match=r'already holds a run .*iter_3\.pth.*--resume'):
-        build_runner(POSE, options)
-
-
-def test_an_absent_checkpoint_is_named(tmp_path: Path) -> None:
-    options = LaunchOptions(
-        work_dir=tmp_path, resume=Path('nowhere.pth'), overrides=pose_settings(ROOT)
-    )
-    with pytest.raises(SettingsError, match=r'--resume: no checkpoint at nowhere\.pth'):
+    options = LaunchOptions(work_dir=tmp_path, resume=resume, overrides=pose_settings(ROOT))
+    with pytest.raises(SettingsError, match=message):
         build_runner(POSE, options)
 
 
@@ -189,9 +173,7 @@ def test_a_truncated_checkpoint_never_replaces_a_complete_one(
         Path(filename).write_bytes(b'half')
         raise Crash
 
-    overrides = pose_settings(
-        crowd, **{'default_hooks.checkpoint.interval': 1, 'train_cfg.max_iters': 1}
-    )
+    overrides = pose_settings(crowd, **every(1, **{'train_cfg.max_iters': 1}))
     options = LaunchOptions(work_dir=tmp_path, overrides=overrides)
     runner = build_runner(POSE, options)
     monkeypatch.setattr('mmengine.runner.runner.save_checkpoint', cut_off)

@@ -258,7 +258,7 @@ def test_mask_interval_skips_masks_without_changing_boxes() -> None:
     settings = {'mask_interval': 3, 'train_cfg': config.model.train_cfg}
     head = MODELS.build({**config.model.bbox_head, **settings})
     head.init_weights()
-    losses = [losses_of(head.train(), [False]) for _ in range(4)]
+    losses = [losses_of(head.train(), [False], []) for _ in range(4)]
     assert ['loss_mask' in step for step in losses] == [True, False, False, True]
     # Equal up to the centre of the person, which comes from the mask in steps with masks.
     for name in ('loss_cls', 'loss_bbox'):
