@@ -3,7 +3,7 @@ from importlib import import_module
 
 _base_ = ['coco_mpii_aic.py', '../../keypoints/coco_mpii_aic_21.py']
 
-_points = import_module('pipeline.keypoints').COCO_MPII_AIC_21
+_points = import_module('pipeline.keypoint_sets').COCO_MPII_AIC_21
 train_sets = [
     dict(data, pipeline=[dict(type='KeypointConverter', num_keypoints=21, mapping=list(mapping))])
     for data, mapping in zip(
