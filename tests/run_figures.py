@@ -1,4 +1,4 @@
-"""Lines of the package that one run imports, and its calls: python -m tests.run_figures [--all]."""
+"""Size of the code, and what one run imports and calls: python -m tests.run_figures [--all]."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from unittest import mock
 import numpy as np
 import PIL.Image
 
-PACKAGE = str(Path(__file__).parents[1] / 'pipeline')
+ROOT = Path(__file__).parents[1]
+PACKAGE = str(ROOT / 'pipeline')
 
 
 def run_command() -> list[str]:
@@ -43,6 +44,12 @@ def run_command() -> list[str]:
     return stacks[0]
 
 
+def count_lines(*folders: str) -> int:
+    """Lines of all Python files in folders of the repository."""
+    files = [path for folder in folders for path in (ROOT / folder).rglob('*.py')]
+    return sum(len(path.read_text().splitlines()) for path in files)
+
+
 def imported_lines() -> dict[str, int]:
     """Lines of every imported module of the package."""
     names = [name for name in sys.modules if name.split('.')[0] == 'pipeline']
@@ -57,6 +64,8 @@ if __name__ == '__main__':
         modules = sorted(lines, key=lambda name: -lines[name])
         sys.stdout.writelines(f'{call}\n' for call in calls)
         sys.stdout.writelines(f'{lines[name]:6} {name}\n' for name in modules)
+    for folders in (('pipeline', 'tools'), ('tools',), ('tests',)):
+        sys.stdout.write(f'{count_lines(*folders)} lines in {" and ".join(folders)}\n')
     sys.stdout.write(f'{len(calls)} calls from main to the first network\n')
     sys.stdout.write(f'{sum(lines.values())} lines in {len(lines)} modules\n')
     others = sorted(name for name in sys.modules if not name.startswith('pipeline'))
