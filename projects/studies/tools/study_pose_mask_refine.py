@@ -52,7 +52,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     parser.add_argument('--steps', type=int, default=250, help='training steps of each run')
     parser.add_argument(
-        '--data-root', type=Path, default=Path('../shared/data'), help='contains train/ and dev/'
+        '--data-root',
+        type=Path,
+        default=Path('data'),
+        help='contains train/ and dev/ (default: data)',
     )
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/pose2seg/study'))
     parser.add_argument('--threads', type=int, help='CPU threads (default: set by PyTorch)')
