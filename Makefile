@@ -1,7 +1,7 @@
 # Start with `make demo` or `make test`; both set up the environment first.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help env repair demo test-fast test test-all test-gpu lint format types docs doctor clean clean-env print-python
+.PHONY: help env repair demo test-fast test test-all test-slow test-gpu lint format types docs doctor clean clean-env print-python
 
 # The environment. One that is given from outside (make test BMP_VENV=/path) may be shared between
 # checkouts, so the project is not linked into it: PYTHONPATH below decides which checkout runs.
@@ -48,8 +48,11 @@ test-fast: env ## run the unit tests (no torch, at most 40 seconds)
 test: env ## run the unit tests and those with small models (at most 6 minutes)
 	$(PYTEST) tests/unit tests/models $(ARGS)
 
-test-all: env ## run every test: trainings, killed runs, the projects (up to 20 minutes)
-	$(PYTEST) tests $(wildcard projects/*/tests) -m 'not gpu' $(ARGS)
+test-all: env ## run every test but the slow ones: trainings, killed runs, the projects (about 5 minutes)
+	$(PYTEST) tests $(wildcard projects/*/tests projects/*/*/tests) -m 'not gpu and not slow' $(ARGS)
+
+test-slow: env ## run the slow tests: full-size models, longer trainings (about 15 minutes)
+	$(PY) -m pytest tests $(wildcard projects/*/tests projects/*/*/tests) -m slow $(ARGS)
 
 test-gpu: env ## run the tests that need a CUDA device
 	$(PY) -m pytest tests $(wildcard projects/*/tests) -m gpu $(ARGS)
