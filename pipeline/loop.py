@@ -32,7 +32,7 @@ from .nms import PoseNMSConfig, keep_distinct_poses
 from .runtime.timing import StageTimer
 from .scores import ScoreConfig
 from .stages import Detector, PoseEstimator, PoseToMask, Segmenter
-from .structures import Detections, Floats, Image, People, Poses, Segments, size_of
+from .structures import Detections, Floats, Image, People, Poses, size_of
 
 
 @dataclass(frozen=True)
@@ -173,10 +173,6 @@ class PersonPipeline:
             )
         return [self._refine(*row, timer) for row in zip(states, is_large, poses, strict=True)]
 
-    def finish_segments(self, segments: Segments, poses: Poses, others: People) -> Segments:
-        """Replace empty masks of new poses; ``others`` are the people found before."""
-        return apply_mask_fallback(segments, poses, self.config.fallback)
-
     def _start(self, image: Image) -> ImageState:
         instances = Instances.empty(*size_of(image), self.pose_estimator.num_keypoints)
         return ImageState(image, self.segmenter(image), instances, self._build_result(instances))
@@ -214,7 +210,7 @@ class PersonPipeline:
         with timer('segment'):
             segments = state.segment(poses, people)
         with timer('merge'):
-            segments = self.finish_segments(segments, poses, people)
+            segments = apply_mask_fallback(segments, poses, self.config.fallback)
             found = Instances.from_round(number, poses, segments, detections)
             instances = state.instances.select(old).concat(found)
             people = self._build_result(instances)
@@ -233,7 +229,7 @@ class PersonPipeline:
             segments = state.segment(poses, small)
         with timer('merge'):
             poses = replace(poses, detector_masks=before.poses.detector_masks)
-            segments = self.finish_segments(segments, poses, small)
+            segments = apply_mask_fallback(segments, poses, config.fallback)
             if config.refine_masks == 'highest_score':
                 segments = keep_best_segments(before.segments, segments)
             after = replace(before, poses=_with_boxes(poses, before.poses), segments=segments)
