@@ -8,6 +8,7 @@ people), or the task that cannot be scored while the file contains such people.
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -228,7 +229,7 @@ def _not_numbers(key: str, values: Any, length: int) -> str | None:
     if len(values) != length:
         return f'{key} must hold {length} numbers, got {len(values)}'
     if not are_finite(values):
-        return f'{key} holds values that are not finite numbers: {_short(values)}'
+        return f'{key} holds values that are not finite numbers: {reprlib.repr(values)}'
     return None
 
 
@@ -242,8 +243,3 @@ def are_finite(values: Sequence[Any]) -> bool:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)  # JSON has no others
-
-
-def _short(values: Sequence[Any]) -> str:
-    text = repr(values)
-    return text if len(text) <= 80 else f'{text[:77]}...'

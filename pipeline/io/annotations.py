@@ -6,6 +6,7 @@ Both refer to images by name: the relative path of an image, or its file name if
 from __future__ import annotations
 
 import json
+import reprlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -88,11 +89,11 @@ def check_boxes(rows: Any, shape: tuple[int, int]) -> Floats:
     try:
         boxes = np.array(rows, np.float32)
     except (TypeError, ValueError) as error:
-        raise BoxesError(f'boxes must be rows of four numbers, got {_short(rows)}') from error
+        raise BoxesError(f'boxes must be rows of four numbers, got {reprlib.repr(rows)}') from error
     if boxes.size == 0:
         return np.zeros((0, 4), np.float32)
     if boxes.ndim != 2 or boxes.shape[1] != 4 or not np.isfinite(boxes).all():
-        raise BoxesError(f'boxes must be rows of four finite numbers, got {_short(rows)}')
+        raise BoxesError(f'boxes must be rows of four finite numbers, got {reprlib.repr(rows)}')
     height, width = shape
     flat = (boxes[:, 2:] <= boxes[:, :2]).any(1)
     outside = (boxes[:, 2:] <= 0).any(1) | (boxes[:, :2] >= [width, height]).any(1)
@@ -212,7 +213,7 @@ def _rows(path: Path, rows: Any, *keys: str) -> list[dict[str, Any]]:
         raise InputError(f'{path}: not a COCO file, it has no list with {", ".join(keys)}')
     for row in rows:
         if not isinstance(row, dict) or any(key not in row for key in keys):
-            raise InputError(f'{path}: a row without {", ".join(keys)}: {_short(row)}')
+            raise InputError(f'{path}: a row without {", ".join(keys)}: {reprlib.repr(row)}')
     return rows
 
 
@@ -221,12 +222,7 @@ def _xyxy(path: Path, box_xywh: Any) -> list[float]:
         (box,) = xywh_to_xyxy([box_xywh]).tolist()
     except (TypeError, ValueError):
         raise InputError(
-            f'{path}: bbox must be x, y, width, height, got {_short(box_xywh)}'
+            f'{path}: bbox must be x, y, width, height, got {reprlib.repr(box_xywh)}'
         ) from None
     corners: list[float] = box
     return corners
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f'{text[:77]}...'

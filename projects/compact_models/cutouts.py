@@ -8,6 +8,7 @@ Legend: H, W size of a photo; h, w size of a cut-out; a "layer" is a cut-out pla
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from mmcv.transforms import BaseTransform
 from numpy.typing import NDArray
 
 INDEX = 'cutouts.json'
@@ -126,31 +128,65 @@ class CutoutFolder:
 
 
 def check_settings(
-    owner: str,
-    *,
-    shares: Mapping[str, float],
-    max_people: int,
-    ranges: Mapping[str, tuple[float, float]],
+    owner: str, fractions: Mapping[str, float], ranges: Mapping[str, tuple[float, float]]
 ) -> None:
-    """Refuse settings of a transform that pastes people.
+    """Check the settings of a random transform.
 
     Args:
         owner: name of the transform, for the message.
-        shares: settings that lie in [0, 1].
-        max_people: at least 1.
+        fractions: settings in [0, 1].
         ranges: settings that are pairs, low to high, above 0.
 
     Raises:
         ValueError: a setting outside its range.
     """
-    for name, value in shares.items():
+    for name, value in fractions.items():
         if not 0.0 <= value <= 1.0:
             raise ValueError(f'{owner}: {name} = {value}; give a value in [0, 1]')
-    if max_people < 1:
-        raise ValueError(f'{owner}: max_people = {max_people}; give 1 or more')
     for name, pair in ranges.items():
         if not 0.0 < pair[0] <= pair[1]:
             raise ValueError(f'{owner}: {name} = {pair}; give (low, high), 0 < low <= high')
+
+
+class RandomPaste(BaseTransform):  # type: ignore[misc,unused-ignore]
+    """Base of the transforms that paste people into a part of the images.
+
+    Args:
+        prob: chance that an image is changed, in [0, 1].
+        max_people: largest number of people pasted into an image, at least 1.
+        fractions: further settings to check, in [0, 1].
+        ranges: further settings to check, pairs above 0, low to high.
+
+    Raises:
+        ValueError: a setting outside its range.
+    """
+
+    def __init__(
+        self,
+        prob: float,
+        max_people: int,
+        fractions: Mapping[str, float],
+        ranges: Mapping[str, tuple[float, float]],
+    ) -> None:
+        name = type(self).__name__
+        check_settings(name, {'prob': prob, **fractions}, ranges)
+        if max_people < 1:
+            raise ValueError(f'{name}: max_people = {max_people}; give 1 or more')
+        self.prob = prob
+        self.max_people = max_people
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Return the sample as it is, or with 1 to `max_people` people pasted."""
+        if np.random.random() >= self.prob:
+            return results
+        return self.paste(results, np.random.randint(1, self.max_people + 1))
+
+    @abstractmethod
+    def paste(self, results: dict[str, Any], count: int) -> dict[str, Any]:
+        """Paste ``count`` people."""
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(prob={self.prob}, max_people={self.max_people})'
 
 
 def place_randomly(

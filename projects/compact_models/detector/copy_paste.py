@@ -9,18 +9,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks
 from numpy.typing import NDArray
 
 from pipeline.boxes import box_of_mask
-from projects.compact_models.cutouts import CutoutFolder, Layer, check_settings, place_randomly
+from projects.compact_models.cutouts import CutoutFolder, Layer, RandomPaste, place_randomly
 
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
-class CopyPastePeople(BaseTransform):  # type: ignore[misc,unused-ignore]
+class CopyPastePeople(RandomPaste):
     """Pastes people over a photo and updates boxes, masks and labels of everybody.
 
     People with a mask keep its visible part, and the box of that part; those left with less than
@@ -48,46 +47,33 @@ class CopyPastePeople(BaseTransform):  # type: ignore[misc,unused-ignore]
         height_range: tuple[float, float] = (0.2, 0.9),
         min_visible: float = 0.2,
     ) -> None:
-        check_settings(
-            'CopyPastePeople',
-            shares={'prob': prob, 'min_visible': min_visible},
-            max_people=max_people,
-            ranges={'height_range': height_range},
+        super().__init__(
+            prob, max_people, {'min_visible': min_visible}, {'height_range': height_range}
         )
         self.cutouts = CutoutFolder(cutouts)
-        self.prob = prob
-        self.max_people = max_people
         self.height_range = height_range
         self.min_visible = min_visible
 
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Changes one photo and its targets.
+    def paste(self, results: dict[str, Any], count: int) -> dict[str, Any]:
+        """Change one image and its targets.
 
         Args:
             results: `img` (H, W, 3) uint8 BGR, `gt_masks` N bitmaps of size (H, W) (an empty one:
                 mask unknown), `gt_bboxes` N boxes, `gt_bboxes_labels` and `gt_ignore_flags` (N,).
+            count: P.
 
         Returns:
             The same dict, with up to N + P people.
         """
-        if np.random.random() >= self.prob:
-            return results
         height, width = results['img'].shape[:2]
         layers = []
-        for _ in range(np.random.randint(1, self.max_people + 1)):
+        for _ in range(count):
             share = np.exp(np.random.uniform(*np.log(self.height_range)))
             person = self.cutouts.random_person(share * height)
             layers.append(place_randomly(person, (0, 0), (width, height)))
         # Small people are far away: behind the large ones.
         layers.sort(key=lambda layer: layer.alpha.shape[0])
         return paste_people(results, layers, self.min_visible)
-
-    def __repr__(self) -> str:
-        return (
-            f'{type(self).__name__}(cutouts={str(self.cutouts.folder)!r}, prob={self.prob}, '
-            f'max_people={self.max_people}, height_range={self.height_range}, '
-            f'min_visible={self.min_visible})'
-        )
 
 
 def paste_people(

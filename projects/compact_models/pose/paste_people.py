@@ -9,16 +9,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from mmcv.transforms import BaseTransform
 from mmpose.registry import TRANSFORMS
 from numpy.typing import NDArray
 
 from pipeline.rle import decode_segmentation
-from projects.compact_models.cutouts import CutoutFolder, Layer, check_settings, place_randomly
+from projects.compact_models.cutouts import CutoutFolder, Layer, RandomPaste, place_randomly
 
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
-class PastePeople(BaseTransform):  # type: ignore[misc,unused-ignore]
+class PastePeople(RandomPaste):
     """Pastes people in front of the person of a top-down sample.
 
     Key points that they cover stay labelled, as occluded (COCO v = 1): the model learns to guess
@@ -46,46 +45,36 @@ class PastePeople(BaseTransform):  # type: ignore[misc,unused-ignore]
         size_range: tuple[float, float] = (0.6, 1.3),
         max_hidden_keypoints: float = 0.5,
     ) -> None:
-        check_settings(
-            'PastePeople',
-            shares={'prob': prob, 'max_hidden_keypoints': max_hidden_keypoints},
-            max_people=max_people,
-            ranges={'size_range': size_range},
+        super().__init__(
+            prob,
+            max_people,
+            {'max_hidden_keypoints': max_hidden_keypoints},
+            {'size_range': size_range},
         )
         self.cutouts = CutoutFolder(cutouts)
-        self.prob = prob
-        self.max_people = max_people
         self.size_range = size_range
         self.max_hidden_keypoints = max_hidden_keypoints
 
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Changes one sample.
+    def paste(self, results: dict[str, Any], count: int) -> dict[str, Any]:
+        """Change one sample.
 
         Args:
             results: `img` (H, W, 3) uint8 BGR, `bbox` (1, 4) xyxy px, `keypoints` (1, K, 2) px,
                 `raw_ann_info` (COCO annotation), and `mask` or `segmentation` if the person has a
                 mask.
+            count: number of people to paste.
 
         Returns:
             The same dict. Changed ones hold copies of `img` and `raw_ann_info`; a mask becomes its
             visible part, under the key `mask`.
         """
-        if np.random.random() >= self.prob:
-            return results
         x1, y1, x2, y2 = results['bbox'][0]
         side = max(x2 - x1, y2 - y1)
         layers = []
-        for _ in range(np.random.randint(1, self.max_people + 1)):
+        for _ in range(count):
             person = self.cutouts.random_person(side * np.random.uniform(*self.size_range))
             layers.append(place_randomly(person, (x1, y1), (x2, y2)))
         return hide_person(results, layers, self.max_hidden_keypoints)
-
-    def __repr__(self) -> str:
-        return (
-            f'{type(self).__name__}(cutouts={str(self.cutouts.folder)!r}, prob={self.prob}, '
-            f'max_people={self.max_people}, size_range={self.size_range}, '
-            f'max_hidden_keypoints={self.max_hidden_keypoints})'
-        )
 
 
 def hide_person(

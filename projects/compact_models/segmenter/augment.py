@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pipeline.boxes import box_of_mask
 from pipeline.keypoints import COCO_FLIP
 from pipeline.training.pose2seg.transforms import PoseTransform, Sample, hide_outside
-from projects.compact_models.cutouts import Layer, check_settings
+from projects.compact_models.cutouts import Layer, RandomPaste, check_settings
 
 from .partial_data import LoadPartialPoses
 
@@ -54,9 +54,7 @@ class ZoomPose(PoseTransform):
         shift: float = 0.25,
         prob: float = 0.5,
     ) -> None:
-        check_settings(
-            'ZoomPose', shares={'prob': prob, 'shift': shift}, max_people=1, ranges={'scale': scale}
-        )
+        check_settings('ZoomPose', {'prob': prob, 'shift': shift}, {'scale': scale})
         if stretch < 1:
             raise ValueError(f'ZoomPose: stretch = {stretch}; give 1 or more')
         self.scale = scale
@@ -82,7 +80,7 @@ class ZoomPose(PoseTransform):
 
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
-class PastePoses(PoseTransform):
+class PastePoses(RandomPaste):
     """Pastes people of other photos beside and over those of this one.
 
     Everybody keeps what is still seen: masks lose the covered pixels, covered keypoints become
@@ -108,15 +106,8 @@ class PastePoses(PoseTransform):
         size: tuple[float, float] = (0.55, 1.4),
         min_visible: float = 0.3,
     ) -> None:
-        check_settings(
-            'PastePoses',
-            shares={'prob': prob, 'min_visible': min_visible},
-            max_people=max_people,
-            ranges={'size': size},
-        )
+        super().__init__(prob, max_people, {'min_visible': min_visible}, {'size': size})
         self.people = dict(people)
-        self.prob = prob
-        self.max_people = max_people
         self.size = size
         self.min_visible = min_visible
         self._load = LoadPartialPoses()
@@ -126,11 +117,9 @@ class PastePoses(PoseTransform):
         """The data set whose people are pasted; read when first needed."""
         return DATASETS.build(self.people)
 
-    def transform(self, results: Sample) -> Sample:
-        """Pastes or leaves the sample."""
-        if np.random.random() >= self.prob:
-            return results
-        for _ in range(np.random.randint(1, self.max_people + 1)):
+    def paste(self, results: Sample, count: int) -> Sample:
+        """Paste people near random people of the image."""
+        for _ in range(count):
             anchor = box_of_mask(results['masks'][np.random.randint(len(results['masks']))])
             person = self._cut_out(anchor)
             if person is not None:

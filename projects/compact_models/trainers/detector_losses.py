@@ -8,12 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from mmdet.models.losses.iou_loss import giou_loss
 from mmdet.structures.bbox import bbox_overlaps, distance2bbox
 from torch import Tensor, nn
 from torch.nn import functional
 
-from projects.compact_models.detector.distilled import flatten_levels, quality_focal
+from projects.compact_models.detector.distilled import flatten_levels, teacher_losses
 from projects.compact_models.detector.packed import mask_logits
 
 from .detector_data import DetectorBatch
@@ -61,12 +60,10 @@ class TeacherLosses:
     ) -> dict[str, Tensor]:
         (outputs, logits, boxes, points), (scores, teacher_boxes) = found, wanted
         weight = scores.where(scores >= MIN_SCORE, scores.new_zeros(()))
-        total = weight.sum().clamp(min=1.0)
-        at = weight > 0
-        apart = giou_loss(boxes[at], teacher_boxes[at], weight[at], reduction='sum')
+        losses = teacher_losses(logits, boxes, scores, teacher_boxes, MIN_SCORE)
         return {
-            'loss_score': quality_focal(logits, scores).sum() / total,
-            'loss_box': BOX_WEIGHT * apart / total,
+            'loss_score': losses['loss_teacher_cls'],
+            'loss_box': BOX_WEIGHT * losses['loss_teacher_bbox'],
             'loss_mask': MASK_WEIGHT
             * mask_loss(model, outputs, points, weight, teacher_boxes, batch),
         }
