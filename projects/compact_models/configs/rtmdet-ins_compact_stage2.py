@@ -8,25 +8,21 @@ custom_imports = dict(
 )
 
 crop_size = (320, 320)
+_load, _annotations, _resize, _crop, *_augment, _pad, _filter, _pack = _base_.train_pipeline
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=True),
-    dict(type='RandomResize', scale=(384, 384), ratio_range=(0.6, 1.5), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=crop_size, allow_negative_crop=True),
+    _load,
+    _annotations,
+    dict(_resize, scale=(384, 384), ratio_range=(0.6, 1.5)),
+    dict(_crop, crop_size=crop_size),
     dict(
         type='CopyPastePeople',
         cutouts='{{$COMPACT_CUTOUTS:data/cutouts}}',
         prob=0.3,
         max_people=3,
     ),
-    dict(type='RemoveRandomInstances', prob=0.2),
-    dict(type='YOLOXHSVRandomAug'),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='Pad', size=crop_size, pad_val=dict(img=(114, 114, 114))),
-    dict(type='FilterAnnotations', min_gt_bbox_wh=(3, 3), keep_empty=False),
-    dict(
-        type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'painted'),
-    ),
+    *_augment,
+    dict(_pad, size=crop_size),
+    _filter,
+    _pack,
 ]
 train_dataloader = dict(batch_size=4, dataset=dict(pipeline=train_pipeline))

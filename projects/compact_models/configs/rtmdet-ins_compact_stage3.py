@@ -3,18 +3,13 @@
 _base_ = ['rtmdet-ins_compact_stage2.py']
 
 crop_size = (384, 384)
-_load, _annotations, _resize, _crop, _paste, _remove, _colour, _flip, _pad, _filter, _pack = (
-    _base_.train_pipeline
-)
+_load, _annotations, _resize, _crop, *_augment, _pad, _filter, _pack = _base_.train_pipeline
 train_pipeline = [
     _load,
     _annotations,
     dict(_resize, scale=(448, 448), ratio_range=(0.5, 1.3)),
     dict(_crop, crop_size=crop_size),
-    _paste,
-    _remove,
-    _colour,
-    _flip,
+    *_augment,
     dict(_pad, size=crop_size),
     _filter,
     _pack,

@@ -3,7 +3,7 @@
 # BMP_TEACHER: OpenMMLab's RTMDet-nano for persons (its .py and .pth, without the ending). Without
 # it the model learns from the annotations alone.
 # Newest averaged weights: weights.pth in the work directory.
-_base_ = ['../../../configs/compact/rtmdet-ins_compact.py']
+_base_ = ['../../../configs/compact/rtmdet-ins_compact.py', '_base_/time_budget.py']
 
 custom_imports = dict(
     imports=[
@@ -23,16 +23,9 @@ teacher = '{{$BMP_TEACHER:none}}'
 work_dir = 'work_dirs/detector'
 # Small crops: more steps in the same time. rtmdet-ins_compact_stage2.py goes on with larger ones.
 crop_size = (192, 192)
-# The run is bounded by time (TimeBudgetHook), not by this.
-max_iters = 100000
 
-randomness = dict(seed=0)
-env_cfg = dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=1))
-log_level = 'INFO'
 # Steps without masks (mask_interval) use no mask layers.
 find_unused_parameters = True
-load_from = None
-resume = False
 
 fast_conv = dict(type='CpuDepthwiseConv2d')
 model = dict(
@@ -80,7 +73,7 @@ train_dataloader = dict(
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type='CocoDataset',
-        metainfo=dict(classes=('person',), palette=[(220, 20, 60)]),
+        metainfo=_base_.test_dataloader.dataset.metainfo,
         data_root=data_root,
         ann_file='train.json',
         data_prefix=dict(img=''),
@@ -88,25 +81,11 @@ train_dataloader = dict(
         pipeline=train_pipeline,
     ),
 )
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=1000)
 
-test_dataloader = dict(dataset=dict(data_root=data_root))
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=0,
-    persistent_workers=False,
-    drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='CocoDataset',
-        metainfo=dict(classes=('person',), palette=[(220, 20, 60)]),
-        data_root=data_root,
-        ann_file='val.json',
-        data_prefix=dict(img=''),
-        test_mode=True,
-        pipeline=_base_.test_pipeline,
-    ),
+    _base_.test_dataloader, dataset=dict(_base_.test_dataloader.dataset, data_root=data_root)
 )
+test_dataloader = val_dataloader
 val_evaluator = dict(
     type='CocoMetric',
     ann_file=data_root + 'val.json',
@@ -118,19 +97,10 @@ test_evaluator = val_evaluator
 test_cfg = dict(type='TestLoop')
 
 default_hooks = dict(
-    timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=20),
     # No parameter scheduler: see TimeBudgetHook.
     param_scheduler=None,
-    checkpoint=dict(
-        type='CheckpointHook',
-        by_epoch=False,
-        interval=250,
-        max_keep_ckpts=2,
-        save_best='coco/bbox_mAP',
-        rule='greater',
-    ),
-    sampler_seed=dict(type='DistSamplerSeedHook'),
+    checkpoint=dict(_base_.checkpoint_hook, save_best='coco/bbox_mAP'),
 )
 custom_hooks = [
     # Learning rate: warm-up, then a cosine over wall-clock time; stops when the time is over.
@@ -139,4 +109,3 @@ custom_hooks = [
     dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=0.001, gamma=500, update_buffers=True),
     dict(type='PlainWeightsHook'),
 ]
-log_processor = dict(type='LogProcessor', window_size=50, by_epoch=False, num_digits=4)

@@ -2,6 +2,8 @@
 # the rest from random weights. The commands of all stages are in ../README.md.
 # COMPACT_SAM_DATA: folder with annotations.json (COCO; fields `subset`, `fully_annotated`) and its
 # photos. Newest averaged weights: work_dirs/sam2.1_cspnext_compact_train/weights.pth and sam.pt.
+_base_ = ['_base_/time_budget.py']
+
 custom_imports = dict(
     imports=[
         'pipeline.training.pose2seg.parts',
@@ -17,8 +19,6 @@ default_scope = 'mmengine'
 
 data_root = '{{$COMPACT_SAM_DATA:data/people}}'
 image_size = 256
-# The run is bounded by time (TimeBudgetHook), not by this.
-max_iters = 100000
 
 model = dict(
     type='CompactSam',
@@ -95,7 +95,7 @@ val_dataloader = dict(
     ),
 )
 val_evaluator = dict(type='PromptMetric', with_ap=False)
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=500)
+train_cfg = dict(val_interval=500)
 val_cfg = dict(type='ValLoop')
 
 optim_wrapper = dict(
@@ -110,14 +110,7 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50),
     # No parameter scheduler: see TimeBudgetHook.
     param_scheduler=None,
-    checkpoint=dict(
-        type='CheckpointHook',
-        by_epoch=False,
-        interval=500,
-        max_keep_ckpts=2,
-        save_best='pose2seg/iou_3',
-        rule='greater',
-    ),
+    checkpoint=dict(_base_.checkpoint_hook, interval=500, save_best='pose2seg/iou_3'),
 )
 custom_hooks = [
     # Learning rate: warm-up, then a cosine over wall-clock time; stops when the time is over.
@@ -133,6 +126,3 @@ custom_hooks = [
     dict(type='PlainWeightsHook'),
     dict(type='ExportSamHook'),
 ]
-env_cfg = dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=1))
-log_processor = dict(by_epoch=False, window_size=50, num_digits=4)
-randomness = dict(seed=0)

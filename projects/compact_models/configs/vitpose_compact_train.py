@@ -1,7 +1,7 @@
 # First stage of the compact pose model. The commands of all stages are in ../README.md. A finished
 # run goes on with more time: --resume --cfg-options custom_hooks.0.minutes=120.
 # Newest averaged weights: weights.pth in the work directory.
-_base_ = ['../../../configs/compact/vitpose_compact.py']
+_base_ = ['../../../configs/compact/vitpose_compact.py', '_base_/time_budget.py']
 
 custom_imports = dict(
     imports=[
@@ -17,14 +17,6 @@ custom_imports = dict(
 )
 
 data_root = '{{$COMPACT_POSE_DATA:work_dirs/pose/data}}'
-# The run is bounded by time (TimeBudgetHook), not by this.
-max_iters = 100000
-
-randomness = dict(seed=0)
-env_cfg = dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=1))
-log_level = 'INFO'
-load_from = None
-resume = False
 
 optim_wrapper = dict(
     type='Bf16OptimWrapper',
@@ -32,7 +24,7 @@ optim_wrapper = dict(
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
     clip_grad=dict(max_norm=5.0),
 )
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=1500)
+train_cfg = dict(val_interval=1500)
 val_cfg = dict()
 
 train_pipeline = [
@@ -83,20 +75,10 @@ val_dataloader = _base_.test_dataloader
 val_evaluator = _base_.test_evaluator
 
 default_hooks = dict(
-    runtime_info=dict(type='RuntimeInfoHook'),
-    timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     # No parameter scheduler: see TimeBudgetHook.
     param_scheduler=None,
-    checkpoint=dict(
-        type='CheckpointHook',
-        by_epoch=False,
-        interval=250,
-        max_keep_ckpts=2,
-        save_best='coco/AP',
-        rule='greater',
-    ),
-    sampler_seed=dict(type='DistSamplerSeedHook'),
+    checkpoint=dict(_base_.checkpoint_hook, save_best='coco/AP'),
 )
 custom_hooks = [
     # Learning rate: warm-up, then a cosine over wall-clock time; stops when the time is over.
@@ -105,4 +87,3 @@ custom_hooks = [
     dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=0.002, update_buffers=True),
     dict(type='PlainWeightsHook'),
 ]
-log_processor = dict(type='LogProcessor', window_size=50, by_epoch=False, num_digits=4)
