@@ -77,7 +77,7 @@ test_dataloader = dict(
         data_root='',
         data_mode=data_mode,
         ann_file='{{$COMPACT_POSE_DATA:work_dirs/pose/data}}/val.json',
-        data_prefix=dict(img='{{$COMPACT_POSE_PHOTOS:data/people/}}'),
+        data_prefix=dict(img='{{$COMPACT_POSE_IMAGES:data/people/}}'),
         test_mode=True,
         pipeline=test_pipeline,
     ),

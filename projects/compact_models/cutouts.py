@@ -1,8 +1,8 @@
-"""Cut-outs of people: photos with an alpha channel that can be pasted into other photos.
+"""Cut-outs of people: images with an alpha channel that can be pasted into other images.
 
 `prepare_cutouts.py` writes them: `cutouts.json`, a list of file names, and the PNG files.
 
-Legend: H, W size of a photo; h, w size of a cut-out; a "layer" is a cut-out placed in a photo.
+Legend: H, W size of an image; h, w size of a cut-out; a "layer" is a cut-out placed in an image.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ OPAQUE = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A person placed in a photo.
+    """A person placed in an image.
 
     Attributes:
         image_bgr: (h, w, 3) uint8.
         alpha: (h, w) float32 in [0, 1].
-        left: column of the photo in which the layer starts; may be negative.
+        left: column of the image in which the layer starts; may be negative.
         top: row; may be negative.
     """
 
@@ -42,32 +42,32 @@ class Layer:
     top: int
 
     def windows(self, height: int, width: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-        """Rows and columns that layer and photo share: in the photo, and in the layer."""
+        """Rows and columns that layer and image share: in the image, and in the layer."""
         h, w = self.alpha.shape
         top, left = max(self.top, 0), max(self.left, 0)
         bottom, right = min(self.top + h, height), min(self.left + w, width)
         bottom, right = max(bottom, top), max(right, left)
-        photo = (slice(top, bottom), slice(left, right))
+        image = (slice(top, bottom), slice(left, right))
         layer = (
             slice(top - self.top, bottom - self.top),
             slice(left - self.left, right - self.left),
         )
-        return photo, layer
+        return image, layer
 
     def mask_in(self, height: int, width: int) -> NDArray[np.bool_]:
-        """(H, W) bool: the person's pixels inside the photo."""
+        """(H, W) bool: the person's pixels inside the image."""
         mask = np.zeros((height, width), dtype=np.bool_)
-        photo, layer = self.windows(height, width)
-        mask[photo] = self.alpha[layer] >= OPAQUE
+        image, layer = self.windows(height, width)
+        mask[image] = self.alpha[layer] >= OPAQUE
         return mask
 
     def paint_on(self, image_bgr: NDArray[np.uint8]) -> None:
-        """Blends the layer over a photo (H, W, 3), in place."""
-        photo, layer = self.windows(*image_bgr.shape[:2])
+        """Blends the layer over an image (H, W, 3), in place."""
+        image, layer = self.windows(*image_bgr.shape[:2])
         alpha = self.alpha[layer][..., None]
-        below = image_bgr[photo].astype(np.float32)
+        below = image_bgr[image].astype(np.float32)
         mixed = below + alpha * (self.image_bgr[layer].astype(np.float32) - below)
-        image_bgr[photo] = np.rint(mixed).astype(np.uint8)
+        image_bgr[image] = np.rint(mixed).astype(np.uint8)
 
 
 class CutoutFolder:
@@ -194,7 +194,7 @@ def place_randomly(
     low_xy: tuple[float, float],
     high_xy: tuple[float, float],
 ) -> Layer:
-    """Places the centre of a person uniformly inside a box of the photo, px."""
+    """Places the centre of a person uniformly inside a box of the image, px."""
     image, alpha = person
     x, y = np.random.uniform(low_xy, high_xy)
     h, w = alpha.shape

@@ -2,7 +2,7 @@
 
 For each case the three models are built in full size with random weights, saved in the layout and
 under the names of the released files, loaded again by `load_pipeline` as a user's files would be
-(strictly), and run on one photo on the CPU. The result must be well formed and equal to that of
+(strictly), and run on one image on the CPU. The result must be well formed and equal to that of
 the models which were saved. The files are removed afterwards; one case needs up to 6 GB of disk
 and 8 GB of memory (ViT-H).
 
@@ -53,7 +53,7 @@ RUN_OPTIONS: dict[str, Any] = {
     'segmenter.prompt.visibility_threshold': 0.0,
     'segmenter.prompt.min_confident': None,
 }
-BOXES = ((60, 10, 420, 510), (250, 40, 400, 300))  # xyxy px in the 512 x 512 photo
+BOXES = ((60, 10, 420, 510), (250, 40, 400, 300))  # xyxy px in the 512 x 512 image
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def check_case(case: Case, folder: Path) -> Report:
     from pipeline.io.images import read_image
     from pipeline.runtime.memory import peak_bytes
 
-    photo = read_image(Path(str(importlib.resources.files('skimage') / 'data' / 'astronaut.png')))
+    image = read_image(Path(str(importlib.resources.files('skimage') / 'data' / 'astronaut.png')))
     options = RUN_OPTIONS | case.options
     resolved = load_config(case.config, options)
     torch.manual_seed(0)
@@ -167,14 +167,14 @@ def check_case(case: Case, folder: Path) -> Report:
     see_people(models_of(built)['detector'])
     saved = save_as_released(built, resolved.settings, folder)
     parameters = sum(_size(model) for model in models_of(built).values())
-    expected = LoadedPipeline(random, built, 0.0)(photo, BOXES)
+    expected = LoadedPipeline(random, built, 0.0)(image, BOXES)
     del built
     gc.collect()
     start = time.process_time()
     with downloads_in(folder):
         loaded = load_pipeline(case.config, options | saved.options)
     ready = time.process_time()
-    found = loaded(photo, BOXES)
+    found = loaded(image, BOXES)
     return Report(
         case.name,
         parameters,
@@ -183,7 +183,7 @@ def check_case(case: Case, folder: Path) -> Report:
         time.process_time() - ready,
         peak_bytes(),
         len(found),
-        problem_with(found, expected, photo.shape[:2]) or saved.problem_with(loaded),
+        problem_with(found, expected, image.shape[:2]) or saved.problem_with(loaded),
     )
 
 

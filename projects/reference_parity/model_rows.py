@@ -1,4 +1,4 @@
-"""Whole models on the recorded photos: stock MMPose, our pose stage, our detector stage."""
+"""Whole models on the recorded images: stock MMPose, our pose stage, our detector stage."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def compare_people(
 
 
 def compare_our_stage(c: Comparison, config: Config, checkpoint: Path, px: float) -> None:
-    """`MMPoseEstimator`: RGB in, a window of the photo per person, COCO keypoints out."""
+    """`MMPoseEstimator`: RGB in, a window of the image per person, COCO keypoints out."""
     image = np.ascontiguousarray(c.arrays['image_bgr'][..., ::-1])
     boxes = c.arrays['boxes_xyxy']
     masks = Masks.from_dense(c.arrays['masks'].astype(bool), size_of(image))
@@ -212,7 +212,7 @@ def recorded_detector(c: Comparison) -> MMDetDetector:
 def compare_people_found(c: Comparison, raw: Any, image_bgr: Array, raw_boxes: Array) -> None:
     """Our detector stage at the recorded score thresholds."""
     height, width = size_of(image_bgr)
-    corner = [width, height, width, height]  # our boxes end at the picture's edge
+    corner = [width, height, width, height]  # our boxes end at the image's edge
     for key in [k for k in c.arrays if k.startswith('filtered') and k.endswith('_bboxes')]:
         limit = key.removeprefix('filtered').removesuffix('_bboxes')
         options: Any = {'score_threshold': float(limit), 'max_iou': 0.3}

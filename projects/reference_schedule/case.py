@@ -58,7 +58,7 @@ class Case:
         return options | self.options
 
     def crowd(self) -> Crowd:
-        """The photo and its people."""
+        """The image and its people."""
         from .crowd import make_crowd
 
         return make_crowd(self.width, self.height, self.people, self.rounds)

@@ -3,7 +3,7 @@
 A handful of figures of `pipeline.synthetic.scene` is drawn once and pasted again and again in
 rows, from far to near, so that a crowd of 300 on 12 megapixels takes about a second.
 
-Legend: N people, picture of H x W px.
+Legend: N people, image of H x W px.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from pipeline.structures import Detections, Floats, Image
 from pipeline.synthetic.scene import SceneConfig, make_scene
 
 _NUM_FIGURES = 6
-_FIGURE_SIDE = 512  # px of the picture that a figure is cut from
+_FIGURE_SIDE = 512  # px of the image that a figure is cut from
 _ASPECT = 0.45  # width of a standing person over the height
-_COVER = 1.5  # boxes of all people together over the picture
-_MAX_HEIGHT = 0.6  # of the picture
+_COVER = 1.5  # boxes of all people together over the image
+_MAX_HEIGHT = 0.6  # of the image
 _MIN_CLICKS = 3
 
 
 @dataclass(frozen=True, eq=False)
 class Crowd:
-    """A picture and its people; person i is found in round ``i % rounds + 1``."""
+    """An image and its people; person i is found in round ``i % rounds + 1``."""
 
     image: Image  # (H, W, 3) RGB
     boxes: Floats  # (N, 4) xyxy px, tight around the visible mask
@@ -80,8 +80,8 @@ def make_crowd(
     """Draw a crowd.
 
     Args:
-        width: of the picture, px.
-        height: of the picture, px.
+        width: of the image, px.
+        height: of the image, px.
         people: N; all of them are seen, at least in part.
         rounds: rounds that find them, each an equal share.
         tall: height of a person in px; None: `person_height`.
@@ -146,7 +146,7 @@ def _paste(
     image: Image, owner: npt.NDArray[np.int32], figure: _Figure, i: int, x: float, y: float,
     tall: float,
 ) -> Floats:  # fmt: skip
-    """Put a figure on the picture; returns its keypoints (17, 2) px."""
+    """Put a figure on the image; returns its keypoints (17, 2) px."""
     h = max(round(tall), 4)
     w = max(round(tall * figure.mask.shape[1] / figure.mask.shape[0]), 2)
     left, top = round(x - w / 2), round(y)
@@ -175,7 +175,7 @@ def _masks(owner: npt.NDArray[np.int32], people: int) -> Masks:
     if len(hidden):
         raise ValueError(
             f'{len(hidden)} of {people} people are hidden by others; '
-            'give fewer people, a larger picture or a smaller `tall`'
+            'give fewer people, a larger image or a smaller `tall`'
         )
     places = [
         (x1, y1, owner[y1:y2, x1:x2] == i)

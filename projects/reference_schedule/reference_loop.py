@@ -3,15 +3,15 @@
 Same models, same prompts, same decisions as our loop, so the results are equal; what differs is how
 the work is laid out. As in the reference (its description is our only source):
 
-- the photo is embedded anew in every round (a segmenter that works on a crop of each person, as
+- the image is embedded anew in every round (a segmenter that works on a crop of each person, as
   that of `bmp_compact`, embeds the crops one by one);
 - masks travel as dense N x H x W arrays, those of the detector included;
-- for mask conditioning the RLE of each person is decoded at image size and the whole photo is
+- for mask conditioning the RLE of each person is decoded at image size and the whole image is
   blended, before the crop is cut; the crops of a round form one batch, with flip test;
 - pose NMS compares pair by pair in Python;
-- one decoder call per person, logits enlarged to the whole photo in float32 and copied to the host;
+- one decoder call per person, logits enlarged to the whole image in float32 and copied to the host;
 - pixels are shared out over a dense N x H x W stack;
-- found people are painted out one by one over the whole photo.
+- found people are painted out one by one over the whole image.
 
 Where the reference does more than its result needs, the cheaper way is taken: its stack is float64,
 its masks go through polygons. There is no autocast.
@@ -125,7 +125,7 @@ def _detect(detector: MMDetDetector, image: Image, own: Detections) -> Dense:
 
 
 class ReferencePose(PoseEstimator):
-    """Top-down pose estimation with whole-photo conditioning and one batch for everybody.
+    """Top-down pose estimation with whole-image conditioning and one batch for everybody.
 
     Args:
         model: pose model, flip test on.
@@ -200,19 +200,19 @@ def _oks(truth: Floats, other: Floats, use: npt.NDArray[np.bool_], area: float) 
 @torch.no_grad()
 def _segment(segmenter: Sam2Segmenter, image: Image, poses: Poses, others: Poses) -> Floats:
     """Logits (n, H, W) float32, one decoder call per person; all -1 without a prompt."""
-    photo = segmenter(image)
+    image_segmenter = segmenter(image)
     prompts = make_prompts(poses, others, segmenter.prompt)
-    result = np.full((len(poses), *photo.shape), -1, np.float32)
+    result = np.full((len(poses), *image_segmenter.shape), -1, np.float32)
     for i in np.flatnonzero(prompts.num_points + prompts.has_box).tolist():
-        result[i] = _decode_one(photo, prompts, i)
+        result[i] = _decode_one(image_segmenter, prompts, i)
     return result
 
 
-def _decode_one(photo: ImageSegmenter, prompts: Prompts, i: int) -> Floats:
-    """Logits (H, W) of one person, enlarged to the whole photo or to the person's crop."""
-    low_res, _, windows = photo._decode(prompts, np.array([i]))
+def _decode_one(image_segmenter: ImageSegmenter, prompts: Prompts, i: int) -> Floats:
+    """Logits (H, W) of one person, enlarged to the whole image or to the person's crop."""
+    low_res, _, windows = image_segmenter._decode(prompts, np.array([i]))
     x1, y1, x2, y2 = windows[0].tolist()
-    logits = np.full(photo.shape, -1, np.float32)
+    logits = np.full(image_segmenter.shape, -1, np.float32)
     logits[y1:y2, x1:x2] = logits_to_image(low_res[:, None], (y2 - y1, x2 - x1))[0, 0].cpu().numpy()
     # Small parts are taken away on the crop: SAM 2 itself does it before enlarging, where it is
     # cheap.
@@ -220,7 +220,7 @@ def _decode_one(photo: ImageSegmenter, prompts: Prompts, i: int) -> Floats:
     if len(rows):
         part = slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)
         crop = logits[part].astype(np.float16)
-        logits[part] = photo.segmenter.clean(crop)
+        logits[part] = image_segmenter.segmenter.clean(crop)
     return logits
 
 

@@ -70,7 +70,7 @@ def _detector_steps(resolved: ResolvedConfig) -> Any:
 
 
 def _pose_steps(resolved: ResolvedConfig) -> Any:
-    """The test pipeline of the pose config as it stands, the dimming of the photo included."""
+    """The test pipeline of the pose config as it stands, the dimming of the image included."""
     from mmcv.transforms import Compose
     from mmpose.registry import TRANSFORMS
 

@@ -140,7 +140,7 @@ def difference(ours: Played, reference: ReferenceResult) -> Difference:
 
 
 def extra_memory(case: Case, side: Side) -> float:
-    """MiB above the idle models while one photo runs, in a fresh process (on CUDA: of the GPU)."""
+    """MiB above the idle models while one image runs, in a fresh process (on CUDA: of the GPU)."""
     with ProcessPoolExecutor(1, mp_context=get_context('spawn')) as pool:
         return pool.submit(_extra_memory, case, side).result()
 

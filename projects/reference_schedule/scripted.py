@@ -137,7 +137,7 @@ def played_masks(segmenter: HasModel, crowd: Crowd) -> Iterator[None]:
         RuntimeError: at the end of the block, if the mask decoder was never called.
         ValueError: inside the block, if people are cut out and prompted without their boxes.
     """
-    plays = [_Play(segmenter.model, _WholePhoto(crowd, segmenter.model))]
+    plays = [_Play(segmenter.model, _WholeImage(crowd, segmenter.model))]
     crop_segmenter = getattr(segmenter, 'crop_segmenter', None)
     if crop_segmenter is not None:
         plays.append(_Play(crop_segmenter.model, _CutOuts(crowd, crop_segmenter.model)))
@@ -186,8 +186,8 @@ class _Play:
         return self._masks[:, None].to(logits) + _SWAY * torch.tanh(logits), *rest
 
 
-class _WholePhoto:
-    """The crowd in the square of the whole photo."""
+class _WholeImage:
+    """The crowd in the square of the whole image."""
 
     def __init__(self, crowd: Crowd, model: Any) -> None:
         self.owners = _Owners(crowd, int(model.image_size), model.device)

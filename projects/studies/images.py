@@ -1,7 +1,7 @@
 """Annotated images of a study, and the cache of their computed parts.
 
 A study computes named parts of every image, one per setting. The parts of an image are saved in
-``OUT/photos/<file name>.json``, so an interrupted study, or one with further settings, computes
+``OUT/images/<file name>.json``, so an interrupted study, or one with further settings, computes
 only the missing parts.
 """
 
@@ -150,7 +150,7 @@ def _load_or_compute(
     data = read_file(item.path)
     key = {
         **depends_on,
-        'photo': hashlib.sha256(data).hexdigest(),
+        'image': hashlib.sha256(data).hexdigest(),
         'annotations': _hash(json.dumps(item.annotations, sort_keys=True)),
     }
     path = folder / f'{item.name}.json'

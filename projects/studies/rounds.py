@@ -44,7 +44,7 @@ class RoundRow:
     ar: float | None
     num_annotated: int  # people in the processed images
     num_results: int
-    seconds_per_photo: float  # all rounds of the setting, without reading the image
+    seconds_per_image: float  # all rounds of the setting, without reading the image
 
 
 class RoundStudy:
@@ -117,7 +117,7 @@ def compute_round_rows(
                     ar=figures.ar,
                     num_annotated=metrics.num_people,
                     num_results=metrics.num_results,
-                    seconds_per_photo=seconds / max(len(parts), 1),
+                    seconds_per_image=seconds / max(len(parts), 1),
                 )
             )
     return tuple(rows)

@@ -1,5 +1,5 @@
-# All stages of the compact detector's training in one, for a GPU: photos packed in a few files
-# (pack_photos.py), decoded once and kept on the GPU, cropped and assigned there in whole batches.
+# All stages of the compact detector's training in one, for a GPU: images packed in a few files
+# (pack_images.py), decoded once and kept on the GPU, cropped and assigned there in whole batches.
 # Data and teacher are those of rtmdet-ins_compact_train.py.
 # Newest averaged weights: weights.pth in the work directory.
 _base_ = ['rtmdet-ins_compact_train.py']

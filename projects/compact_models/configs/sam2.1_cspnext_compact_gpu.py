@@ -1,4 +1,4 @@
-# sam2.1_cspnext_compact_stage2.py for a GPU: more photos a step, read and augmented by worker
+# sam2.1_cspnext_compact_stage2.py for a GPU: more images a step, read and augmented by worker
 # processes. `train_dataloader.num_workers`: one less than there are processor cores.
 _base_ = ['sam2.1_cspnext_compact_stage2.py']
 

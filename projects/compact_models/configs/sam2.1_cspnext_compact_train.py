@@ -1,7 +1,7 @@
 # First stage of the compact SAM 2.1, 256 px: the image encoder starts from the compact detector,
 # the rest from random weights. The commands of all stages are in ../README.md.
 # COMPACT_SAM_DATA: folder with annotations.json (COCO; fields `subset`, `fully_annotated`) and its
-# photos. Newest averaged weights: work_dirs/sam2.1_cspnext_compact_train/weights.pth and sam.pt.
+# images. Newest averaged weights: work_dirs/sam2.1_cspnext_compact_train/weights.pth and sam.pt.
 _base_ = ['_base_/time_budget.py']
 
 custom_imports = dict(
@@ -55,7 +55,7 @@ people = dict(
     ann_file='annotations.json',
     data_prefix=dict(img=''),
 )
-# More people to paste; their photos are those of training.
+# More people to paste; their images are those of training.
 paste = dict(type='PastePoses', people=dict(**people, subset='train'), prob=0.6, max_people=2)
 pack = dict(type='PackPartialPoses', image_size=image_size)
 train_pipeline = [
@@ -65,11 +65,11 @@ train_pipeline = [
     dict(type='FlipPose', prob=0.5),
     dict(type='JitterPose', brightness=0.25, contrast=0.25, saturation=0.3),
     dict(type='GrayscalePose', prob=0.05),
-    # Most photos have one or two people: more photos are worth more than more prompts.
+    # Most images have one or two people: more images are worth more than more prompts.
     dict(**pack, max_objects=2, min_objects=2),
 ]
 with_masks = dict(**people, subset='train', pipeline=train_pipeline)
-# Photos in which everybody has a box: people without a mask are known in part.
+# Images in which everybody has a box: people without a mask are known in part.
 with_skeletons = dict(**with_masks, only=dict(fully_annotated=True), from_keypoints=4)
 train_dataloader = dict(
     batch_size=6,

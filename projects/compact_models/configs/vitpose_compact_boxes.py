@@ -1,5 +1,5 @@
 # Last stage of the compact pose model: poses as in vitpose_compact_train.py, and the second look at
-# boxes, learned from what the compact detector finds in the training photos (prepare_box_data.py).
+# boxes, learned from what the compact detector finds in the training images (prepare_box_data.py).
 _base_ = ['vitpose_compact_train.py']
 
 custom_imports = dict(

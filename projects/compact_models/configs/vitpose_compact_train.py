@@ -8,7 +8,7 @@ custom_imports = dict(
         'pipeline.poses.conv_stem_vit',
         'pipeline.poses.mask_background',
         'pipeline.poses.pmpose_head',
-        'projects.compact_models.pose.cut_by_photo_edge',
+        'projects.compact_models.pose.cut_by_image_edge',
         'pipeline.training.bf16_optim_wrapper',
         'projects.compact_models.training.plain_weights_hook',
         'projects.compact_models.training.time_budget_hook',
@@ -30,7 +30,7 @@ val_cfg = dict()
 train_pipeline = [
     dict(type='LoadImage'),
     # Close-ups: teaches the presence branch, whose targets COCO does not have.
-    dict(type='CutByPhotoEdge', prob=0.3),
+    dict(type='CutByImageEdge', prob=0.3),
     dict(type='GetBBoxCenterScale'),
     # The mask of the annotator is made to look like that of a detector (MaskPose).
     dict(

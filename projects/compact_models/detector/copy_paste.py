@@ -1,7 +1,7 @@
 """Copy-paste of masked people for MMDetection: crowds whose occlusion is known exactly.
 
 Follows Ghiasi et al., "Simple Copy-Paste" (2021), with cut-outs of people in place of a second
-photo. Legend: N people of the photo, P pasted ones, H, W size of the photo.
+image. Legend: N people of the image, P pasted ones, H, W size of the image.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from projects.compact_models.cutouts import CutoutFolder, Layer, RandomPaste, pl
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class CopyPastePeople(RandomPaste):
-    """Pastes people over a photo and updates boxes, masks and labels of everybody.
+    """Pastes people over an image and updates boxes, masks and labels of everybody.
 
     People with a mask keep its visible part, and the box of that part; those left with less than
     `min_visible` of their pixels are dropped. People without a mask keep their box, or become a
@@ -28,9 +28,9 @@ class CopyPastePeople(RandomPaste):
 
     Args:
         cutouts: folder written by `prepare_cutouts.py`.
-        prob: chance that a photo is changed, in [0, 1].
-        max_people: most people pasted into one photo, at least 1.
-        height_range: of a pasted person relative to the height of the photo; drawn evenly on a
+        prob: chance that an image is changed, in [0, 1].
+        max_people: most people pasted into one image, at least 1.
+        height_range: of a pasted person relative to the height of the image; drawn evenly on a
             logarithmic scale.
         min_visible: see above, in [0, 1].
 
@@ -79,10 +79,10 @@ class CopyPastePeople(RandomPaste):
 def paste_people(
     results: dict[str, Any], layers: list[Layer], min_visible: float
 ) -> dict[str, Any]:
-    """Pastes layers over a photo, the last one on top; see `CopyPastePeople`.
+    """Pastes layers over an image, the last one on top; see `CopyPastePeople`.
 
     Args:
-        results: pipeline dict of one photo; changed.
+        results: pipeline dict of one image; changed.
         layers: P people to paste.
         min_visible: people with a smaller share of their pixels in sight are dropped.
 

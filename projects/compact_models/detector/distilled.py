@@ -4,10 +4,10 @@ A detector trained from random weights spends its first epochs on an assignment 
 that its own, still random, predictions decide. A teacher of the same grid (same strides, same
 point offsets) says for every point how well it sees a person there and where that person's box is:
 steady targets from the first step, also for people whom the annotation leaves out. The teacher's
-weights are never saved or copied; only what it computes on the training photos acts, as targets:
+weights are never saved or copied; only what it computes on the training images acts, as targets:
 scores and boxes, and, if wished, the features of its neck.
 
-Legend: B photos, N points of all levels (grid cells of the strides 8, 16, 32), C channels.
+Legend: B images, N points of all levels (grid cells of the strides 8, 16, 32), C channels.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def teacher_losses(
     Args:
         logits: (B, N), student.
         boxes: (B, N, 4) xyxy px, student.
-        teacher_scores: (B, N) in [0, 1]; a photo of zeros is without effect on boxes.
+        teacher_scores: (B, N) in [0, 1]; an image of zeros is without effect on boxes.
         teacher_boxes: (B, N, 4) xyxy px.
         min_score: boxes of points below it are not learnt.
 
@@ -146,7 +146,7 @@ class DistilledRTMDet(RTMDet):  # type: ignore[misc,unused-ignore]
         self.teacher_weights = teacher_weights
         self.min_teacher_score = min_teacher_score
         self.teacher_feature_weight = teacher_feature_weight
-        # With weights in the layout of the photos a training step on a CPU takes a seventh less.
+        # With weights in the layout of the images a training step on a CPU takes a seventh less.
         models: list[Any] = [self, *self._teacher]
         for each in models:
             each.to(memory_format=torch.channels_last)
@@ -155,8 +155,8 @@ class DistilledRTMDet(RTMDet):  # type: ignore[misc,unused-ignore]
         """Computes the losses of the head and of the teacher.
 
         Args:
-            batch_inputs: (B, 3, H, W) normalised photos.
-            batch_data_samples: B `DetDataSample`s; photos whose metainfo has `painted` true (see
+            batch_inputs: (B, 3, H, W) normalised images.
+            batch_data_samples: B `DetDataSample`s; images whose metainfo has `painted` true (see
                 `RemoveRandomInstances`) take no class labels from the teacher, which never
                 learnt that a painted person is nobody.
         """

@@ -1,12 +1,12 @@
 """RTMDet-Ins trained on whole batches of tensors, so that a small detector keeps a GPU busy.
 
-MMDetection assigns points to people and computes mask losses photo by photo, person by person. For
+MMDetection assigns points to people and computes mask losses image by image, person by person. For
 a detector of 2.6 M parameters that takes a GPU longer than the network itself. Here the same
-assignment and losses are computed for all photos of a batch at once, on the batches that
+assignment and losses are computed for all images of a batch at once, on the batches that
 `PackedCrops` gives.
 
-Legend: B photos, N points of all levels (cells of the strides 8, 16, 32), M places for people of a
-photo, T people whose mask is trained, P mask prototypes, h x w cells of stride 8.
+Legend: B images, N points of all levels (cells of the strides 8, 16, 32), M places for people of a
+image, T people whose mask is trained, P mask prototypes, h x w cells of stride 8.
 """
 
 from __future__ import annotations
@@ -118,11 +118,11 @@ def box_losses(
 
 
 def mask_logits(head: Any, features: Tensor, kernels: Tensor, points: Tensor) -> Tensor:
-    """Dynamic convolutions of RTMDet-Ins for T people, each with the features of its photo.
+    """Dynamic convolutions of RTMDet-Ins for T people, each with the features of its image.
 
     Args:
         head: `RTMDetInsHead`; `parse_dynamic_params` and `prior_generator` are used.
-        features: mask prototypes of each person's photo, (T, P, h, w).
+        features: mask prototypes of each person's image, (T, P, h, w).
         kernels: weights of the convolutions, (T, G).
         points: that the kernels are of, (T, 3), x, y and stride, px.
 
@@ -226,19 +226,19 @@ class PackedRTMDet(DistilledRTMDet):  # type: ignore[misc,unused-ignore]
         rows = targets.has_mask.flatten().cumsum(0).reshape(targets.has_mask.shape) - 1
         place = found.person.clamp(min=0)
         has_mask = targets.has_mask.gather(1, place) & (found.person >= 0)
-        photo, point = has_mask.nonzero(as_tuple=True)
-        if len(photo) > self.max_masks:
-            some = torch.randperm(len(photo), device=photo.device)[: self.max_masks]
-            photo, point = photo[some], point[some]
-        if len(photo) == 0:
+        image, point = has_mask.nonzero(as_tuple=True)
+        if len(image) > self.max_masks:
+            some = torch.randperm(len(image), device=image.device)[: self.max_masks]
+            image, point = image[some], point[some]
+        if len(image) == 0:
             nothing: Tensor = prototypes.sum() * 0 + kernels.sum() * 0
             return nothing
-        found_masks = mask_logits(head, prototypes[photo], kernels[photo, point], points[point])
-        truth = targets.masks[rows[photo, place[photo, point]]]
+        found_masks = mask_logits(head, prototypes[image], kernels[image, point], points[point])
+        truth = targets.masks[rows[image, place[image, point]]]
         found_masks = functional.interpolate(
             found_masks[None], truth.shape[-2:], mode='bilinear', align_corners=False
         )[0]
         loss: Tensor = head.loss_mask(
-            found_masks, (truth >= 0.5).float(), weight=None, avg_factor=len(photo)
+            found_masks, (truth >= 0.5).float(), weight=None, avg_factor=len(image)
         )
         return loss

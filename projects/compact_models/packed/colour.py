@@ -1,4 +1,4 @@
-"""Colour changes of a whole batch, as one matrix per photo."""
+"""Colour changes of a whole batch, as one matrix per image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ColourJitter:
 
     Attributes:
         brightness: factors are uniform in 1 ± this, in [0, 1].
-        contrast: the same, about the mean luma of the photo.
+        contrast: the same, about the mean luma of the image.
         saturation: the same, about the luma of the pixel.
         hue: turns are uniform in ± this share of the colour circle, in [0, 0.5].
 

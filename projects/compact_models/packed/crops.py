@@ -1,7 +1,7 @@
-"""Endless batches of augmented crops, made on the device from packed photos.
+"""Endless batches of augmented crops, made on the device from packed images.
 
 Legend: B crops of a batch, M entries (people and ignored regions) of the fullest one, T people with
-a known mask in the batch, S side of the photos' frame.
+a known mask in the batch, S side of the images' frame.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from .colour import ColourJitter
 from .file import CELL
-from .photos import FILL, PhotosOnDevice
+from .images import FILL, ImagesOnDevice
 from .windows import Windows, sample
 
 _ORDER, _BATCH = 0, 1  # what random numbers are for
@@ -65,7 +65,7 @@ class PackedCrops(IterableDataset[dict[str, Any]]):
     """Batches of crops with targets, all tensors on the device.
 
     An item is a whole batch: `inputs` float32 (B, 3, crop, crop), BGR in [0, 255], and
-    `data_samples`, a `PackedTargets`. Every photo comes once per epoch, in another order each time.
+    `data_samples`, a `PackedTargets`. Every image comes once per epoch, in another order each time.
     Each pass over the data set gives the same batches, from number `first` on: a training that goes
     on sets it to the number of steps done.
 
@@ -80,10 +80,10 @@ class PackedCrops(IterableDataset[dict[str, Any]]):
     part that still shows is left in the mask; if that is under a tenth, an ignored region.
 
     Args:
-        paths: packed files (`pack_photos.py`), or a pattern such as 'data/packed/*.pt'.
+        paths: packed files (`pack_images.py`), or a pattern such as 'data/packed/*.pt'.
         batch_size: B.
         crop: side of the crops in px, a multiple of 32.
-        scale: smallest and largest scale of a packed photo, uniform in its logarithm.
+        scale: smallest and largest scale of a packed image, uniform in its logarithm.
         flip: chance that a crop is mirrored.
         brightness: see `ColourJitter`; also contrast, saturation and hue.
         contrast: see there.
@@ -92,9 +92,9 @@ class PackedCrops(IterableDataset[dict[str, Any]]):
         remove_prob: chance that a crop with two people or more has some of those with known masks
             painted.
         min_side: px of the crop; boxes with a smaller side are dropped.
-        device: where the photos lie and the batches are made.
+        device: where the images lie and the batches are made.
         seed: of all random numbers, 0 or more; the same seed gives the same batches.
-        max_people: see `PhotosOnDevice.load`.
+        max_people: see `ImagesOnDevice.load`.
 
     Raises:
         ValueError: a setting is out of range, there is no such device, or no file.
@@ -138,11 +138,11 @@ class PackedCrops(IterableDataset[dict[str, Any]]):
         self.seed = seed
         self.first = 0
         self.device = _device(device)
-        self.photos = PhotosOnDevice.load(_files(paths), self.device, max_people=max_people)
+        self.images = ImagesOnDevice.load(_files(paths), self.device, max_people=max_people)
 
     def __len__(self) -> int:
-        """Batches until each photo has come once."""
-        return -(-len(self.photos) // self.batch_size)
+        """Batches until each image has come once."""
+        return -(-len(self.images) // self.batch_size)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Endless batches, from number `first` on.
@@ -156,8 +156,8 @@ class PackedCrops(IterableDataset[dict[str, Any]]):
             yield self.batch(self._drawn(number), self._generator(_BATCH, number))
 
     def _drawn(self, number: int) -> Tensor:
-        """Photos of a batch, int64 (B,): each photo once per epoch, in another order each time."""
-        start, total = number * self.batch_size, len(self.photos)
+        """Images of a batch, int64 (B,): each image once per epoch, in another order each time."""
+        start, total = number * self.batch_size, len(self.images)
         last = (start + self.batch_size - 1) // total
         orders = [
             torch.randperm(total, generator=self._generator(_ORDER, epoch), device=self.device)
@@ -173,22 +173,22 @@ class PackedCrops(IterableDataset[dict[str, Any]]):
 
     @torch.no_grad()
     def batch(self, rows: Tensor, generator: Generator) -> dict[str, Any]:
-        """Crops of the given photos.
+        """Crops of the given images.
 
         Args:
-            rows: int64 (B,), photos.
+            rows: int64 (B,), images.
             generator: on the device.
 
         Returns:
             As an item of the data set.
         """
-        photos = self.photos
+        images = self.images
         windows = Windows.draw(
-            photos.sizes[rows], self.crop, scale=self.scale, flip=self.flip, generator=generator
+            images.sizes[rows], self.crop, scale=self.scale, flip=self.flip, generator=generator
         )
         entries = self._entries(rows, windows)
-        theta = windows.theta(photos.side)
-        pixels = sample(photos.pixels[rows], theta, self.crop, edge='border')
+        theta = windows.theta(images.side)
+        pixels = sample(images.pixels[rows], theta, self.crop, edge='border')
         pixels = self.colour(pixels, generator)
         targets, hidden = self._paint(entries, theta, generator)
         # Painted and padded last: black and grey are what the detector sees, whatever the colours.
@@ -198,15 +198,15 @@ class PackedCrops(IterableDataset[dict[str, Any]]):
 
     def _entries(self, rows: Tensor, windows: Windows) -> _Entries:
         """People and ignored regions inside the windows, those of a crop first in its row."""
-        photos = self.photos
-        whole = windows.boxes(photos.boxes[rows])
+        images = self.images
+        whole = windows.boxes(images.boxes[rows])
         boxes = whole.clamp(0, self.crop)
         sides = boxes[..., 2:] - boxes[..., :2]
         left = sides.prod(-1) / (whole[..., 2:] - whole[..., :2]).prod(-1).clamp(min=1e-6)
         is_seen = ((sides >= self.min_side) & (sides > 0)).all(-1)
-        was_person = photos.is_person[rows] & is_seen
+        was_person = images.is_person[rows] & is_seen
         is_person = was_person & (left >= _MIN_LEFT)
-        is_ignored = (photos.is_ignored[rows] & is_seen) | (was_person & ~is_person)
+        is_ignored = (images.is_ignored[rows] & is_seen) | (was_person & ~is_person)
         is_entry = is_person | is_ignored
         most = max(1, int(is_entry.sum(1).max().item()))
         order = (~is_entry).int().argsort(dim=1, stable=True)[:, :most]
@@ -216,7 +216,7 @@ class PackedCrops(IterableDataset[dict[str, Any]]):
             boxes=boxes * is_entry[..., None],
             is_person=is_person.gather(1, order),
             is_ignored=is_ignored.gather(1, order),
-            mask_rows=photos.mask_rows[rows].gather(1, order),
+            mask_rows=images.mask_rows[rows].gather(1, order),
         )
 
     def _paint(
@@ -226,7 +226,7 @@ class PackedCrops(IterableDataset[dict[str, Any]]):
         has_mask = entries.is_person & (entries.mask_rows >= 0)
         removed = choose_removed(entries.is_person, has_mask, self.remove_prob, generator)
         crop_of, slot = has_mask.nonzero(as_tuple=True)
-        masks = self.photos.masks[entries.mask_rows[crop_of, slot]].float()
+        masks = self.images.masks[entries.mask_rows[crop_of, slot]].float()
         is_removed = removed[crop_of, slot]
         # Sums of whole numbers do not depend on the order in which a GPU adds.
         hidden = masks.new_zeros(len(theta), *masks.shape[1:])
@@ -294,6 +294,6 @@ def _files(paths: str | Sequence[str | Path]) -> list[Path]:
         len(found) > 0,
         'paths',
         paths,
-        'files written by pack_photos.py',
+        'files written by pack_images.py',
     )
     return [Path(path) for path in found]

@@ -1,8 +1,8 @@
-"""Photos with people, shrunk and joined in one file of tensors.
+"""Images with people, shrunk and joined in one file of tensors.
 
-Legend: P photos, Q people and ignored regions. `*_ends` are running sums of lengths: item i of the
+Legend: P images, Q people and ignored regions. `*_ends` are running sums of lengths: item i of the
 joined bytes or rows is [ends[i - 1], ends[i]), with 0 before the first. px are px of the re-encoded
-photo, whose longest side is at most `side`.
+image, whose longest side is at most `side`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pipeline.io.atomic import atomic_file
 from pipeline.io.images import read_image
 from pipeline.rle import polygons, rle_of
 
-# Masks are kept as averages of cells of so many px, see `photos.py`.
+# Masks are kept as averages of cells of so many px, see `images.py`.
 CELL = 4
 # Key -> type, shape of one row, and the key with the same number of rows.
 _LAYOUT: Mapping[str, tuple[torch.dtype, tuple[int, ...], str]] = {
@@ -53,18 +53,18 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """Photos and their people in joined tensors; see the legend of this module.
+    """Images and their people in joined tensors; see the legend of this module.
 
     Attributes:
-        side: px, longest side that a photo may have, a multiple of 4.
-        encoded: uint8 (bytes,), the photos as JPEG or WebP files.
+        side: px, longest side that an image may have, a multiple of 4.
+        encoded: uint8 (bytes,), the images as JPEG or WebP files.
         encoded_ends: int64 (P,).
         sizes: int32 (P, 2), height and width in px.
         ids: int64 (P,), image ids of the COCO file.
-        person_ends: int64 (P,), ends of a photo's rows in `boxes`, `ignored` and `rle_ends`.
-        boxes: float32 (Q, 4), xyxy px, inside the photo.
+        person_ends: int64 (P,), ends of an image's rows in `boxes`, `ignored` and `rle_ends`.
+        boxes: float32 (Q, 4), xyxy px, inside the image.
         ignored: bool (Q,), regions that teach nothing (COCO's iscrowd).
-        rle: uint8 (bytes,), `counts` of compressed COCO RLE masks of the size of the photo.
+        rle: uint8 (bytes,), `counts` of compressed COCO RLE masks of the size of the image.
         rle_ends: int64 (Q,); an end equal to the one before: no mask is known.
     """
 
@@ -115,14 +115,14 @@ class Packed:
 
     @classmethod
     def join(cls, parts: Sequence[Self]) -> Self:
-        """One from several, photos in the same order.
+        """One from several, images in the same order.
 
         Raises:
             ValueError: there is none, or their longest sides differ.
         """
         sides = sorted({part.side for part in parts})
         if len(sides) != 1:
-            raise ValueError(f'packed photos must have one longest side, these have {sides}')
+            raise ValueError(f'packed images must have one longest side, these have {sides}')
         joined = {}
         for key in (field.name for field in fields(cls) if field.name != 'side'):
             tensors = [getattr(part, key) for part in parts]
@@ -143,7 +143,7 @@ def _check_side(path: Path, side: object) -> None:
 
 def _check_tensor(path: Path, key: str, value: object) -> None:
     if not isinstance(value, Tensor):
-        raise ValueError(f'{path}: lacks the tensor {key!r}; write it with pack_photos.py')
+        raise ValueError(f'{path}: lacks the tensor {key!r}; write it with pack_images.py')
     dtype, row, _ = _LAYOUT[key]
     if value.dtype != dtype or value.ndim != 1 + len(row) or tuple(value.shape[1:]) != row:
         raise ValueError(
@@ -169,24 +169,24 @@ def _check_lengths(path: Path, content: Mapping[str, Tensor]) -> None:
         raise ValueError(f"{path}: 'sizes' must be in [1, {int(content['side'])}] px ('side')")
 
 
-def pack_photos(
+def pack_images(
     coco: Mapping[str, Any], root: Path, side: int, quality: int, suffix: str = '.jpg'
 ) -> Packed:
-    """Shrinks the photos of a COCO file and joins them.
+    """Shrinks the images of a COCO file and joins them.
 
     Args:
         coco: `images` with `id`, `file_name`, `height`, `width`; `annotations` with `bbox` (xywh,
             px), `segmentation` (polygons or RLE; nothing or zero area: mask unknown), `iscrowd`.
             Where `categories` has one named person, others are left out.
         root: folder that the file names start from.
-        side: px, a multiple of 4: longest side of a shrunk photo; smaller photos stay as they are.
-        quality: of the encoded photos, in [1, 100].
+        side: px, a multiple of 4: longest side of a shrunk image; smaller images stay as they are.
+        quality: of the encoded images, in [1, 100].
         suffix: '.jpg', or '.webp', which takes a third less and 30 times as long.
 
     Raises:
-        ValueError: a setting is out of range, there is no photo, or a photo or its mask has another
-            size than the file says.
-        OSError: a photo is missing.
+        ValueError: a setting is out of range, there is no image, or the size of an image or mask
+            differs from that in the file.
+        OSError: an image is missing.
     """
     return Packed.join(list(each_packed(coco, root, side, quality, suffix)))
 
@@ -194,7 +194,7 @@ def pack_photos(
 def each_packed(
     coco: Mapping[str, Any], root: Path, side: int, quality: int, suffix: str = '.jpg'
 ) -> Iterator[Packed]:
-    """The photos of `pack_photos` one by one, so that not all need be in memory."""
+    """The images of `pack_images` one by one, so that not all need be in memory."""
     if side < CELL or side % CELL:
         raise ValueError(f'side = {side} must be a positive multiple of {CELL} px')
     if not 1 <= quality <= 100:
@@ -202,7 +202,7 @@ def each_packed(
     if suffix not in QUALITY_FLAGS:
         raise ValueError(f'suffix = {suffix!r} must be one of {sorted(QUALITY_FLAGS)}')
     if not coco['images']:
-        raise ValueError('the COCO file has no photos')
+        raise ValueError('the COCO file has no images')
     persons = {c['id'] for c in coco.get('categories', ()) if c.get('name') == 'person'}
     people: dict[Any, list[Record]] = defaultdict(list)
     for annotation in coco['annotations']:
@@ -213,22 +213,22 @@ def each_packed(
         yield _pack_one(image, people[image['id']], path, side, (suffix, quality))
 
 
-def parts_below(photos: Iterable[Packed], max_bytes: int) -> Iterator[Packed]:
-    """Joins photos to parts whose files are at most so large.
+def parts_below(images: Iterable[Packed], max_bytes: int) -> Iterator[Packed]:
+    """Joins images to parts whose files are at most so large.
 
     Raises:
-        ValueError: a single photo is larger.
+        ValueError: a single image is larger.
     """
     waiting: list[Packed] = []
     size = _FILE_OVERHEAD
-    for photo in photos:
-        if _FILE_OVERHEAD + photo.nbytes > max_bytes:
-            raise ValueError(f'photo {int(photo.ids[0])} alone is larger than {max_bytes} bytes')
-        if waiting and size + photo.nbytes > max_bytes:
+    for image in images:
+        if _FILE_OVERHEAD + image.nbytes > max_bytes:
+            raise ValueError(f'image {int(image.ids[0])} alone is larger than {max_bytes} bytes')
+        if waiting and size + image.nbytes > max_bytes:
             yield Packed.join(waiting)
             waiting, size = [], _FILE_OVERHEAD
-        waiting.append(photo)
-        size += photo.nbytes
+        waiting.append(image)
+        size += image.nbytes
     if waiting:
         yield Packed.join(waiting)
 
@@ -236,8 +236,8 @@ def parts_below(photos: Iterable[Packed], max_bytes: int) -> Iterator[Packed]:
 def _pack_one(
     image: Record, people: Iterable[Record], path: Path, side: int, encoding: tuple[str, int]
 ) -> Packed:
-    photo = read_image(path)
-    old = photo.shape[:2]
+    pixels = read_image(path)
+    old = pixels.shape[:2]
     if old != (image['height'], image['width']):
         raise ValueError(
             f'{path} is {old[1]} x {old[0]} px, the annotation file says '
@@ -246,10 +246,10 @@ def _pack_one(
     scale = min(1.0, side / max(old))
     new = (max(1, round(old[0] * scale)), max(1, round(old[1] * scale)))
     if new != old:
-        photo = cv2.resize(photo, new[::-1], interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        pixels = cv2.resize(pixels, new[::-1], interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
     suffix, quality = encoding
     is_written, encoded = cv2.imencode(
-        suffix, np.ascontiguousarray(photo[..., ::-1]), [QUALITY_FLAGS[suffix], quality]
+        suffix, np.ascontiguousarray(pixels[..., ::-1]), [QUALITY_FLAGS[suffix], quality]
     )
     if not is_written:
         raise ValueError(f'{path}: OpenCV cannot write it as {suffix}')
@@ -273,13 +273,13 @@ def _people_at(
 ) -> tuple[NDArray[np.float32], list[bool], list[bytes]]:
     """Boxes (Q, 4), ignored flags and RLE counts (b'': unknown) at a new size.
 
-    A box without area inside the photo is left out.
+    A box without area inside the image is left out.
 
     Args:
-        people: annotations of one photo.
-        old: height and width of the photo.
-        new: height and width of the shrunk photo.
-        path: of the photo, for messages.
+        people: annotations of one image.
+        old: height and width of the image.
+        new: height and width of the shrunk image.
+        path: of the image, for messages.
     """
     boxes, ignored, counts = [], [], []
     factor = np.array([new[1] / old[1], new[0] / old[0]] * 2)
@@ -306,7 +306,7 @@ def _counts_at(segmentation: Any, old: tuple[int, int], new: tuple[int, int], pa
     else:
         rle = rle_of(segmentation, *old)
         if rle is not None and tuple(rle['size']) != old:
-            raise ValueError(f'{path}: a mask has the size {rle["size"]}, the photo {list(old)}')
+            raise ValueError(f'{path}: a mask has the size {rle["size"]}, the image {list(old)}')
         if rle is not None and new != old:
             bitmap = cv2.resize(
                 coco_mask.decode(rle) * np.uint8(255), new[::-1], interpolation=cv2.INTER_AREA

@@ -1,6 +1,6 @@
-"""Where the crops of a batch lie: from px of the photo to px of the crop.
+"""Where the crops of a batch lie: from px of the image to px of the crop.
 
-Legend: B crops of `crop` x `crop` px. A photo is scaled, cut out and perhaps mirrored. Positions
+Legend: B crops of `crop` x `crop` px. An image is scaled, cut out and perhaps mirrored. Positions
 count from the top left corner of the top left pixel, so that pixel i covers [i, i + 1).
 """
 
@@ -22,9 +22,9 @@ class Windows:
 
     Attributes:
         crop: side of the crops, px.
-        scale: float32 (B,), px of the crop per px of the photo.
-        offset: float32 (B, 2), top left corner of the window in px of the scaled photo.
-        extent: float32 (B, 2), part of the crop that the photo covers, from the top left, px.
+        scale: float32 (B,), px of the crop per px of the image.
+        offset: float32 (B, 2), top left corner of the window in px of the scaled image.
+        extent: float32 (B, 2), part of the crop that the image covers, from the top left, px.
         is_flipped: bool (B,), mirrored left to right within the extent.
     """
 
@@ -46,11 +46,11 @@ class Windows:
     ) -> Self:
         """Draws windows.
 
-        A photo that is smaller than the crop after scaling lies at the top left, whole; of a larger
-        one every window inside is equally likely.
+        An image smaller than the crop after scaling lies at the top left, whole; of a larger one
+        every window inside is equally likely.
 
         Args:
-            sizes: (B, 2), height and width of the photos, px.
+            sizes: (B, 2), height and width of the images, px.
             crop: side of the crops, px.
             scale: smallest and largest scale, uniform in its logarithm.
             flip: chance of a mirrored crop, in [0, 1].
@@ -65,7 +65,7 @@ class Windows:
         return cls(crop, scales, offset, scaled.clamp(max=crop), numbers[3] < flip)
 
     def boxes(self, boxes: Tensor) -> Tensor:
-        """Boxes (B, M, 4) xyxy from px of the photo to px of the crop, not clipped."""
+        """Boxes (B, M, 4) xyxy from px of the image to px of the crop, not clipped."""
         moved = boxes * self.scale[:, None, None] - self.offset.repeat(1, 2)[:, None]
         left, top, right, bottom = moved.unbind(-1)
         width = self.extent[:, :1]
@@ -80,14 +80,14 @@ class Windows:
         sign = torch.where(self.is_flipped, -1.0, 1.0)
         start = self.offset.clone()
         start[:, 0] += torch.where(self.is_flipped, self.extent[:, 0], 0.0)
-        # Position in the photo = slope * position in the crop + start, both in px.
+        # Position in the image = slope * position in the crop + start, both in px.
         slope = torch.stack([sign, torch.ones_like(sign)], -1) / self.scale[:, None]
         start = start / self.scale[:, None]
         shift = (slope * self.crop + 2 * start) / side - 1
         return torch.cat([torch.diag_embed(slope * self.crop / side), shift[..., None]], -1)
 
     def outside(self) -> Tensor:
-        """Pixels beside the photo, bool (B, crop, crop)."""
+        """Pixels beside the image, bool (B, crop, crop)."""
         centres = torch.arange(self.crop, device=self.scale.device) + 0.5
         x, y = (centres > self.extent[:, axis, None] for axis in (0, 1))
         return x[:, None, :] | y[:, :, None]

@@ -1,7 +1,7 @@
 """Copy-paste of people for MMPose: a person in a crop hidden in part by others, exactly known.
 
 Comes before the crop is cut, as `MaskBackground` does. Legend: K key points, H, W size of the
-photo.
+image.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ LABELS = ('person_box', 'person_box_known', 'person_box_judged')
 class PersonBoxTarget(BaseTransform):  # type: ignore[misc,unused-ignore]
     """Where the true box lies in the crop; comes after `TopdownAffine` and `GenerateTarget`.
 
-    Reads `person_bbox` ((1, 4) xyxy px of the photo, not a number where nobody is; `bbox` of data
+    Reads `person_bbox` ((1, 4) xyxy px of the image, not a number where nobody is; `bbox` of data
     sets without it, whose boxes are those of people), the flip and the window of the crop. Adds the
     labels that `PackPoseInputs` passes on to the head: `person_box` (1, 4) as shares of the crop,
     `person_box_known` (1,), 1 where there is a person, and `person_box_judged` (1,), 1. In a turned

@@ -1,6 +1,6 @@
-"""More people in a photo, and closer looks at them: photo, masks and keypoints change together.
+"""More people in an image, and closer looks at them: image, masks and keypoints change together.
 
-The dict that travels is that of `transforms.py`. Legend: n people, P pasted ones, H x W photo.
+The dict that travels is that of `transforms.py`. Legend: n people, P pasted ones, H x W image.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SMALLEST = 8  # px; smaller cut-outs are not worth pasting
 
 
 def cut_window(results: Sample, left: int, top: int, right: int, bottom: int) -> Sample:
-    """Cuts a sample, in place, to a window in px of its photo; right and bottom are outside."""
+    """Cuts a sample, in place, to a window in px of its image; right and bottom are outside."""
     results['img'] = np.ascontiguousarray(results['img'][top:bottom, left:right])
     results['masks'] = np.ascontiguousarray(results['masks'][:, top:bottom, left:right])
     results['keypoints'] = results['keypoints'] - np.array([left, top], np.float32)
@@ -38,7 +38,7 @@ class ZoomPose(PoseTransform):
 
     Args:
         scale: smallest and largest side of the window, as multiples of the longer side of the
-            person's box; drawn evenly on a logarithmic scale, cut at the photo.
+            person's box; drawn evenly on a logarithmic scale, cut at the image.
         stretch: largest change of the window's aspect ratio, as a factor of 1 or more.
         shift: largest distance between the middles of person and window, as a share of the window.
         prob: chance in [0, 1].
@@ -70,27 +70,27 @@ class ZoomPose(PoseTransform):
         x1, y1, x2, y2 = box_of_mask(results['masks'][np.random.choice(present)])
         side = max(x2 - x1, y2 - y1) * np.exp(np.random.uniform(*np.log(self.scale)))
         stretch = self.stretch ** np.random.uniform(-1, 1)
-        photo = np.array(results['img'].shape[1::-1])
-        window = np.clip([side * stretch, side / stretch], 16, photo).astype(int)
+        image = np.array(results['img'].shape[1::-1])
+        window = np.clip([side * stretch, side / stretch], 16, image).astype(int)
         shift = np.random.uniform(-self.shift, self.shift, 2) * window
         corner = (np.array([x1 + x2, y1 + y2]) - window) / 2 + shift
-        left, top = np.clip(corner.round().astype(int), 0, photo - window)
+        left, top = np.clip(corner.round().astype(int), 0, image - window)
         right, bottom = left + window[0], top + window[1]
         return cut_window(results, left, top, right, bottom)
 
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class PastePoses(RandomPaste):
-    """Pastes people of other photos beside and over those of this one.
+    """Pastes people of other images beside and over those of this one.
 
     Everybody keeps what is still seen: masks lose the covered pixels, covered keypoints become
     invisible, and who has less than `min_visible` of his pixels left is dropped.
 
     Args:
         people: settings of a `PartialPoseDataset`; its people with a whole mask are pasted.
-        prob: chance that a photo is changed, in [0, 1].
-        max_people: most people pasted into one photo, at least 1.
-        size: of a pasted person relative to a random one of the photo (square roots of the areas
+        prob: chance that an image is changed, in [0, 1].
+        max_people: most people pasted into one image, at least 1.
+        size: of a pasted person relative to a random one of the image (square roots of the areas
             of their boxes); drawn evenly on a logarithmic scale.
         min_visible: see above, in [0, 1].
 
@@ -113,7 +113,7 @@ class PastePoses(RandomPaste):
         self._load = LoadPartialPoses()
 
     @cached_property
-    def photos(self) -> Any:
+    def images(self) -> Any:
         """The data set whose people are pasted; read when first needed."""
         return DATASETS.build(self.people)
 
@@ -128,7 +128,7 @@ class PastePoses(RandomPaste):
 
     def _cut_out(self, anchor: NDArray[np.float32]) -> tuple[Layer, Sample] | None:
         """A random person, placed near a box, and its row of a sample; None: too small a one."""
-        item = self.photos.get_data_info(np.random.randint(len(self.photos)))
+        item = self.images.get_data_info(np.random.randint(len(self.images)))
         whole = [person for person in item['people'] if person['rle'] is not None]
         if not whole:
             return None
@@ -163,12 +163,12 @@ class PastePoses(RandomPaste):
 
 
 def paste(results: Sample, layer: Layer, row: Sample, min_visible: float) -> Sample:
-    """Puts one person on top of a photo; see `PastePoses`.
+    """Puts one person on top of an image; see `PastePoses`.
 
     Args:
         results: changed in place.
         layer: the person.
-        row: its `keypoints` (1, K, 2) in px of the photo, `visibility` (1, K) and `people`, one.
+        row: its `keypoints` (1, K, 2) in px of the image, `visibility` (1, K) and `people`, one.
         min_visible: people with a smaller share of their pixels in sight are dropped; if the
             pasted one were, nothing is done.
     """

@@ -4,7 +4,7 @@ Through the mask decoder alone a new encoder learns almost nothing for thousands
 each feature level give every pixel a gradient of its own; the distances to the sides of the own
 box tell neighbouring people apart. The heads serve training only and are not among SAM's weights.
 
-Legend: B photos of S x S px, n people of a photo, K keypoints, s side of a feature level in cells.
+Legend: B images of S x S px, n people of an image, K keypoints, s side of a feature level in cells.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pipeline.keypoints import NUM_COCO
 from pipeline.segmenters.sam2_forward import ImageEmbedding
 from pipeline.segmenters.sam2_preprocess import boxes_of
 
-# People who are not annotated may be anywhere: the rest of a photo counts, but less.
+# People who are not annotated may be anywhere: the rest of an image counts, but less.
 BACKGROUND_WEIGHT = 0.2
 BOX_WEIGHT = 3.0
 _HEAT_WIDTH = 0.06  # of a keypoint's blob, as a share of the side of the person's box
@@ -65,7 +65,7 @@ class DenseHeads(nn.Module):
         """Weighted mean loss over the levels.
 
         Args:
-            embedding: of the photos.
+            embedding: of the images.
             people: `gt_instances` of each, as `PackPromptedPoses` makes them.
         """
         levels = (*embedding.high_res_feats, embedding.image_embed)
@@ -77,7 +77,7 @@ class DenseHeads(nn.Module):
 
 
 def dense_targets(people: Any, side: int) -> DenseTargets:
-    """Targets of one photo.
+    """Targets of one image.
 
     Args:
         people: `masks` and `unknown` bool (n, S, S), `keypoints` (n, K, 2) px of the square,

@@ -1,6 +1,6 @@
-"""Image embeddings on disk: with a frozen image encoder each photo is encoded once.
+"""Image embeddings on disk: with a frozen image encoder each image is encoded once.
 
-Worth it where no augmentation changes the photo. The size is told before anything is written.
+Worth it where no augmentation changes the image. The size is told before anything is written.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SOURCES = ('image_encoder.', 'no_mem_embed', 'sam_mask_decoder.conv_s')
 
 
 def encoder_key(sam: nn.Module, image_size: int, encoder_config: str) -> str:
-    """Hash of everything that decides on an embedding, beside the photo.
+    """Hash of everything that decides on an embedding, beside the image.
 
     Args:
         sam: a SAM 2 model.
@@ -46,7 +46,7 @@ def encoder_key(sam: nn.Module, image_size: int, encoder_config: str) -> str:
 
 
 class EmbeddingCache:
-    """Embeddings of photos as float16 files, filled as the photos come.
+    """Embeddings of images as float16 files, filled as the images come.
 
     Args:
         folder: for one state of the encoder, see `encoder_key`.
@@ -56,21 +56,21 @@ class EmbeddingCache:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def path(self, photo: str) -> Path:
-        """File of a photo; another one once the photo is changed."""
-        facts = os.stat(photo)
-        text = f'{Path(photo).resolve()} {facts.st_size} {facts.st_mtime_ns}'
+    def path(self, image: str) -> Path:
+        """File of an image; another one once the image is changed."""
+        facts = os.stat(image)
+        text = f'{Path(image).resolve()} {facts.st_size} {facts.st_mtime_ns}'
         return self.folder / f'{hashlib.sha256(text.encode()).hexdigest()[:24]}.pt'
 
-    def get(self, photos: Sequence[str], images: Tensor, embed: Embed) -> ImageEmbedding:
+    def get(self, paths: Sequence[str], images: Tensor, embed: Embed) -> ImageEmbedding:
         """Embeddings of a batch, those that are absent computed and stored.
 
         Args:
-            photos: paths, B.
-            images: the photos as the encoder takes them, (B, 3, S, S).
+            paths: of the images, B.
+            images: as the encoder takes them, (B, 3, S, S).
             embed: the encoder.
         """
-        rows = [self._read(photo, images.device) for photo in photos]
+        rows = [self._read(path, images.device) for path in paths]
         absent = [i for i, row in enumerate(rows) if row is None]
         if absent:
             with torch.no_grad():
@@ -79,20 +79,20 @@ class EmbeddingCache:
             for place, row in enumerate(absent):
                 # Stored precision from the first time on: a resumed run sees the same numbers.
                 stored = [level[place].half() for level in levels]
-                self._write(photos[row], [level.cpu().clone() for level in stored])
+                self._write(paths[row], [level.cpu().clone() for level in stored])
                 rows[row] = [level.float() for level in stored]
         first, *rest = [torch.stack(level) for level in zip(*[r for r in rows if r], strict=True)]
         return ImageEmbedding(first, tuple(rest))
 
-    def _read(self, photo: str, device: torch.device) -> list[Tensor] | None:
-        path = self.path(photo)
+    def _read(self, image: str, device: torch.device) -> list[Tensor] | None:
+        path = self.path(image)
         if not path.is_file():
             return None
         stored = torch.load(path, map_location=device, weights_only=True)
         return [level.float() for level in stored]
 
-    def _write(self, photo: str, levels: list[Tensor]) -> None:
-        path = self.path(photo)
+    def _write(self, image: str, levels: list[Tensor]) -> None:
+        path = self.path(image)
         partial = path.with_suffix(f'.{os.getpid()}.partial')
         torch.save(levels, partial)
         os.replace(partial, path)
@@ -108,7 +108,7 @@ class EmbeddingCacheHook(Hook):  # type: ignore[misc,unused-ignore]
 
     Raises:
         ValueError: (before training) the cache would be larger than `max_gb` or than the free
-            space of the disk, a transform changes the photos, or the model does not ask for it.
+            space of the disk, a transform changes the images, or the model does not ask for it.
     """
 
     def __init__(self, folder: str, max_gb: float = 20.0) -> None:
@@ -126,10 +126,10 @@ class EmbeddingCacheHook(Hook):  # type: ignore[misc,unused-ignore]
         count = sum(len(dataset) for dataset in datasets)
         folder = self.folder / encoder_key(model.sam, model.image_size, model.encoder_config)
         stored = sum(file.stat().st_size for file in folder.glob('*.pt')) if folder.is_dir() else 0
-        size = photo_bytes(model)
+        size = embedding_bytes(model)
         wanted = count * size
         text = (
-            f'image embeddings: {count} photos of {size / 1e6:.2f} MB, '
+            f'image embeddings: {count} images of {size / 1e6:.2f} MB, '
             f'{wanted / _GB:.2f} GB in {folder} ({stored / _GB:.2f} GB of it there)'
         )
         if wanted > self.max_gb * _GB:
@@ -144,8 +144,8 @@ class EmbeddingCacheHook(Hook):  # type: ignore[misc,unused-ignore]
         model.cache = EmbeddingCache(folder)
 
 
-def photo_bytes(model: Any) -> int:
-    """Size of one stored embedding in bytes, measured on an empty picture."""
+def embedding_bytes(model: Any) -> int:
+    """Size of one stored embedding in bytes, measured on an empty image."""
     from pipeline.segmenters.sam2_forward import embed_images
 
     side = model.image_size
@@ -168,9 +168,9 @@ def inner_datasets(dataset: Any) -> list[Any]:
 
 
 def refuse_augmentation(transforms: Sequence[Any]) -> None:
-    """Raises ValueError if a transform changes the photo."""
+    """Raises ValueError if a transform changes the image."""
     changing = [type(t).__name__ for t in transforms if not isinstance(t, UNCHANGING)]
     if changing:
         raise ValueError(
-            f'stored embeddings are of unchanged photos, but the pipeline has {", ".join(changing)}'
+            f'stored embeddings are of unchanged images, but the pipeline has {", ".join(changing)}'
         )

@@ -71,10 +71,10 @@ class PartialPoseDataset(PoseMaskDataset):
         return all(image.get(field) == value for field, value in self.only.items())
 
     def read_person(
-        self, annotation: dict[str, Any], photo: dict[str, Any]
+        self, annotation: dict[str, Any], image: dict[str, Any]
     ) -> tuple[str, dict[str, Any] | None]:
         """('', person), or why there is none."""
-        reason, person = super().read_person(annotation, photo)
+        reason, person = super().read_person(annotation, image)
         if self.from_keypoints is None or reason != 'without a mask':
             return reason, person
         points, visibility = self.keypoints_of(annotation)

@@ -2,7 +2,7 @@
 
 On the bones of a skeleton is the person, outside of its box it is not; the rest is unknown.
 
-Legend: n people, K keypoints, H x W photo.
+Legend: n people, K keypoints, H x W image.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def draw_skeleton(
         keypoints: (K, 2) px.
         visible: (K,); hidden ones lie behind something.
         side: of the person's box, px; the bones are drawn thinner than arms of that size.
-        hw: size of the photo.
+        hw: size of the image.
 
     Returns:
         0 and 1, (H, W).
@@ -52,7 +52,7 @@ def draw_skeleton(
 def partial_masks(
     boxes: NDArray[np.float32], skeletons: Sequence[NDArray[np.uint8]]
 ) -> NDArray[np.uint8]:
-    """Masks of people in a photo as far as their boxes and skeletons tell.
+    """Masks of people in an image as far as their boxes and skeletons tell.
 
     The bones of one person are not another's; where bones cross, nothing is known.
 

@@ -79,7 +79,7 @@ def test_what_is_known_of_a_crop(person: Any, rotation: float, known: int, judge
 
 
 def write_people(folder: Path) -> Path:
-    """Two photos as `prepare_compact_data.py` writes them, detections, keypoints."""
+    """Two images as `prepare_compact_data.py` writes them, detections, keypoints."""
     images = [
         {'id': i, 'file_name': f'images/{i}.jpg', 'width': 320, 'height': 240} for i in (1, 2)
     ]

@@ -71,9 +71,9 @@ def person(number, image_id, box, has_mask=True):
 
 @pytest.fixture
 def data(tmp_path):
-    """Six dark photos with bright people, each in a grey of its own; two are held out.
+    """Six dark images with bright people, each in a grey of its own; two are held out.
 
-    In photos 2 and 5 one of the two has no mask.
+    In images 2 and 5 one of the two has no mask.
     """
     rng = np.random.default_rng(0)
     images, rows = [], []
@@ -104,13 +104,13 @@ def loaded(data, index, **settings):
     return LoadPartialPoses()(DATASETS.build(people_set(data, **settings)).get_data_info(index))
 
 
-def test_items_are_photos_or_people(data):
-    photos = DATASETS.build(people_set(data))
+def test_items_are_images_or_people(data):
+    images = DATASETS.build(people_set(data))
     people = DATASETS.build(people_set(data, one_by_one=True))
-    numbers = [[p['ann_id'] for p in photos[i]['people']] for i in range(len(photos))]
+    numbers = [[p['ann_id'] for p in images[i]['people']] for i in range(len(images))]
     alone = [[p['ann_id'] for p in people[i]['people']] for i in range(len(people))]
     assert max(map(len, numbers)) == 2
-    assert alone == [[number] for photo in numbers for number in photo]
+    assert alone == [[number] for image in numbers for number in image]
 
 
 # Pasted people and closer looks
@@ -119,11 +119,11 @@ def test_items_are_photos_or_people(data):
 def test_the_true_mask_of_a_closer_look_is_that_of_the_window(data):
     zoom = aug.ZoomPose(scale=(1.5, 1.5), stretch=1.0, shift=0.0, prob=1.0)
     pack = PackPartialPoses(image_size=64)
-    for photo, shape in ((0, (120, 135)), (None, (120, 160))):
+    for image, shape in ((0, (120, 135)), (None, (120, 160))):
         np.random.seed(0)
         results = loaded(data, 0, one_by_one=True)
         whole = coco_mask.area(results['people'][0]['rle'])
-        results = results if photo is None else zoom(results)
+        results = results if image is None else zoom(results)
         sample = pack(results)['data_samples']
         (rle,) = sample.rles
         assert tuple(rle['size']) == tuple(sample.ori_shape) == results['img'].shape[:2]
@@ -144,7 +144,7 @@ def test_masks_and_keypoints_stay_with_the_pixels(data, steps):
     pasted = 0
     for seed in range(25):
         np.random.seed(seed)
-        results = loaded(data, (0, 1, 3)[seed % 3])  # in photo 2 somebody has no mask
+        results = loaded(data, (0, 1, 3)[seed % 3])  # in image 2 somebody has no mask
         before = results['img'].shape
         for step in steps:
             results = made[step](results)
@@ -186,7 +186,7 @@ def test_who_is_pasted_over_loses_pixels_and_keypoints_and_may_be_dropped(data):
     assert aug.paste(dict(results), outside, row, min_visible=0.2)['masks'].shape[0] == 1
 
 
-def test_pasted_people_are_scaled_to_those_of_the_photo(data):
+def test_pasted_people_are_scaled_to_those_of_the_image(data):
     paste = aug.PastePoses(people_set(data), prob=1.0, max_people=1, size=(0.5, 0.5))
     np.random.seed(0)
     found = [paste(loaded(data, 0)) for _ in range(10)]
@@ -256,8 +256,8 @@ def test_people_without_a_mask_join_where_their_keypoints_suffice(data):
     whole, partly = results['masks']
     assert set(np.unique(whole)) == {0, 1} and set(np.unique(partly)) == {0, 1, UNKNOWN}
     assert box_of_mask(partly).tolist() == [90, 20, 135, 110]
-    photos = DATASETS.build(people_set(data, only={'fully_annotated': True}))
-    assert len(photos) == 3
+    images = DATASETS.build(people_set(data, only={'fully_annotated': True}))
+    assert len(images) == 3
     packed = PackPartialPoses(80, max_objects=4, min_objects=4)(results)
     people = packed['data_samples'].gt_instances
     assert len(people) == 4 and len(set(people.seeds.tolist())) == 4

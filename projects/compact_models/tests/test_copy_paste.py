@@ -32,8 +32,8 @@ def block(left: int, top: int, width: int, height: int) -> Layer:
     return Layer(image, np.ones((height, width), np.float32), left, top)
 
 
-def photo(*people: tuple[int, int, int, int, bool]) -> dict[str, Any]:
-    """Black photo; people as x1, y1, x2, y2, has mask (the mask fills the box)."""
+def make_image(*people: tuple[int, int, int, int, bool]) -> dict[str, Any]:
+    """Black image; people as x1, y1, x2, y2, has mask (the mask fills the box)."""
     masks = np.zeros((len(people), HEIGHT, WIDTH), np.uint8)
     for mask, (x1, y1, x2, y2, has_mask) in zip(masks, people, strict=True):
         mask[y1:y2, x1:x2] = has_mask
@@ -65,7 +65,7 @@ def outcome(results: dict[str, Any]) -> list[tuple[list[float], int, bool]]:
     ('people', 'layers', 'expected'),
     [
         pytest.param(
-            [], [block(10, 20, 5, 10)], [([10, 20, 15, 30], 50, False)], id='into an empty photo'
+            [], [block(10, 20, 5, 10)], [([10, 20, 15, 30], 50, False)], id='into an empty image'
         ),
         pytest.param(
             [(0, 0, 20, 20, True)],
@@ -101,14 +101,14 @@ def outcome(results: dict[str, Any]) -> list[tuple[list[float], int, bool]]:
             [],
             [block(-10, 50, 20, 20), block(79, 59, 20, 20)],
             [([0, 50, 10, 60], 100, False)],
-            id='cut at the edge of the photo; a corner of a person is nobody',
+            id='cut at the edge of the image; a corner of a person is nobody',
         ),
     ],
 )
 def test_pasting_updates_boxes_masks_and_flags(
     people: list[Any], layers: list[Layer], expected: list[Any]
 ) -> None:
-    before = photo(*people)
+    before = make_image(*people)
     image = before['img']
     results = paste_people(before, layers, min_visible=0.2)
     assert outcome(results) == expected
@@ -146,7 +146,7 @@ def cutouts(tmp_path: Path) -> Path:
 
 
 def prepare_rle(mask: dict[str, Any]) -> dict[str, Any]:
-    """Compressed RLE with text counts, as in the photo set."""
+    """Compressed RLE with text counts, as in the image set."""
     from pycocotools import mask as mask_utils
 
     rle = mask_utils.frPyObjects(mask, *mask['size'])
@@ -171,9 +171,9 @@ def test_a_random_person_has_the_wanted_height_and_is_not_blown_up(cutouts: Path
 def test_copy_paste_changes_by_chance(cutouts: Path) -> None:
     np.random.seed(0)
     always = CopyPastePeople(str(cutouts), prob=1.0, max_people=2)
-    sizes = [len(always(photo((0, 0, 9, 9, True)))['gt_bboxes']) for _ in range(10)]
+    sizes = [len(always(make_image((0, 0, 9, 9, True)))['gt_bboxes']) for _ in range(10)]
     assert max(sizes) > 1
-    never = CopyPastePeople(str(cutouts), prob=0.0)(photo((0, 0, 9, 9, True)))
+    never = CopyPastePeople(str(cutouts), prob=0.0)(make_image((0, 0, 9, 9, True)))
     assert len(never['gt_bboxes']) == 1
     assert 'prob=1.0, max_people=2' in repr(always)
 

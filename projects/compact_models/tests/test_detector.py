@@ -91,7 +91,7 @@ def distilled(tmp_path: Path) -> Any:
 
 
 def samples_of(painted: list[bool]) -> list[Any]:
-    """One person with a mask per photo."""
+    """One person with a mask per image."""
     samples = []
     for is_painted in painted:
         sample = DetDataSample(metainfo={'img_shape': (SIZE, SIZE), 'pad_shape': (SIZE, SIZE)})
@@ -102,7 +102,7 @@ def samples_of(painted: list[bool]) -> list[Any]:
     return samples
 
 
-def test_the_teacher_labels_photos_and_stays_out_of_the_weights(distilled: Any) -> None:
+def test_the_teacher_labels_images_and_stays_out_of_the_weights(distilled: Any) -> None:
     assert not any('teacher' in name for name in distilled.state_dict())
     inputs = torch.randn(2, 3, SIZE, SIZE)
     losses = distilled.loss(inputs, samples_of([False, True]))
@@ -174,8 +174,8 @@ def test_training_and_inference_config_have_the_same_weights() -> None:
     assert num_bytes_fp16 < 16 * 2**20
 
 
-def write_photo_set(folder: Path) -> None:
-    """A photo set of one full, one partial, one val and one person-free photo."""
+def write_image_set(folder: Path) -> None:
+    """An image set of one full, one partial, one val and one person-free image."""
     from PIL import Image
 
     images = []
@@ -194,10 +194,10 @@ def write_photo_set(folder: Path) -> None:
     (folder / 'backgrounds.json').write_text(json.dumps(street))
 
 
-def test_prepare_compact_data_selects_photos(tmp_path: Path) -> None:
-    source, out = tmp_path / 'photos', tmp_path / 'out'
+def test_prepare_compact_data_selects_images(tmp_path: Path) -> None:
+    source, out = tmp_path / 'images', tmp_path / 'out'
     source.mkdir()
-    write_photo_set(source)
+    write_image_set(source)
     pseudo = [{'image_id': 2, 'bbox': [25, 2, 10, 20], 'score': 0.9, 'category_id': 1}]
     (tmp_path / 'found.json').write_text(json.dumps(pseudo))
     arguments = [str(source), str(out), '--extra-sources', 'b']

@@ -82,7 +82,7 @@ def test_data_sets_inside_wrappers_count_once(data):  # noqa: F811
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        ({'hook': {'max_gb': 1e-6}}, r'4 photos of 0\.0. MB.*more than max_gb'),
+        ({'hook': {'max_gb': 1e-6}}, r'4 images of 0\.0. MB.*more than max_gb'),
         ({'augment': [{'type': 'FlipPose'}]}, 'the pipeline has FlipPose'),
         ({'model': {'cache_embeddings': False}}, 'set cache_embeddings=True'),
     ],

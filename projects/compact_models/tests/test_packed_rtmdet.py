@@ -1,4 +1,4 @@
-"""RTMDet-Ins on whole batches: the same assignment and losses as MMDetection's, photo by photo."""
+"""RTMDet-Ins on whole batches: the same assignment and losses as MMDetection's, image by image."""
 
 from __future__ import annotations
 
@@ -142,13 +142,13 @@ def test_masks_equal_those_of_mmdetection(detector: Any) -> None:
     samples, instances = [], []
     full = targets.masks.repeat_interleave(4, 1).repeat_interleave(4, 2).bool()
     rows = targets.has_mask.flatten().cumsum(0).reshape(3, M) - 1
-    for photo in range(3):
-        at = (person[photo] >= 0).nonzero()[:, 0]
-        at = at[targets.has_mask[photo, person[photo, at]]]
+    for image in range(3):
+        at = (person[image] >= 0).nonzero()[:, 0]
+        at = at[targets.has_mask[image, person[image, at]]]
         samples.append(
             SimpleNamespace(
                 pos_inds=at, pos_priors=with_stride[at],
-                pos_assigned_gt_inds=rows[photo, person[photo, at]],
+                pos_assigned_gt_inds=rows[image, person[image, at]],
             )
         )  # fmt: skip
         instances.append(InstanceData(masks=full))

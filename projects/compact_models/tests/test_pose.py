@@ -18,7 +18,7 @@ from projects.compact_models.training.plain_weights_hook import PlainWeightsHook
 from projects.compact_models.training.time_budget_hook import TimeBudgetHook
 
 
-def photo_with_dots(points: np.ndarray) -> np.ndarray:
+def image_with_dots(points: np.ndarray) -> np.ndarray:
     image = np.zeros((240, 320, 3), np.uint8)
     for x, y in points.astype(int):
         image[y, x] = 255
@@ -38,7 +38,7 @@ def write_dataset(folder: Path, points: np.ndarray) -> Path:
     annotations, images = [], []
     for i, subset in enumerate(('train', 'val'), start=1):
         name = f'images/{i}.png'
-        cv2.imwrite(str(folder / name), photo_with_dots(points))
+        cv2.imwrite(str(folder / name), image_with_dots(points))
         images.append({'id': i, 'file_name': name, 'width': 320, 'height': 240, 'subset': subset})
         annotations.append(
             {

@@ -17,7 +17,7 @@ from projects.compact_models.tools import (
     prepare_cutouts,
 )
 
-NO_COCO = '{"photos": []}'
+NO_COCO = '{"images": []}'
 NO_JSON = '{'
 GOOD = '{"images": [], "annotations": [], "categories": []}'
 ONE_MASK = (
@@ -38,7 +38,7 @@ CASES: list[tuple[str, Callable[[list[str]], Any], list[str], dict[str, str], st
     ('box data: keypoints', prepare_box_data.main,
      ['.', 'f.json', 'o.json', '--keypoints', 'k.json'],
      {'train.json': GOOD, 'f.json': '[]'}, 'k.json: cannot read the annotation file'),
-    ('box data: other photos', prepare_box_data.main,
+    ('box data: other images', prepare_box_data.main,
      ['.', 'f.json', 'o.json', '--keypoints', 'k.json'],
      {'train.json': GOOD, 'f.json': '[{"image_id": 3}]', 'k.json': GOOD},
      '1 image ids are not in ./train.json, such as 3'),
@@ -50,7 +50,7 @@ CASES: list[tuple[str, Callable[[list[str]], Any], list[str], dict[str, str], st
      {'annotations.json': NO_JSON}, 'annotations.json: the annotation file must be JSON'),
     ('teacher', find_pseudo_boxes.main, ['.', 'found.json', *TEACHER],
      {'annotations.json': NO_COCO}, 'annotations.json is not a COCO annotation file'),
-    ('cut-outs: photo', prepare_cutouts.main, ['.', '.'], {'annotations.json': ONE_MASK},
+    ('cut-outs: image', prepare_cutouts.main, ['.', '.'], {'annotations.json': ONE_MASK},
      'gone.jpg: no such file or directory; check the path'),
     ('masks', find_pseudo_masks.main, ['.', 'found.json'],
      {'annotations.json': NO_COCO}, 'annotations.json is not a COCO annotation file'),

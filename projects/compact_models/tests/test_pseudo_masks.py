@@ -1,4 +1,4 @@
-"""Masks for people without one: which are trusted, and the whole tool on a real photo."""
+"""Masks for people without one: which are trusted, and the whole tool on a real image."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from projects.compact_models.tools.find_pseudo_masks import (
     dense,
     is_wanted,
     main,
-    masks_of_photo,
+    masks_of_image,
     mirrored,
     poses_of,
     trusted_mask,
@@ -99,7 +99,7 @@ def test_mirrored_twice_is_as_before() -> None:
 
 
 class BoxFiller:
-    """A segmenter that fills each box but for its leftmost column in the photo at hand."""
+    """A segmenter that fills each box but for its leftmost column in the image at hand."""
 
     def __call__(self, image: Image) -> Any:
         height, width = image.shape[:2]
@@ -117,19 +117,19 @@ class BoxFiller:
 def test_both_looks_are_laid_over_each_other() -> None:
     """The column that one of them misses has a mean below zero, on either side."""
     args = argparse.Namespace(min_agreement=0.9, min_box_iou=0.85)
-    photo = np.zeros((*SHAPE, 3), np.uint8)
-    (mask,) = masks_of_photo(BoxFiller(), photo, [person(1)], args)
+    image = np.zeros((*SHAPE, 3), np.uint8)
+    (mask,) = masks_of_image(BoxFiller(), image, [person(1)], args)
     assert mask is not None
     assert Masks.from_dense([mask], SHAPE).boxes.tolist() == [[11, 8, 29, 38]]
     logits = LogitMasks.from_masks(Masks.from_dense([mask], SHAPE), 2.0)
     assert np.array_equal(dense(logits, 0) > 0, mask)
 
 
-def test_the_tool_adds_masks_to_a_real_photo(tmp_path: Path) -> None:
-    """Grace Hopper fills most of the photo; the second box is around a flag, half of it."""
-    photo = next(path for path in demo_inputs(tmp_path) if path.endswith('grace_hopper.jpg'))
-    shutil.copy(photo, tmp_path / 'a.jpg')
-    height, width = read_image(photo).shape[:2]
+def test_the_tool_adds_masks_to_a_real_image(tmp_path: Path) -> None:
+    """Grace Hopper fills most of the image; the second box is around a flag, half of it."""
+    path = next(path for path in demo_inputs(tmp_path) if path.endswith('grace_hopper.jpg'))
+    shutil.copy(path, tmp_path / 'a.jpg')
+    height, width = read_image(path).shape[:2]
     image = {'id': 1, 'file_name': 'a.jpg', 'height': height, 'width': width, 'subset': 'train'}
     rows = [
         person(1, bbox=[10, 10, width - 20, height - 10]),

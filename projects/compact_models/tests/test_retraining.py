@@ -79,7 +79,7 @@ def test_pose(
     arguments = ['--annotations', annotations, '--images', str(people), '--out', str(crops)]
     assert prepare_compact_pose_data.main(arguments) == 0
     monkeypatch.setenv('COMPACT_POSE_DATA', str(crops))
-    monkeypatch.setenv('COMPACT_POSE_PHOTOS', f'{people}/')
+    monkeypatch.setenv('COMPACT_POSE_IMAGES', f'{people}/')
     weights = trained('vitpose_compact_train.py', tmp_path / 'pose')
     find_pseudo_boxes.main([
         str(detector_data), str(found), '--file', 'train.json', '--size', '448',
@@ -88,7 +88,7 @@ def test_pose(
     ])  # fmt: skip
     prepare_box_data.main([
         str(detector_data), str(found), str(pairs), '--keypoints', annotations,
-        '--others-per-photo', '2', '--max-iou', '0.5',
+        '--others-per-image', '2', '--max-iou', '0.5',
     ])  # fmt: skip
     monkeypatch.setenv('COMPACT_DETECTOR_DATA', str(detector_data))
     monkeypatch.setenv('COMPACT_BOX_DATA', str(pairs))

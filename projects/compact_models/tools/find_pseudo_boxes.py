@@ -1,6 +1,6 @@
-r"""Run a teacher detector over a photo set and keep what it finds, as a COCO results file.
+r"""Run a teacher detector over an image set and keep what it finds, as a COCO results file.
 
-The result completes partly annotated photos: see `--pseudo-boxes` of prepare_compact_data.py.
+The result completes partly annotated images: see `--pseudo-boxes` of prepare_compact_data.py.
 
 Example:
     python projects/compact_models/tools/find_pseudo_boxes.py data/people found.json \
@@ -29,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('source', type=Path, help='folder with the photos and their COCO file')
+    parser.add_argument('source', type=Path, help='folder with the images and their COCO file')
     parser.add_argument(
         '--file', default='annotations.json', help='name of that file (default: %(default)s)'
     )
@@ -40,16 +40,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--label', type=int, default=0, help="the teacher's index of person")
     parser.add_argument('--min-score', type=float, default=0.1, help='lower ones are left out')
     parser.add_argument(
-        '--partial-only', action='store_true', help='only photos that are not fully annotated'
+        '--partial-only', action='store_true', help='only images that are not fully annotated'
     )
     return parser
 
 
 def as_results(image_id: int, found: Any, label: int, min_score: float) -> list[dict[str, Any]]:
-    """Returns one photo's detections as COCO results.
+    """Returns one image's detections as COCO results.
 
     Args:
-        image_id: id of the photo.
+        image_id: id of the image.
         found: `pred_instances` of MMDetection: `bboxes` (N, 4) xyxy px, `scores`, `labels` (N,).
         label: index of the class person.
         min_score: detections below it are left out.
@@ -85,7 +85,7 @@ def find_people(args: argparse.Namespace) -> None:
 
     Raises:
         InputError: the COCO file cannot be used.
-        ImageReadError: a photo cannot be read.
+        ImageReadError: an image cannot be read.
     """
     images = load_coco(args.source / args.file)['images']
 
@@ -100,14 +100,14 @@ def find_people(args: argparse.Namespace) -> None:
     set_input_size(config, args.size)
     teacher = init_detector(config, str(args.checkpoint), device='cpu')
     results: list[dict[str, Any]] = []
-    for image in track(images, description='photos', update_period=5):
+    for image in track(images, description='images', update_period=5):
         image_bgr = np.ascontiguousarray(read_image(args.source / image['file_name'])[..., ::-1])
         found = inference_detector(teacher, image_bgr).pred_instances
         results += as_results(image['id'], found, args.label, args.min_score)
     partial = args.out.with_suffix('.partial')
     partial.write_text(json.dumps(results))
     os.replace(partial, args.out)
-    print(f'{args.out}: {len(results)} people in {len(images)} photos')
+    print(f'{args.out}: {len(results)} people in {len(images)} images')
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -115,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = build_parser()
     args = parser.parse_args(argv)
     if not (args.source / args.file).is_file():
-        parser.error(f'no {args.file} in {args.source}; give the folder of the photo set')
+        parser.error(f'no {args.file} in {args.source}; give the folder of the image set')
     try:
         find_people(args)
     except (InputError, ImageReadError) as error:

@@ -1,6 +1,6 @@
 r"""Give people without a mask the one that a pipeline's segmenter finds from their annotated box.
 
-Each person is looked at twice, in the photo and in its mirror image. The mean of both masks is kept
+Each person is looked at twice, in the image and in its mirror image. The mean of both masks is kept
 where both agree and fit the annotated box; the others stay without. Written is the COCO file with
 these masks added, each marked `pseudo_mask`. People of the validation part stay as they are.
 
@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add('source', type=Path, help='folder with annotations.json and its photos')
+    add('source', type=Path, help='folder with annotations.json and its images')
     add('out', type=Path, help='COCO file to write')
     add('--config', default='bmp_compact', help='pipeline whose segmenter it is (%(default)s)')
     add('--min-side', type=float, default=32, help='people with a shorter longer side are left out')
@@ -57,7 +57,7 @@ def poses_of(people: Sequence[Mapping[str, Any]], shape: tuple[int, int]) -> Pos
 
     Args:
         people: COCO annotations; those without keypoints have none that is visible.
-        shape: H, W of the photo.
+        shape: H, W of the image.
     """
     boxes = Detections.from_boxes(xywh_to_xyxy([person['bbox'] for person in people]), shape)
     rows = [person.get('keypoints') or [0] * 3 * NUM_COCO for person in people]
@@ -69,7 +69,7 @@ def poses_of(people: Sequence[Mapping[str, Any]], shape: tuple[int, int]) -> Pos
 
 
 def mirrored(poses: Poses, width: int) -> Poses:
-    """The poses in the mirror image of a photo of ``width`` px; left and right keep their names."""
+    """Mirror poses in an image of ``width`` px; left and right keep their names."""
     # Edges of boxes lie between pixels, keypoints in the middle of them.
     boxes = poses.boxes.copy()
     boxes[:, [0, 2]] = width - poses.boxes[:, [2, 0]]
@@ -79,7 +79,7 @@ def mirrored(poses: Poses, width: int) -> Poses:
 
 
 def dense(logits: LogitMasks, row: int) -> NDArray[np.float32]:
-    """One soft mask in the size of the photo, (H, W)."""
+    """One soft mask in the size of the image, (H, W)."""
     whole = np.full((logits.height, logits.width), _NO_PERSON, np.float32)
     whole[logits.window(row)] = logits.crops[row]
     return whole
@@ -109,10 +109,10 @@ def trusted_mask(
     return mask if box_iou(own, box[None])[0, 0] >= min_box_iou else None
 
 
-def masks_of_photo(
+def masks_of_image(
     segmenter: Any, image: Image, people: Sequence[Record], args: argparse.Namespace
 ) -> list[NDArray[np.bool_] | None]:
-    """One mask (H, W) or None per person of a photo."""
+    """One mask (H, W) or None per person of an image."""
     height, width = size_of(image)
     poses = poses_of(people, (height, width))
     others = Poses.empty_poses(height, width, NUM_COCO)
@@ -139,7 +139,7 @@ def find_masks(args: argparse.Namespace) -> None:
 
     Raises:
         InputError: the COCO file cannot be used.
-        ImageReadError: a photo cannot be read.
+        ImageReadError: an image cannot be read.
     """
     content = load_coco(args.source / 'annotations.json')
     images = content['images']
@@ -154,19 +154,19 @@ def find_masks(args: argparse.Namespace) -> None:
     for person in content['annotations']:
         people[person['image_id']].append(person)
     found = wanted = 0
-    for image in track(images, description='photos', update_period=5):
+    for image in track(images, description='images', update_period=5):
         group = [p for p in people[image['id']] if is_wanted(p, args.min_side)]
         if not group or image.get('subset') == 'val':
             continue
         wanted += len(group)
         pixels = read_image(args.source / image['file_name'])
-        for person, mask in zip(group, masks_of_photo(segmenter, pixels, group, args), strict=True):
+        for person, mask in zip(group, masks_of_image(segmenter, pixels, group, args), strict=True):
             if mask is not None:
                 person['segmentation'] = Masks.from_dense([mask], size_of(pixels)).to_rle()[0]
                 person['pseudo_mask'] = True
                 found += 1
     write_json(args.out, content)
-    print(f'{args.out}: masks of {found} of {wanted} people, {len(images)} photos')
+    print(f'{args.out}: masks of {found} of {wanted} people, {len(images)} images')
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -174,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = build_parser()
     args = parser.parse_args(argv)
     if not (args.source / 'annotations.json').is_file():
-        parser.error(f'no annotations.json in {args.source}; give the folder of the photo set')
+        parser.error(f'no annotations.json in {args.source}; give the folder of the image set')
     for name in ('min_agreement', 'min_box_iou'):
         share = getattr(args, name)
         if not 0 <= share <= 1:

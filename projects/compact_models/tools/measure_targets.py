@@ -2,10 +2,10 @@
 
 Runs tools/test.py on one COCO file with boxes, masks and keypoints of everybody: the loop with one
 round, with two and with two and refining, and masks from three ground-truth keypoints. "Floor" is
-what published models of this size or larger reach on similar photos, "goal" what is aimed for.
+what published models of this size or larger reach on similar images, "goal" what is aimed for.
 
 Example:
-    python projects/compact_models/tools/measure_targets.py person_keypoints.json --images photos/
+    python projects/compact_models/tools/measure_targets.py person_keypoints.json --images images/
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add('annotations', type=Path, help='COCO file with boxes, masks and keypoints of everybody')
-    add('--images', type=Path, help='folder of the photos, if it is elsewhere')
+    add('--images', type=Path, help='folder of the images, if it is elsewhere')
     add('--config', default='bmp_compact', help='pipeline (default: %(default)s)')
     add('--work-dir', type=Path, help='keep runs here, where they resume (default: a new folder)')
     add('--markdown', type=Path, help='write the table to this file as well')

@@ -1,4 +1,4 @@
-r"""Pair what a detector finds in training photos with the people annotated there.
+r"""Pair what a detector finds in training images with the people annotated there.
 
 The result teaches the pose model a second look at boxes (`DetectedPeopleDataset`). The detections
 are those of `find_pseudo_boxes.py` with the detector that the pose model will follow.
@@ -43,10 +43,10 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add('source', type=Path, help='folder of prepare_compact_data.py, with train.json')
     add('detections', type=Path, help='COCO results with the image ids of that file')
-    add('out', type=Path, help='COCO file to write; its photos are those of the folder')
-    add('--keypoints', type=Path, required=True, help='COCO file with keypoints, same photo names')
-    add('--people-per-photo', type=int, default=8, help='at most (default: %(default)s)')
-    add('--others-per-photo', type=int, default=4, help='detections of nobody, at most')
+    add('out', type=Path, help='COCO file to write; its images are those of the folder')
+    add('--keypoints', type=Path, required=True, help='COCO file with keypoints, same image names')
+    add('--people-per-image', type=int, default=8, help='at most (default: %(default)s)')
+    add('--others-per-image', type=int, default=4, help='detections of nobody, at most')
     add('--max-iou', type=float, help='box NMS before that, as detector.max_iou (default: none)')
     add('--seed', type=int, default=0, help='which ones are left out')
     return parser
@@ -84,7 +84,7 @@ def rows_xyxy(annotations: Sequence[dict[str, Any]]) -> Floats:
 def without_doubles(
     detections: Sequence[dict[str, Any]], max_iou: float | None
 ) -> Sequence[dict[str, Any]]:
-    """COCO results of one photo after the box NMS of the loop; all of them if `max_iou` is None."""
+    """COCO results of one image after the box NMS of the loop; all of them if `max_iou` is None."""
     if max_iou is None or not detections:
         return detections
     scores = np.asarray([row['score'] for row in detections], np.float32)
@@ -92,7 +92,7 @@ def without_doubles(
 
 
 def by_image(rows: Sequence[dict[str, Any]], names: dict[int, str]) -> dict[str, list[Any]]:
-    """Rows by the stem of their photo's file name, which all annotation files share."""
+    """Rows by the stem of their image's file name, which all annotation files share."""
     grouped: dict[str, list[Any]] = defaultdict(list)
     for row in rows:
         grouped[names[row['image_id']]].append(row)
@@ -124,7 +124,7 @@ def paired_rows(
     limits: tuple[int, int],
     rng: np.random.Generator,
 ) -> list[dict[str, Any]]:
-    """Training rows of one photo.
+    """Training rows of one image.
 
     Args:
         detections: COCO results.
@@ -161,10 +161,10 @@ def paired_rows(
 
 
 def paired_set(args: argparse.Namespace) -> dict[str, Any]:
-    """The COCO dictionary of all training photos that have detections.
+    """The COCO dictionary of all training images that have detections.
 
     Raises:
-        InputError: a file cannot be used, or the detections are those of other photos.
+        InputError: a file cannot be used, or the detections are those of other images.
     """
     everybody = load_coco(args.source / 'train.json')
     names = stems(everybody)
@@ -183,7 +183,7 @@ def paired_set(args: argparse.Namespace) -> dict[str, Any]:
         by_image(posed, stems(keypoints)),
     )
     rng = np.random.default_rng(args.seed)
-    limits = (args.people_per_photo, args.others_per_photo)
+    limits = (args.people_per_image, args.others_per_image)
     annotations: list[dict[str, Any]] = []
     for image in everybody['images']:
         stem = names[image['id']]

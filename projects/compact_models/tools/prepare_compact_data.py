@@ -1,12 +1,12 @@
-"""Prepare the data of the compact detector: photos with boxes, some people with a mask.
+"""Prepare the data of the compact detector: images with boxes, some people with a mask.
 
-Reads a COCO-format set of people photos and writes a self-contained folder for
+Reads a COCO-format set of people images and writes a self-contained folder for
 `projects/compact_models/configs/rtmdet-ins_compact_train.py`:
 
-    images/           the photos as JPEG (fast to decode)
-    train.json        photos in which every person has a box, person-free photos, and the
-                      photos of `--extra-sources`
-    val.json          photos with `subset` = val that are fully annotated (boxes)
+    images/           the images as JPEG (fast to decode)
+    train.json        images in which every person has a box, person-free images, and the
+                      images of `--extra-sources`
+    val.json          images with `subset` = val that are fully annotated (boxes)
     val_masks.json    those of them in which every person has a mask
 
 A person without a mask gets an empty mask: the training head reads it as "mask unknown".
@@ -43,26 +43,26 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('source', type=Path, help='folder with annotations.json and its photos')
+    parser.add_argument('source', type=Path, help='folder with annotations.json and its images')
     parser.add_argument('out', type=Path, help='folder to write')
     parser.add_argument(
         '--extra-sources',
         nargs='*',
         default=[],
         metavar='NAME',
-        help='sources whose photos are used although bystanders have no box',
+        help='sources whose images are used although bystanders have no box',
     )
     parser.add_argument(
         '--all-sources',
         action='store_true',
-        help='use every photo of the training part; give --pseudo-boxes too, or people without a '
+        help='use every image of the training part; give --pseudo-boxes too, or people without a '
         'box teach "no person"',
     )
     parser.add_argument(
         '--pseudo-boxes',
         type=Path,
         help='COCO results file of another detector: its people that no annotation covers are '
-        'added to partly annotated photos, as boxes without a mask or, with a low score, as '
+        'added to partly annotated images, as boxes without a mask or, with a low score, as '
         'places to ignore (iscrowd)',
     )
     parser.add_argument('--jpeg-quality', type=int, default=92, help='1 to 100')
@@ -84,13 +84,13 @@ def overlap_of_smaller(first_xywh: Sequence[float], second_xywh: Sequence[float]
 
 
 def missing_people(known: Sequence[Record], found: Iterable[Record]) -> list[Record]:
-    """Returns detections of people that no annotation of the photo covers.
+    """Returns detections of people that no annotation of the image covers.
 
     Those the other detector is not sure of come as places to ignore (`iscrowd` 1).
 
     Args:
-        known: annotations of one photo (COCO, `bbox` xywh).
-        found: detections on the same photo (COCO results).
+        known: annotations of one image (COCO, `bbox` xywh).
+        found: detections on the same image (COCO results).
     """
     people: list[Record] = []
     for detection in sorted(found, key=lambda item: -float(item['score'])):
@@ -105,7 +105,7 @@ def missing_people(known: Sequence[Record], found: Iterable[Record]) -> list[Rec
 
 
 def to_training_people(image: Record, people: Iterable[Record], first_id: int) -> list[Record]:
-    """Returns a photo's annotations with the fields that training needs, ids from `first_id`."""
+    """Returns an image's annotations with the fields that training needs, ids from `first_id`."""
     return [
         {
             'id': first_id + index,
@@ -123,20 +123,20 @@ def to_training_people(image: Record, people: Iterable[Record], first_id: int) -
 
 
 def write_jpeg(source: Path, target: Path, quality: int) -> None:
-    """Re-encodes a photo as JPEG; a finished file is kept.
+    """Re-encodes an image as JPEG; a finished file is kept.
 
     Raises:
-        OSError: if the photo is missing or damaged.
+        OSError: if the image is missing or damaged.
     """
     from PIL import Image
 
     if not target.exists():
-        with Image.open(source) as photo:
-            photo.convert('RGB').save(target, quality=quality)
+        with Image.open(source) as image:
+            image.convert('RGB').save(target, quality=quality)
 
 
 def write_split(path: Path, images: Sequence[Record], people: dict[int, list[Record]]) -> None:
-    """Writes one COCO file with the given photos and their people."""
+    """Writes one COCO file with the given images and their people."""
     annotations: list[Record] = []
     for image in images:
         annotations += to_training_people(image, people[image['id']], len(annotations) + 1)
@@ -153,16 +153,16 @@ def write_split(path: Path, images: Sequence[Record], people: dict[int, list[Rec
     content = {'images': kept, 'annotations': annotations, 'categories': categories}
     path.write_text(json.dumps(content))
     num_masks = sum(bool(person.get('has_mask')) for i in images for person in people[i['id']])
-    print(f'{path}: {len(images)} photos, {len(annotations)} people, {num_masks} masks')
+    print(f'{path}: {len(images)} images, {len(annotations)} people, {num_masks} masks')
 
 
 def jpeg_name(image: Record) -> str:
-    """Returns the photo's file name in the written folder."""
+    """Returns the image's file name in the written folder."""
     return 'images/' + Path(image['file_name']).with_suffix('.jpg').name
 
 
 def prepare(args: argparse.Namespace) -> None:
-    """Selects the photos, writes them and the three annotation files.
+    """Selects the images, writes them and the three annotation files.
 
     Raises:
         InputError: a file cannot be used.
@@ -172,11 +172,11 @@ def prepare(args: argparse.Namespace) -> None:
     for annotation in content['annotations']:
         people[annotation['image_id']].append(annotation)
     extra = {i['source'] for i in content['images']} if args.all_sources else args.extra_sources
-    train, val = select_photos(content['images'], extra)
+    train, val = select_images(content['images'], extra)
     if args.pseudo_boxes is not None:
         partial = [image for image in train if not image['fully_annotated']]
         add_missing_people(people, partial, load_json(args.pseudo_boxes, 'detections'))
-    train += person_free_photos(args.source, first_id=1 + max(i['id'] for i in content['images']))
+    train += person_free_images(args.source, first_id=1 + max(i['id'] for i in content['images']))
     masked = [i for i in val if all(person.get('has_mask') for person in people[i['id']])]
 
     (args.out / 'images').mkdir(parents=True, exist_ok=True)
@@ -187,10 +187,10 @@ def prepare(args: argparse.Namespace) -> None:
         write_split(args.out / f'{name}.json', images, people)
 
 
-def select_photos(
+def select_images(
     images: Iterable[Record], extra_sources: Collection[str]
 ) -> tuple[list[Record], list[Record]]:
-    """Returns the photos to train on and the fully annotated photos to validate on."""
+    """Returns the images to train on and the fully annotated images to validate on."""
     train, val = [], []
     for image in images:
         if image['subset'] == 'val':
@@ -203,11 +203,11 @@ def select_photos(
 def add_missing_people(
     people: dict[int, list[Record]], images: Iterable[Record], results: Iterable[Record]
 ) -> None:
-    """Adds to `people` (photo id -> annotations) those whom only another detector found.
+    """Adds to `people` (image id -> annotations) those whom only another detector found.
 
     Args:
         people: changed in place.
-        images: the photos to complete.
+        images: the images to complete.
         results: detections of the other detector (COCO results).
     """
     found: dict[int, list[Record]] = defaultdict(list)
@@ -217,12 +217,12 @@ def add_missing_people(
         people[image['id']] += missing_people(people[image['id']], found[image['id']])
 
 
-def person_free_photos(source: Path, first_id: int) -> list[Record]:
-    """Returns the photos of `backgrounds.json`, if there is one, with ids from `first_id`."""
+def person_free_images(source: Path, first_id: int) -> list[Record]:
+    """Returns the images of `backgrounds.json`, if there is one, with ids from `first_id`."""
     path = source / 'backgrounds.json'
     if not path.exists():
         return []
-    content = load_json(path, 'list of photos')
+    content = load_json(path, 'list of images')
     images: list[Record] = content['images'] if isinstance(content, dict) else content
     return [{**image, 'id': first_id + index} for index, image in enumerate(images)]
 
@@ -232,7 +232,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = build_parser()
     args = parser.parse_args(argv)
     if not (args.source / 'annotations.json').is_file():
-        parser.error(f'no annotations.json in {args.source}; give the folder of the photo set')
+        parser.error(f'no annotations.json in {args.source}; give the folder of the image set')
     if not 1 <= args.jpeg_quality <= 100:
         parser.error(f'--jpeg-quality {args.jpeg_quality} is out of range; choose 1 to 100')
     try:

@@ -1,9 +1,9 @@
 r"""Cut people with key points out of a COCO-format set into small crops for pose training.
 
-Training a small pose model is cheap, decoding whole photos for it is not. This tool writes one
+Training a small pose model is cheap, decoding whole images for it is not. This tool writes one
 crop with context per training person, as an uncompressed image that loads in well under a
 millisecond (or as JPEG, to carry it to another machine), and a COCO json of those crops.
-Validation people stay in their original photos, so that the score is measured on what the model
+Validation people stay in their original images, so that the score is measured on what the model
 will see in use.
 
     python projects/compact_models/tools/prepare_compact_pose_data.py \
@@ -35,7 +35,7 @@ BOX_PADDING = 1.25
 
 @dataclass(frozen=True)
 class CropWindow:
-    """Where a crop lies in its photo: [x1, x2) x [y1, y2) in image px, then resized by `scale`."""
+    """Where a crop lies in its image: [x1, x2) x [y1, y2) in image px, then resized by `scale`."""
 
     x1: int
     y1: int
@@ -55,12 +55,12 @@ def plan_crop(
 
     Args:
         box_xywh: float64, shape (4,), person box in image px.
-        image_size: (width, height) of the photo in px.
+        image_size: (width, height) of the image in px.
         context: side of the window relative to the box after it was fixed to `ASPECT_RATIO`.
         input_height: the padded box is never stored higher than this, px; never enlarged either.
 
     Returns:
-        The window, clipped to the photo.
+        The window, clipped to the image.
     """
     x, y, w, h = box_xywh
     fixed_h = max(h, w / ASPECT_RATIO)
@@ -163,7 +163,7 @@ def write_training_set(
 def select_people(
     data: dict[str, Any], *, validation: bool, min_keypoints: int
 ) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """(image, annotation) of the people with key points of one subset, ordered by photo."""
+    """(image, annotation) of the people with key points of one subset, ordered by image."""
     images = {image['id']: image for image in data['images']}
     people = []
     for annotation in data['annotations']:
@@ -177,7 +177,7 @@ def select_people(
 
 
 def validation_set(people: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
-    """COCO dictionary of people who stay in their photos (masks are left out: not scored)."""
+    """COCO dictionary of people who stay in their images (masks are left out: not scored)."""
     keys = ('id', 'image_id', 'category_id', 'bbox', 'area', 'iscrowd', 'keypoints')
     images = {image['id']: image for image, _ in people}
     fields = ('id', 'file_name', 'width', 'height')

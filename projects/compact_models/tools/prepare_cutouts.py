@@ -1,4 +1,4 @@
-"""Cut people with a mask out of a COCO-format photo set, for copy-paste augmentation.
+"""Cut people with a mask out of a COCO-format image set, for copy-paste augmentation.
 
 Writes PNG files with an alpha channel and `cutouts.json`, the list of their names. People of the
 validation part (`subset` = val) are left out, and masks over several people (`iscrowd`).
@@ -34,14 +34,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('source', type=Path, help='folder with annotations.json and its photos')
+    parser.add_argument('source', type=Path, help='folder with annotations.json and its images')
     parser.add_argument('out', type=Path, help='folder to write')
     parser.add_argument('--min-height', type=int, default=48, help='lower people are left out, px')
     return parser
 
 
 def cut_out(image_bgr: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Returns the person's window of a photo as BGR and alpha, (h, w, 4) uint8.
+    """Returns the person's window of an image as BGR and alpha, (h, w, 4) uint8.
 
     Alpha falls to 0 within two pixels around the edge, so that a pasted person has no hard one.
 
@@ -63,7 +63,7 @@ def prepare(args: argparse.Namespace) -> None:
 
     Raises:
         InputError: `annotations.json` is not what it should be.
-        ImageReadError: a photo cannot be read.
+        ImageReadError: an image cannot be read.
     """
     import cv2
     from pycocotools import mask as mask_utils
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = build_parser()
     args = parser.parse_args(argv)
     if not (args.source / 'annotations.json').is_file():
-        parser.error(f'no annotations.json in {args.source}; give the folder of the photo set')
+        parser.error(f'no annotations.json in {args.source}; give the folder of the image set')
     try:
         prepare(args)
     except (InputError, ImageReadError) as error:

@@ -29,12 +29,12 @@ def make_parser(doc: str | None, config: Path, **defaults: Any) -> argparse.Argu
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add('--data', type=Path, required=True, help='folder with annotations.json and its photos')
+    add('--data', type=Path, required=True, help='folder with annotations.json and its images')
     add('--dev', type=Path, help='COCO file for more figures, beside its images/')
     add('--config', type=Path, default=config, help='of the model')
     add('--init', type=Path, help='first weights (default: random)')
     add('--evaluate', type=Path, help='print the figures of these weights, train nothing')
-    add('--max-photos', type=int, help='read only so many photos; for tests')
+    add('--max-images', type=int, help='read only so many images; for tests')
     add('--nice', type=int, default=0, help='lower the priority by this')
     values = {f.name: defaults.get(f.name, f.default) for f in fields(Settings)}
     add = parser.add_argument_group('training').add_argument

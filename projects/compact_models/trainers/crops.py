@@ -22,7 +22,7 @@ Three = tuple[float, float, float]
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # RGB
 FLIP = np.array([0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15])  # COCO's keypoints
 LUMA = (0.114, 0.587, 0.299)  # of blue, green, red
-GREY = 115  # mean brightness of photos
+GREY = 115  # mean brightness of images
 
 
 def warp(

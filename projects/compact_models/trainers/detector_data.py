@@ -1,4 +1,4 @@
-"""Photos in memory and augmented crops for the detector.
+"""Images in memory and augmented crops for the detector.
 
 Legend: B crops of S x S px, M masked people of the fullest crop, T of the batch.
 """
@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .crops import Array, Bools, Pixels, Rng, change_colours, normalize, warp
-from .pose_data import PlacedMask, box_of, find_photo, mask_of, read_photos
+from .pose_data import PlacedMask, box_of, find_image, mask_of, read_images
 
-FILL = 114  # grey beside the photo
+FILL = 114  # grey beside the image
 MEAN, STD = (103.53, 116.28, 123.675), (57.375, 57.12, 58.395)  # BGR
 CELL = 4  # px per cell of the masks
 
 
 @dataclass(frozen=True, eq=False)
-class Photos:
-    """Photos with the masks of some of their people.
+class Images:
+    """Images with the masks of some of their people.
 
     Attributes:
         pixels: BGR uint8 (H, W, 3).
@@ -35,7 +35,7 @@ class Photos:
         crowds: boxes of groups of people, float32 (C, 4), likewise.
         masks: of people, None where there is none.
         image_ids: of the COCO file.
-        are_complete: whether every person of a photo has a box.
+        are_complete: whether every person of an image has a box.
     """
 
     pixels: Sequence[Pixels]
@@ -49,28 +49,28 @@ class Photos:
         return len(self.pixels)
 
 
-def load_photos(
-    annotations: Path, subset: str | None = None, max_photos: int | None = None,
+def load_images(
+    annotations: Path, subset: str | None = None, max_images: int | None = None,
     backgrounds: Path | None = None,
-) -> Photos:  # fmt: skip
-    """Read the photos of a COCO file, and photos without people of a list of files."""
+) -> Images:  # fmt: skip
+    """Read the images of a COCO file, and images without people of a list of files."""
     content = json.loads(annotations.read_text())
     images = [i for i in content['images'] if subset is None or i.get('subset') == subset]
-    images = images[:max_photos]
+    images = images[:max_images]
     people: dict[int, list[Any]] = {image['id']: [] for image in images}
     for annotation in content['annotations']:
         if annotation['image_id'] in people:
             people[annotation['image_id']].append(annotation)
     names = [image['file_name'] for image in images]
     if backgrounds is not None:
-        names += [row['file_name'] for row in json.loads(backgrounds.read_text())][:max_photos]
+        names += [row['file_name'] for row in json.loads(backgrounds.read_text())][:max_images]
     extra = len(names) - len(images)
     everybody = [people[image['id']] for image in images] + [[]] * extra
     rows, crowds = ([[a for a in row if bool(a.get('iscrowd')) == is_crowd] for row in everybody]
                     for is_crowd in (False, True))  # fmt: skip
     sizes = [(image['height'], image['width']) for image in images] + [(0, 0)] * extra
-    return Photos(
-        read_photos(find_photo(annotations.parent, name) for name in names),
+    return Images(
+        read_images(find_image(annotations.parent, name) for name in names),
         [_boxes(row) for row in rows],
         [_boxes(row) for row in crowds],
         [[mask_of(a, s) for a in row] for row, s in zip(rows, sizes, strict=True)],
@@ -110,7 +110,7 @@ class DetectorAugmentation:
 
     Attributes:
         crop: S, a multiple of 32.
-        side: longer side of a photo in px at scale 1.
+        side: longer side of an image in px at scale 1.
         scale: smallest and largest scale.
         paint: chance that masked people are painted black, as the loop paints people it found.
         colour: as in the pose model.
@@ -124,24 +124,24 @@ class DetectorAugmentation:
 
 
 class DetectorSampler:
-    """Draws batches from photos."""
+    """Draws batches from images."""
 
-    def __init__(self, photos: Photos, settings: DetectorAugmentation) -> None:
-        self.photos = photos
+    def __init__(self, images: Images, settings: DetectorAugmentation) -> None:
+        self.images = images
         self.settings = settings
 
     def make_batch(self, rng: Rng, size: int) -> DetectorBatch:
         """Draw and augment `size` crops."""
         side = self.settings.crop
-        rows = rng.integers(len(self.photos), size=size)
+        rows = rng.integers(len(self.images), size=size)
         crops = np.empty((size, side, side, 3), np.uint8)
         extents = np.zeros((size, 2), np.int64)
         layers: list[list[Pixels]] = []
         for i, row in enumerate(rows):
-            photo = self.photos.pixels[row]
-            matrix, extents[i] = self._draw_matrix(photo, rng)
-            warp(photo, matrix, (side, side), out=crops[i])
-            layers.append(_warp_masks(self.photos.masks[row], matrix, side))
+            image = self.images.pixels[row]
+            matrix, extents[i] = self._draw_matrix(image, rng)
+            warp(image, matrix, (side, side), out=crops[i])
+            layers.append(_warp_masks(self.images.masks[row], matrix, side))
         change_colours(crops, self.settings.colour, rng)
         for crop, (width, height) in zip(crops, extents, strict=True):
             crop[height:], crop[:, width:] = FILL, FILL
@@ -151,12 +151,12 @@ class DetectorSampler:
         images = normalize(bgr, MEAN, STD) if painted.any() else clean
         return DetectorBatch(images, clean, painted, *_stack_people(kept, side))
 
-    def _draw_matrix(self, photo: Pixels, rng: Rng) -> tuple[Array, Any]:
-        """Map (2, 3) from a photo to a crop, and width and height of what it covers in px.
+    def _draw_matrix(self, image: Pixels, rng: Rng) -> tuple[Array, Any]:
+        """Map (2, 3) from an image to a crop, and width and height of what it covers in px.
 
-        A small photo lies at the top left.
+        A small image lies at the top left.
         """
-        height, width = photo.shape[:2]
+        height, width = image.shape[:2]
         settings, side = self.settings, self.settings.crop
         low, high = np.log(settings.scale)
         scale = np.exp(rng.uniform(low, high)) * settings.side / max(height, width)

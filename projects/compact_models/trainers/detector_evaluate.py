@@ -1,4 +1,4 @@
-"""Box AP and mask overlap of a detector on whole photos."""
+"""Box AP and mask overlap of a detector on whole images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from projects.compact_models.detector.packed import mask_logits
 
 from .coco_ap import measure_coco
 from .crops import Array, normalize
-from .detector_data import FILL, MEAN, STD, Photos
+from .detector_data import FILL, MEAN, STD, Images
 from .detector_losses import run_network
 from .pose_data import PlacedMask
 
@@ -25,18 +25,18 @@ NAMES = ('ap', 'ap50', 'ap75', 'ap_small', 'ap_medium', 'ap_large')
 
 
 @torch.no_grad()
-def detect(model: nn.Module, photo: Any) -> tuple[Array, Array, Tensor, float]:
-    """People in one BGR photo.
+def detect(model: nn.Module, image: Any) -> tuple[Array, Array, Tensor, float]:
+    """People in one BGR image.
 
     Returns:
         Boxes (N, 4) xyxy px, scores (N,), mask logits (N, h, w) at an eighth of the input, and the
         scale of the input.
     """
-    height, width = photo.shape[:2]
+    height, width = image.shape[:2]
     scale = SIZE / max(height, width)
     frame = np.full((SIZE, SIZE, 3), FILL, np.uint8)
     size = (round(width * scale), round(height * scale))
-    frame[: size[1], : size[0]] = cv2.resize(photo, size, interpolation=cv2.INTER_LINEAR)
+    frame[: size[1], : size[0]] = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
     outputs, logits, boxes, points = run_network(model, normalize(frame[None], MEAN, STD))
     scores = logits[0].sigmoid()
     rows = (scores > MIN_SCORE).nonzero()[:, 0]
@@ -52,21 +52,21 @@ def detect(model: nn.Module, photo: Any) -> tuple[Array, Array, Tensor, float]:
     return boxes_px.astype(np.float32), scores[kept].numpy(), masks, scale
 
 
-def evaluate_detector(model: nn.Module, photos: Photos, name: str) -> dict[str, float]:
-    """Box AP on photos with complete annotations, and mean mask IoU of the people that are found.
+def evaluate_detector(model: nn.Module, images: Images, name: str) -> dict[str, float]:
+    """Box AP on images with complete annotations, and mean mask IoU of the people that are found.
 
     Masks are compared at an eighth of the input size, in the best detection (IoU of 0.5 or more).
     """
     model.eval()
     results: list[dict[str, Any]] = []
     overlaps: list[float] = []
-    for index, photo in enumerate(photos.pixels):
-        boxes, scores, masks, scale = detect(model, photo)
+    for index, image in enumerate(images.pixels):
+        boxes, scores, masks, scale = detect(model, image)
         for box, score in zip(boxes.tolist(), scores.tolist(), strict=True):
             row = {'image_id': index, 'score': score}
             results.append({**row, 'bbox': [*box[:2], box[2] - box[0], box[3] - box[1]]})
-        overlaps += _mask_overlaps(photos.boxes[index], photos.masks[index], boxes, masks, scale)
-    figures = _box_ap(photos, results)
+        overlaps += _mask_overlaps(images.boxes[index], images.masks[index], boxes, masks, scale)
+    figures = _box_ap(images, results)
     figures['mask_iou'] = float(np.mean(overlaps)) if overlaps else float('nan')
     return {f'{name}_{key}': value for key, value in figures.items()}
 
@@ -97,15 +97,15 @@ def _shrink(placed: PlacedMask, scale: float, cells: int) -> Any:
     return cv2.warpAffine(smooth, matrix, (cells, cells)) > 127
 
 
-def _box_ap(photos: Photos, results: list[dict[str, Any]]) -> dict[str, float]:
-    complete = np.flatnonzero(photos.are_complete).tolist()
+def _box_ap(images: Images, results: list[dict[str, Any]]) -> dict[str, float]:
+    complete = np.flatnonzero(images.are_complete).tolist()
     annotations = [
         {
             'image_id': i, 'iscrowd': is_crowd, 'area': (x2 - x1) * (y2 - y1),
             'bbox': [x1, y1, x2 - x1, y2 - y1],
         }
         for i in complete
-        for is_crowd, boxes in enumerate((photos.boxes[i], photos.crowds[i]))
+        for is_crowd, boxes in enumerate((images.boxes[i], images.crowds[i]))
         for x1, y1, x2, y2 in boxes.tolist()
     ]  # fmt: skip
     results = [row for row in results if row['image_id'] in set(complete)]

@@ -1,4 +1,4 @@
-"""Run the shipped detector over training photos: boxes, scores and masks as COCO results.
+"""Run the shipped detector over training images: boxes, scores and masks as COCO results.
 
 The pose model learns from them what it will see: rough boxes, rough masks, and detections that
 show no person.
@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this checkout, i
 from pipeline.structures import Detections
 from projects.compact_models.trainers.command import prepare_process
 from projects.compact_models.trainers.loop import has_bfloat16
-from projects.compact_models.trainers.pose_data import find_photo
+from projects.compact_models.trainers.pose_data import find_image
 
 ROOT = Path(__file__).resolve().parents[3]
 MIN_SCORE, MAX_IOU, MAX_PEOPLE = 0.1, 0.5, 16
@@ -51,17 +51,17 @@ def start_process(checkpoint: Path) -> None:
 
 
 def detect(item: tuple[int, Path]) -> list[dict[str, Any]]:
-    """COCO results of one photo."""
+    """COCO results of one image."""
     image_id, path = item
-    photo = cv2.imread(str(path))
-    if photo is None:
+    image = cv2.imread(str(path))
+    if image is None:
         raise FileNotFoundError(f'{path} is no image file')
-    found = _detector(np.ascontiguousarray(photo[..., ::-1]))
+    found = _detector(np.ascontiguousarray(image[..., ::-1]))
     return as_results(image_id, found)
 
 
 def as_results(image_id: int, found: Detections) -> list[dict[str, Any]]:
-    """Detections of a photo as COCO results."""
+    """Detections of an image as COCO results."""
     rows = []
     for box, score, rle in zip(
         found.boxes.tolist(), found.box_scores.tolist(), found.detector_masks.to_rle(), strict=True
@@ -79,7 +79,7 @@ def as_results(image_id: int, found: Detections) -> list[dict[str, Any]]:
 def main() -> None:
     """Run the tool."""
     parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
-    parser.add_argument('annotations', type=Path, help='COCO file beside its photos')
+    parser.add_argument('annotations', type=Path, help='COCO file beside its images')
     parser.add_argument('out', type=Path)
     parser.add_argument(
         '--checkpoint', type=Path, default=ROOT / 'checkpoints/rtmdet-ins_compact.pth'
@@ -90,13 +90,13 @@ def main() -> None:
     posed = {a['image_id'] for a in content['annotations'] if a.get('num_keypoints')}
     images = [i for i in content['images'] if i['id'] in posed or i.get('fully_annotated', True)]
     folder = args.annotations.parent
-    items = [(image['id'], find_photo(folder, image['file_name'])) for image in images]
+    items = [(image['id'], find_image(folder, image['file_name'])) for image in images]
     rows: list[dict[str, Any]] = []
     with ProcessPoolExecutor(args.workers, None, start_process, (args.checkpoint,)) as pool:
         for number, found in enumerate(pool.map(detect, items, chunksize=16), 1):
             rows += found
             if number % 500 == 0:
-                print(f'{number} of {len(items)} photos', flush=True)
+                print(f'{number} of {len(items)} images', flush=True)
     partial = args.out.with_suffix('.partial')
     partial.write_text(json.dumps(rows))
     os.replace(partial, args.out)

@@ -1,8 +1,8 @@
 """Crops of people for the pose model: drawn and augmented as whole batches.
 
 Parameters of a batch are arrays; only the warps run sample by sample. Each crop is one
-`cv2.warpAffine` from the photo: flip, rotation, scale, shift, and the edge of the image are part of
-its matrix and of the view of the photo that it reads.
+`cv2.warpAffine` from the image: flip, rotation, scale, shift, and the edge of the image are part of
+its matrix and of the view of the image that it reads.
 
 Legend: B crops of W x H px, K keypoints.
 """
@@ -96,7 +96,7 @@ class _Layout(NamedTuple):
 
     rows: NDArray[np.int64]
     boxes: Array  # (B, 4) xyxy px, cropped
-    limits: NDArray[np.int64]  # (B, 4) xyxy px, part of the photo that the crop reads
+    limits: NDArray[np.int64]  # (B, 4) xyxy px, part of the image that the crop reads
     keypoints: Array  # (B, K, 3)
     is_cut: Bools  # (B,) the image ends inside the person
     is_gone: Bools  # (B, K) keypoints beyond that edge
@@ -105,11 +105,11 @@ class _Layout(NamedTuple):
 def crop_matrices(
     centers: Array, sides: Array, radians: Array | float = 0.0, flip: Bools | None = None
 ) -> Array:
-    """Affine maps (B, 2, 3) from px of the photo to px of the crop, as MMPose's UDP crops.
+    """Affine maps (B, 2, 3) from px of the image to px of the crop, as MMPose's UDP crops.
 
     Args:
         centers: (B, 2), center of the window.
-        sides: (B, 2), sides of the window in px of the photo.
+        sides: (B, 2), sides of the window in px of the image.
         radians: (B,), rotation.
         flip: (B,), mirrored crops.
     """
@@ -134,7 +134,7 @@ def window_sides(boxes: Array) -> Array:
 
 
 def transform_points(points: Array, matrices: Array) -> Array:
-    """Points (B, M, 2) from px of the photo to px of the crop."""
+    """Points (B, M, 2) from px of the image to px of the crop."""
     moved = np.einsum('bij,bmj->bmi', matrices[:, :, :2], points) + matrices[:, None, :, 2]
     return np.asarray(moved, np.float32)
 
@@ -187,7 +187,7 @@ class PoseSampler:
         """Boxes of whole people, half bodies, and people that the edge of the image cuts."""
         people, settings = self.people, self.settings
         boxes, keypoints = people.boxes[rows].copy(), people.keypoints[rows].copy()
-        sizes = np.array([people.photos[p].shape[1::-1] for p in people.photo[rows]])
+        sizes = np.array([people.images[p].shape[1::-1] for p in people.image[rows]])
         limits = np.concatenate([np.zeros_like(sizes), sizes], 1)
         is_person = people.kind[rows] == KINDS.index('person')
         halved = is_person & (rng.random(len(rows)) < settings.half_body)
@@ -219,14 +219,14 @@ class PoseSampler:
     def _crop(self, layout: _Layout, matrices: Array, crops: Pixels, i: int, rng: Rng) -> None:
         """Cut one crop, at times from fewer px or blurred."""
         x1, y1, x2, y2 = layout.limits[i].tolist()
-        photo = self.people.photos[self.people.photo[layout.rows[i]]][y1:y2, x1:x2]
+        image = self.people.images[self.people.image[layout.rows[i]]][y1:y2, x1:x2]
         if rng.random() < self.settings.low_resolution:
             factor = rng.uniform(0.3, 0.8)
             size = (int(W * factor), int(H * factor))
-            small = warp(photo, matrices[i] * np.float32(factor), size, origin=(x1, y1))
+            small = warp(image, matrices[i] * np.float32(factor), size, origin=(x1, y1))
             cv2.resize(small, (W, H), dst=crops[i], interpolation=cv2.INTER_LINEAR)
         else:
-            warp(photo, matrices[i], (W, H), origin=(x1, y1), out=crops[i])
+            warp(image, matrices[i], (W, H), origin=(x1, y1), out=crops[i])
         if rng.random() < self.settings.blur:
             crops[i] = cv2.GaussianBlur(crops[i], (0, 0), rng.uniform(0.5, 1.6))
 
@@ -349,7 +349,7 @@ def _cut_by_edge(
 
 
 def _warp_mask(placed: PlacedMask, matrix: Array, layout: _Layout, i: int) -> Bools:
-    """A mask of the photo as (H, W) of a crop, empty beyond the edge of the image."""
+    """A mask of the image as (H, W) of a crop, empty beyond the edge of the image."""
     x1, y1, x2, y2 = layout.limits[i].tolist()
     pixels = placed.pixels
     if layout.is_cut[i]:

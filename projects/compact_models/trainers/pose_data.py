@@ -45,11 +45,11 @@ class PlacedMask(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class People:
-    """Rows with their photos.
+    """Rows with their images.
 
     Attributes:
-        photos: BGR uint8 (H, W, 3).
-        photo: int64 (N,), index of the row's photo.
+        images: BGR uint8 (H, W, 3).
+        image: int64 (N,), index of the row's image.
         kind: int64 (N,), index in `KINDS`.
         boxes: float32 (N, 4), xyxy px, the box to crop.
         person_boxes: float32 (N, 4), box of the person; NaN where there is none.
@@ -61,8 +61,8 @@ class People:
         cutouts: people to paste, BGRA uint8 (h, w, 4).
     """
 
-    photos: Sequence[Pixels]
-    photo: NDArray[np.int64]
+    images: Sequence[Pixels]
+    image: NDArray[np.int64]
     kind: NDArray[np.int64]
     boxes: Array
     person_boxes: Array
@@ -78,7 +78,7 @@ class People:
 
 
 def place_mask(segmentation: Any, height: int, width: int) -> PlacedMask | None:
-    """Decode a COCO segmentation of a photo of this size; None for an empty one."""
+    """Decode a COCO segmentation of an image of this size; None for an empty one."""
     if isinstance(segmentation, list):
         segmentation = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
     elif isinstance(segmentation['counts'], list):
@@ -90,25 +90,25 @@ def place_mask(segmentation: Any, height: int, width: int) -> PlacedMask | None:
     return PlacedMask(x, y, np.ascontiguousarray(pixels))
 
 
-def read_photos(paths: Iterable[Path], threads: int = 2) -> list[Pixels]:
-    """Decode photos as BGR uint8.
+def read_images(paths: Iterable[Path], threads: int = 2) -> list[Pixels]:
+    """Decode images as BGR uint8.
 
     Raises:
-        FileNotFoundError: a photo is absent or damaged.
+        FileNotFoundError: an image is absent or damaged.
     """
 
     def read(path: Path) -> Pixels:
-        photo = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        if photo is None:
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if image is None:
             raise FileNotFoundError(f'{path} is no image file')
-        return np.asarray(photo, np.uint8)
+        return np.asarray(image, np.uint8)
 
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(read, paths))
 
 
-def find_photo(folder: Path, name: str) -> Path:
-    """Path of a photo that lies in `folder` or in `folder/images`."""
+def find_image(folder: Path, name: str) -> Path:
+    """Path of an image that lies in `folder` or in `folder/images`."""
     path = folder / name
     return path if path.exists() else folder / 'images' / name
 
@@ -120,18 +120,18 @@ def load_people(
     detections: Path | None = None,
     min_keypoints: int = MIN_KEYPOINTS,
     kinds: Sequence[Kind] = KINDS,
-    max_photos: int | None = None,
+    max_images: int | None = None,
     with_masks: bool = False,
 ) -> People:
-    """Read people with keypoints, and what a detector finds in the photos.
+    """Read people with keypoints, and what a detector finds in the images.
 
     Args:
-        annotations: COCO file; its photos lie beside it or in `images/` beside it.
+        annotations: COCO file; its images lie beside it or in `images/` beside it.
         subset: read only images whose `subset` is this.
         detections: COCO results with `segmentation`, of `find_detections.py`.
         min_keypoints: people with fewer labelled keypoints are left out.
         kinds: rows of other kinds are left out.
-        max_photos: read only so many photos.
+        max_images: read only so many images.
         with_masks: read people with masks too, whatever their keypoints.
     """
     content = json.loads(annotations.read_text())
@@ -139,9 +139,9 @@ def load_people(
     annotated = _by_image(content['annotations'])
     found = _by_image(json.loads(detections.read_text()) if detections else [])
     rows: list[dict[str, Any]] = []
-    photos: list[dict[str, Any]] = []
+    kept: list[dict[str, Any]] = []
     cutouts: list[tuple[int, PlacedMask]] = []
-    for image in images[:max_photos]:
+    for image in images[:max_images]:
         size = (image['height'], image['width'])
         here = annotated[image['id']]
         detected = _detected_rows(found[image['id']], here, image, min_keypoints)
@@ -149,10 +149,10 @@ def load_people(
         made = [row for row in made if KINDS[row['kind']] in kinds]
         pasted = _cutout_masks(here, size)
         if made or pasted:
-            rows += [{**row, 'photo': len(photos), 'image_id': image['id']} for row in made]
-            cutouts += [(len(photos), mask) for mask in pasted]
-            photos.append(image)
-    pixels = read_photos(find_photo(annotations.parent, p['file_name']) for p in photos)
+            rows += [{**row, 'image': len(kept), 'image_id': image['id']} for row in made]
+            cutouts += [(len(kept), mask) for mask in pasted]
+            kept.append(image)
+    pixels = read_images(find_image(annotations.parent, p['file_name']) for p in kept)
     return _stack(rows, pixels, [_cut_out(pixels[i], mask) for i, mask in cutouts])
 
 
@@ -163,15 +163,15 @@ def _by_image(rows: Sequence[Mapping[str, Any]]) -> dict[int, list[Any]]:
     return grouped
 
 
-def _stack(rows: list[dict[str, Any]], photos: list[Pixels], cutouts: list[Pixels]) -> People:
+def _stack(rows: list[dict[str, Any]], images: list[Pixels], cutouts: list[Pixels]) -> People:
     def column(name: str, dtype: Any, shape: tuple[int, ...] = ()) -> Any:
         return np.array([row[name] for row in rows], dtype).reshape(len(rows), *shape)
 
     nowhere = np.full(4, np.nan, np.float32)
     people = [row['person'] for row in rows]
     return People(
-        photos=photos,
-        photo=column('photo', np.int64),
+        images=images,
+        image=column('image', np.int64),
         kind=column('kind', np.int64),
         boxes=column('box', np.float32, (4,)),
         person_boxes=np.array([box_of(p) if p else nowhere for p in people]).reshape(-1, 4),
@@ -290,7 +290,7 @@ def _cutout_masks(annotations: Sequence[Any], size: tuple[int, int]) -> list[Pla
     return [m for m in masks if m is not None and min(m.pixels.shape) >= MIN_CUTOUT]
 
 
-def _cut_out(photo: Pixels, mask: PlacedMask) -> Pixels:
+def _cut_out(image: Pixels, mask: PlacedMask) -> Pixels:
     height, width = mask.pixels.shape
-    region = photo[mask.y : mask.y + height, mask.x : mask.x + width]
+    region = image[mask.y : mask.y + height, mask.x : mask.x + width]
     return np.concatenate([region, mask.pixels[..., None]], axis=2)

@@ -41,7 +41,7 @@ def crop_people(people: People, rows: NDArray[np.int64], alpha: float) -> tuple[
     matrices = crop_matrices((boxes[:, :2] + boxes[:, 2:]) / 2, window_sides(boxes))
     crops = np.zeros((len(rows), H, W, 3), np.uint8)
     for i, row in enumerate(rows):
-        warp(people.photos[people.photo[row]], matrices[i], (W, H), out=crops[i])
+        warp(people.images[people.image[row]], matrices[i], (W, H), out=crops[i])
         cv2.cvtColor(crops[i], cv2.COLOR_BGR2RGB, dst=crops[i])
         placed = people.true_masks[row] or people.found_masks[row]
         if alpha and placed is not None:
@@ -69,7 +69,7 @@ def predict(
         with_poses: decode keypoints too.
 
     Returns:
-        keypoints (N, K, 2) and boxes (N, 4) in px of the photo, scores (N, K), expected OKS,
+        keypoints (N, K, 2) and boxes (N, 4) in px of the image, scores (N, K), expected OKS,
         box_scores (N,).
     """
     head: Any = model.head
@@ -110,12 +110,12 @@ def measure_oks(people: People, rows: NDArray[np.int64], keypoints: Array) -> Ar
 
 def group_people(people: People, rows: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
     """Groups of people as masks (N,)."""
-    boxes, photos = people.boxes[rows], people.photo[rows]
-    sizes = np.array([people.photos[p].shape[1::-1] for p in photos])
+    boxes, images = people.boxes[rows], people.image[rows]
+    sizes = np.array([people.images[p].shape[1::-1] for p in images])
     gap = np.concatenate([boxes[:, :2], sizes - boxes[:, 2:]], 1).min(1)
     covered = np.zeros(len(rows), np.bool_)
-    for photo in np.unique(photos):
-        here = np.flatnonzero(photos == photo)
+    for image in np.unique(images):
+        here = np.flatnonzero(images == image)
         low = np.maximum(boxes[here, None, :2], boxes[None, here, :2])
         high = np.minimum(boxes[here, None, 2:], boxes[None, here, 2:])
         inner = (high - low).clip(0).prod(2)

@@ -99,14 +99,14 @@ class Window(NamedTuple):
 
 
 def cut_window(people: People, row: int, corners: Array) -> Window:
-    """Cut a window, (4,) xyxy px, at the edges of the photo and scale it to the square."""
-    photo = people.photos[people.photo[row]]
-    height, width = photo.shape[:2]
+    """Cut a window, (4,) xyxy px, at the edges of the image and scale it to the square."""
+    pixels = people.images[people.image[row]]
+    height, width = pixels.shape[:2]
     x1, y1 = np.floor(corners[:2]).clip(0, [width - 2, height - 2]).astype(int)
     x2, y2 = np.ceil(corners[2:]).clip([x1 + 2, y1 + 2], [width, height]).astype(int)
     scale = S / np.array([x2 - x1, y2 - y1], np.float32)
     smooth = cv2.INTER_AREA if scale.max() < 0.7 else cv2.INTER_LINEAR
-    image = cv2.resize(photo[y1:y2, x1:x2], (S, S), interpolation=smooth)
+    image = cv2.resize(pixels[y1:y2, x1:x2], (S, S), interpolation=smooth)
     origin = np.array([x1, y1], np.float32)
     keypoints = (people.keypoints[row, :, :2] - origin) * scale
     inside = ((keypoints >= 0) & (keypoints < S)).all(1)

@@ -24,8 +24,8 @@ from projects.compact_models.trainers.command import make_parser, prepare_proces
 from projects.compact_models.trainers.detector_data import (
     DetectorAugmentation,
     DetectorSampler,
-    Photos,
-    load_photos,
+    Images,
+    load_images,
 )
 from projects.compact_models.trainers.detector_evaluate import evaluate_detector
 from projects.compact_models.trainers.detector_losses import TeacherLosses
@@ -39,8 +39,8 @@ META = {'classes': ['person'], 'palette': [[220, 20, 60]]}
 class DetectorTask:
     """Batches and losses of the detector; a `loop.Task`."""
 
-    def __init__(self, photos: Photos, teacher: nn.Module, crop: int) -> None:
-        self.make_batch = DetectorSampler(photos, DetectorAugmentation(crop=crop)).make_batch
+    def __init__(self, images: Images, teacher: nn.Module, crop: int) -> None:
+        self.make_batch = DetectorSampler(images, DetectorAugmentation(crop=crop)).make_batch
         self.compute_losses = TeacherLosses(teacher)
 
 
@@ -80,15 +80,15 @@ def main() -> None:
         parser.error('give --teacher CONFIG WEIGHTS')
     prepare_process(args.nice)
     annotations, backgrounds = (args.data / f'{n}.json' for n in ('annotations', 'backgrounds'))
-    sets = {'val': load_photos(annotations, 'val', args.max_photos)}
+    sets = {'val': load_images(annotations, 'val', args.max_images)}
     if args.dev:
-        sets['dev'] = load_photos(args.dev)
+        sets['dev'] = load_images(args.dev)
 
     def make_task() -> DetectorTask:
         more = backgrounds if backgrounds.exists() else None
-        photos = load_photos(annotations, 'train', args.max_photos, more)
+        images = load_images(annotations, 'train', args.max_images, more)
         teacher = build_teacher(*map(str, args.teacher))
-        return DetectorTask(photos, to_channels_last(teacher), args.crop)
+        return DetectorTask(images, to_channels_last(teacher), args.crop)
 
     run(
         args, sets=sets, build_model=build_model, evaluate=evaluate_detector,

@@ -73,7 +73,7 @@ def main() -> None:
     prepare_process(args.nice)
     read = partial(
         load_people, args.data / 'annotations.json',
-        detections=args.detections, max_photos=args.max_photos,
+        detections=args.detections, max_images=args.max_images,
     )  # fmt: skip
     sets = {'val': read(subset='val')}
     if args.dev:

@@ -143,7 +143,7 @@ def main() -> None:
     prepare_process(args.nice)
     read = partial(
         load_people, args.data / 'annotations.json',
-        max_photos=args.max_photos, kinds=('person',), with_masks=True,
+        max_images=args.max_images, kinds=('person',), with_masks=True,
     )  # fmt: skip
     sets = {'val': read(subset='val', min_keypoints=1)}
     if args.dev:

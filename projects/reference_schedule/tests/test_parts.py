@@ -17,7 +17,7 @@ from projects.reference_schedule.reference_loop import _distinct, _exclusive, _w
 @pytest.mark.parametrize(
     ('width', 'height', 'people'), [(160, 120, 1), (320, 240, 7), (640, 480, 60), (300, 600, 12)]
 )
-def test_a_crowd_is_true_to_its_picture(width: int, height: int, people: int) -> None:
+def test_a_crowd_is_true_to_its_image(width: int, height: int, people: int) -> None:
     crowd = make_crowd(width, height, people, rounds=2)
     assert crowd.image.shape == (height, width, 3) and len(crowd) == people
     owners = sum(crowd.masks.dense(i).astype(int) for i in range(people))

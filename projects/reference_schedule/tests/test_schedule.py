@@ -54,7 +54,7 @@ def test_the_reference_schedule_gives_what_the_loop_gives(
     assert (mine.people.masks.areas > 0).all() and (mine.people.mask_sources == 0).all()
 
 
-def test_a_segmenter_of_whole_photos_gives_the_same_too() -> None:
+def test_a_segmenter_of_whole_images_gives_the_same_too() -> None:
     case = replace(SMALL, people=6, options={'segmenter.crop_segmentation': None})
     mine, reference = run_both(case, build(case), reference_stages(case))
     assert difference(mine, reference).equal and len(mine.people) == 6

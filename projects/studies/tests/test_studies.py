@@ -510,7 +510,7 @@ def test_charts_equal_their_tables(tmp_path: Path) -> None:
             'p.jpg': study(noise_image(), study_image(ground_truth()), [s.name for s in settings])
         }
         table = compute_round_rows(settings, parts, annotations_of_truth(), ['segm'])
-        facts = {'config': 'c', 'data': 'd', 'photos': 1, 'device': 'cpu'}
+        facts = {'config': 'c', 'data': 'd', 'images': 1, 'device': 'cpu'}
         shown = curves(study_rounds.draw(table, facts))
         expected = [
             [[r.rounds, 100 * getattr(r, key)] for r in table if r.refine == refine]
@@ -518,7 +518,7 @@ def test_charts_equal_their_tables(tmp_path: Path) -> None:
             for key in ('ap', 'ar')
         ]
         expected += [
-            [[r.rounds, r.seconds_per_photo] for r in table if r.refine == refine]
+            [[r.rounds, r.seconds_per_image] for r in table if r.refine == refine]
             for refine in (False, True)
         ]
         assert shown == expected

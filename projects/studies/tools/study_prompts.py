@@ -2,7 +2,7 @@
 
 Prompts are the labelled keypoints of annotated people (default), or with `--keypoints detected`
 the keypoints predicted in round one. Masks are predicted independently. Each image is embedded
-once. Computed parts are saved in OUT/photos: the same command resumes an interrupted study, and
+once. Computed parts are saved in OUT/images: the same command resumes an interrupted study, and
 further k or methods compute only what is missing.
 
 Examples:
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     prompt = config.settings.segmenter.prompt
     computed = compute_images(
         data.images,
-        args.out / 'photos',
+        args.out / 'images',
         [s.name for s in settings],
         PromptStudy(built.run, prompt, args.keypoints, args.draw_ties),
         depends_on=build_provenance(config, built, keypoints=args.keypoints, ties=args.draw_ties),
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     rows = compute_prompt_rows(settings, data.images, computed.parts)
     facts = {
         'config': args.config, 'data': dataset.name, 'keypoints': args.keypoints,
-        'box': prompt.use_box, 'draw_ties': args.draw_ties, 'photos': len(computed.parts),
+        'box': prompt.use_box, 'draw_ties': args.draw_ties, 'images': len(computed.parts),
     }  # fmt: skip
     common.save_tables(args.out, 'prompts', rows, facts, text=describe(rows), draw=draw)
     _print_table(rows, facts)

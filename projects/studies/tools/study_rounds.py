@@ -1,7 +1,7 @@
 """Plot box, mask and keypoint AP against the number of rounds, with and without refinement.
 
 Every image runs once with the largest number of rounds; the state after round r equals the result
-of a run with `loop.max_rounds=r`. Computed parts are saved in OUT/photos: the same command resumes
+of a run with `loop.max_rounds=r`. Computed parts are saved in OUT/images: the same command resumes
 an interrupted study.
 
 Examples:
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     built = build_pipeline(config)
     computed = compute_images(
         data.images,
-        args.out / 'photos',
+        args.out / 'images',
         [s.name for s in settings],
         RoundStudy(built.run),
         depends_on=build_provenance(any_rounds, built),
@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     annotations = select_annotations(data, computed.parts)
     rows = compute_round_rows(settings, computed.parts, annotations, dataset.tasks)
     facts = {
-        'config': args.config, 'data': dataset.name, 'photos': len(computed.parts),
+        'config': args.config, 'data': dataset.name, 'images': len(computed.parts),
         'device': built.device,
     }  # fmt: skip
     common.save_tables(args.out, 'rounds', rows, facts, text=describe(rows), draw=draw)
@@ -127,12 +127,12 @@ def draw(rows: Sequence[RoundRow], facts: dict[str, Any]) -> Figure:
     panels.append((f'time ({facts["device"]})', 'seconds per image, all rounds', times))
     title = (
         f'{facts["config"]} on {facts["data"]}: rounds of the loop '
-        f'({facts["photos"]} images, n={rows[0].num_annotated} people)'
+        f'({facts["images"]} images, n={rows[0].num_annotated} people)'
     )
     return draw_lines(title, 'rounds', panels)
 
 
-_TIME = 'seconds_per_photo'
+_TIME = 'seconds_per_image'
 
 
 def _curve(
@@ -165,7 +165,7 @@ def _print_table(rows: Sequence[RoundRow], facts: dict[str, Any]) -> None:
 
     people = rows[0].num_annotated
     subject = f'{facts["config"]} on {facts["data"]}'
-    title = f'{subject}: {facts["photos"]} images, {people} people; AP / AR, percent'
+    title = f'{subject}: {facts["images"]} images, {people} people; AP / AR, percent'
     table = Table(title=title)
     tasks = list(dict.fromkeys(r.task for r in rows))
     for name in ('rounds', 'refined', *tasks, 'results', 's/image'):
@@ -177,7 +177,7 @@ def _print_table(rows: Sequence[RoundRow], facts: dict[str, Any]) -> None:
             'yes' if first.refine else 'no',
             *(f'{format_percent(r.ap)} / {format_percent(r.ar)}' for r in same),
             str(first.num_results),
-            f'{first.seconds_per_photo:.2f}',
+            f'{first.seconds_per_image:.2f}',
         )
     Console().print(table)
 

@@ -19,15 +19,15 @@ FIGURE = np.array([
 ])  # fmt: skip
 
 
-def write_folder(folder: Path, photos: int = 4, seed: int = 0) -> Path:
-    """Write `annotations.json` and photos with two people each; half of them have masks."""
+def write_folder(folder: Path, num_images: int = 4, seed: int = 0) -> Path:
+    """Write `annotations.json` and images with two people each; half of them have masks."""
     rng = np.random.default_rng(seed)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for number in range(photos):
-        photo: Pixels = rng.integers(0, 255, (160, 200, 3), dtype=np.uint8)
+    for number in range(num_images):
+        pixels: Pixels = rng.integers(0, 255, (160, 200, 3), dtype=np.uint8)
         name = f'{number}.png'
-        subset = 'val' if number == photos - 1 else 'train'
+        subset = 'val' if number == num_images - 1 else 'train'
         images.append(
             {
                 'id': number, 'file_name': name, 'height': 160, 'width': 200,
@@ -38,7 +38,7 @@ def write_folder(folder: Path, photos: int = 4, seed: int = 0) -> Path:
             box = [10 + 90 * side, 10, 80, 140]
             corners = [box[0], box[1], box[0] + 80, box[1], box[0] + 80, 150, box[0], 150]
             points = np.concatenate([FIGURE * box[2:] + box[:2], np.full((17, 1), 2)], 1)
-            cv2.rectangle(photo, box, (0, 200 * side, 255), -1)
+            cv2.rectangle(pixels, box, (0, 200 * side, 255), -1)
             annotations.append(
                 {
                     'id': len(annotations), 'image_id': number, 'category_id': 1, 'iscrowd': 0,
@@ -47,7 +47,7 @@ def write_folder(folder: Path, photos: int = 4, seed: int = 0) -> Path:
                     'segmentation': [corners] if side == 0 else [],
                 }
             )  # fmt: skip
-        cv2.imwrite(str(folder / name), photo)
+        cv2.imwrite(str(folder / name), pixels)
     content = {
         'images': images, 'annotations': annotations, 'categories': [{'id': 1, 'name': 'person'}]
     }  # fmt: skip
@@ -57,7 +57,7 @@ def write_folder(folder: Path, photos: int = 4, seed: int = 0) -> Path:
 
 
 def write_detections(path: Path, annotations: Path) -> Path:
-    """Write a shifted detection of every person, and one of the background per photo."""
+    """Write a shifted detection of every person, and one of the background per image."""
     content = json.loads(annotations.read_text())
     rows = [
         {

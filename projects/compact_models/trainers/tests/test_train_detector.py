@@ -20,8 +20,8 @@ from projects.compact_models.trainers.detector_data import (
     STD,
     DetectorAugmentation,
     DetectorSampler,
-    Photos,
-    load_photos,
+    Images,
+    load_images,
 )
 from projects.compact_models.trainers.detector_evaluate import detect, evaluate_detector
 from projects.compact_models.trainers.detector_losses import TeacherLosses
@@ -36,8 +36,8 @@ PLAIN = DetectorAugmentation(
 
 
 @pytest.fixture(scope='module')
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Photos:
-    return load_photos(write_folder(tmp_path_factory.mktemp('photos')))
+def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
+    return load_images(write_folder(tmp_path_factory.mktemp('images')))
 
 
 @pytest.fixture(scope='module')
@@ -50,15 +50,15 @@ def teacher() -> torch.nn.Module:
     return model.eval().requires_grad_(False)
 
 
-def test_photos_have_boxes_and_masks(photos: Photos) -> None:
-    assert len(photos) == 4
-    assert all(boxes.shape == (2, 4) for boxes in photos.boxes)
-    assert [sum(mask is not None for mask in row) for row in photos.masks] == [1] * 4
+def test_images_have_boxes_and_masks(images: Images) -> None:
+    assert len(images) == 4
+    assert all(boxes.shape == (2, 4) for boxes in images.boxes)
+    assert [sum(mask is not None for mask in row) for row in images.masks] == [1] * 4
 
 
-def test_boxes_and_masks_follow_the_crop(photos: Photos) -> None:
-    """Photos of 200 x 160 px become 80 x 64; the rest of the crop is grey."""
-    sampler = DetectorSampler(photos, PLAIN)
+def test_boxes_and_masks_follow_the_crop(images: Images) -> None:
+    """Images of 200 x 160 px become 80 x 64; the rest of the crop is grey."""
+    sampler = DetectorSampler(images, PLAIN)
     batch = sampler.make_batch(np.random.default_rng(0), 8)
     assert batch.is_person.sum() == 8 and batch.masks.shape == (8, 24, 24)
     for box, mask in zip(batch.people[batch.is_person], batch.masks, strict=True):
@@ -72,8 +72,8 @@ def test_boxes_and_masks_follow_the_crop(photos: Photos) -> None:
     assert batch.images is batch.teacher_images
 
 
-def test_painted_people_are_black_and_no_targets(photos: Photos) -> None:
-    sampler = DetectorSampler(photos, replace(PLAIN, paint=1.0))
+def test_painted_people_are_black_and_no_targets(images: Images) -> None:
+    sampler = DetectorSampler(images, replace(PLAIN, paint=1.0))
     batch = sampler.make_batch(np.random.default_rng(0), 16)
     is_painted = batch.painted.any(2).any(1)
     assert 0 < is_painted.sum() < 16
@@ -84,9 +84,9 @@ def test_painted_people_are_black_and_no_targets(photos: Photos) -> None:
 
 
 def test_a_student_like_its_teacher_has_no_box_loss(
-    photos: Photos, teacher: torch.nn.Module
+    images: Images, teacher: torch.nn.Module
 ) -> None:
-    sampler = DetectorSampler(photos, PLAIN)
+    sampler = DetectorSampler(images, PLAIN)
     batch = sampler.make_batch(np.random.default_rng(0), 2)
     losses = TeacherLosses(teacher)(teacher, batch)
     assert set(losses) == {'loss_score', 'loss_box', 'loss_mask'}
@@ -94,26 +94,26 @@ def test_a_student_like_its_teacher_has_no_box_loss(
 
 
 def test_a_run_writes_weights_that_load(
-    photos: Photos, teacher: torch.nn.Module, tmp_path: Path
+    images: Images, teacher: torch.nn.Module, tmp_path: Path
 ) -> None:
     torch.set_num_threads(1)
-    task = train_detector.DetectorTask(photos, teacher, 96)
+    task = train_detector.DetectorTask(images, teacher, 96)
     settings = Settings(tmp_path, samples=8, batch_size=4, bfloat16=False, evaluate_samples=10**9)
     train(
         train_detector.build_model(train_detector.CONFIG, None), task, settings,
         evaluate=lambda model: {}, pack_weights=train_detector.pack_weights,
     )  # fmt: skip
     model = train_detector.build_model(train_detector.CONFIG, tmp_path / 'weights.pth')
-    figures = evaluate_detector(model, photos, 'x')
+    figures = evaluate_detector(model, images, 'x')
     assert set(figures) >= {'x_mask_iou'}
-    boxes, scores, masks, _ = detect(model, photos.pixels[0])
+    boxes, scores, masks, _ = detect(model, images.pixels[0])
     assert len(boxes) == len(scores) == len(masks)
 
 
 def test_detections_are_coco_results(tmp_path: Path) -> None:
-    photo = write_folder(tmp_path, photos=1).with_name('0.png')
+    image = write_folder(tmp_path, num_images=1).with_name('0.png')
     find_detections.start_process(ROOT / 'checkpoints/rtmdet-ins_compact.pth')
-    rows = find_detections.detect((7, photo))
+    rows = find_detections.detect((7, image))
     assert all(row['image_id'] == 7 and row['score'] > 0.1 for row in rows)
     found = Detections(
         np.array([[10, 20, 40, 80]], np.float32), np.ones(1, np.float32),

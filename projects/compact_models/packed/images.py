@@ -1,7 +1,7 @@
-"""Packed photos, decoded and wholly on the device.
+"""Packed images, decoded and wholly on the device.
 
-Legend: P photos, M entries (people and ignored regions) of the fullest photo, K known masks, S the
-longest side in px (`Packed.side`). A photo lies at the top left of its S x S frame.
+Legend: P images, M entries (people and ignored regions) of the fullest image, K known masks, S the
+longest side in px (`Packed.side`). An image lies at the top left of its S x S frame.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from typing_extensions import Self
 from .file import CELL, Packed
 
 FILL = 114  # the grey that MMDetection's YOLOX and RTMDet pad with
-_CHUNK = 256  # photos or masks that are decoded before they go to the device
+_CHUNK = 256  # images or masks that are decoded before they go to the device
 
 
 @dataclass(frozen=True, eq=False)
-class PhotosOnDevice:
-    """Pixels and targets of many photos, all on one device.
+class ImagesOnDevice:
+    """Pixels and targets of many images, all on one device.
 
     Attributes:
-        pixels: uint8 (P, 3, S, S), BGR; 114 beside the photo.
-        sizes: int32 (P, 2), height and width of the photos in px.
-        boxes: float32 (P, M, 4), xyxy px; zeros where a photo has fewer entries.
+        pixels: uint8 (P, 3, S, S), BGR; 114 beside the image.
+        sizes: int32 (P, 2), height and width of the images in px.
+        boxes: float32 (P, M, 4), xyxy px; zeros where an image has fewer entries.
         is_person: bool (P, M).
         is_ignored: bool (P, M), regions that teach nothing.
         mask_rows: int64 (P, M), rows of `masks`; -1: no mask is known, or nobody is there.
@@ -70,7 +70,7 @@ class PhotosOnDevice:
             paths: files of `Packed.save` with the same longest side.
             device: where the tensors go.
             threads: that decode, 1 or more.
-            max_people: of a photo with more people the smallest boxes become ignored regions.
+            max_people: of an image with more people the smallest boxes become ignored regions.
 
         Raises:
             ValueError: a file is no packed file or cannot be decoded, the longest sides differ, or
@@ -80,17 +80,17 @@ class PhotosOnDevice:
             if value < 1:
                 raise ValueError(f'{name} = {value} must be 1 or more')
         packed = Packed.join([Packed.load(path) for path in paths])
-        photo, slot, is_person = _entries(packed, max_people)
+        image, slot, is_person = _entries(packed, max_people)
         masked = is_person & (np.diff(packed.rle_ends.numpy(), prepend=0) > 0)
         with ThreadPoolExecutor(threads) as pool:
-            pixels = _decode_photos(packed, pool, torch.device(device))
+            pixels = _decode_images(packed, pool, torch.device(device))
             rows = np.flatnonzero(masked)
-            masks = _decode_masks(packed, rows, photo[rows], pool, torch.device(device))
+            masks = _decode_masks(packed, rows, image[rows], pool, torch.device(device))
         shape = (len(packed), max(1, int(slot.max(initial=0)) + 1))
 
         def padded(values: NDArray[np.generic], empty: int) -> Tensor:
             full = np.full((*shape, *values.shape[1:]), empty, values.dtype)
-            full[photo, slot] = values
+            full[image, slot] = values
             return torch.from_numpy(full).to(device)
 
         return cls(
@@ -107,31 +107,31 @@ class PhotosOnDevice:
 def _entries(
     packed: Packed, max_people: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    """Photo, place in the photo and whether a person, of each of the Q rows; (Q,) each."""
+    """Image, place in the image and whether a person, of each of the Q rows; (Q,) each."""
     ends = packed.person_ends.numpy()
     counts = np.diff(ends, prepend=0)
-    photo = np.repeat(np.arange(len(packed)), counts)
-    slot = np.arange(len(photo)) - (ends - counts)[photo]
+    image = np.repeat(np.arange(len(packed)), counts)
+    slot = np.arange(len(image)) - (ends - counts)[image]
     boxes, ignored = packed.boxes.numpy(), packed.ignored.numpy()
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    # Within a photo people come first, the largest before the others.
-    order = np.lexsort((-areas, ignored, photo))
+    # Within an image people come first, the largest before the others.
+    order = np.lexsort((-areas, ignored, image))
     rank = np.empty_like(slot)
     rank[order] = slot
-    return photo, slot, ~ignored & (rank < max_people)
+    return image, slot, ~ignored & (rank < max_people)
 
 
-def _decode_photos(packed: Packed, pool: ThreadPoolExecutor, device: torch.device) -> Tensor:
+def _decode_images(packed: Packed, pool: ThreadPoolExecutor, device: torch.device) -> Tensor:
     side, ends = packed.side, packed.encoded_ends.tolist()
     starts = [0, *ends[:-1]]
     data, sizes = packed.encoded.numpy(), packed.sizes.tolist()
 
     def decode(row: int) -> NDArray[np.uint8]:
-        photo = cv2.imdecode(data[starts[row] : ends[row]], cv2.IMREAD_COLOR)
-        if photo is None or list(photo.shape[:2]) != sizes[row]:
-            raise ValueError(f'photo {int(packed.ids[row])} of the packed file is damaged')
+        image = cv2.imdecode(data[starts[row] : ends[row]], cv2.IMREAD_COLOR)
+        if image is None or list(image.shape[:2]) != sizes[row]:
+            raise ValueError(f'image {int(packed.ids[row])} of the packed file is damaged')
         frame = np.full((3, side, side), FILL, np.uint8)
-        frame[:, : photo.shape[0], : photo.shape[1]] = photo.transpose(2, 0, 1)
+        frame[:, : image.shape[0], : image.shape[1]] = image.transpose(2, 0, 1)
         return frame
 
     pixels = torch.empty((len(packed), 3, side, side), dtype=torch.uint8, device=device)
@@ -144,18 +144,18 @@ def _decode_photos(packed: Packed, pool: ThreadPoolExecutor, device: torch.devic
 def _decode_masks(
     packed: Packed,
     rows: NDArray[np.intp],
-    photos: NDArray[np.int64],
+    images: NDArray[np.int64],
     pool: ThreadPoolExecutor,
     device: torch.device,
 ) -> Tensor:
-    """Cells of the masks of K rows, whose photos are (K,)."""
+    """Cells of the masks of K rows, whose images are (K,)."""
     side, ends = packed.side, packed.rle_ends.tolist()
     starts = [0, *ends[:-1]]
     data, sizes = packed.rle.numpy(), packed.sizes.tolist()
     cells = side // CELL
 
-    def decode(row: int, photo: int) -> NDArray[np.uint8]:
-        height, width = sizes[photo]
+    def decode(row: int, image: int) -> NDArray[np.uint8]:
+        height, width = sizes[image]
         counts = data[starts[row] : ends[row]].tobytes()
         frame = np.zeros((side, side), np.uint8)
         frame[:height, :width] = coco_mask.decode({'size': [height, width], 'counts': counts})
@@ -165,6 +165,6 @@ def _decode_masks(
     masks = torch.empty((len(rows), cells, cells), dtype=torch.uint8, device=device)
     for start in range(0, len(rows), _CHUNK):
         chunk = slice(start, start + _CHUNK)
-        decoded = list(pool.map(decode, rows[chunk].tolist(), photos[chunk].tolist()))
+        decoded = list(pool.map(decode, rows[chunk].tolist(), images[chunk].tolist()))
         masks[chunk] = torch.from_numpy(np.stack(decoded))
     return masks

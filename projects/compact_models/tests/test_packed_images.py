@@ -17,10 +17,10 @@ from torch.utils.data import DataLoader, default_convert
 from projects.compact_models.packed import file as packed_file
 from projects.compact_models.packed.colour import ColourJitter
 from projects.compact_models.packed.crops import PackedCrops, choose_removed
-from projects.compact_models.packed.file import Packed, pack_photos
+from projects.compact_models.packed.file import Packed, pack_images
+from projects.compact_models.packed.images import ImagesOnDevice
 from projects.compact_models.packed.loop import WholeBatchStream
-from projects.compact_models.packed.photos import PhotosOnDevice
-from projects.compact_models.tools import pack_photos as tool
+from projects.compact_models.tools import pack_images as tool
 
 pytestmark = pytest.mark.usefixtures('mmengine_scope')
 
@@ -29,8 +29,8 @@ BACKGROUND = (60, 60, 60)
 # BGR; each is told from the others and from the background by its strongest channels.
 RED, GREEN, BLUE, YELLOW = (20, 20, 230), (20, 230, 20), (230, 20, 20), (20, 230, 230)
 COLOURS = {'red': RED, 'green': GREEN, 'blue': BLUE, 'yellow': YELLOW}
-# (height, width) of a photo and its people: colour, x, y, w, h, kind of segmentation
-PHOTOS = (
+# (height, width) of an image and its people: colour, x, y, w, h, kind of segmentation
+IMAGES = (
     ((192, 256), (('red', 16, 32, 64, 120, 'polygon'), ('green', 96, 20, 48, 160, 'rle'),
                   ('blue', 160, 60, 80, 100, 'polygon'))),
     ((128, 64), (('red', 6, 10, 20, 90, 'rle'), ('green', 34, 30, 24, 80, 'empty'))),
@@ -54,18 +54,18 @@ def segmentation_of(kind, box, size):
 
 
 def make_coco(folder):
-    """Photos of coloured rectangles, as PNG; the last one has nobody."""
+    """Images of coloured rectangles, as PNG; the last one has nobody."""
     images, annotations = [], []
-    for number, (size, people) in enumerate(PHOTOS, start=7):
-        photo = np.full((*size, 3), BACKGROUND, np.uint8)
+    for number, (size, people) in enumerate(IMAGES, start=7):
+        image = np.full((*size, 3), BACKGROUND, np.uint8)
         for colour, *box, kind in people:
             x, y, w, h = box
-            photo[y : y + h, x : x + w] = COLOURS[colour]
+            image[y : y + h, x : x + w] = COLOURS[colour]
             annotations.append({
                 'id': len(annotations), 'image_id': number, 'category_id': 1, 'bbox': box,
                 'iscrowd': int(kind == 'crowd'), 'segmentation': segmentation_of(kind, box, size),
             })  # fmt: skip
-        cv2.imwrite(str(folder / f'{number}.png'), photo)
+        cv2.imwrite(str(folder / f'{number}.png'), image)
         images.append(
             {'id': number, 'file_name': f'{number}.png', 'height': size[0], 'width': size[1]}
         )
@@ -75,10 +75,10 @@ def make_coco(folder):
 
 @pytest.fixture(scope='module')
 def packed(tmp_path_factory):
-    """The file of the photos above."""
-    folder = tmp_path_factory.mktemp('photos')
+    """The file of the images above."""
+    folder = tmp_path_factory.mktemp('images')
     path = folder / 'part_00.pt'
-    pack_photos(make_coco(folder), folder, SIDE, 95).save(path)
+    pack_images(make_coco(folder), folder, SIDE, 95).save(path)
     return path
 
 
@@ -91,7 +91,7 @@ def batches(data, count):
 
 
 def shows(pixels, colour):
-    """Pixels (H, W) of the 3 x H x W photo that are nearer to the colour than to the rest."""
+    """Pixels (H, W) of the 3 x H x W image that are nearer to the colour than to the rest."""
     bgr = np.array(COLOURS[colour])
     strong = torch.from_numpy(bgr > 100)
     return pixels[strong].amin(0) - pixels[~strong].amax(0) > 105
@@ -112,7 +112,7 @@ def colour_at(pixels, box):
 # The file
 
 
-def test_packing_shrinks_photos_and_people(packed):
+def test_packing_shrinks_images_and_people(packed):
     data = Packed.load(packed)
     assert data.side == SIDE and len(data) == 4
     assert data.sizes.tolist() == [[96, 128], [128, 64], [80, 96], [60, 60]]
@@ -137,9 +137,9 @@ def test_a_file_comes_back_and_files_join(packed, tmp_path):
     for name in ('encoded', 'boxes', 'rle', 'ids'):
         assert torch.equal(getattr(data, name), getattr(again, name))
         assert torch.equal(getattr(twice, name), torch.cat([getattr(data, name)] * 2))
-    photos = PhotosOnDevice.load([packed, tmp_path / 'again.pt'], 'cpu', threads=2)
+    images = ImagesOnDevice.load([packed, tmp_path / 'again.pt'], 'cpu', threads=2)
     for name in ('pixels', 'boxes', 'masks', 'is_person'):
-        first, second = getattr(photos, name).chunk(2)
+        first, second = getattr(images, name).chunk(2)
         assert torch.equal(first, second)
 
 
@@ -176,15 +176,15 @@ def test_what_is_no_packed_file_is_refused(tmp_path):
         Packed.load(path)
 
 
-def test_the_photo_must_have_the_size_of_the_annotations(tmp_path):
+def test_the_image_must_have_the_size_of_the_annotations(tmp_path):
     coco = make_coco(tmp_path)
     coco['images'][1]['width'] = 65
     with pytest.raises(ValueError, match=r'8.png is 64 x 128 px, the annotation file says 65'):
-        pack_photos(coco, tmp_path, SIDE, 80)
+        pack_images(coco, tmp_path, SIDE, 80)
     with pytest.raises(ValueError, match='side = 130'):
-        pack_photos(coco, tmp_path, 130, 80)
+        pack_images(coco, tmp_path, 130, 80)
     with pytest.raises(ValueError, match='quality = 0'):
-        pack_photos(coco, tmp_path, SIDE, 0)
+        pack_images(coco, tmp_path, SIDE, 0)
 
 
 # The tool
@@ -203,7 +203,7 @@ def test_the_tool_writes_parts_below_the_limit(tmp_path, capsys, monkeypatch):
     assert ids == [7, 8, 9, 10]
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(parts) and lines[0].startswith(f'{parts[0]}: ')
-    assert len(PhotosOnDevice.load(parts, 'cpu')) == 4
+    assert len(ImagesOnDevice.load(parts, 'cpu')) == 4
 
 
 def plain(coco):
@@ -219,10 +219,10 @@ def plain(coco):
     ('files', 'arguments', 'message'),
     [
         ({}, [], 'there is no annotation file'),
-        ({'coco.json': '[]'}, ['--images', 'none'], 'the folder of the photos'),
+        ({'coco.json': '[]'}, ['--images', 'none'], 'the folder of the images'),
         ({'coco.json': '{"images": []}'}, [], 'has no annotations'),
         ({'coco.json': '{'}, [], 'must be JSON'),
-        ({'coco.json': '{"images": [], "annotations": []}'}, [], 'has no photos'),
+        ({'coco.json': '{"images": [], "annotations": []}'}, [], 'has no images'),
         ({'coco.json': '{}', 'out/part_00.pt': ''}, [], 'holds parts already'),
     ],
 )
@@ -239,30 +239,30 @@ def test_the_tool_names_what_is_wrong(tmp_path, capsys, monkeypatch, files, argu
 # On the device
 
 
-def test_photos_lie_at_the_top_left_with_shares_of_masks(packed):
-    photos = PhotosOnDevice.load([packed], 'cpu', threads=2)
-    assert photos.pixels.shape == (4, 3, SIDE, SIDE) and photos.pixels.dtype == torch.uint8
-    assert (photos.pixels[0, :, 96:] == 114).all() and (photos.pixels[3, :, :, 60:] == 114).all()
-    assert (photos.pixels[0, :, 30, 20].int() - torch.tensor(RED)).abs().max() < 12
-    assert photos.boxes.shape == (4, 3, 4)
-    assert photos.is_person.sum(1).tolist() == [3, 2, 2, 0]
-    assert photos.is_ignored.nonzero().tolist() == [[2, 2]]
-    assert photos.mask_rows.tolist() == [[0, 1, 2], [3, -1, -1], [4, 5, -1], [-1, -1, -1]]
-    # Red covers x 8..40 and y 16..76 px; red of the second photo x 6..26 and y 10..100.
-    assert photos.masks.shape == (6, SIDE // 4, SIDE // 4)
-    assert (photos.masks[0, 4:19, 2:10] == 255).all()
-    assert photos.masks[0].sum() == 255 * 15 * 8
-    assert photos.masks[3, 5, 1].item() == photos.masks[3, 2, 3].item() == 128
-    assert photos.masks[3, 2, 1].item() == 64
+def test_images_lie_at_the_top_left_with_shares_of_masks(packed):
+    images = ImagesOnDevice.load([packed], 'cpu', threads=2)
+    assert images.pixels.shape == (4, 3, SIDE, SIDE) and images.pixels.dtype == torch.uint8
+    assert (images.pixels[0, :, 96:] == 114).all() and (images.pixels[3, :, :, 60:] == 114).all()
+    assert (images.pixels[0, :, 30, 20].int() - torch.tensor(RED)).abs().max() < 12
+    assert images.boxes.shape == (4, 3, 4)
+    assert images.is_person.sum(1).tolist() == [3, 2, 2, 0]
+    assert images.is_ignored.nonzero().tolist() == [[2, 2]]
+    assert images.mask_rows.tolist() == [[0, 1, 2], [3, -1, -1], [4, 5, -1], [-1, -1, -1]]
+    # Red covers x 8..40 and y 16..76 px; red of the second image x 6..26 and y 10..100.
+    assert images.masks.shape == (6, SIDE // 4, SIDE // 4)
+    assert (images.masks[0, 4:19, 2:10] == 255).all()
+    assert images.masks[0].sum() == 255 * 15 * 8
+    assert images.masks[3, 5, 1].item() == images.masks[3, 2, 3].item() == 128
+    assert images.masks[3, 2, 1].item() == 64
 
 
 def test_the_smallest_of_too_many_people_are_ignored(packed):
-    photos = PhotosOnDevice.load([packed], 'cpu', max_people=1)
-    assert photos.is_person.tolist() == [
+    images = ImagesOnDevice.load([packed], 'cpu', max_people=1)
+    assert images.is_person.tolist() == [
         [False, False, True], [False, True, False], [False, True, False], [False] * 3,
     ]  # fmt: skip
-    assert photos.is_ignored.sum(1).tolist() == [2, 1, 2, 0]
-    assert (photos.mask_rows >= 0).sum() == len(photos.masks) == 2
+    assert images.is_ignored.sum(1).tolist() == [2, 1, 2, 0]
+    assert (images.mask_rows >= 0).sum() == len(images.masks) == 2
 
 
 # Crops
@@ -279,15 +279,15 @@ def test_boxes_and_masks_lie_where_the_pixels_are(packed, flip, crop):
         assert not targets.painted.any()
         assert len(targets.masks) == targets.has_mask.sum()
         rows = {tuple(place): row for row, place in enumerate(targets.has_mask.nonzero().tolist())}
-        for photo, slot in targets.is_person.nonzero().tolist():
-            box = targets.boxes[photo, slot]
-            name = colour_at(pixels[photo], box)
-            seen = shows(pixels[photo], name)
+        for image, slot in targets.is_person.nonzero().tolist():
+            box = targets.boxes[image, slot]
+            name = colour_at(pixels[image], box)
+            seen = shows(pixels[image], name)
             assert (box_around(seen) - box).abs().max() <= 1.5, (name, box)
             checked += 1
-            if (photo, slot) in rows:
+            if (image, slot) in rows:
                 share = torch.nn.functional.avg_pool2d(seen[None].float(), 4)[0]
-                mask = targets.masks[rows[photo, slot]]
+                mask = targets.masks[rows[image, slot]]
                 assert mask.shape == share.shape and 0 <= mask.min() and mask.max() <= 1
                 # A cell at the rim is an average over neighbours.
                 assert (mask - share).abs().max() < 0.6
@@ -305,14 +305,14 @@ def test_whoever_shows_is_a_target_or_ignored(packed):
         assert not targets.boxes[~entries].any()
         assert not (targets.has_mask & ~targets.is_person).any()
         assert entries.any(0).all()  # trimmed to the fullest crop
-        for photo in range(8):
+        for image in range(8):
             for name in COLOURS:
-                seen = shows(item['inputs'][photo], name)
+                seen = shows(item['inputs'][image], name)
                 if not seen.any() or (box_around(seen).view(2, 2).diff(dim=0) < 5).any():
                     continue
-                near = (targets.boxes[photo] - box_around(seen)).abs().amax(1) <= 1.5
-                assert (near & entries[photo]).sum() == 1
-                is_ignored = targets.is_ignored[photo, near].item()
+                near = (targets.boxes[image] - box_around(seen)).abs().amax(1) <= 1.5
+                assert (near & entries[image]).sum() == 1
+                is_ignored = targets.is_ignored[image, near].item()
                 assert is_ignored or name != 'yellow'  # the crowd region
                 kinds.add((name, is_ignored))
     assert {('yellow', True), ('red', False), ('green', False), ('blue', False)} <= kinds
@@ -320,17 +320,17 @@ def test_whoever_shows_is_a_target_or_ignored(packed):
     assert kinds & {('red', True), ('green', True), ('blue', True)}
 
 
-def test_small_photos_lie_at_the_top_left_and_the_rest_is_grey(packed):
+def test_small_images_lie_at_the_top_left_and_the_rest_is_grey(packed):
     item = next(iter(crops(packed, crop=192, flip=1, scale=(1, 1), remove_prob=0)))
     pixels = item['inputs']
     heights = []
-    for photo in pixels:
-        is_grey = (photo == 114).all(0)
+    for image in pixels:
+        is_grey = (image == 114).all(0)
         height = int((~is_grey).any(1).sum())
         width = int((~is_grey).any(0).sum())
         heights.append((height, width))
         assert not is_grey[:height, :width].any() and is_grey[height:].all()
-    # Two epochs of four photos.
+    # Two epochs of four images.
     expected = [(96, 128), (128, 64), (80, 96), (60, 60)]
     assert sorted(heights[:4]) == sorted(heights[4:]) == sorted(expected)
 
@@ -353,24 +353,24 @@ def test_painted_people_are_black_and_no_targets(packed):
         assert torch.equal(targets.masks, everyone.masks[stays])
         is_black = (item['inputs'] == 0).all(1)
         assert not is_black[~targets.painted].any()
-        for photo, slot in everyone.is_person.nonzero().tolist():
-            x1, y1, x2, y2 = everyone.boxes[photo, slot].round().int().tolist()
-            inside = is_black[photo, y1 + 2 : y2 - 2, x1 + 2 : x2 - 2]
-            assert inside.all() if gone[photo, slot] else not inside.any()
+        for image, slot in everyone.is_person.nonzero().tolist():
+            x1, y1, x2, y2 = everyone.boxes[image, slot].round().int().tolist()
+            inside = is_black[image, y1 + 2 : y2 - 2, x1 + 2 : x2 - 2]
+            assert inside.all() if gone[image, slot] else not inside.any()
     assert num_removed == {0, 1, 2}
 
 
 def test_whoever_is_painted_over_is_ignored_or_keeps_the_rest_of_the_mask(tmp_path):
     # The second person is half behind the first, the third wholly.
     boxes = ([16, 16, 64, 96], [48, 32, 64, 64], [24, 24, 16, 32])
-    cv2.imwrite(str(tmp_path / 'photo.png'), np.full((SIDE, SIDE, 3), 90, np.uint8))
-    image = {'id': 1, 'file_name': 'photo.png', 'height': SIDE, 'width': SIDE}
+    cv2.imwrite(str(tmp_path / 'image.png'), np.full((SIDE, SIDE, 3), 90, np.uint8))
+    image = {'id': 1, 'file_name': 'image.png', 'height': SIDE, 'width': SIDE}
     people = [
         {'image_id': 1, 'bbox': box, 'segmentation': segmentation_of('rle', box, (SIDE, SIDE))}
         for box in boxes
     ]
     packed = tmp_path / 'part_00.pt'
-    pack_photos({'images': [image], 'annotations': people}, tmp_path, SIDE, 90).save(packed)
+    pack_images({'images': [image], 'annotations': people}, tmp_path, SIDE, 90).save(packed)
     data = crops(packed, batch_size=64, crop=128, scale=(1, 1), remove_prob=1)
     targets = next(iter(data))['data_samples']
     gone = ~(targets.is_person | targets.is_ignored)
@@ -378,10 +378,10 @@ def test_whoever_is_painted_over_is_ignored_or_keeps_the_rest_of_the_mask(tmp_pa
     assert torch.equal(targets.is_ignored[:, 2], gone[:, 0] & ~gone[:, 2])
     assert targets.boxes[targets.is_ignored].any(1).all()
     assert torch.equal(targets.has_mask, targets.is_person)
-    photo, slot = targets.has_mask.nonzero(as_tuple=True)
+    row, slot = targets.has_mask.nonzero(as_tuple=True)
     areas = targets.masks[slot == 1].sum((1, 2)) * 16
     for behind, area in ((True, 64 * 32), (False, 64 * 64)):
-        found = areas[gone[photo[slot == 1], 0] == behind]
+        found = areas[gone[row[slot == 1], 0] == behind]
         assert len(found) > 5 and (found - area).abs().max() < 1
 
 
@@ -537,10 +537,10 @@ def test_a_pass_can_begin_at_any_batch(packed):
     later.first = 3
     for one, other in zip(passed[3:], batches(later, 2), strict=True):
         assert torch.equal(one['inputs'], other['inputs'])
-    # Each photo comes once per epoch, across the ends of batches too.
-    photos = torch.cat([whole._drawn(number) for number in range(len(whole.photos))])
-    epochs = photos.reshape(3, -1).sort(1).values
-    assert (epochs == torch.arange(len(whole.photos))).all()
+    # Each image comes once per epoch, across the ends of batches too.
+    images = torch.cat([whole._drawn(number) for number in range(len(whole.images))])
+    epochs = images.reshape(3, -1).sort(1).values
+    assert (epochs == torch.arange(len(whole.images))).all()
 
 
 def test_a_training_loop_goes_on_with_the_next_batch(packed):
@@ -565,11 +565,11 @@ def test_a_batch_without_a_known_mask(packed):
 
 def test_webp_is_smaller_and_reads_the_same(tmp_path):
     coco, root = make_coco(tmp_path), tmp_path
-    parts = {suffix: pack_photos(coco, root, SIDE, 80, suffix) for suffix in ('.jpg', '.webp')}
+    parts = {suffix: pack_images(coco, root, SIDE, 80, suffix) for suffix in ('.jpg', '.webp')}
     decoded = []
     for suffix, part in parts.items():
         part.save(tmp_path / f'{suffix}.pt')
-        decoded.append(PhotosOnDevice.load([tmp_path / f'{suffix}.pt'], 'cpu').pixels.float())
+        decoded.append(ImagesOnDevice.load([tmp_path / f'{suffix}.pt'], 'cpu').pixels.float())
     assert (decoded[0] - decoded[1]).abs().mean() < 2
     with pytest.raises(ValueError, match='suffix'):
-        pack_photos(coco, root, SIDE, 80, '.gif')
+        pack_images(coco, root, SIDE, 80, '.gif')

@@ -13,7 +13,7 @@ from mmpose.datasets.transforms import (
 )
 
 from pipeline.poses.pmpose_losses import collect_targets
-from projects.compact_models.pose.cut_by_photo_edge import CutByPhotoEdge
+from projects.compact_models.pose.cut_by_image_edge import CutByImageEdge
 
 pytestmark = pytest.mark.usefixtures('mmpose_scope')
 
@@ -28,8 +28,8 @@ pytestmark = pytest.mark.usefixtures('mmpose_scope')
     ],
     ids=['below', 'left', 'right', 'above'],
 )
-def test_a_cut_ends_photo_and_box_at_the_same_line(side: int, black: object, box: list) -> None:
-    cut = CutByPhotoEdge(prob=1.0, kept=(0.5, 0.5), sides=tuple(np.eye(4)[side]), min_keypoints=0)
+def test_a_cut_ends_image_and_box_at_the_same_line(side: int, black: object, box: list) -> None:
+    cut = CutByImageEdge(prob=1.0, kept=(0.5, 0.5), sides=tuple(np.eye(4)[side]), min_keypoints=0)
     before = standing()
     after = cut(before)
     expected = np.full((240, 320, 3), 200, np.uint8)
@@ -39,7 +39,7 @@ def test_a_cut_ends_photo_and_box_at_the_same_line(side: int, black: object, box
 
 
 def test_keypoints_beyond_the_cut_are_absent_not_unlabelled() -> None:
-    cut = CutByPhotoEdge(prob=1.0, kept=(0.5, 0.5), sides=(1, 0, 0, 0))
+    cut = CutByImageEdge(prob=1.0, kept=(0.5, 0.5), sides=(1, 0, 0, 0))
     input_size, heatmap_size = (144, 192), (36, 48)
     codec = {
         'type': 'UDPHeatmap', 'input_size': input_size, 'heatmap_size': heatmap_size, 'sigma': 1.5
@@ -65,7 +65,7 @@ def test_keypoints_beyond_the_cut_are_absent_not_unlabelled() -> None:
 
 
 def test_who_would_lose_too_many_keypoints_stays_whole() -> None:
-    cut = CutByPhotoEdge(prob=1.0, kept=(0.1, 0.1), sides=(1, 0, 0, 0), min_keypoints=4)
+    cut = CutByImageEdge(prob=1.0, kept=(0.1, 0.1), sides=(1, 0, 0, 0), min_keypoints=4)
     after = cut(standing())
     assert (after['img'] == 200).all()
     assert after['bbox'].tolist() == [[100, 40, 160, 200]]
@@ -90,4 +90,4 @@ def standing() -> dict:
 )
 def test_settings_out_of_range_are_refused(settings: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):
-        CutByPhotoEdge(**settings)
+        CutByImageEdge(**settings)

@@ -12,10 +12,10 @@ _FAR_OUTSIDE = -1e4  # px; outside of every crop, mirrored and turned as well
 
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
-class CutByPhotoEdge(BaseTransform):  # type: ignore[misc,unused-ignore]
-    """Paints the picture black beyond one line through the person, as if the photo ended there.
+class CutByImageEdge(BaseTransform):  # type: ignore[misc,unused-ignore]
+    """Paints the image black beyond one line through the person, as if the image ended there.
 
-    COCO does not label keypoints outside of the photo, so a model never learns that those of a
+    COCO does not label keypoints outside of the image, so a model never learns that those of a
     close-up are absent. Here they are known: they move out of every crop, and so become absent for
     the presence branch and nothing for the heat maps. The box ends at the line, as a detector's
     would.
@@ -26,7 +26,7 @@ class CutByPhotoEdge(BaseTransform):  # type: ignore[misc,unused-ignore]
     Args:
         prob: how often, in [0, 1].
         kept: smallest and largest share of the box that stays, in [0, 1].
-        sides: relative chances that the photo ends below, to the left, to the right, above.
+        sides: relative chances that the image ends below, to the left, to the right, above.
         min_keypoints: people of whom fewer labelled keypoints would stay are left whole.
 
     Raises:
