@@ -48,10 +48,10 @@ test-fast: env ## run the unit tests (no torch, at most 40 seconds)
 test: env ## run the unit tests and those with small models (at most 6 minutes)
 	$(PYTEST) tests/unit tests/models $(ARGS)
 
-test-all: env ## run every test but the slow ones: trainings, killed runs, the projects (about 5 minutes)
+test-all: env ## run every test but the slow ones: trainings, killed runs, the projects (at most 8 minutes)
 	$(PYTEST) tests $(wildcard projects/*/tests projects/*/*/tests) -m 'not gpu and not slow' $(ARGS)
 
-test-slow: env ## run the slow tests: full-size models, longer trainings (about 15 minutes)
+test-slow: env ## run the slow tests, one after the other: full-size models, several processes (at most 6 minutes)
 	$(PY) -m pytest tests $(wildcard projects/*/tests projects/*/*/tests) -m slow $(ARGS)
 
 test-gpu: env ## run the tests that need a CUDA device

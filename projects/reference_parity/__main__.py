@@ -48,7 +48,7 @@ NOT_COMPARED = {
     'c*_sam_kpts': 'a column that our rows do not have: they keep indices of keypoints',
     'c*_sam_scores': 'a column joined like every other',
     'c*_scores': 'a column that our rows do not have',
-    'sam_radius': 'read only in scenes where somebody is prompted',
+    'sam_radius': 'read only in scenes with prompts',
 }
 
 

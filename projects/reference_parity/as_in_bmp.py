@@ -97,8 +97,8 @@ def _exclusive(segments: Segments, people: People) -> Segments:
     if len(segments) + len(people) == 1:
         return segments
     scores = np.concatenate([segments.mask_scores, people.mask_scores])
-    everyone = segments.logits.binary().concat(people.masks)
-    masks = assign_pixels(everyone, scores).select(np.arange(len(segments)))
+    all_masks = segments.logits.binary().concat(people.masks)
+    masks = assign_pixels(all_masks, scores).select(np.arange(len(segments)))
     return replace(segments, logits=LogitMasks.from_masks(masks, 1.0))
 
 

@@ -213,7 +213,7 @@ def save_as_released(built: BuiltPipeline, settings: PipelineConfig, folder: Pat
         torch.save(content, path)
         name = entry.name
         if entry.sha256 or entry.sha256_prefix or entry.size:
-            # No random file is what the manifest promises; given by path it is taken as it is.
+            # Random weights lack the checksum of the manifest; a file given by path is not checked.
             options[f'{stage}.checkpoint'], name = str(path), path.name
         hashes[name] = compute_sha256(path)
     return SavedFiles(hashes, options)
@@ -267,7 +267,7 @@ def problem_with(found: People, expected: People, shape: Sequence[int]) -> str:
     inside = (found.boxes >= 0).all() and (found.boxes <= [width, height, width, height]).all()
     shares = (found.scores, found.keypoint_scores, found.presence, found.visibility)
     checks = {
-        'nobody in one of the rounds': len(set(found.rounds.tolist())) == 2,
+        'a round without people': len(set(found.rounds.tolist())) == 2,
         'no mask by SAM': bool((found.mask_sources == MaskSource.SAM).any()),
         'no prompts': bool((found.prompts[:, 0] >= 0).any()),
         'other image shape': found.image_shape == (height, width),

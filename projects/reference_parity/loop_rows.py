@@ -167,8 +167,8 @@ def mask_ops() -> Comparison:
         c.add('one mask per px, ours', ours, c.arrays[f'{name}_correct'], EXACT)
     for key in [k for k in c.arrays if k.startswith('crowd') and k.endswith('_boxes_xyxy')]:
         row, boxes = key.removesuffix('_boxes_xyxy'), c.arrays[key]
-        for kind, given in (('correct', boxes), ('reference', xywh_to_xyxy(boxes))):  # B11
-            iou, what = max_neighbour_iou(given), f'crowding: box IoU, {kind}'
+        for kind, corners in (('correct', boxes), ('reference', xywh_to_xyxy(boxes))):  # B11
+            iou, what = max_neighbour_iou(corners), f'crowding: box IoU, {kind}'
             c.add(what, iou, c.arrays[f'{row}_max_iou_{kind}'], OKS)
             for limit in (0.5, False):
                 crowd = c.arrays[f'{row}_is_crowd_thr{limit}_{kind}']
@@ -184,8 +184,8 @@ def dense(masks: Masks) -> Array:
 
 def compare_painting(c: Comparison) -> None:
     image = c.arrays['maskout_image_bgr']
-    nobody = paint_out(image, Masks.empty(*image.shape[:2]))
-    c.add('painting out', nobody, c.arrays['maskout_no_refined_result'], EXACT)
+    unchanged = paint_out(image, Masks.empty(*image.shape[:2]))
+    c.add('painting out', unchanged, c.arrays['maskout_no_refined_result'], EXACT)
     for key in [k for k in c.arrays if k.startswith('maskout') and k.endswith('_masks')]:
         masks = Masks.from_dense(c.arrays[key].astype(bool), image.shape[:2])
         recorded = c.arrays[key.replace('_masks', '_result')]

@@ -27,7 +27,7 @@ from .as_in_bmp import MaskBackgroundAsInBMP
 from .pose_rows import peaks_of
 from .rows import EXACT, FEATURES, MASKPOSE_PX, NETWORK, PMPOSE_PX, SCORES, Array, Comparison
 
-BOX_PX, BOX_SCORES, MASK_SHARE = 1e-2, 2e-4, 1e-4  # a random detector amplifies rounding
+BOX_PX, BOX_SCORES, MASK_FRACTION = 1e-2, 2e-4, 1e-4  # a random detector amplifies rounding
 
 
 def pmpose_full() -> Comparison:
@@ -226,7 +226,7 @@ def compare_people_found(c: Comparison, raw: Any, image_bgr: Array, raw_boxes: A
         c.add(f'score > {limit}: scores', found.box_scores, scores, BOX_SCORES)
         masks = np.array([found.detector_masks.dense(i) for i in range(len(found))])
         wrong = np.not_equal(masks, c.arrays[f'filtered{limit}_masks']).mean()
-        c.add(f'score > {limit}: share of wrong mask px', wrong, np.zeros(()), MASK_SHARE)
+        c.add(f'score > {limit}: fraction of wrong mask px', wrong, np.zeros(()), MASK_FRACTION)
 
 
 def with_tuples(value: Any) -> Any:
@@ -261,5 +261,5 @@ def compare_raw_detections(c: Comparison, stage: MMDetDetector) -> Array:
     c.add('raw labels', found.labels, c.arrays['raw_labels'], EXACT)
     ours = np.array([found.masks.dense(i) for i in range(len(found.masks))])
     wrong = (ours != raw_masks(c)).mean()
-    c.add('raw: share of wrong mask px', wrong, np.zeros(()), MASK_SHARE)
+    c.add('raw: fraction of wrong mask px', wrong, np.zeros(()), MASK_FRACTION)
     return np.asarray(found.bboxes)

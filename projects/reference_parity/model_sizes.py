@@ -31,7 +31,7 @@ VITPOSE = 'ViTPose, arXiv 2204.12484'
 
 COLUMNS = ('model', 'parameters, M (published)', 'parts, M (published)', 'source of published')
 
-# Prefixes of the parameters of each part that somebody published a figure for.
+# Prefixes of the parameters of each part with a published figure.
 PARTS: dict[Kind, dict[str, tuple[str, ...]]] = {
     'detector': {'backbone': ('backbone.',), 'neck': ('neck.',), 'head': ('bbox_head.',)},
     'pose': {
@@ -57,21 +57,21 @@ class Published:
     Attributes:
         part: name in `PARTS`, or 'total'.
         millions: as printed; the last digit is rounded or cut off.
-        source: who published it.
-        share: part of the published figure that is built here.
+        source: of the figure.
+        fraction: part of the published figure that is built here.
         is_nominal: a name for the size of the network rather than a count.
     """
 
     part: str
     millions: str
     source: str
-    share: float = 1.0
+    fraction: float = 1.0
     is_nominal: bool = False
 
     def agrees(self, count: int) -> bool:
         """Whether a count equals the figure within one unit of the last digit printed."""
         unit = 10.0 ** -len(self.millions.partition('.')[2])
-        return abs(count / 1e6 - float(self.millions) * self.share) < unit * self.share
+        return abs(count / 1e6 - float(self.millions) * self.fraction) < unit * self.fraction
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _vitpose(size: str) -> tuple[Published, ...]:
 
 def _pmpose(size: str, branches: str) -> ReleasedModel:
     # Four branches of equal size were counted; the fourth, frozen at random, is not built here.
-    figures = (*_vitpose(size), Published('branches', branches, REFERENCE, share=0.75))
+    figures = (*_vitpose(size), Published('branches', branches, REFERENCE, fraction=0.75))
     if size == 'b':
         figures += (Published('heatmaps', '4.2', REFERENCE),)
     return ReleasedModel(f'PMPose-{size}-1.0.0', 'pose', f'models/pmpose_{size}.py', figures)
@@ -221,9 +221,9 @@ def _cell(count: int, figure: Published | None) -> str:
     text = f'{count / 1e6:.3f}'
     if figure is None:
         return text
-    share = '' if figure.share == 1 else f' x {figure.share}'
+    fraction = '' if figure.fraction == 1 else f' x {figure.fraction}'
     remark = ', nominal' if figure.is_nominal else '' if figure.agrees(count) else ', DIFFERS'
-    return f'{text} ({figure.millions}{share}{remark})'
+    return f'{text} ({figure.millions}{fraction}{remark})'
 
 
 def differing_parts(model: ReleasedModel, counts: dict[str, int]) -> list[str]:

@@ -53,19 +53,21 @@ def balanced_weights(target: Tensor, annotated: Tensor) -> Tensor:
     return weights / positive.min() if len(positive) else weights
 
 
-def heatmap_oks(points: Tensor, truth: Tensor, sigmas: Tensor, heatmap_area: float) -> Tensor:
+def heatmap_oks(
+    points: Tensor, ground_truth: Tensor, sigmas: Tensor, heatmap_area: float
+) -> Tensor:
     """exp(-d^2 / (2 (2 sigma)^2 0.53 h w)): distances in input px, area in heat-map px.
 
     Args:
         points: float, shape (B, K, 2), input px.
-        truth: the same shape.
+        ground_truth: the same shape.
         sigmas: float, shape (K,).
         heatmap_area: h w.
 
     Returns:
         Float, shape (B, K), in [0, 1].
     """
-    squared = (points - truth).square().sum(dim=-1)
+    squared = (points - ground_truth).square().sum(dim=-1)
     return torch.exp(-squared / (2 * (2 * sigmas).square() * AREA_OF_BOX * heatmap_area))
 
 
@@ -177,18 +179,18 @@ class MultiHead(PMPoseHead):
             losses['loss_oks'] = self.oks_loss(outputs.oks, reached, seen)
         return losses
 
-    def oks_targets(self, truth: Tensor, heatmaps: Tensor, weights: Tensor) -> Tensor:
+    def oks_targets(self, ground_truth: Tensor, heatmaps: Tensor, weights: Tensor) -> Tensor:
         """What the OKS branch is to predict: `heatmap_oks` of the decoded heat maps.
 
         Args:
-            truth: target maps, shape (B, K, h, w).
+            ground_truth: target maps, shape (B, K, h, w).
             heatmaps: predicted maps, the same shape.
             weights: 1 where a keypoint counts, shape (B, K).
 
         Returns:
             Float, shape (B, K), without gradient; 0 where a keypoint does not count.
         """
-        points, wanted = self._decoded(heatmaps), self._decoded(truth)
+        points, wanted = self._decoded(heatmaps), self._decoded(ground_truth)
         sigmas = torch.tensor(self.sigmas, device=heatmaps.device)
         area = float(heatmaps.shape[-2] * heatmaps.shape[-1])
         return heatmap_oks(points, wanted, sigmas, area) * weights

@@ -231,17 +231,17 @@ def multihead_loss() -> Comparison:
 
 
 def compare_oks_targets(c: Comparison, head: Any) -> None:
-    """Targets of the OKS branch for maps near the truth."""
+    """Targets of the OKS branch for maps near the ground truth."""
     weights = c.arrays['okst_weight']
     targets = head.oks_targets(
         *(tensor(c.arrays[k]) for k in ('okst_gt_heatmaps', 'okst_dt_heatmaps', 'okst_weight'))
     )
-    c.add('OKS of maps near the truth', targets, c.arrays['okst_target_oks'], SCORES)
+    c.add('OKS of maps near the ground truth', targets, c.arrays['okst_target_oks'], SCORES)
     error = head._decoded(tensor(c.arrays['okst_dt_heatmaps'])) - head._decoded(
         tensor(c.arrays['okst_gt_heatmaps'])
     )
     distance = error.square().sum(-1).sqrt() * tensor(weights)
-    c.add('distance to the truth, px', distance, c.arrays['okst_target_error_px'], PMPOSE_PX)
+    c.add('distance to the ground truth, px', distance, c.arrays['okst_target_error_px'], PMPOSE_PX)
     c.add('people with a keypoint', weights.any(1), c.arrays['okst_instance_weight'], EXACT)
 
 
@@ -285,11 +285,11 @@ def compare_targets(
     }
     annotated, inside = labels['keypoints_annotated'], labels['keypoints_in_image']
     visible, seen = labels['keypoints_visibility'], annotated * inside
-    truth = torch.stack([s.gt_fields.heatmaps for s in samples])
+    ground_truth = torch.stack([s.gt_fields.heatmaps for s in samples])
     branches = {
         'probability': (outputs.presence, inside, annotated),
         'visibility': (outputs.visibility, visible, balanced_weights(visible, annotated)),
-        'oks': (outputs.oks, head.oks_targets(truth, outputs.heatmaps, seen), seen),
+        'oks': (outputs.oks, head.oks_targets(ground_truth, outputs.heatmaps, seen), seen),
     }
     for name, values in branches.items():
         for kind, ours in zip(('pred', 'target', 'weight'), values, strict=True):

@@ -57,7 +57,7 @@ class Comparison:
     def add(
         self, what: str, ours: Any, recorded: Any, tolerance: float, *, relative: bool = False
     ) -> None:
-        """Compare two arrays; ``relative``: the tolerance is a share of the largest value.
+        """Compare two arrays; ``relative``: the tolerance is a fraction of the largest value.
 
         ``recorded`` is an array, or the name of one that the short recordings may leave out. Of
         several comparisons under one name the worst counts.

@@ -40,17 +40,17 @@ class Recorder(PoseEstimator):
     def detect(self, image: Image) -> Detections:
         digest = hashlib.sha256(np.ascontiguousarray(image[..., ::-1]).tobytes()).hexdigest()
         black = (image == 0).all(2)
-        share = np.array([black[m].mean() for m in self.table['entry_masks']])
+        black_fraction = np.array([black[m].mean() for m in self.table['entry_masks']])
 
         def shown(e: int) -> bool:
             blocker, gone = self.table['entry_blocker'][e], self.table['entry_gone_if_painted'][e]
             return bool(
-                share[e] <= self.limit
-                and (blocker < 0 or share[blocker] > self.limit)
-                and (gone < 0 or share[gone] <= self.limit)
+                black_fraction[e] <= self.limit
+                and (blocker < 0 or black_fraction[blocker] > self.limit)
+                and (gone < 0 or black_fraction[gone] <= self.limit)
             )
 
-        rows = np.array([e for e in range(len(share)) if shown(e)], int)
+        rows = np.array([e for e in range(len(black_fraction)) if shown(e)], int)
         boxes, scores = self.table['entry_boxes_xyxy'][rows], self.table['entry_scores'][rows]
         keep = select_people(
             boxes, scores, self.table['entry_labels'][rows], score_threshold=0.3, max_iou=0.3
@@ -177,14 +177,16 @@ def compare_result(c: Comparison, people: People, prefix: str, kind: str) -> Non
 def compare_calls(
     c: Comparison, recorder: Recorder, trace: list[dict[str, Any]], kind: str
 ) -> None:
-    """What each stage was given, in order."""
+    """Inputs of each stage, in order."""
     got = [call for call in recorder.calls if call['call'] == 'detector']
     want = [call for call in trace if call['call'] == 'detector']
-    for ours, theirs in zip(got, want, strict=False):
-        c.count(f'{kind}: calls | images searched', ours['sha256'] != theirs['image']['sha256'])
-        c.count(f'{kind}: calls | raw detections', ours['returned'] != theirs['returned_entries'])
+    for actual, expected in zip(got, want, strict=False):
+        c.count(f'{kind}: calls | images searched', actual['sha256'] != expected['image']['sha256'])
+        c.count(
+            f'{kind}: calls | raw detections', actual['returned'] != expected['returned_entries']
+        )
     kept = [call['kept_entries'] for call in trace if call['call'].startswith('after filter')]
-    # The reference repeats a search that found nobody; our loop has ended by then.
+    # The reference repeats a round without detections; the loop of the package has ended by then.
     stopped_early = len(got) != len(want) and bool(kept[len(got) - 1])
     c.count(f'{kind}: calls | rounds', stopped_early)
     looked_at = [call['kept'] for call in recorder.calls if call['call'] == 'filter']

@@ -1,7 +1,7 @@
-"""Measure the loop in the reference's order of work against ours: same models, same results.
+"""Measure the loop in the order of work of the reference and in that of the package.
 
 The people of the image are scripted: every model runs at its full cost, but its weights do not
-decide who is found. So random weights do.
+affect which people are found. Random weights suffice.
 
 Examples:
     python -m projects.reference_schedule --people 20
@@ -29,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     add('--config', default='bmp_compact', help='name in configs/ or file (default: %(default)s)')
     add('--people', type=int, default=20)
     add('--size', type=int, nargs=2, default=(640, 480), metavar=('WIDTH', 'HEIGHT'))
-    add('--rounds', type=int, default=2, help='each finds an equal share of the people')
+    add('--rounds', type=int, default=2, help='each finds an equal part of the people')
     add('--random-weights', action='store_true', help='no checkpoints needed; times are the same')
     add('--device', default='cpu')
     add('--threads', type=int, default=1, help='of PyTorch and OpenCV (default: 1)')

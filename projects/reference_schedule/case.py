@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +72,7 @@ class Case:
 
 
 def build(case: Case) -> PersonPipeline:
-    """The pipeline of a case, its detector ready to be played; equal cases, equal weights.
+    """The pipeline of a case, its detector open for a script; equal cases, equal weights.
 
     Warnings of the libraries are silenced in this process.
     """
@@ -95,43 +94,35 @@ def build(case: Case) -> PersonPipeline:
     return pipeline
 
 
-@contextmanager
-def on_stage(pipeline: PersonPipeline, crowd: Crowd) -> Iterator[None]:
-    """Inside the block, the segmenter of a pipeline plays a crowd.
-
-    Entered before the clock starts: what it prepares is no work of the loop.
-    """
-    from .scripted import played_masks
-
-    with played_masks(pipeline.segmenter, crowd):  # type: ignore[arg-type]
-        yield
-
-
 def warm_up(pipeline: PersonPipeline, case: Case) -> None:
-    """Run a few people of a case; first calls load, allocate and optimize_modules what stays."""
+    """Run a few people of a case; first calls load, allocate and optimize modules."""
+    from .scripted import scripted_masks
+
     crowd = case.small().crowd()
-    with on_stage(pipeline, crowd):
-        play(pipeline, crowd)
+    with scripted_masks(pipeline.segmenter, crowd):
+        run_scripted(pipeline, crowd)
 
 
 @dataclass(frozen=True, eq=False)
-class Played:
-    """What one scripted run gave."""
+class ScriptedResult:
+    """Result of a scripted run."""
 
     people: People
     keypoints: list[Any]  # of the real pose model, (n, K, 2) px per round
     detected: list[int]  # by the real detector, per round
 
 
-def play(pipeline: PersonPipeline, crowd: Crowd, timer: StageTimer | None = None) -> Played:
-    """Run the loop once on a scripted crowd; call it inside `on_stage`."""
-    from .scripted import PlayedDetector, PlayedPoses
+def run_scripted(
+    pipeline: PersonPipeline, crowd: Crowd, timer: StageTimer | None = None
+) -> ScriptedResult:
+    """Run the loop once on a scripted crowd; call it inside `scripted_masks`."""
+    from .scripted import ScriptedDetector, ScriptedPoses
 
-    detector = PlayedDetector(pipeline.detector, crowd.detections())
-    poses = PlayedPoses(pipeline.pose_estimator, crowd)
+    detector = ScriptedDetector(pipeline.detector, crowd.detections())
+    poses = ScriptedPoses(pipeline.pose_estimator, crowd)
     scripted = replace(pipeline, detector=detector, pose_estimator=poses)
     people = scripted(crowd.image, timer=timer)
-    return Played(people, poses.answers, detector.found)
+    return ScriptedResult(people, poses.keypoints, detector.found)
 
 
 @dataclass(frozen=True)

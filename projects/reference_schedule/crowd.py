@@ -44,9 +44,9 @@ class Crowd:
     def detections(self) -> list[Detections]:
         """What a detector that sees everything says in each round."""
         scores = np.full(len(self), 0.9, np.float32)
-        everybody = Detections(self.boxes, scores, self.masks)
+        people = Detections(self.boxes, scores, self.masks)
         rows = np.arange(len(self))
-        return [everybody.select(rows[r :: self.rounds]) for r in range(self.rounds)]
+        return [people.select(rows[r :: self.rounds]) for r in range(self.rounds)]
 
     def rows_of(self, boxes: Floats) -> npt.NDArray[np.int64]:
         """Which people boxes (M, 4) belong to, each an exact copy of one of ``boxes``; (M,)."""
@@ -83,7 +83,7 @@ def make_crowd(
         width: of the image, px.
         height: of the image, px.
         people: N; all of them are seen, at least in part.
-        rounds: rounds that find them, each an equal share.
+        rounds: rounds that find them, each an equal part.
         tall: height of a person in px; None: `person_height`.
         seed: equal seeds give equal bytes.
     """
@@ -163,14 +163,14 @@ def _paste(
 
 
 def _masks(owner: npt.NDArray[np.int32], people: int) -> Masks:
-    """Who is seen where; one pass over the pixels that somebody owns."""
+    """Visible boxes in one pass over the pixels that belong to a person."""
     rows, cols = np.nonzero(owner >= 0)
-    who = owner[rows, cols]
+    person = owner[rows, cols]
     low = np.full((people, 2), np.iinfo(np.int32).max, np.int64)
     high = np.zeros((people, 2), np.int64)
     for axis, values in enumerate((cols, rows)):
-        np.minimum.at(low[:, axis], who, values)
-        np.maximum.at(high[:, axis], who, values + 1)
+        np.minimum.at(low[:, axis], person, values)
+        np.maximum.at(high[:, axis], person, values + 1)
     hidden = np.flatnonzero(high[:, 0] == 0)
     if len(hidden):
         raise ValueError(

@@ -44,7 +44,7 @@ from pipeline.stages import PoseEstimator
 from pipeline.structures import Detections, Floats, Image, Poses, size_of
 
 from .crowd import Crowd
-from .scripted import PlayedPoses, expect_people
+from .scripted import ScriptedPoses, expect_people
 
 if TYPE_CHECKING:
     from torch import nn
@@ -73,10 +73,10 @@ class ReferenceStages:
 def run_reference(
     stages: ReferenceStages, crowd: Crowd, timer: StageTimer | None = None
 ) -> ReferenceResult:
-    """Run the schedule once on a scripted crowd; call it inside `played_masks`."""
+    """Run the schedule once on a scripted crowd; call it inside `scripted_masks`."""
     timer = timer or StageTimer()
     image, shape = crowd.image, size_of(crowd.image)
-    pose = PlayedPoses(stages.pose, crowd)
+    pose = ScriptedPoses(stages.pose, crowd)
     found = Poses.empty_poses(*shape, pose.num_keypoints)
     logits = np.zeros((0, *shape), np.float32)
     masks: Dense = np.zeros((0, *shape), bool)
@@ -95,9 +95,9 @@ def run_reference(
         with timer('merge'):
             added = _with_fallback(added, dense[new], poses.boxes)
             logits = np.concatenate([logits[old], added])
-            masks = _exclusive(logits)
+            masks = _resolve_overlaps(logits)
             found = found.concat(poses)
-    return ReferenceResult(masks, pose.answers)
+    return ReferenceResult(masks, pose.keypoints)
 
 
 def _painted(image: Image, masks: Dense) -> Image:
@@ -125,7 +125,7 @@ def _detect(detector: MMDetDetector, image: Image, own: Detections) -> Dense:
 
 
 class ReferencePose(PoseEstimator):
-    """Top-down pose estimation with whole-image conditioning and one batch for everybody.
+    """Top-down pose estimation with whole-image conditioning and one batch for all people.
 
     Args:
         model: pose model, flip test on.
@@ -191,8 +191,8 @@ def _distinct(old: Poses, new: Poses, config: LoopConfig) -> tuple[Any, Any]:
     return kept[kept < len(old)], kept[kept >= len(old)] - len(old)
 
 
-def _oks(truth: Floats, other: Floats, use: npt.NDArray[np.bool_], area: float) -> float:
-    squared = ((truth.astype(np.float64) - other.astype(np.float64)) ** 2).sum(1)
+def _oks(ground_truth: Floats, other: Floats, use: npt.NDArray[np.bool_], area: float) -> float:
+    squared = ((ground_truth.astype(np.float64) - other.astype(np.float64)) ** 2).sum(1)
     similar = np.exp(-squared / (2 * (2 * COCO_SIGMAS) ** 2 * (area + np.spacing(1))))
     return float(similar[use].mean())
 
@@ -214,7 +214,7 @@ def _decode_one(image_segmenter: ImageSegmenter, prompts: Prompts, i: int) -> Fl
     x1, y1, x2, y2 = windows[0].tolist()
     logits = np.full(image_segmenter.shape, -1, np.float32)
     logits[y1:y2, x1:x2] = logits_to_image(low_res[:, None], (y2 - y1, x2 - x1))[0, 0].cpu().numpy()
-    # Small parts are taken away on the crop: SAM 2 itself does it before enlarging, where it is
+    # Small parts are removed on the crop; SAM 2 itself removes them before enlarging, where it is
     # cheap.
     rows, cols = np.flatnonzero((logits > 0).any(1)), np.flatnonzero((logits > 0).any(0))
     if len(rows):
@@ -238,7 +238,7 @@ def _with_fallback(logits: Floats, detector: Dense, boxes: Floats) -> Floats:
     return logits
 
 
-def _exclusive(logits: Floats) -> Dense:
+def _resolve_overlaps(logits: Floats) -> Dense:
     """Each pixel to the highest logit above 0; (N, H, W)."""
     owner = logits.argmax(0)
     masks = np.zeros(logits.shape, bool)

@@ -1,4 +1,4 @@
-"""The reference's schedule against ours: time, memory, and how far the results are apart."""
+"""Compare time, memory and results of the reference's schedule and of the package."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from multiprocessing import get_context
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from pipeline.benchmark import CpuTimer, MemoryTimer, markdown_table
 
-from .case import FIXED, Case, Played, Seconds, build, on_stage, play, timed, warm_up
+from .case import FIXED, Case, ScriptedResult, Seconds, build, run_scripted, timed, warm_up
 from .reference_loop import ReferenceResult, ReferenceStages, run_reference
 from .reference_stages import reference_stages
-from .scripted import played_masks
+from .scripted import scripted_masks
 
-Side = Literal['ours', 'reference']
+Side = Literal['reference', 'package']
+SIDES: tuple[Side, ...] = get_args(Side)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +69,7 @@ def compare_schedules(case: Case, repeats: int, *, own_process: bool = True) -> 
     """Run both schedules in turn, reference first, on one scripted crowd.
 
     Args:
-        case: our side as configured; the reference's side is float32 with flip test.
+        case: side of the package, as configured; the reference's side is float32 with flip test.
         repeats: runs of each side; medians are reported.
         own_process: measure the peak of memory of each side in a fresh process of its own; else
             in the timed runs, which takes half the time.
@@ -76,19 +77,19 @@ def compare_schedules(case: Case, repeats: int, *, own_process: bool = True) -> 
     Raises:
         RuntimeError: the two sides do not find the same people.
     """
-    ours, theirs = build(case), reference_stages(case)
-    warm_up(ours, case)
-    warm_up_reference(theirs, case)
+    pipeline, stages = build(case), reference_stages(case)
+    warm_up(pipeline, case)
+    warm_up_reference(stages, case)
     crowd = case.crowd()
     sides: dict[Side, _Side] = {
-        'reference': _Side(lambda timer: run_reference(theirs, crowd, timer)),
-        'ours': _Side(lambda timer: play(ours, crowd, timer)),
+        'reference': _Side(lambda timer: run_reference(stages, crowd, timer)),
+        'package': _Side(lambda timer: run_scripted(pipeline, crowd, timer)),
     }
-    with on_stage(ours, crowd), played_masks(theirs.segmenter, crowd):
+    with scripted_masks(pipeline.segmenter, crowd), scripted_masks(stages.segmenter, crowd):
         for _ in range(repeats):
             for side in sides.values():
                 side.measure(case.device)
-    apart = difference(sides['ours'].result, sides['reference'].result)
+    apart = difference(sides['package'].result, sides['reference'].result)
     figures = {name: side.figures() for name, side in sides.items()}
     if own_process:
         for name, row in figures.items():
@@ -104,37 +105,37 @@ def compare_schedules(case: Case, repeats: int, *, own_process: bool = True) -> 
 
 
 def _ratios(sides: dict[Side, dict[str, Any]]) -> dict[str, float]:
-    """Reference over ours."""
+    """Reference over package."""
     names = ('wall_s', 'cpu_s', 'peak_extra_mib')
-    return {n: sides['reference'][n] / max(sides['ours'][n], 1e-9) for n in names}
+    return {n: sides['reference'][n] / max(sides['package'][n], 1e-9) for n in names}
 
 
 def warm_up_reference(stages: ReferenceStages, case: Case) -> None:
     """As `warm_up`, for the reference's schedule."""
     crowd = case.small().crowd()
-    with played_masks(stages.segmenter, crowd):
+    with scripted_masks(stages.segmenter, crowd):
         run_reference(stages, crowd)
 
 
-def difference(ours: Played, reference: ReferenceResult) -> Difference:
+def difference(result: ScriptedResult, reference: ReferenceResult) -> Difference:
     """How far the results are apart; people stand in the same order on both sides.
 
     Raises:
         RuntimeError: the two sides do not find the same number of people.
     """
-    if len(ours.people) != len(reference.masks):
+    if len(result.people) != len(reference.masks):
         raise RuntimeError(
-            f'our loop found {len(ours.people)} people, the reference schedule '
+            f'the loop found {len(result.people)} people, the reference schedule '
             f'{len(reference.masks)}; the script is the same, so one of them is wrong'
         )
     overlaps = []
     for i, other in enumerate(reference.masks):
-        own = ours.people.masks.dense(i)
-        union = int((own | other).sum())
-        overlaps.append(float((own & other).sum()) / union if union else 1.0)
+        mask = result.people.masks.dense(i)
+        union = int((mask | other).sum())
+        overlaps.append(float((mask & other).sum()) / union if union else 1.0)
     gaps = [
-        float(np.abs(mine - theirs).max(initial=0))
-        for mine, theirs in zip(ours.keypoints, reference.keypoints, strict=True)
+        float(np.abs(one - other).max(initial=0))
+        for one, other in zip(result.keypoints, reference.keypoints, strict=True)
     ]
     return Difference(len(overlaps), min(overlaps, default=1.0), max(gaps, default=0.0))
 
@@ -147,15 +148,15 @@ def extra_memory(case: Case, side: Side) -> float:
 
 def _extra_memory(case: Case, side: Side) -> float:
     crowd = case.crowd()
-    if side == 'ours':
-        ours = build(case)
-        warm_up(ours, case)
-        with on_stage(ours, crowd):
-            return _growth(case.device, lambda: play(ours, crowd))
-    theirs = reference_stages(case)
-    warm_up_reference(theirs, case)
-    with played_masks(theirs.segmenter, crowd):
-        return _growth(case.device, lambda: run_reference(theirs, crowd))
+    if side == 'package':
+        pipeline = build(case)
+        warm_up(pipeline, case)
+        with scripted_masks(pipeline.segmenter, crowd):
+            return _growth(case.device, lambda: run_scripted(pipeline, crowd))
+    stages = reference_stages(case)
+    warm_up_reference(stages, case)
+    with scripted_masks(stages.segmenter, crowd):
+        return _growth(case.device, lambda: run_reference(stages, crowd))
 
 
 def _growth(device: str, work: Callable[[], Any]) -> float:
@@ -170,13 +171,13 @@ def to_markdown(figures: dict[str, Any]) -> str:
     case, sides, ratio = figures['case'], figures['sides'], figures['ratio']
     keys = [('wall s', 'wall_s'), ('CPU s', 'cpu_s'), ('peak extra memory, MiB', 'peak_extra_mib')]
     rows = [
-        [name, _digits(sides['reference'][key]), _digits(sides['ours'][key]), f'{ratio[key]:.2f}']
+        [name, *(_digits(sides[side][key]) for side in SIDES), f'{ratio[key]:.2f}']
         for name, key in keys
     ]
     for name in dict.fromkeys(n for side in sides.values() for n in side['stages_cpu_s']):
-        theirs, ours = (sides[side]['stages_cpu_s'].get(name) for side in ('reference', 'ours'))
-        known = f'{theirs / ours:.2f}' if theirs is not None and ours else '–'
-        rows.append([f'{name}, CPU s', _digits(theirs), _digits(ours), known])
+        reference, package = (sides[side]['stages_cpu_s'].get(name) for side in SIDES)
+        known = f'{reference / package:.2f}' if reference is not None and package else '–'
+        rows.append([f'{name}, CPU s', _digits(reference), _digits(package), known])
     weights = ', random weights' if case['random_weights'] else ''
     fixed = ', '.join(f'{key}={value!r}' for key, value in FIXED.items())
     apart = figures['difference']
@@ -187,9 +188,9 @@ def to_markdown(figures: dict[str, Any]) -> str:
 Settings of both sides that differ from the config or may differ: {fixed}. \
 The reference's side runs in float32 with flip test.
 
-{markdown_table(['', 'reference schedule', 'ours', 'ratio'], rows)}
+{markdown_table(['', 'reference schedule', 'package', 'ratio'], rows)}
 
-{apart['people']} people on both sides; least mask IoU {apart['min_mask_iou']:.4f}, largest \
+{apart['people']} people on both sides; smallest mask IoU {apart['min_mask_iou']:.4f}, largest \
 keypoint difference {apart['max_keypoint_px']:.3f} px: {equal}.
 """
 

@@ -29,7 +29,7 @@ from pipeline.segmenters.prompts import METHODS, Method, PromptConfig, make_prom
 from pipeline.structures import Image, People, Poses, Segments, size_of
 from projects.studies.images import Parts, StudyImage
 
-Source = Literal['truth', 'detected']
+Source = Literal['ground_truth', 'detected']
 _MIN_BOX_IOU = 0.5  # to match detected with annotated people
 
 
@@ -93,8 +93,8 @@ class PromptStudy:
     Args:
         run: the pipeline.
         prompt: prompt settings of the pipeline, to be varied.
-        source: ``truth`` prompts annotated people with their labelled keypoints; ``detected``
-            prompts the people of the first round with their predicted keypoints.
+        source: ``ground_truth`` prompts annotated people with their labelled keypoints;
+            ``detected`` prompts the people of the first round with their predicted keypoints.
         tie_seed: seed of the order of labelled keypoints per person. None: the order of COCO, face
             first. Only `k_most_visible` depends on it: labelled keypoints are all equally visible.
     """
@@ -103,7 +103,7 @@ class PromptStudy:
         self,
         run: PersonPipeline,
         prompt: PromptConfig,
-        source: Source = 'truth',
+        source: Source = 'ground_truth',
         tie_seed: int | None = None,
     ) -> None:
         self.run = run
@@ -114,7 +114,7 @@ class PromptStudy:
     def __call__(self, image: Image, item: StudyImage, missing: Sequence[str]) -> Parts:
         """Compute scores, overlaps and number of prompt keypoints per person."""
         settings = [_parse_setting(name) for name in missing]
-        find = self._find_annotated if self.source == 'truth' else self._find_detected
+        find = self._find_annotated if self.source == 'ground_truth' else self._find_detected
         candidates = find(image, item)
         empty = candidates.poses.select(np.zeros(0, int))
         embedded = _check_embedded(self.run.segmenter(image))
@@ -173,7 +173,7 @@ class PromptStudy:
 
     def _scores(self, poses: Poses, segments: Segments) -> list[float]:
         """Scores for AP: mask scores, or instance scores of detected people."""
-        if self.source == 'truth':
+        if self.source == 'ground_truth':
             return [float(s) for s in segments.mask_scores]
         scores = instance_scores(
             poses.box_scores, poses.keypoint_scores, segments.mask_scores, segments.mask_sources,

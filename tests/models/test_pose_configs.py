@@ -18,9 +18,7 @@ from mmpose.registry import DATASETS, MODELS, VISUALIZERS
 
 from pipeline.keypoint_sets import COCO_MPII_AIC_23, MODEL_SETS
 from pipeline.openmmlab import read_model_config
-from pipeline.poses.mmpose_estimator import build_mmpose_estimator
-from pipeline.poses.released_config import ERROR_BRANCH, stock_config
-from pipeline.structures import Detections
+from pipeline.poses.released_config import stock_config
 from tests.train_data import as_other_convention, write_crowd
 
 pytestmark = [pytest.mark.filterwarnings('ignore'), pytest.mark.usefixtures('mmpose_scope')]
@@ -203,24 +201,3 @@ def test_a_released_config_is_cleaned_and_otherwise_kept() -> None:
     pipeline[1]['input_padding'] = 1.5
     with pytest.raises(ValueError, match=r'GetBBoxCenterScale\.padding'):
         stock_config(Config(dict(model={}, test_dataloader=dict(dataset=dict(pipeline=pipeline)))))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('name', CONFIGS)
-def test_full_size_weights_load_strictly_and_run(name: str, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    path = str(CONFIG_FOLDER / f'{name}.py')
-    config = read(name)
-    config.model.backbone.init_cfg = None
-    weights = MODELS.build(config.model).state_dict()
-    if name.startswith('pmpose'):  # as released: with an error branch
-        branch = {k: v for k, v in weights.items() if k.startswith('head.oks_layers.')}
-        weights.update({k.replace('head.oks_layers.', ERROR_BRANCH): v for k, v in branch.items()})
-    torch.save({'state_dict': weights, 'meta': {}}, tmp_path / 'weights.pth')
-    del weights
-    estimator = build_mmpose_estimator(path, tmp_path / 'weights.pth')
-    (tmp_path / 'weights.pth').unlink()
-    image, boxes = person_image()
-    poses = estimator(image, Detections.from_boxes(boxes, image.shape[:2]))
-    assert poses.keypoints.shape == (2, 17, 2)
-    assert np.isfinite(poses.keypoints).all()

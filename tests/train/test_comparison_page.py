@@ -1,4 +1,7 @@
-"""The comparison page in Chromium; without Chromium there is no test."""
+"""The comparison page in Chromium.
+
+Without Chromium there is no test, and `.ci/run` installs none: run this file where it is installed.
+"""
 
 from __future__ import annotations
 
@@ -32,18 +35,18 @@ const shown = css => getComputedStyle(document.querySelector(css)).display;
 const rows = () => [...document.querySelectorAll('.sortable tbody tr')];
 const column = () => rows().map(row => row.cells[0].textContent);
 const press = n => document.querySelectorAll('th button')[n].click();
-const told = {before: [shown('svg.truth'), shown('svg.marks'), shown('.key.truth')]};
+const seen = {before: [shown('svg.truth'), shown('svg.marks'), shown('.key.truth')]};
 document.querySelector('#show-truth').click();
 document.querySelector('#show-marks').click();
-told.after = [shown('svg.truth'), shown('svg.marks'), shown('.key.truth')];
-press(0); told.names = column();
-press(0); told.backwards = column();
-press(4); told.gains = column();
-told.sorted = [...document.querySelectorAll('th[aria-sort]')].map(h => h.textContent);
+seen.after = [shown('svg.truth'), shown('svg.marks'), shown('.key.truth')];
+press(0); seen.names = column();
+press(0); seen.backwards = column();
+press(4); seen.gains = column();
+seen.sorted = [...document.querySelectorAll('th[aria-sort]')].map(h => h.textContent);
 const images = [...document.images];
 Promise.all(images.map(i => { i.loading = 'eager'; return i.decode(); })).then(() => {
-  told.widths = images.map(i => i.naturalWidth);
-  document.title = JSON.stringify(told);
+  seen.widths = images.map(i => i.naturalWidth);
+  document.title = JSON.stringify(seen);
 });
 </script>
 """

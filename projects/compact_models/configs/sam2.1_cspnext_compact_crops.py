@@ -1,5 +1,6 @@
-# Third stage of the compact SAM 2.1: people looked at one by one, 192 px, as `segmenter.zoom` shows
-# them to it, from the weights of the second stage (load_from) or, as here, from the published ones.
+# Third stage of the compact SAM 2.1: one person per crop, 192 px, as with
+# `segmenter.crop_segmentation`, from the weights of the second stage (load_from) or, as here, from
+# the published ones.
 _base_ = ['sam2.1_cspnext_compact_train.py']
 
 image_size = 192
@@ -13,10 +14,10 @@ model = dict(
     prompts=dict(keypoints=0.45, keypoints_and_box=0.4, box=0.15, box_jitter=0.1),
 )
 
-_load, _zoom, *_steps, _pack = _base_.train_pipeline
+_load, _crop, *_steps, _pack = _base_.train_pipeline
 train_pipeline = [
     _load,
-    dict(_zoom, prob=0.9, scale=(1.1, 2.6)),
+    dict(_crop, prob=0.9, scale=(1.1, 2.6)),
     *_steps,
     dict(_pack, image_size=image_size),
 ]
@@ -32,7 +33,7 @@ val_dataloader = dict(
         one_by_one=True,
         pipeline=[
             _load,
-            dict(_zoom, prob=1.0, scale=(1.5, 1.5), stretch=1.0, shift=0.0),
+            dict(_crop, prob=1.0, scale=(1.5, 1.5), stretch=1.0, shift=0.0),
             dict(type='PackPartialPoses', image_size=image_size),
         ],
     )

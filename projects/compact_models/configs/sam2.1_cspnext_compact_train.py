@@ -31,7 +31,7 @@ model = dict(
     mask_prompt_from_keypoints=True,
     multimask_max_points=0,
     detach_logits=True,
-    # What the pipeline gives: three keypoints, with a box or without.
+    # As in the pipeline: three keypoints, with a box or without.
     prompts=dict(
         keypoints=0.55,
         keypoints_and_box=0.3,
@@ -60,7 +60,7 @@ paste = dict(type='PastePoses', people=dict(**people, subset='train'), prob=0.6,
 pack = dict(type='PackPartialPoses', image_size=image_size)
 train_pipeline = [
     dict(type='LoadPartialPoses'),
-    dict(type='ZoomPose', scale=(1.1, 4.0), prob=0.5),
+    dict(type='CropPose', scale=(1.1, 4.0), prob=0.5),
     paste,
     dict(type='FlipPose', prob=0.5),
     dict(type='JitterPose', brightness=0.25, contrast=0.25, saturation=0.3),
@@ -69,7 +69,7 @@ train_pipeline = [
     dict(**pack, max_objects=2, min_objects=2),
 ]
 with_masks = dict(**people, subset='train', pipeline=train_pipeline)
-# Images in which everybody has a box: people without a mask are known in part.
+# Images in which every person has a box: people without a mask are partly known.
 with_skeletons = dict(**with_masks, only=dict(fully_annotated=True), from_keypoints=4)
 train_dataloader = dict(
     batch_size=6,

@@ -20,11 +20,11 @@ from projects.compact_models.cutouts import CutoutFolder, Layer, RandomPaste, pl
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class CopyPastePeople(RandomPaste):
-    """Pastes people over an image and updates boxes, masks and labels of everybody.
+    """Paste people over an image and update boxes, masks and labels.
 
-    People with a mask keep its visible part, and the box of that part; those left with less than
-    `min_visible` of their pixels are dropped. People without a mask keep their box, or become a
-    place to ignore when the pasted ones cover more than 1 - `min_visible` of it.
+    People with a mask keep its visible part, and the box of that part; they are dropped if less
+    than `min_visible` of their pixels remain. People without a mask keep their box, or become an
+    ignored region if pasted people cover more than 1 - `min_visible` of it.
 
     Args:
         cutouts: folder written by `prepare_cutouts.py`.
@@ -68,8 +68,8 @@ class CopyPastePeople(RandomPaste):
         height, width = results['img'].shape[:2]
         layers = []
         for _ in range(count):
-            share = np.exp(np.random.uniform(*np.log(self.height_range)))
-            person = self.cutouts.random_person(share * height)
+            fraction = np.exp(np.random.uniform(*np.log(self.height_range)))
+            person = self.cutouts.random_person(fraction * height)
             layers.append(place_randomly(person, (0, 0), (width, height)))
         # Small people are far away: behind the large ones.
         layers.sort(key=lambda layer: layer.alpha.shape[0])
@@ -84,7 +84,7 @@ def paste_people(
     Args:
         results: pipeline dict of one image; changed.
         layers: P people to paste.
-        min_visible: people with a smaller share of their pixels in sight are dropped.
+        min_visible: people with a smaller fraction of their pixels in sight are dropped.
 
     Returns:
         The same dict.
@@ -124,13 +124,13 @@ def _cover(
     hidden: NDArray[np.bool_],
     min_visible: float,
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float32], NDArray[np.bool_]]:
-    """Hides pixels of N people: who stays (N,), and the new masks, boxes and ignore flags."""
+    """Hide pixels; returns which people stay (N,), and the new masks, boxes and ignore flags."""
     before = masks.sum(axis=(1, 2))
     masks = masks & ~hidden
     after = masks.sum(axis=(1, 2))
     has_mask = before > 0
     stays = ~has_mask | (after > min_visible * before)
-    is_covered = ~has_mask & (covered_share(boxes, hidden) > 1 - min_visible)
+    is_covered = ~has_mask & (covered_fraction(boxes, hidden) > 1 - min_visible)
     ignored = np.logical_or(ignored, is_covered)
     cut = has_mask & stays & (after < before)
     boxes[cut] = boxes_of(masks[cut])
@@ -142,8 +142,8 @@ def boxes_of(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
     return np.array([box_of_mask(mask) for mask in masks], np.float32).reshape(-1, 4)
 
 
-def covered_share(boxes: NDArray[np.float32], hidden: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Returns (N,) float64, the share of each box (xyxy px) that is hidden; 0 for empty boxes."""
+def covered_fraction(boxes: NDArray[np.float32], hidden: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Hidden fraction of each box (xyxy px), (N,) float64; 0 for empty boxes."""
     corners = np.rint(boxes).astype(int).clip(0)
     windows = [hidden[y1:y2, x1:x2] for x1, y1, x2, y2 in corners]
     return np.array([window.mean() if window.size else 0.0 for window in windows])

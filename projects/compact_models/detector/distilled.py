@@ -3,7 +3,7 @@
 A detector trained from random weights spends its first epochs on an assignment of points to people
 that its own, still random, predictions decide. A teacher of the same grid (same strides, same
 point offsets) says for every point how well it sees a person there and where that person's box is:
-steady targets from the first step, also for people whom the annotation leaves out. The teacher's
+steady targets from the first step, also for people without an annotation. The teacher's
 weights are never saved or copied; only what it computes on the training images acts, as targets:
 scores and boxes, and, if wished, the features of its neck.
 
@@ -88,7 +88,7 @@ def teacher_losses(
     }
 
 
-def unexplained_share(features: Tensor, targets: Tensor, ridge: float = 1e-2) -> Tensor:
+def unexplained_fraction(features: Tensor, targets: Tensor, ridge: float = 1e-2) -> Tensor:
     """Share of the targets' variance that no linear map of the features explains.
 
     Features are compared up to a linear map, because which channel holds what is arbitrary. The
@@ -127,7 +127,7 @@ class DistilledRTMDet(RTMDet):  # type: ignore[misc,unused-ignore]
             same normalisation of the input. None: stock `RTMDet`.
         teacher_weights: factors of the class and of the box loss.
         min_teacher_score: see `teacher_losses`.
-        teacher_feature_weight: factor of `unexplained_share` between the necks, mean of the
+        teacher_feature_weight: factor of `unexplained_fraction` between the necks, mean of the
             levels; 0: off.
     """
 
@@ -158,7 +158,7 @@ class DistilledRTMDet(RTMDet):  # type: ignore[misc,unused-ignore]
             batch_inputs: (B, 3, H, W) normalised images.
             batch_data_samples: B `DetDataSample`s; images whose metainfo has `painted` true (see
                 `RemoveRandomInstances`) take no class labels from the teacher, which never
-                learnt that a painted person is nobody.
+                learned to ignore painted people.
         """
         inputs = batch_inputs.contiguous(memory_format=torch.channels_last)
         features = self.extract_feat(inputs)
@@ -199,11 +199,11 @@ class DistilledRTMDet(RTMDet):  # type: ignore[misc,unused-ignore]
                 for (name, value), factor in zip(losses.items(), self.teacher_weights, strict=True)
             }
             if self.teacher_feature_weight:
-                shares = [
-                    unexplained_share(own[rows], theirs)
-                    for own, theirs in zip(features, teacher_features, strict=True)
+                fractions = [
+                    unexplained_fraction(student[rows], target)
+                    for student, target in zip(features, teacher_features, strict=True)
                 ]
                 losses['loss_teacher_feature'] = (
-                    self.teacher_feature_weight * torch.stack(shares).mean()
+                    self.teacher_feature_weight * torch.stack(fractions).mean()
                 )
         return losses

@@ -36,8 +36,8 @@ class Assignment:
     """Which person each point has to find.
 
     Attributes:
-        person: index among the M places, -1 for nobody, long (B, N).
-        overlap: IoU of the point's box with the person's, 0 for nobody, (B, N).
+        person: index among the M places, -1 for none, long (B, N).
+        overlap: IoU of the point's box with the person's, 0 for none, (B, N).
     """
 
     person: Tensor
@@ -52,7 +52,7 @@ def assign_points(
 
     RTMDet (arXiv 2212.07784), section 3.3: each person takes the dynamic number of points that cost
     least, by class, IoU and distance from the centre of the box; a point that several people want
-    goes to whom it costs least. Only points inside of somebody's box are asked.
+    goes to the person of the least cost. Only points inside the box of a person are candidates.
 
     Args:
         logits: (B, N).
@@ -169,7 +169,7 @@ class PackedRTMDet(DistilledRTMDet):  # type: ignore[misc,unused-ignore]
 
     Args:
         max_masks: most people whose masks are trained in a step, drawn from all points that find
-            somebody with a known mask.
+            a person with a known mask.
     """
 
     def __init__(self, *args: Any, max_masks: int = 256, **kwargs: Any) -> None:
@@ -234,11 +234,11 @@ class PackedRTMDet(DistilledRTMDet):  # type: ignore[misc,unused-ignore]
             nothing: Tensor = prototypes.sum() * 0 + kernels.sum() * 0
             return nothing
         found_masks = mask_logits(head, prototypes[image], kernels[image, point], points[point])
-        truth = targets.masks[rows[image, place[image, point]]]
+        target = targets.masks[rows[image, place[image, point]]]
         found_masks = functional.interpolate(
-            found_masks[None], truth.shape[-2:], mode='bilinear', align_corners=False
+            found_masks[None], target.shape[-2:], mode='bilinear', align_corners=False
         )[0]
         loss: Tensor = head.loss_mask(
-            found_masks, (truth >= 0.5).float(), weight=None, avg_factor=len(image)
+            found_masks, (target >= 0.5).float(), weight=None, avg_factor=len(image)
         )
         return loss

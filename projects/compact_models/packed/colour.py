@@ -20,7 +20,7 @@ class ColourJitter:
         brightness: factors are uniform in 1 ± this, in [0, 1].
         contrast: the same, about the mean luma of the image.
         saturation: the same, about the luma of the pixel.
-        hue: turns are uniform in ± this share of the colour circle, in [0, 0.5].
+        hue: turns are uniform in ± this fraction of the colour circle, in [0, 0.5].
 
     Raises:
         ValueError: a value is out of range.

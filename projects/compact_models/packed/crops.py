@@ -25,7 +25,7 @@ from .images import FILL, ImagesOnDevice
 from .windows import Windows, sample
 
 _ORDER, _BATCH = 0, 1  # what random numbers are for
-_MIN_LEFT = 0.1  # a person of whom a smaller share is left becomes an ignored region
+_MIN_LEFT = 0.1  # people with a smaller visible fraction become ignored regions
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,9 +37,9 @@ class PackedTargets:
         is_person: bool (B, M).
         is_ignored: bool (B, M), regions that teach nothing.
         has_mask: bool (B, M), people whose mask is known.
-        masks: float32 (T, crop / 4, crop / 4), share covered in [0, 1]; the rows are those of
+        masks: float32 (T, crop / 4, crop / 4), fraction covered in [0, 1]; the rows are those of
             `has_mask.nonzero()`.
-        painted: bool (B,), crops in which somebody was painted black.
+        painted: bool (B,), crops with painted people.
     """
 
     boxes: Tensor
@@ -75,8 +75,8 @@ class PackedCrops(IterableDataset[dict[str, Any]]):
     several would be the same.
 
     The loop hides the people it has found by painting them black; a detector must learn that a
-    black figure is nobody, see `RemoveRandomInstances`. Here painted people are gone from the
-    targets, and at least one person of the crop is not painted. Of somebody behind them only the
+    black figure is no person, see `RemoveRandomInstances`. Here painted people are gone from the
+    targets, and at least one person of the crop is not painted. Of a person behind them only the
     part that still shows is left in the mask; if that is under a tenth, an ignored region.
 
     Args:
@@ -222,7 +222,7 @@ class PackedCrops(IterableDataset[dict[str, Any]]):
     def _paint(
         self, entries: _Entries, theta: Tensor, generator: Generator
     ) -> tuple[PackedTargets, Tensor]:
-        """Targets without the painted people, and shares painted (B, 1, S / 4, S / 4) in [0, 1]."""
+        """Targets without painted people, and painted fractions (B, 1, S / 4, S / 4) in [0, 1]."""
         has_mask = entries.is_person & (entries.mask_rows >= 0)
         removed = choose_removed(entries.is_person, has_mask, self.remove_prob, generator)
         crop_of, slot = has_mask.nonzero(as_tuple=True)
@@ -233,21 +233,21 @@ class PackedCrops(IterableDataset[dict[str, Any]]):
         hidden.index_add_(0, crop_of, masks * is_removed[:, None, None])
         hidden, masks = hidden.clamp(max=255) / 255, masks / 255
 
-        # Who stays keeps the part that is not painted over; neighbours may share a cell.
+        # The others keep the part that is not painted over; neighbours may share a cell.
         visible = torch.minimum(masks, 1 - hidden[crop_of])
-        share = visible.sum((1, 2)) / masks.sum((1, 2)).clamp(min=1e-6)
-        is_covered = ~is_removed & (share < _MIN_LEFT)
+        fraction = visible.sum((1, 2)) / masks.sum((1, 2)).clamp(min=1e-6)
+        is_covered = ~is_removed & (fraction < _MIN_LEFT)
         stays = ~is_removed & ~is_covered
         covered = torch.zeros_like(has_mask)
         covered[crop_of, slot] = is_covered
         is_person = entries.is_person & ~removed & ~covered
-        shares = sample(visible[stays, None], theta[crop_of[stays]], self.crop // CELL)
+        fractions = sample(visible[stays, None], theta[crop_of[stays]], self.crop // CELL)
         targets = PackedTargets(
             boxes=entries.boxes.masked_fill(removed[..., None], 0),
             is_person=is_person,
             is_ignored=entries.is_ignored | covered,
             has_mask=has_mask & is_person,
-            masks=shares[:, 0],
+            masks=fractions[:, 0],
             painted=removed.any(1),
         )
         return targets, hidden[:, None]
@@ -256,7 +256,7 @@ class PackedCrops(IterableDataset[dict[str, Any]]):
 def choose_removed(
     is_person: Tensor, has_mask: Tensor, prob: float, generator: Generator
 ) -> Tensor:
-    """Draws who is painted, bool (B, M): some with a mask, never all people of a crop.
+    """Draw the painted people, bool (B, M): some with a mask, never all people of a crop.
 
     The number of the painted is uniform from 1 to the most that are possible.
 

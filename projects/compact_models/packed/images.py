@@ -35,8 +35,8 @@ class ImagesOnDevice:
         boxes: float32 (P, M, 4), xyxy px; zeros where an image has fewer entries.
         is_person: bool (P, M).
         is_ignored: bool (P, M), regions that teach nothing.
-        mask_rows: int64 (P, M), rows of `masks`; -1: no mask is known, or nobody is there.
-        masks: uint8 (K, S / 4, S / 4), share of each cell of 4 x 4 px that is covered, 255 = all.
+        mask_rows: int64 (P, M), rows of `masks`; -1: no mask is known, or there is no person.
+        masks: uint8 (K, S / 4, S / 4), covered fraction of each cell of 4 x 4 px, 255 = all.
     """
 
     pixels: Tensor
@@ -159,8 +159,8 @@ def _decode_masks(
         counts = data[starts[row] : ends[row]].tobytes()
         frame = np.zeros((side, side), np.uint8)
         frame[:height, :width] = coco_mask.decode({'size': [height, width], 'counts': counts})
-        shares = cv2.resize(frame * np.uint8(255), (cells, cells), interpolation=cv2.INTER_AREA)
-        return shares.astype(np.uint8, copy=False)
+        fractions = cv2.resize(frame * np.uint8(255), (cells, cells), interpolation=cv2.INTER_AREA)
+        return fractions.astype(np.uint8, copy=False)
 
     masks = torch.empty((len(rows), cells, cells), dtype=torch.uint8, device=device)
     for start in range(0, len(rows), _CHUNK):

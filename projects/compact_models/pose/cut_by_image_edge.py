@@ -25,9 +25,9 @@ class CutByImageEdge(BaseTransform):  # type: ignore[misc,unused-ignore]
 
     Args:
         prob: how often, in [0, 1].
-        kept: smallest and largest share of the box that stays, in [0, 1].
+        kept: smallest and largest fraction of the box that stays, in [0, 1].
         sides: relative chances that the image ends below, to the left, to the right, above.
-        min_keypoints: people of whom fewer labelled keypoints would stay are left whole.
+        min_keypoints: people with fewer labelled keypoints after the cut stay whole.
 
     Raises:
         ValueError: a setting out of range.
@@ -60,9 +60,9 @@ class CutByImageEdge(BaseTransform):  # type: ignore[misc,unused-ignore]
         axis, is_high_end = ((1, True), (0, False), (0, True), (1, False))[side]
         box = results['bbox'].copy()
         low, high = box[0, axis], box[0, axis + 2]
-        share = np.random.uniform(*self.kept)
+        fraction = np.random.uniform(*self.kept)
         line = round(
-            float(low + share * (high - low) if is_high_end else high - share * (high - low))
+            float(low + fraction * (high - low) if is_high_end else high - fraction * (high - low))
         )
         points, labelled = results['keypoints'].copy(), results['keypoints_visible'].copy()
         along = points[0, :, axis]

@@ -13,15 +13,15 @@ from pipeline.boxes import xywh_to_xyxy
 
 @DATASETS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class DetectedPeopleDataset(CocoDataset):  # type: ignore[misc,unused-ignore]
-    """Detected boxes, each with the person it is about, or with nobody.
+    """Detected boxes, each with its annotated person or none.
 
     Reads the file of `prepare_box_data.py`: COCO annotations whose `bbox` is the detected box
-    and whose `person_bbox` is that of the annotated person, xywh px, or null where nobody is. Rows
+    and whose `person_bbox` is that of the annotated person, xywh px, or null if there is none. Rows
     without keypoints stay, unlike in `CocoDataset`. Top-down only.
     """
 
     def parse_data_info(self, raw_data_info: dict[str, Any]) -> dict[str, Any] | None:
-        """Adds `person_bbox` (1, 4) xyxy px, float32; not a number where nobody is."""
+        """Adds `person_bbox` (1, 4) xyxy px, float32; NaN if there is none."""
         info: dict[str, Any] | None = super().parse_data_info(raw_data_info)
         if info is None:
             return None
@@ -32,8 +32,8 @@ class DetectedPeopleDataset(CocoDataset):  # type: ignore[misc,unused-ignore]
                 'with prepare_box_data.py'
             )
         box_xywh = annotation['person_bbox']
-        nobody = np.full((1, 4), np.nan, np.float32)
-        info['person_bbox'] = nobody if box_xywh is None else xywh_to_xyxy(box_xywh)
+        unknown = np.full((1, 4), np.nan, np.float32)
+        info['person_bbox'] = unknown if box_xywh is None else xywh_to_xyxy(box_xywh)
         return info
 
     @staticmethod

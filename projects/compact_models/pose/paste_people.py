@@ -1,6 +1,6 @@
 """Copy-paste of people for MMPose: a person in a crop hidden in part by others, exactly known.
 
-Comes before the crop is cut, as `MaskBackground` does. Legend: K key points, H, W size of the
+Comes before the crop is cut, as `MaskBackground` does. Legend: K keypoints, H, W size of the
 image.
 """
 
@@ -20,9 +20,9 @@ from projects.compact_models.cutouts import CutoutFolder, Layer, RandomPaste, pl
 class PastePeople(RandomPaste):
     """Pastes people in front of the person of a top-down sample.
 
-    Key points that they cover stay labelled, as occluded (COCO v = 1): the model learns to guess
-    them and to know that it guesses. A sample in which they would cover more than
-    `max_hidden_keypoints` of the visible key points stays as it was.
+    Covered keypoints stay labelled as occluded (COCO v = 1): the model learns to estimate them with
+    low confidence. A sample is unchanged if more than `max_hidden_keypoints` of its visible
+    keypoints would be covered.
 
     Args:
         cutouts: folder written by `projects/compact_models/tools/prepare_cutouts.py`.
@@ -30,7 +30,7 @@ class PastePeople(RandomPaste):
         max_people: most people pasted, at least 1.
         size_range: height of a pasted person relative to the longer side of the person's box;
             drawn evenly.
-        max_hidden_keypoints: see above, share in [0, 1].
+        max_hidden_keypoints: see above, fraction in [0, 1].
 
     Raises:
         ValueError: a setting outside its range.
@@ -85,7 +85,7 @@ def hide_person(
     Args:
         results: MMPose pipeline dict of one person.
         layers: people to paste, the last one on top.
-        max_hidden_keypoints: share of the visible key points.
+        max_hidden_keypoints: fraction of the visible keypoints.
 
     Returns:
         The same dict, unchanged if too much of the person would be hidden.

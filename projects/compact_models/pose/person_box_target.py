@@ -17,12 +17,12 @@ LABELS = ('person_box', 'person_box_known', 'person_box_judged')
 class PersonBoxTarget(BaseTransform):  # type: ignore[misc,unused-ignore]
     """Where the true box lies in the crop; comes after `TopdownAffine` and `GenerateTarget`.
 
-    Reads `person_bbox` ((1, 4) xyxy px of the image, not a number where nobody is; `bbox` of data
+    Reads `person_bbox` ((1, 4) xyxy px of the image, NaN if there is none; `bbox` of data
     sets without it, whose boxes are those of people), the flip and the window of the crop. Adds the
-    labels that `PackPoseInputs` passes on to the head: `person_box` (1, 4) as shares of the crop,
+    labels that `PackPoseInputs` passes on to the head: `person_box` (1, 4) relative to the crop,
     `person_box_known` (1,), 1 where there is a person, and `person_box_judged` (1,), 1. In a turned
-    crop a box is no box: it is neither known nor judged, unless nobody is there. `bbox` becomes the
-    true box, whose area the OKS is measured by.
+    crop a box is no box: it is neither known nor judged, unless there is no person. `bbox` becomes
+    the true box, whose area the OKS is measured by.
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
@@ -42,9 +42,9 @@ class PersonBoxTarget(BaseTransform):  # type: ignore[misc,unused-ignore]
                 )
             results['bbox'] = box
         centre, sides = results['input_center'], results['input_scale']
-        shares = (box.reshape(2, 2) - centre) / sides + 0.5
+        fractions = (box.reshape(2, 2) - centre) / sides + 0.5
         known, judged = is_person and not is_turned, not (is_person and is_turned)
-        results['person_box'] = np.nan_to_num(shares).reshape(1, 4).astype(np.float32)
+        results['person_box'] = np.nan_to_num(fractions).reshape(1, 4).astype(np.float32)
         results['person_box_known'] = np.full(1, known, np.float32)
         results['person_box_judged'] = np.full(1, judged, np.float32)
         table = results.get('label_mapping_table', PackPoseInputs.label_mapping_table)

@@ -33,14 +33,14 @@ def cut_window(results: Sample, left: int, top: int, right: int, bottom: int) ->
 
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
-class ZoomPose(PoseTransform):
-    """Cuts out a random window as large as a random person, or a few times that.
+class CropPose(PoseTransform):
+    """Crop a random window, one to a few times as large as a random person.
 
     Args:
         scale: smallest and largest side of the window, as multiples of the longer side of the
             person's box; drawn evenly on a logarithmic scale, cut at the image.
         stretch: largest change of the window's aspect ratio, as a factor of 1 or more.
-        shift: largest distance between the middles of person and window, as a share of the window.
+        shift: largest distance between the centers of person and window, relative to the window.
         prob: chance in [0, 1].
 
     Raises:
@@ -54,9 +54,9 @@ class ZoomPose(PoseTransform):
         shift: float = 0.25,
         prob: float = 0.5,
     ) -> None:
-        check_settings('ZoomPose', {'prob': prob, 'shift': shift}, {'scale': scale})
+        check_settings('CropPose', {'prob': prob, 'shift': shift}, {'scale': scale})
         if stretch < 1:
-            raise ValueError(f'ZoomPose: stretch = {stretch}; give 1 or more')
+            raise ValueError(f'CropPose: stretch = {stretch}; give 1 or more')
         self.scale = scale
         self.stretch = stretch
         self.shift = shift
@@ -81,10 +81,10 @@ class ZoomPose(PoseTransform):
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class PastePoses(RandomPaste):
-    """Pastes people of other images beside and over those of this one.
+    """Paste people of other images beside and over those of this one.
 
-    Everybody keeps what is still seen: masks lose the covered pixels, covered keypoints become
-    invisible, and who has less than `min_visible` of his pixels left is dropped.
+    Masks lose the covered pixels, and covered keypoints become invisible. People with less than
+    `min_visible` of their pixels left are dropped.
 
     Args:
         people: settings of a `PartialPoseDataset`; its people with a whole mask are pasted.
@@ -169,7 +169,7 @@ def paste(results: Sample, layer: Layer, row: Sample, min_visible: float) -> Sam
         results: changed in place.
         layer: the person.
         row: its `keypoints` (1, K, 2) in px of the image, `visibility` (1, K) and `people`, one.
-        min_visible: people with a smaller share of their pixels in sight are dropped; if the
+        min_visible: people with a smaller fraction of their pixels in sight are dropped; if the
             pasted one were, nothing is done.
     """
     height, width = results['img'].shape[:2]

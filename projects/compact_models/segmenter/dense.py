@@ -24,7 +24,7 @@ from pipeline.segmenters.sam2_preprocess import boxes_of
 # People who are not annotated may be anywhere: the rest of an image counts, but less.
 BACKGROUND_WEIGHT = 0.2
 BOX_WEIGHT = 3.0
-_HEAT_WIDTH = 0.06  # of a keypoint's blob, as a share of the side of the person's box
+_HEAT_WIDTH = 0.06  # of a keypoint's blob, as a fraction of the side of the person's box
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class DenseTargets:
     """What is true in each cell of a level.
 
     Attributes:
-        person: share of the cell that people cover, (1, s, s).
-        known: 0 where it is not known whether somebody is there, (1, s, s).
+        person: fraction of the cell that people cover, (1, s, s).
+        known: 0 where it is not known whether a person is there, (1, s, s).
         sides: distances to left, top, right and bottom of the box of the person in the cell, as
-            shares of S, (4, s, s).
+            fractions of S, (4, s, s).
         heat: keypoints as blobs with a peak of 1, (K, s, s).
-        labelled: 1 inside of people of whom this keypoint is labelled, (K, s, s).
+        labelled: 1 inside people with this keypoint labelled, (K, s, s).
     """
 
     person: Tensor
@@ -87,8 +87,8 @@ def dense_targets(people: Any, side: int) -> DenseTargets:
     size = people.masks.shape[-1]
     stride = size // side
     regions = people.masks | people.unknown
-    shares = F.avg_pool2d(torch.stack([people.masks.float(), regions.float()]), stride)
-    masks, areas = shares  # (n, s, s) each
+    fractions = F.avg_pool2d(torch.stack([people.masks.float(), regions.float()]), stride)
+    masks, areas = fractions  # (n, s, s) each
     boxes = boxes_of(regions)
     cells = (torch.arange(side, device=masks.device) + 0.5) * stride
     owner = boxes[masks.argmax(0)].permute(2, 0, 1)

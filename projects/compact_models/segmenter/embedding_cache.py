@@ -1,6 +1,6 @@
 """Image embeddings on disk: with a frozen image encoder each image is encoded once.
 
-Worth it where no augmentation changes the image. The size is told before anything is written.
+Worth it where no augmentation changes the image. The size is reported before anything is written.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class EmbeddingCacheHook(Hook):  # type: ignore[misc,unused-ignore]
         self.max_gb = max_gb
 
     def before_train(self, runner: Any) -> None:
-        """Tells the size, checks it, and hands the cache to the model."""
+        """Report and check the size, and set the cache of the model."""
         model = runner.model.module if hasattr(runner.model, 'module') else runner.model
         if not model.cache_embeddings:
             raise ValueError('EmbeddingCacheHook: set cache_embeddings=True in the model')

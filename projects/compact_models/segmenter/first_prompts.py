@@ -39,11 +39,11 @@ class FirstPrompts:
         keypoints: chance of a prompt of keypoints, relative to the other two.
         keypoints_and_box: chance of keypoints and the corners of the box.
         box: chance of the box alone.
-        counts: relative chances of 1, 2, 3, ... keypoints; who has fewer is prompted with all, who
-            has none with as many pixels of the mask.
+        counts: relative chances of 1, 2, 3, ... keypoints; a person with fewer
+            gets all, a person without any gets as many pixels of the mask.
         orders: which keypoints come first, each entry with the same chance: the orders of
             inference (`select_keypoints`) or 'random'.
-        jitter: standard deviation of keypoints as a share of the side of the person's box.
+        jitter: standard deviation of keypoints as a fraction of the side of the person's box.
         box_jitter: that of the sides of boxes is drawn between 0 and this for each box, so that
             both annotated boxes and those of a detector look familiar; None: always twice `jitter`.
     """

@@ -19,7 +19,7 @@ UNKNOWN = 2
 """Value of pixels that may or may not be the person's, beside 0 and 1."""
 
 _TORSO = (5, 6, 12, 11)
-_THICKNESS = 0.05  # of the bones, as a share of the box's side: thinner than an arm
+_THICKNESS = 0.05  # of the bones, as a fraction of the box's side: thinner than an arm
 
 
 def draw_skeleton(

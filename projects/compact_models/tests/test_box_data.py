@@ -58,16 +58,16 @@ def test_the_target_is_where_the_crop_shows_the_person(flip: bool) -> None:
 
 def test_annotated_boxes_are_those_of_people() -> None:
     wanted = cropped((90, 60, 170, 190), flip=True)['person_box']
-    given = cropped(None, flip=True)
-    np.testing.assert_allclose(given['person_box'], wanted, atol=1e-6)
-    assert given['person_box_known'] == [1]
+    annotated = cropped(None, flip=True)
+    np.testing.assert_allclose(annotated['person_box'], wanted, atol=1e-6)
+    assert annotated['person_box_known'] == [1]
 
 
 @pytest.mark.parametrize(
     ('person', 'rotation', 'known', 'judged'),
     [
-        pytest.param((np.nan,) * 4, 0.0, 0, 1, id='nobody'),
-        pytest.param((np.nan,) * 4, 30.0, 0, 1, id='nobody, turned'),
+        pytest.param((np.nan,) * 4, 0.0, 0, 1, id='no person'),
+        pytest.param((np.nan,) * 4, 30.0, 0, 1, id='no person, turned'),
         pytest.param(PERSON, 30.0, 0, 0, id='turned'),
         pytest.param(PERSON, 0.0, 1, 1, id='a person'),
     ],
@@ -83,21 +83,21 @@ def write_people(folder: Path) -> Path:
     images = [
         {'id': i, 'file_name': f'images/{i}.jpg', 'width': 320, 'height': 240} for i in (1, 2)
     ]
-    everybody = [
+    people = [
         {'id': 1, 'image_id': 1, 'category_id': 1, 'iscrowd': 0, 'bbox': [100, 40, 60, 160]},
         {'id': 2, 'image_id': 1, 'category_id': 1, 'iscrowd': 1, 'bbox': [200, 0, 100, 100]},
     ]
     points = [120.0, 60.0, 2.0] * 5 + [0.0] * 36
-    posed = [{**everybody[0], 'image_id': 7, 'keypoints': points, 'has_keypoints': True}]
+    posed = [{**people[0], 'image_id': 7, 'keypoints': points, 'has_keypoints': True}]
     found = [
         ([105, 50, 60, 150], 0.9),  # the person
-        ([0, 0, 30, 30], 0.4),  # nobody
-        ([210, 10, 50, 50], 0.5),  # inside the crowd region: nobody knows
+        ([0, 0, 30, 30], 0.4),  # no person
+        ([210, 10, 50, 50], 0.5),  # inside the crowd region: unknown
     ]
     detections = [{'image_id': 1, 'category_id': 1, 'bbox': b, 'score': s} for b, s in found]
     named = [{'id': 7, 'file_name': 'elsewhere/1.webp', 'width': 320, 'height': 240}]
     files: dict[str, Any] = {
-        'train.json': {'images': images, 'annotations': everybody},
+        'train.json': {'images': images, 'annotations': people},
         'keypoints.json': {'images': named, 'annotations': posed},
         'found.json': detections,
     }

@@ -117,7 +117,7 @@ def test_items_are_images_or_people(data):
 
 
 def test_the_true_mask_of_a_closer_look_is_that_of_the_window(data):
-    zoom = aug.ZoomPose(scale=(1.5, 1.5), stretch=1.0, shift=0.0, prob=1.0)
+    zoom = aug.CropPose(scale=(1.5, 1.5), stretch=1.0, shift=0.0, prob=1.0)
     pack = PackPartialPoses(image_size=64)
     for image, shape in ((0, (120, 135)), (None, (120, 160))):
         np.random.seed(0)
@@ -139,12 +139,12 @@ def test_the_true_mask_of_a_closer_look_is_that_of_the_window(data):
 def test_masks_and_keypoints_stay_with_the_pixels(data, steps):
     made = {
         'paste': aug.PastePoses(people_set(data), prob=1.0, max_people=3, min_visible=0.0),
-        'zoom': aug.ZoomPose(prob=1.0),
+        'zoom': aug.CropPose(prob=1.0),
     }
     pasted = 0
     for seed in range(25):
         np.random.seed(seed)
-        results = loaded(data, (0, 1, 3)[seed % 3])  # in image 2 somebody has no mask
+        results = loaded(data, (0, 1, 3)[seed % 3])  # in image 2 one person has no mask
         before = results['img'].shape
         for step in steps:
             results = made[step](results)
@@ -181,7 +181,7 @@ def test_who_is_pasted_over_loses_pixels_and_keypoints_and_may_be_dropped(data):
     assert np.array_equal(changed['visibility'][0] == 0, covered)
     dropped = aug.paste(dict(results), layer, row, min_visible=0.4)
     assert [each['ann_id'] for each in dropped['people']] == [99]
-    # Somebody of whom too little would be seen is not pasted at all.
+    # A person that would be hardly visible is not pasted.
     outside = Layer(layer.image_bgr, layer.alpha, WIDTH - 3, 20)
     assert aug.paste(dict(results), outside, row, min_visible=0.2)['masks'].shape[0] == 1
 
@@ -197,8 +197,8 @@ def test_pasted_people_are_scaled_to_those_of_the_image(data):
 @pytest.mark.parametrize(
     ('make', 'message'),
     [
-        (lambda: aug.ZoomPose(scale=(2.0, 1.0)), 'ZoomPose: scale'),
-        (lambda: aug.ZoomPose(stretch=0.5), 'stretch = 0.5'),
+        (lambda: aug.CropPose(scale=(2.0, 1.0)), 'CropPose: scale'),
+        (lambda: aug.CropPose(stretch=0.5), 'stretch = 0.5'),
         (lambda: aug.PastePoses({}, prob=2), 'PastePoses: prob = 2'),
         (lambda: aug.PastePoses({}, max_people=0), 'max_people = 0'),
         (lambda: PackPartialPoses(64, max_objects=2, min_objects=3), 'min_objects = 3'),

@@ -17,7 +17,7 @@ from projects.compact_models.cutouts import CutoutFolder, Layer
 from projects.compact_models.detector.copy_paste import (
     CopyPastePeople,
     boxes_of,
-    covered_share,
+    covered_fraction,
     paste_people,
 )
 from projects.compact_models.pose.paste_people import PastePeople, hide_person
@@ -101,7 +101,7 @@ def outcome(results: dict[str, Any]) -> list[tuple[list[float], int, bool]]:
             [],
             [block(-10, 50, 20, 20), block(79, 59, 20, 20)],
             [([0, 50, 10, 60], 100, False)],
-            id='cut at the edge of the image; a corner of a person is nobody',
+            id='cut at the edge of the image; a corner of a person is dropped',
         ),
     ],
 )
@@ -115,12 +115,12 @@ def test_pasting_updates_boxes_masks_and_flags(
     assert results['img'].any() and not image.any(), 'a copy is painted'
 
 
-def test_boxes_of_and_covered_share() -> None:
+def test_boxes_of_and_covered_fraction() -> None:
     masks = np.zeros((1, 10, 10), np.bool_)
     masks[0, 2:5, 3] = True
     assert boxes_of(masks).tolist() == [[3, 2, 4, 5]]
     boxes = np.array([[0, 0, 10, 10], [3, 2, 4, 5], [4, 4, 4, 4]], np.float32)
-    assert covered_share(boxes, masks[0]).tolist() == [0.03, 1.0, 0.0]
+    assert covered_fraction(boxes, masks[0]).tolist() == [0.03, 1.0, 0.0]
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def test_cutouts_hold_the_people_of_the_training_part(cutouts: Path) -> None:
     assert (cutout[..., 3] == 255).all()
 
 
-def test_a_random_person_has_the_wanted_height_and_is_not_blown_up(cutouts: Path) -> None:
+def test_a_random_person_has_the_requested_height_and_is_not_enlarged_much(cutouts: Path) -> None:
     folder = CutoutFolder(cutouts)
     assert folder.random_person(50.0)[1].shape == (50, 10)
     assert folder.random_person(400.0)[1].shape == (150, 30)
@@ -179,7 +179,7 @@ def test_copy_paste_changes_by_chance(cutouts: Path) -> None:
 
 
 def person(levels: list[int], has_mask: bool = True) -> dict[str, Any]:
-    """A person of three key points at x = 10, 30, 50, y = 20, visible as given."""
+    """A person of three keypoints at x = 10, 30, 50, y = 20, visible as given."""
     xs = (10, 30, 50)
     mask = np.zeros((HEIGHT, WIDTH), np.bool_)
     mask[10:40, 5:60] = True
@@ -196,7 +196,7 @@ def person(levels: list[int], has_mask: bool = True) -> dict[str, Any]:
 
 
 def visibility(sample: dict[str, Any]) -> list[float]:
-    """v of the key points."""
+    """v of the keypoints."""
     return list(sample['raw_ann_info']['keypoints'][2::3])
 
 

@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.structures import InstanceData
 
 from projects.compact_models.detector.depthwise_conv import CpuDepthwiseConv2d
-from projects.compact_models.detector.distilled import teacher_losses, unexplained_share
+from projects.compact_models.detector.distilled import teacher_losses, unexplained_fraction
 from projects.compact_models.detector.interval_head import MaskIntervalHead
 from projects.compact_models.tools import find_pseudo_boxes, prepare_compact_data
 from tests.train.test_detector_training import SIZE, box_people, gradient_norm, losses_of
@@ -61,14 +61,14 @@ MIX = torch.tensor([[1.0, 2.0, 0.0, 0.0], [0.0, 0.0, -3.0, 0.5], [1.0, 1.0, 1.0,
     ],
 )
 def test_unexplained_share_of_features(features: Any, targets: Any, expected: float) -> None:
-    assert unexplained_share(features, targets).item() == pytest.approx(expected, abs=0.05)
+    assert unexplained_fraction(features, targets).item() == pytest.approx(expected, abs=0.05)
 
 
 def test_unexplained_share_falls_along_its_gradient() -> None:
     features = SIGNAL[:, :2].clone().requires_grad_()
-    before = unexplained_share(features, SIGNAL)
+    before = unexplained_fraction(features, SIGNAL)
     before.backward()
-    assert unexplained_share(features - 10 * features.grad, SIGNAL) < before
+    assert unexplained_fraction(features - 10 * features.grad, SIGNAL) < before
 
 
 @pytest.fixture
@@ -147,8 +147,8 @@ def test_fast_convolution_equals_the_stock_one(setting: dict[str, Any]) -> None:
         (conv(leaf) ** 2).sum().backward()
         gradients.append((leaf.grad, conv.weight.grad))
     assert torch.equal(fast(x), stock(x))
-    for ours, theirs in zip(gradients[1], gradients[0], strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    for ours, stock in zip(gradients[1], gradients[0], strict=True):
+        torch.testing.assert_close(ours, stock, rtol=1e-4, atol=1e-4)
 
 
 def test_fast_convolution_in_bfloat16_gives_float32_weight_gradients() -> None:

@@ -47,10 +47,12 @@ def test_a_sam_starts_from_the_detector_and_the_rest_stays_random():
     plain, started = model(), model(trunk_checkpoint='rtmdet-ins_compact')
     trunk = CSPNeXtTrunk(**SIZES)
     load_detector_trunk(trunk, DETECTOR)
-    given = {f'image_encoder.trunk.{name}': value for name, value in trunk.state_dict().items()}
+    trunk_state = {
+        f'image_encoder.trunk.{name}': value for name, value in trunk.state_dict().items()
+    }
     for name, value in started.items():
-        assert torch.equal(value, given.get(name, plain[name])), name
-    assert any(not torch.equal(value, plain[name]) for name, value in given.items())
+        assert torch.equal(value, trunk_state.get(name, plain[name])), name
+    assert any(not torch.equal(value, plain[name]) for name, value in trunk_state.items())
 
 
 def hiera():

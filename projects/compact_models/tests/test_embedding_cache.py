@@ -57,7 +57,7 @@ def test_the_cache_gives_the_same_step_and_notices_another_encoder(data, tmp_pat
         assert torch.equal(frozen, runner.model.sam.sam_mask_decoder.conv_s0.weight)
         runs.append((runner.model, len(calls)))
     (first, filling), (second, reading) = runs
-    assert filling > reading == 1  # one pass tells the size
+    assert filling > reading == 1  # one pass measures the size
     assert all(map(torch.equal, first.state_dict().values(), second.state_dict().values()))
     (key,) = [path.name for path in folder.iterdir()]
     assert len(list((folder / key).glob('*.pt'))) == 4

@@ -43,13 +43,13 @@ def test_only_people_who_are_large_and_have_a_visible_keypoint_count(tmp_path: P
         person(3, (0, 60, 20, 20), 2),
         person(4, (60, 0, 40, 40), 1),
     ]
-    truth = tmp_path / 'truth.json'
+    ground_truth = tmp_path / 'ground_truth.json'
     image = {'id': 1, 'width': 100, 'height': 100}
-    truth.write_text(json.dumps({'images': [image], 'annotations': people}))
+    ground_truth.write_text(json.dumps({'images': [image], 'annotations': people}))
     rows = [{'annotation_id': 1, 'image_id': 1, 'segmentation': rle(0, 0, 20, 40)}]
     (tmp_path / 'results.json').write_text(json.dumps(rows))
     # Person 1 half found, person 2 not at all; 3 is small, 4 hidden.
-    assert mean_iou_of_large_people(tmp_path, truth) == (0.25, 2)
+    assert mean_iou_of_large_people(tmp_path, ground_truth) == (0.25, 2)
 
 
 @pytest.mark.parametrize(

@@ -70,16 +70,16 @@ def test_a_step_of_a_kernel() -> None:
 
 def test_all_others_move_as_with_adamw() -> None:
     ours = nn.ParameterList([torch.randn(7), torch.randn(8, 1, 5, 5), torch.randn(1, 6, 4)])
-    theirs = copy.deepcopy(ours)
+    stock = copy.deepcopy(ours)
     settings: dict[str, Any] = {'lr': 0.02, 'weight_decay': 0.1, 'betas': (0.9, 0.99)}
-    pairs = (MuonAdamW(ours, **settings), ours), (torch.optim.AdamW(theirs, **settings), theirs)
+    pairs = (MuonAdamW(ours, **settings), ours), (torch.optim.AdamW(stock, **settings), stock)
     for _ in range(5):
         gradients = [torch.randn_like(p) for p in ours]
         for optimiser, parameters in pairs:
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient.clone()
             optimiser.step()
-    for a, b in zip(ours, theirs, strict=True):
+    for a, b in zip(ours, stock, strict=True):
         assert torch.allclose(a, b, atol=1e-5)
 
 

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures('mmengine_scope')
 
 SIDE = 128
 BACKGROUND = (60, 60, 60)
-# BGR; each is told from the others and from the background by its strongest channels.
+# BGR; each differs from the others and from the background by its strongest channels.
 RED, GREEN, BLUE, YELLOW = (20, 20, 230), (20, 230, 20), (230, 20, 20), (20, 230, 230)
 COLOURS = {'red': RED, 'green': GREEN, 'blue': BLUE, 'yellow': YELLOW}
 # (height, width) of an image and its people: colour, x, y, w, h, kind of segmentation
@@ -54,7 +54,7 @@ def segmentation_of(kind, box, size):
 
 
 def make_coco(folder):
-    """Images of coloured rectangles, as PNG; the last one has nobody."""
+    """Images of coloured rectangles, as PNG; the last one has no people."""
     images, annotations = [], []
     for number, (size, people) in enumerate(IMAGES, start=7):
         image = np.full((*size, 3), BACKGROUND, np.uint8)
@@ -239,7 +239,7 @@ def test_the_tool_names_what_is_wrong(tmp_path, capsys, monkeypatch, files, argu
 # On the device
 
 
-def test_images_lie_at_the_top_left_with_shares_of_masks(packed):
+def test_images_lie_at_the_top_left_with_fractions_of_masks(packed):
     images = ImagesOnDevice.load([packed], 'cpu', threads=2)
     assert images.pixels.shape == (4, 3, SIDE, SIDE) and images.pixels.dtype == torch.uint8
     assert (images.pixels[0, :, 96:] == 114).all() and (images.pixels[3, :, :, 60:] == 114).all()
@@ -286,12 +286,12 @@ def test_boxes_and_masks_lie_where_the_pixels_are(packed, flip, crop):
             assert (box_around(seen) - box).abs().max() <= 1.5, (name, box)
             checked += 1
             if (image, slot) in rows:
-                share = torch.nn.functional.avg_pool2d(seen[None].float(), 4)[0]
+                fraction = torch.nn.functional.avg_pool2d(seen[None].float(), 4)[0]
                 mask = targets.masks[rows[image, slot]]
-                assert mask.shape == share.shape and 0 <= mask.min() and mask.max() <= 1
+                assert mask.shape == fraction.shape and 0 <= mask.min() and mask.max() <= 1
                 # A cell at the rim is an average over neighbours.
-                assert (mask - share).abs().max() < 0.6
-                assert mask.sum() == pytest.approx(share.sum().item(), rel=0.2, abs=4)
+                assert (mask - fraction).abs().max() < 0.6
+                assert mask.sum() == pytest.approx(fraction.sum().item(), rel=0.2, abs=4)
                 masked += 1
     assert checked > 100 and 60 < masked < checked
 
@@ -316,7 +316,7 @@ def test_whoever_shows_is_a_target_or_ignored(packed):
                 assert is_ignored or name != 'yellow'  # the crowd region
                 kinds.add((name, is_ignored))
     assert {('yellow', True), ('red', False), ('green', False), ('blue', False)} <= kinds
-    # Somebody of whom a narrow strip is left.
+    # A person of whom a narrow strip is left.
     assert kinds & {('red', True), ('green', True), ('blue', True)}
 
 
@@ -340,27 +340,27 @@ def test_painted_people_are_black_and_no_targets(packed):
     whole = crops(packed, crop=128, scale=(1, 1), remove_prob=0, brightness=0.3)
     num_removed = set()
     for item, other in zip(batches(data, 8), batches(whole, 8), strict=True):
-        targets, everyone = item['data_samples'], other['data_samples']
-        assert targets.painted.tolist() == (everyone.is_person.sum(1) >= 2).tolist()
-        gone = everyone.is_person & ~targets.is_person
+        targets, unpainted = item['data_samples'], other['data_samples']
+        assert targets.painted.tolist() == (unpainted.is_person.sum(1) >= 2).tolist()
+        gone = unpainted.is_person & ~targets.is_person
         num_removed |= set(gone.sum(1).tolist())
-        assert targets.is_person.any(1)[everyone.is_person.any(1)].all()
-        assert not (gone & ~everyone.has_mask).any()
-        assert torch.equal(targets.is_ignored, everyone.is_ignored)
+        assert targets.is_person.any(1)[unpainted.is_person.any(1)].all()
+        assert not (gone & ~unpainted.has_mask).any()
+        assert torch.equal(targets.is_ignored, unpainted.is_ignored)
         assert torch.equal(gone.any(1), targets.painted) and not targets.boxes[gone].any()
-        assert len(targets.masks) == targets.has_mask.sum() == (everyone.has_mask & ~gone).sum()
-        stays = targets.has_mask[everyone.has_mask]
-        assert torch.equal(targets.masks, everyone.masks[stays])
+        assert len(targets.masks) == targets.has_mask.sum() == (unpainted.has_mask & ~gone).sum()
+        stays = targets.has_mask[unpainted.has_mask]
+        assert torch.equal(targets.masks, unpainted.masks[stays])
         is_black = (item['inputs'] == 0).all(1)
         assert not is_black[~targets.painted].any()
-        for image, slot in everyone.is_person.nonzero().tolist():
-            x1, y1, x2, y2 = everyone.boxes[image, slot].round().int().tolist()
+        for image, slot in unpainted.is_person.nonzero().tolist():
+            x1, y1, x2, y2 = unpainted.boxes[image, slot].round().int().tolist()
             inside = is_black[image, y1 + 2 : y2 - 2, x1 + 2 : x2 - 2]
             assert inside.all() if gone[image, slot] else not inside.any()
     assert num_removed == {0, 1, 2}
 
 
-def test_whoever_is_painted_over_is_ignored_or_keeps_the_rest_of_the_mask(tmp_path):
+def test_painted_over_people_are_ignored_or_keep_the_rest_of_the_mask(tmp_path):
     # The second person is half behind the first, the third wholly.
     boxes = ([16, 16, 64, 96], [48, 32, 64, 64], [24, 24, 16, 32])
     cv2.imwrite(str(tmp_path / 'image.png'), np.full((SIDE, SIDE, 3), 90, np.uint8))
@@ -422,8 +422,8 @@ def test_scales_are_uniform_in_their_logarithm(packed):
         torch.tensor([[100, 200]]).expand(4000, 2), 64,
         scale=(0.5, 2), flip=0.25, generator=torch.Generator().manual_seed(0),
     )  # fmt: skip
-    shares = windows.scale.log2()
-    assert -1 <= shares.min() and shares.max() <= 1 and abs(shares.mean()) < 0.03
+    fractions = windows.scale.log2()
+    assert -1 <= fractions.min() and fractions.max() <= 1 and abs(fractions.mean()) < 0.03
     assert 0.22 < windows.is_flipped.float().mean() < 0.28
     room = torch.tensor([200, 100]) * windows.scale[:, None] - 64
     assert (windows.offset >= 0).all() and (windows.offset <= room.clamp(min=0)).all()
@@ -557,7 +557,7 @@ def test_a_training_loop_goes_on_with_the_next_batch(packed):
 def test_a_batch_without_a_known_mask(packed):
     data = crops(packed, batch_size=2, remove_prob=1.0)
     generator = torch.Generator().manual_seed(0)
-    item = data.batch(torch.tensor([3, 3]), generator)  # nobody is there
+    item = data.batch(torch.tensor([3, 3]), generator)  # no people
     targets = item['data_samples']
     assert item['inputs'].shape == (2, 3, 96, 96) and targets.masks.shape == (0, 24, 24)
     assert not targets.is_person.any() and not targets.painted.any()

@@ -41,7 +41,7 @@ def detector() -> Any:
 
 
 def crowd() -> PackedTargets:
-    """Three crops: three people and an ignored region, one person, nobody."""
+    """Three crops: three people and an ignored region, one person, no people."""
     boxes = torch.zeros(3, M, 4)
     boxes[0, :4] = torch.tensor(
         [[4.0, 8, 40, 120], [28, 20, 80, 100], [60, 60, 124, 124], [80, 0, 128, 56]]
@@ -123,8 +123,8 @@ def test_a_point_goes_to_one_person_and_a_person_to_its_cheapest_points() -> Non
     assert (points[first, 1] <= 36).all() and (points[second, 1] > 36).all()
     assert (found.overlap[0][first | second] == 1).all()
     assert (found.overlap[0][~(first | second)] == 0).all()
-    nobody = assign_points(torch.zeros(1, 64), boxes, points, people, ~is_person & False)
-    assert (nobody.person == -1).all() and nobody.overlap.sum() == 0
+    unassigned = assign_points(torch.zeros(1, 64), boxes, points, people, ~is_person & False)
+    assert (unassigned.person == -1).all() and unassigned.overlap.sum() == 0
 
 
 def test_masks_equal_those_of_mmdetection(detector: Any) -> None:

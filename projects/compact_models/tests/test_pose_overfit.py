@@ -1,4 +1,4 @@
-"""The recipe of the compact pose model learns one batch by heart."""
+"""The recipe of the compact pose model overfits one batch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from tests.train.test_train_overfit import assert_pose_is_learned
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 def test_pose_model_learns_one_batch(tmp_path: Path) -> None:

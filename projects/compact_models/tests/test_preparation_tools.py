@@ -54,7 +54,7 @@ CASES: list[tuple[str, Callable[[list[str]], Any], list[str], dict[str, str], st
      'gone.jpg: no such file or directory; check the path'),
     ('masks', find_pseudo_masks.main, ['.', 'found.json'],
      {'annotations.json': NO_COCO}, 'annotations.json is not a COCO annotation file'),
-    ('masks: share', find_pseudo_masks.main, ['.', 'found.json', '--min-agreement', '1.5'],
+    ('masks: fraction', find_pseudo_masks.main, ['.', 'found.json', '--min-agreement', '1.5'],
      {'annotations.json': GOOD}, '--min-agreement 1.5 is out of range; choose 0 to 1'),
     ('poses', prepare_compact_pose_data.main,
      ['--annotations', 'annotations.json', '--images', '.', '--out', 'out'],

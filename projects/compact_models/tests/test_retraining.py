@@ -22,7 +22,7 @@ from projects.compact_models.tools import (
 from tests.train_data import write_crowd
 from tools import train
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = ROOT / 'projects/compact_models/configs'

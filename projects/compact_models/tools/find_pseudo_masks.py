@@ -176,10 +176,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not (args.source / 'annotations.json').is_file():
         parser.error(f'no annotations.json in {args.source}; give the folder of the image set')
     for name in ('min_agreement', 'min_box_iou'):
-        share = getattr(args, name)
-        if not 0 <= share <= 1:
+        fraction = getattr(args, name)
+        if not 0 <= fraction <= 1:
             option = '--' + name.replace('_', '-')
-            parser.error(f'{option} {share} is out of range; choose 0 to 1')
+            parser.error(f'{option} {fraction} is out of range; choose 0 to 1')
     try:
         find_masks(args)
     except (InputError, ImageReadError) as error:

@@ -1,6 +1,6 @@
 """Print what the embedded compact models reach beside what they should reach.
 
-Runs tools/test.py on one COCO file with boxes, masks and keypoints of everybody: the loop with one
+Runs tools/test.py on one COCO file with boxes, masks and keypoints of all people: the loop with one
 round, with two and with two and refining, and masks from three ground-truth keypoints. "Floor" is
 what published models of this size or larger reach on similar images, "goal" what is aimed for.
 
@@ -39,7 +39,7 @@ TASKS = {'bbox': 'box', 'segm': 'mask', 'keypoints': 'keypoint'}
 
 @dataclass(frozen=True)
 class Target:
-    """A figure that is aimed for: AP and AP50, or one number, as shares of 1."""
+    """A target: AP and AP50, or one number, in [0, 1]."""
 
     name: str
     goal: tuple[float, ...]
@@ -62,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add('annotations', type=Path, help='COCO file with boxes, masks and keypoints of everybody')
+    add('annotations', type=Path, help='COCO file with boxes, masks and keypoints of all people')
     add('--images', type=Path, help='folder of the images, if it is elsewhere')
     add('--config', default='bmp_compact', help='pipeline (default: %(default)s)')
     add('--work-dir', type=Path, help='keep runs here, where they resume (default: a new folder)')
@@ -121,12 +121,12 @@ def mean_iou_of_large_people(folder: Path, annotations: Path) -> tuple[float, in
     """
     from pipeline.evaluation.mask_iou import compute_mean_mask_iou
 
-    truth = json.loads(annotations.read_text())
+    ground_truth = json.loads(annotations.read_text())
     rows: Sequence[Mapping[str, Any]] = json.loads((folder / 'results.json').read_text())
-    people = [person for person in truth['annotations'] if counts(person)]
+    people = [person for person in ground_truth['annotations'] if counts(person)]
     wanted = {person['id'] for person in people}
     chosen = [dict(row) for row in rows if row['annotation_id'] in wanted]
-    mean = compute_mean_mask_iou(chosen, people, truth['images'])
+    mean = compute_mean_mask_iou(chosen, people, ground_truth['images'])
     return mean.mean or 0.0, mean.people
 
 

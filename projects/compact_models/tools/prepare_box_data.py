@@ -30,7 +30,7 @@ from pipeline.io.inputs import InputError
 from pipeline.structures import Floats
 
 PERSON_IOU = 0.35  # with an annotated person from here on a detection is about that person
-CROWD_SHARE = 0.4  # of a detection inside a crowd region: nobody knows what it is
+CROWD_FRACTION = 0.4  # of a detection inside a crowd region: unknown
 SAME_IOU = 0.9  # two files mean the same person
 NO_KEYPOINTS = [0.0] * 51
 
@@ -46,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     add('out', type=Path, help='COCO file to write; its images are those of the folder')
     add('--keypoints', type=Path, required=True, help='COCO file with keypoints, same image names')
     add('--people-per-image', type=int, default=8, help='at most (default: %(default)s)')
-    add('--others-per-image', type=int, default=4, help='detections of nobody, at most')
+    add('--others-per-image', type=int, default=4, help='false positives, at most')
     add('--max-iou', type=float, help='box NMS before that, as detector.max_iou (default: none)')
     add('--seed', type=int, default=0, help='which ones are left out')
     return parser
@@ -61,14 +61,14 @@ def pair(detected: Floats, people: Floats, crowds: Floats) -> tuple[list[int], l
         crowds: (C, 4) regions with people that are not annotated one by one.
 
     Returns:
-        Person of each detection, -1 where nobody is; and whether that is sure.
+        Person of each detection, -1 for none; and whether that is certain.
     """
     persons, sure = [], []
     overlaps = box_iou(detected, people)
     for i, box in enumerate(detected):
         low, high = np.maximum(box[:2], crowds[:, :2]), np.minimum(box[2:], crowds[:, 2:])
         common = (high - low).clip(0).prod(1)
-        is_crowd = bool((common > CROWD_SHARE * box_areas(box[None])[0]).any())
+        is_crowd = bool((common > CROWD_FRACTION * box_areas(box[None])[0]).any())
         best = int(overlaps[i].argmax()) if len(people) else -1
         is_person = best >= 0 and overlaps[i, best] >= PERSON_IOU
         persons.append(best if is_person else -1)
@@ -119,7 +119,7 @@ def keypoints_of(boxes: Floats, posed: Sequence[dict[str, Any]]) -> list[list[fl
 
 def paired_rows(
     detections: Sequence[dict[str, Any]],
-    everybody: Sequence[dict[str, Any]],
+    annotations: Sequence[dict[str, Any]],
     posed: Sequence[dict[str, Any]],
     limits: tuple[int, int],
     rng: np.random.Generator,
@@ -128,13 +128,13 @@ def paired_rows(
 
     Args:
         detections: COCO results.
-        everybody: annotations with boxes, crowd regions among them.
+        annotations: with boxes, crowd regions among them.
         posed: annotations with keypoints.
-        limits: most rows with a person and with nobody.
-        rng: chooses who is left out.
+        limits: maximum rows with a person and without.
+        rng: chooses the rows that are left out.
     """
-    people = [a for a in everybody if not a.get('iscrowd')]
-    crowds = [a for a in everybody if a.get('iscrowd')]
+    people = [a for a in annotations if not a.get('iscrowd')]
+    crowds = [a for a in annotations if a.get('iscrowd')]
     boxes = rows_xyxy(people)
     persons, sure = pair(rows_xyxy(detections), boxes, rows_xyxy(crowds))
     keypoints = keypoints_of(boxes, posed)
@@ -166,8 +166,8 @@ def paired_set(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         InputError: a file cannot be used, or the detections are those of other images.
     """
-    everybody = load_coco(args.source / 'train.json')
-    names = stems(everybody)
+    coco = load_coco(args.source / 'train.json')
+    names = stems(coco)
     found = load_json(args.detections, 'detections')
     unknown = {row['image_id'] for row in found} - set(names)
     if unknown:
@@ -179,21 +179,21 @@ def paired_set(args: argparse.Namespace) -> dict[str, Any]:
     posed = [a for a in keypoints['annotations'] if a.get('has_keypoints') and not a.get('iscrowd')]
     grouped = (
         by_image(found, names),
-        by_image(everybody['annotations'], names),
+        by_image(coco['annotations'], names),
         by_image(posed, stems(keypoints)),
     )
     rng = np.random.default_rng(args.seed)
     limits = (args.people_per_image, args.others_per_image)
     annotations: list[dict[str, Any]] = []
-    for image in everybody['images']:
+    for image in coco['images']:
         stem = names[image['id']]
-        found_here, everybody_here, posed_here = (g.get(stem, []) for g in grouped)
+        found_here, coco_here, posed_here = (g.get(stem, []) for g in grouped)
         distinct = without_doubles(found_here, args.max_iou)
-        for row in paired_rows(distinct, everybody_here, posed_here, limits, rng):
+        for row in paired_rows(distinct, coco_here, posed_here, limits, rng):
             ids = {'id': len(annotations) + 1, 'image_id': image['id'], 'category_id': 1}
             annotations.append({**ids, 'iscrowd': 0, **row})
     return {
-        'images': everybody['images'],
+        'images': coco['images'],
         'annotations': annotations,
         'categories': [{'id': 1, 'name': 'person'}],
     }
@@ -214,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     write_json(args.out, made)
     rows = made['annotations']
     people = sum(row['person_bbox'] is not None for row in rows)
-    print(f'{args.out}: {people} detections of a person, {len(rows) - people} of nobody')
+    print(f'{args.out}: {people} detections of a person, {len(rows) - people} false positives')
 
 
 if __name__ == '__main__':

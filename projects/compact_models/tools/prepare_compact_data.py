@@ -33,7 +33,7 @@ from pipeline.io.inputs import InputError
 Record = dict[str, Any]
 
 MIN_PSEUDO_SCORE = 0.4
-# Between the two the teacher is not sure: the place is ignored.
+# Between the two the teacher is uncertain: the region is ignored.
 MIN_IGNORE_SCORE = 0.25
 MAX_PSEUDO_OVERLAP = 0.3
 
@@ -86,7 +86,7 @@ def overlap_of_smaller(first_xywh: Sequence[float], second_xywh: Sequence[float]
 def missing_people(known: Sequence[Record], found: Iterable[Record]) -> list[Record]:
     """Returns detections of people that no annotation of the image covers.
 
-    Those the other detector is not sure of come as places to ignore (`iscrowd` 1).
+    Uncertain detections become ignored regions (`iscrowd` 1).
 
     Args:
         known: annotations of one image (COCO, `bbox` xywh).
@@ -203,7 +203,7 @@ def select_images(
 def add_missing_people(
     people: dict[int, list[Record]], images: Iterable[Record], results: Iterable[Record]
 ) -> None:
-    """Adds to `people` (image id -> annotations) those whom only another detector found.
+    """Adds to `people` (image id -> annotations) those that only another detector found.
 
     Args:
         people: changed in place.

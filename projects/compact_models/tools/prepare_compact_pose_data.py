@@ -1,4 +1,4 @@
-r"""Cut people with key points out of a COCO-format set into small crops for pose training.
+r"""Cut people with keypoints out of a COCO-format set into small crops for pose training.
 
 Training a small pose model is cheap, decoding whole images for it is not. This tool writes one
 crop with context per training person, as an uncompressed image that loads in well under a
@@ -74,7 +74,7 @@ def plan_crop(
 
 
 def move_annotation(annotation: dict[str, Any], window: CropWindow) -> dict[str, Any]:
-    """Express box, key points and area of one annotation in crop px (mask: see `crop_mask`)."""
+    """Express box, keypoints and area of one annotation in crop px (mask: see `crop_mask`)."""
     scale = window.scale
     x, y, w, h = annotation['bbox']
     points = np.array(annotation['keypoints'], dtype=np.float64).reshape(-1, 3)
@@ -163,7 +163,7 @@ def write_training_set(
 def select_people(
     data: dict[str, Any], *, validation: bool, min_keypoints: int
 ) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """(image, annotation) of the people with key points of one subset, ordered by image."""
+    """(image, annotation) of the people with keypoints of one subset, ordered by image."""
     images = {image['id']: image for image in data['images']}
     people = []
     for annotation in data['annotations']:

@@ -65,8 +65,8 @@ def load_images(
     if backgrounds is not None:
         names += [row['file_name'] for row in json.loads(backgrounds.read_text())][:max_images]
     extra = len(names) - len(images)
-    everybody = [people[image['id']] for image in images] + [[]] * extra
-    rows, crowds = ([[a for a in row if bool(a.get('iscrowd')) == is_crowd] for row in everybody]
+    annotated = [people[image['id']] for image in images] + [[]] * extra
+    rows, crowds = ([[a for a in row if bool(a.get('iscrowd')) == is_crowd] for row in annotated]
                     for is_crowd in (False, True))  # fmt: skip
     sizes = [(image['height'], image['width']) for image in images] + [(0, 0)] * extra
     return Images(
@@ -178,8 +178,8 @@ class DetectorSampler:
         kept: list[list[Pixels]] = []
         boxes: list[list[Array]] = []
         for crop, masks in zip(crops, layers, strict=True):
-            share = 0.7 if rng.random() < self.settings.paint else 0.0
-            is_painted = rng.random(len(masks)) < share
+            fraction = 0.7 if rng.random() < self.settings.paint else 0.0
+            is_painted = rng.random(len(masks)) < fraction
             hidden = np.zeros(crop.shape[:2], np.bool_)
             for mask, paint in zip(masks, is_painted, strict=True):
                 if paint:

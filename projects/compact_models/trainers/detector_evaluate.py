@@ -72,11 +72,11 @@ def evaluate_detector(model: nn.Module, images: Images, name: str) -> dict[str, 
 
 
 def _mask_overlaps(
-    people: Array, truth: Any, boxes: Array, masks: Tensor, scale: float
+    people: Array, ground_truth: Any, boxes: Array, masks: Tensor, scale: float
 ) -> list[float]:
     """IoU of the masks of the people that are found."""
     found = []
-    for box, placed in zip(people, truth, strict=True):
+    for box, placed in zip(people, ground_truth, strict=True):
         overlap = box_iou(box[None], boxes)[0]
         if placed is None or not len(boxes) or overlap.max() < 0.5:
             continue

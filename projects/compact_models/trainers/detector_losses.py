@@ -94,7 +94,7 @@ def mask_loss(
     if not len(crop):
         return prototypes.sum() * 0 + kernels.sum() * 0  # type: ignore[no-any-return]
     found = mask_logits(model.bbox_head, prototypes[crop], kernels[crop, point], points[point])
-    truth = batch.masks[rows[crop, place[crop, point]]]
-    found = functional.interpolate(found[None], truth.shape[-2:], mode='bilinear')[0].sigmoid()
-    overlap = 2 * (found * truth).sum((1, 2)) + 1
-    return (1 - overlap / (found.square().sum((1, 2)) + truth.square().sum((1, 2)) + 1)).mean()
+    target = batch.masks[rows[crop, place[crop, point]]]
+    found = functional.interpolate(found[None], target.shape[-2:], mode='bilinear')[0].sigmoid()
+    overlap = 2 * (found * target).sum((1, 2)) + 1
+    return (1 - overlap / (found.square().sum((1, 2)) + target.square().sum((1, 2)) + 1)).mean()

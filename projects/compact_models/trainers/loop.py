@@ -101,7 +101,7 @@ class Clock:
         return {
             'per_second': round(samples / max(self.wall, 1e-9), 1),
             'per_cpu_second': round(samples / max(self.cpu, 1e-9), 1),
-            'network_share': round(self.network / max(self.cpu, 1e-9), 3),
+            'network_fraction': round(self.network / max(self.cpu, 1e-9), 3),
         }
 
 

@@ -26,7 +26,7 @@ Kind = Literal['person', 'detected_pose', 'detected_person', 'background']
 KINDS: tuple[Kind, ...] = ('person', 'detected_pose', 'detected_person', 'background')
 
 PERSON_IOU = 0.35  # a detection with this IoU shows that person
-BACKGROUND_IOU = 0.2  # a detection below this IoU with everybody shows no person
+BACKGROUND_IOU = 0.2  # a detection below this IoU with all people shows no person
 CROWD_FRACTION = 0.4  # of a detection inside a crowd region: its content is unknown
 MAX_IOU = 0.5  # box NMS of detections, as `detector.max_iou` of `bmp_compact`
 MIN_KEYPOINTS = 3

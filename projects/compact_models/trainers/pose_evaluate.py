@@ -100,9 +100,9 @@ def invert(matrices: Array) -> Array:
 
 def measure_oks(people: People, rows: NDArray[np.int64], keypoints: Array) -> Array:
     """OKS (N,) of keypoints (N, K, 2)."""
-    truth = people.keypoints[rows]
-    labelled = truth[..., 2] > 0
-    squared = ((keypoints - truth[..., :2]) ** 2).sum(2)
+    ground_truth = people.keypoints[rows]
+    labelled = ground_truth[..., 2] > 0
+    squared = ((keypoints - ground_truth[..., :2]) ** 2).sum(2)
     variance = (2 * np.array(sigmas_of(17), np.float32)) ** 2
     each = np.exp(-squared / (2 * variance * (people.areas[rows][:, None] + 1e-9)))
     return np.asarray((each * labelled).sum(1) / labelled.sum(1).clip(1), np.float32)
@@ -133,13 +133,13 @@ def measure_ap(
     people: People, rows: NDArray[np.int64], found: dict[str, Array]
 ) -> tuple[float, float]:
     """AP and AP50 (COCO) of one pose in each annotated box; the score is the mean expected OKS."""
-    boxes, truth = people.boxes[rows], people.keypoints[rows]
+    boxes, ground_truth = people.boxes[rows], people.keypoints[rows]
     annotations = [
         {
             'image_id': int(people.image_ids[row]), 'iscrowd': 0, 'area': float(people.areas[row]),
             'bbox': [*boxes[i, :2].tolist(), *(boxes[i, 2:] - boxes[i, :2]).tolist()],
-            'keypoints': truth[i].ravel().tolist(),
-            'num_keypoints': int((truth[i, :, 2] > 0).sum()),
+            'keypoints': ground_truth[i].ravel().tolist(),
+            'num_keypoints': int((ground_truth[i, :, 2] > 0).sum()),
         }
         for i, row in enumerate(rows)
     ]  # fmt: skip
@@ -160,9 +160,13 @@ def measure_boxes(model: nn.Module, people: People) -> dict[str, float]:
         return {}
     found = predict(model, people, rows, with_poses=False)
     is_person = np.isfinite(people.person_boxes[rows]).all(1)
-    truth = people.person_boxes[rows[is_person]]
+    ground_truth = people.person_boxes[rows[is_person]]
     before, after = (
-        float(np.mean([box_iou(a[None], b[None])[0, 0] for a, b in zip(boxes, truth, strict=True)]))
+        float(
+            np.mean(
+                [box_iou(a[None], b[None])[0, 0] for a, b in zip(boxes, ground_truth, strict=True)]
+            )
+        )
         for boxes in (people.boxes[rows[is_person]], found['boxes'][is_person])
     )
     scores, others = found['box_scores'][is_person], found['box_scores'][~is_person]

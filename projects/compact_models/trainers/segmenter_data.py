@@ -140,7 +140,7 @@ class SegmenterSampler:
     """Draws batches from people with masks or skeletons.
 
     Raises:
-        ValueError: nobody has a mask.
+        ValueError: no person has a mask.
     """
 
     def __init__(self, people: People, settings: SegmenterAugmentation | None = None) -> None:

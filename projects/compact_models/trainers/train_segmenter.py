@@ -128,8 +128,8 @@ def evaluate_segmenter(model: nn.Module, people: People, name: str) -> dict[str,
         ]  # fmt: skip
         image = normalize(window.image[None, ..., ::-1])
         logits = run_prompts(model, image, *pad_prompts(prompts), torch.zeros(3).long())[0]
-        truth = torch.from_numpy(window.mask.copy())[None, None].float()
-        found = mask_iou(_resize(logits.float(), S), truth.expand(3, -1, -1, -1))[:, 0]
+        target = torch.from_numpy(window.mask.copy())[None, None].float()
+        found = mask_iou(_resize(logits.float(), S), target.expand(3, -1, -1, -1))[:, 0]
         for kind, value in zip(EVALUATED, found.tolist(), strict=True):
             overlaps[kind].append(value)
     figures = {f'{name}_iou_{kind}': float(np.mean(v)) for kind, v in overlaps.items()}

@@ -1,4 +1,4 @@
-"""The tool that tells which tensors of two files differ."""
+"""The tool that lists the different tensors of two files."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def good_people(**changes: Any) -> People:
     ('changes', 'problem'),
     [
         pytest.param({}, '', id='all well'),
-        pytest.param({'rounds': np.ones(2, np.int32)}, 'nobody in one of the rounds', id='round'),
+        pytest.param({'rounds': np.ones(2, np.int32)}, 'a round without people', id='round'),
         pytest.param(
             {'mask_sources': np.full(2, MaskSource.BOX, np.int32)}, 'no mask by SAM', id='SAM'
         ),

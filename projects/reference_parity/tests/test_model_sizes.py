@@ -59,7 +59,7 @@ def test_parameters_are_those_published(model: ReleasedModel) -> None:
 
 
 @pytest.mark.parametrize(
-    ('millions', 'share', 'count', 'agrees'),
+    ('millions', 'fraction', 'count', 'agrees'),
     [
         ('57.37', 1.0, 57_365_700, True),
         ('57.37', 1.0, 57_385_000, False),
@@ -71,17 +71,17 @@ def test_parameters_are_those_published(model: ReleasedModel) -> None:
     ],
 )
 def test_a_figure_is_as_exact_as_it_is_printed(
-    millions: str, share: float, count: int, agrees: bool
+    millions: str, fraction: float, count: int, agrees: bool
 ) -> None:
-    assert Published('total', millions, 'somebody', share).agrees(count) == agrees
+    assert Published('total', millions, 'paper', fraction).agrees(count) == agrees
 
 
 def test_a_difference_is_shown_and_fails(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = ReleasedModel('m', 'detector', '', (Published('total', '5.7', 'somebody'),))
+    model = ReleasedModel('m', 'detector', '', (Published('total', '5.7', 'paper'),))
     assert row_of(model, {'head': 4_000_000, 'total': 6_000_000}) == (
-        'm', '6.000 (5.7, DIFFERS)', 'head 4.000', 'somebody',
+        'm', '6.000 (5.7, DIFFERS)', 'head 4.000', 'paper',
     )  # fmt: skip
     monkeypatch.setattr('projects.reference_parity.model_sizes.RELEASED', (model,))
     monkeypatch.setattr(

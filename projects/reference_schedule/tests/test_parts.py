@@ -11,13 +11,13 @@ from pipeline.nms import keep_distinct_poses
 from pipeline.structures import Poses
 from projects.reference_schedule.case import Case, Seconds
 from projects.reference_schedule.crowd import make_crowd
-from projects.reference_schedule.reference_loop import _distinct, _exclusive, _with_fallback
+from projects.reference_schedule.reference_loop import _distinct, _resolve_overlaps, _with_fallback
 
 
 @pytest.mark.parametrize(
     ('width', 'height', 'people'), [(160, 120, 1), (320, 240, 7), (640, 480, 60), (300, 600, 12)]
 )
-def test_a_crowd_is_true_to_its_image(width: int, height: int, people: int) -> None:
+def test_a_crowd_agrees_with_its_image(width: int, height: int, people: int) -> None:
     crowd = make_crowd(width, height, people, rounds=2)
     assert crowd.image.shape == (height, width, 3) and len(crowd) == people
     owners = sum(crowd.masks.dense(i).astype(int) for i in range(people))
@@ -27,9 +27,9 @@ def test_a_crowd_is_true_to_its_image(width: int, height: int, people: int) -> N
     for i in range(people):
         x, y = np.floor(crowd.keypoints[i, crowd.visible[i]]).astype(int).T
         assert crowd.masks.dense(i)[y, x].all()
-    shares = crowd.detections()
-    assert sum(map(len, shares)) == people
-    rows = np.concatenate([crowd.rows_of(share.boxes) for share in shares])
+    rounds = crowd.detections()
+    assert sum(map(len, rounds)) == people
+    rows = np.concatenate([crowd.rows_of(people_of_round.boxes) for people_of_round in rounds])
     assert sorted(rows.tolist()) == list(range(people))
 
 
@@ -69,23 +69,23 @@ def poses(n: int, seed: int) -> Poses:
     )  # fmt: skip
 
 
-def test_pair_by_pair_suppression_decides_as_ours() -> None:
+def test_pair_by_pair_suppression_agrees_with_the_package() -> None:
     for seed in range(5):
         old, new = poses(4, seed), poses(9, seed + 10)
-        mine = keep_distinct_poses(old, new, LoopConfig().pose_nms)
-        theirs = _distinct(old, new, LoopConfig())
-        assert len(mine[1]) < 9
-        for one, other in zip(mine, theirs, strict=True):
+        result = keep_distinct_poses(old, new, LoopConfig().pose_nms)
+        reference = _distinct(old, new, LoopConfig())
+        assert len(result[1]) < 9
+        for one, other in zip(result, reference, strict=True):
             np.testing.assert_array_equal(one, other)
 
 
-def test_dense_sharing_out_decides_as_ours() -> None:
+def test_dense_overlap_resolution_agrees_with_the_package() -> None:
     rng = np.random.default_rng(0)
     dense = rng.normal(0, 3, (5, 20, 30)).astype(np.float16)
-    ours = assign_pixels(LogitMasks.from_crops(20, 30, [(0, 0, d) for d in dense]))
-    theirs = _exclusive(dense.astype(np.float32))
+    package = assign_pixels(LogitMasks.from_crops(20, 30, [(0, 0, d) for d in dense]))
+    reference = _resolve_overlaps(dense.astype(np.float32))
     for i in range(5):
-        np.testing.assert_array_equal(ours.dense(i), theirs[i])
+        np.testing.assert_array_equal(package.dense(i), reference[i])
 
 
 def test_people_without_a_mask_get_the_detectors_or_their_box() -> None:

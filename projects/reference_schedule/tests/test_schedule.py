@@ -12,29 +12,31 @@ import pytest
 
 from pipeline.loop import PersonPipeline
 from projects.reference_schedule.__main__ import main
-from projects.reference_schedule.case import Case, Played, build, on_stage, play
+from projects.reference_schedule.case import Case, ScriptedResult, build, run_scripted
 from projects.reference_schedule.reference_loop import ReferenceStages, run_reference
 from projects.reference_schedule.reference_stages import reference_stages
 from projects.reference_schedule.schedule import difference
-from projects.reference_schedule.scripted import PlayedDetector, played_masks
+from projects.reference_schedule.scripted import ScriptedDetector, scripted_masks
 
 SMALL = Case(width=160, height=120, people=4, rounds=2, random_weights=True)
 
 
 @pytest.fixture(scope='module')
-def ours() -> PersonPipeline:
+def pipeline() -> PersonPipeline:
     return build(SMALL)
 
 
 @pytest.fixture(scope='module')
-def theirs() -> ReferenceStages:
+def stages() -> ReferenceStages:
     return reference_stages(SMALL)
 
 
-def run_both(case: Case, ours: PersonPipeline, theirs: ReferenceStages) -> tuple[Played, Any]:
+def run_both(
+    case: Case, pipeline: PersonPipeline, stages: ReferenceStages
+) -> tuple[ScriptedResult, Any]:
     crowd = case.crowd()
-    with on_stage(ours, crowd), played_masks(theirs.segmenter, crowd):
-        return play(ours, crowd), run_reference(theirs, crowd)
+    with scripted_masks(pipeline.segmenter, crowd), scripted_masks(stages.segmenter, crowd):
+        return run_scripted(pipeline, crowd), run_reference(stages, crowd)
 
 
 @pytest.mark.parametrize(
@@ -43,40 +45,40 @@ def run_both(case: Case, ours: PersonPipeline, theirs: ReferenceStages) -> tuple
     ids=['small', 'one person, none in round two', 'larger than the mask, prompts of all lengths'],
 )
 def test_the_reference_schedule_gives_what_the_loop_gives(
-    ours: PersonPipeline, theirs: ReferenceStages, width: int, height: int, people: int
+    pipeline: PersonPipeline, stages: ReferenceStages, width: int, height: int, people: int
 ) -> None:
     case = Case(width=width, height=height, people=people, rounds=2, random_weights=True)
-    mine, reference = run_both(case, ours, theirs)
-    apart = difference(mine, reference)
-    assert apart.people == people == len(mine.people)
+    result, reference = run_both(case, pipeline, stages)
+    apart = difference(result, reference)
+    assert apart.people == people == len(result.people)
     assert apart.min_mask_iou >= 0.99 and apart.max_keypoint_px < 0.5 and apart.equal
-    # Masks have the extent of the people, and nobody is a fallback.
-    assert (mine.people.masks.areas > 0).all() and (mine.people.mask_sources == 0).all()
+    # Masks have the extent of the people, and none is a fallback.
+    assert (result.people.masks.areas > 0).all() and (result.people.mask_sources == 0).all()
 
 
 def test_a_segmenter_of_whole_images_gives_the_same_too() -> None:
     case = replace(SMALL, people=6, options={'segmenter.crop_segmentation': None})
-    mine, reference = run_both(case, build(case), reference_stages(case))
-    assert difference(mine, reference).equal and len(mine.people) == 6
+    result, reference = run_both(case, build(case), reference_stages(case))
+    assert difference(result, reference).equal and len(result.people) == 6
 
 
 def test_a_difference_between_the_schedules_shows(
-    ours: PersonPipeline, theirs: ReferenceStages
+    pipeline: PersonPipeline, stages: ReferenceStages
 ) -> None:
-    mine, reference = run_both(SMALL, ours, theirs)
-    keypoints = [k.copy() for k in mine.keypoints]
+    result, reference = run_both(SMALL, pipeline, stages)
+    keypoints = [k.copy() for k in result.keypoints]
     keypoints[1][0, 3, 0] += 0.75
-    moved = Played(mine.people, keypoints, mine.detected)
+    moved = ScriptedResult(result.people, keypoints, result.detected)
     assert difference(moved, reference).max_keypoint_px == pytest.approx(0.75, abs=0.01)
     assert not difference(moved, reference).equal
     reference.masks[2] &= np.arange(SMALL.width) % 2 == 0
-    assert 0.3 < difference(mine, reference).min_mask_iou < 0.7
-    short = Played(mine.people.select(np.arange(3)), mine.keypoints, mine.detected)
+    assert 0.3 < difference(result, reference).min_mask_iou < 0.7
+    short = ScriptedResult(result.people.select(np.arange(3)), result.keypoints, result.detected)
     with pytest.raises(RuntimeError, match='found 3 people, the reference schedule 4'):
         difference(short, reference)
 
 
-def test_the_models_answers_count(theirs: ReferenceStages) -> None:
+def test_the_models_affect_the_result(stages: ReferenceStages) -> None:
     """Other weights, other masks and keypoints: what is compared is not the script itself."""
     import torch
 
@@ -85,37 +87,43 @@ def test_the_models_answers_count(theirs: ReferenceStages) -> None:
         for model in (other.pose_estimator.model, other.segmenter.crop_segmenter.model):  # type: ignore[attr-defined]
             for weight in model.parameters():
                 weight += 0.05 * torch.randn_like(weight)
-    mine, reference = run_both(SMALL, other, theirs)
-    apart = difference(mine, reference)
+    result, reference = run_both(SMALL, other, stages)
+    apart = difference(result, reference)
     assert apart.min_mask_iou < 0.999 and apart.max_keypoint_px > 0.5
 
 
-def test_people_who_are_cut_out_have_the_masks_of_the_crowd_too() -> None:
+def test_cropped_people_have_the_masks_of_the_crowd() -> None:
     pipeline = build(SMALL)
     assert pipeline.segmenter.crops is not None  # type: ignore[attr-defined]
     crowd = SMALL.crowd()
-    with on_stage(pipeline, crowd):
-        people = play(pipeline, crowd).people
+    with scripted_masks(pipeline.segmenter, crowd):
+        people = run_scripted(pipeline, crowd).people
     rows = [*range(0, 4, 2), *range(1, 4, 2)]  # by rounds
     for found, row in enumerate(rows):
-        mask, truth = people.masks.dense(found), crowd.masks.dense(row)
-        assert (mask & truth).sum() > 0.6 * (mask | truth).sum()
+        mask, ground_truth = people.masks.dense(found), crowd.masks.dense(row)
+        assert (mask & ground_truth).sum() > 0.6 * (mask | ground_truth).sum()
     unboxed = replace(SMALL, options={'segmenter.prompt.use_box': False})
     pipeline = build(unboxed)
-    with pytest.raises(ValueError, match='played by their boxes'), on_stage(pipeline, crowd):
-        play(pipeline, crowd)
+    with (
+        pytest.raises(ValueError, match='scripted by their boxes'),
+        scripted_masks(pipeline.segmenter, crowd),
+    ):
+        run_scripted(pipeline, crowd)
 
 
-def test_the_real_detector_finds_as_many_as_the_script(ours: PersonPipeline) -> None:
+def test_the_real_detector_finds_as_many_as_the_script(pipeline: PersonPipeline) -> None:
     crowd = SMALL.crowd()
-    detector = PlayedDetector(ours.detector, crowd.detections())
+    detector = ScriptedDetector(pipeline.detector, crowd.detections())
     sizes = [len(detector(crowd.image)) for _ in range(3)]
     assert sizes == [2, 2, 0]
     assert detector.found[:2] == [2, 2]
 
 
-def test_a_segmenter_that_never_asks_its_decoder_is_told(ours: PersonPipeline) -> None:
-    with pytest.raises(RuntimeError, match='never called'), on_stage(ours, SMALL.crowd()):
+def test_a_segmenter_that_never_calls_its_decoder_is_reported(pipeline: PersonPipeline) -> None:
+    with (
+        pytest.raises(RuntimeError, match='never called'),
+        scripted_masks(pipeline.segmenter, SMALL.crowd()),
+    ):
         pass
 
 
@@ -133,14 +141,13 @@ def test_the_command_writes_the_table(tmp_path: Path, capsys: pytest.CaptureFixt
     assert len({line.count('|') for line in text.splitlines() if line.startswith('|')}) == 1
 
 
-@pytest.mark.slow
 def test_memory_is_measured_in_own_processes(tmp_path: Path) -> None:
     file = tmp_path / 'a.json'
     large = ['--people', '8', '--size', '2000', '1500', '--repeats', '1', '--random-weights']
     assert main([*large, '--json', str(file)]) == 0
     sides = json.loads(file.read_text())['sides']
     # Eight dense masks of 3 megapixels in float32 are 92 MiB.
-    assert sides['reference']['peak_extra_mib'] > 92 > 0 < sides['ours']['peak_extra_mib']
+    assert sides['reference']['peak_extra_mib'] > 92 > 0 < sides['package']['peak_extra_mib']
 
 
 def test_wrong_values_are_reported_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:

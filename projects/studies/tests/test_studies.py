@@ -89,7 +89,7 @@ def test_round_rows_by_hand() -> None:
     settings = make_round_settings(4, [False])
     study = RoundStudy(oracle_run(LoopConfig(max_rounds=4)))
     parts = {'p.jpg': study(noise_image(), study_image(ground_truth()), [s.name for s in settings])}
-    rows = compute_round_rows(settings, parts, annotations_of_truth(), ['bbox', 'segm'])
+    rows = compute_round_rows(settings, parts, annotations_of_ground_truth(), ['bbox', 'segm'])
     assert [(r.rounds, r.task) for r in rows[:3]] == [(1, 'bbox'), (1, 'segm'), (2, 'bbox')]
     masks = [r for r in rows if r.task == 'segm']
     assert [r.num_results for r in masks] == [2, 4, 5, 5]
@@ -99,7 +99,7 @@ def test_round_rows_by_hand() -> None:
     assert len(select_results(settings[2], parts)) == 5
 
 
-def annotations_of_truth() -> dict[str, Any]:
+def annotations_of_ground_truth() -> dict[str, Any]:
     people = ground_truth()
     rows = [{**row, 'id': i + 1, 'iscrowd': 0} for i, row in enumerate(people.to_coco(5))]
     for row in rows:
@@ -167,7 +167,7 @@ def prompted_data(tmp_path: Path) -> Path:
 
 
 def prompt_parts(
-    tmp_path: Path, numbers: Sequence[int], source: Any = 'truth', methods: Any = METHODS
+    tmp_path: Path, numbers: Sequence[int], source: Any = 'ground_truth', methods: Any = METHODS
 ) -> tuple[list[Any], Any, HalvingSegmenter]:
     data = load_study_data(resolve_dataset(prompted_data(tmp_path)))
     people = data.images[0].ground_truth
@@ -224,7 +224,7 @@ def test_random_ties_change_the_keypoints_only(tmp_path: Path) -> None:
     run = PersonPipeline(None, None, None)  # type: ignore[arg-type]
 
     def chosen(seed: int | None) -> list[list[int]]:
-        study = PromptStudy(run, PromptConfig(), 'truth', seed)
+        study = PromptStudy(run, PromptConfig(), 'ground_truth', seed)
         poses = study._find_annotated(noise_image(), data.images[0]).poses
         keypoints = make_prompts(poses, poses.select(np.zeros(0, int)), PromptConfig()).keypoints
         return [row[row >= 0].tolist() for row in keypoints]
@@ -329,7 +329,7 @@ WRONG = [
 WRONG_PROMPTS = [
     ('k', ['bmp_compact', '--data', 'truth.json', '--k', '0'], 'k must be in [1, 17], got 0'),
     ('ties', ['bmp_compact', '--data', 'truth.json', '--keypoints', 'detected', '--draw-ties', '1'],
-     '--draw-ties requires --keypoints truth'),
+     '--draw-ties requires --keypoints ground_truth'),
     ('no keypoints', ['bmp_compact', '--data', 'boxes.json'], 'no annotations for keypoints'),
 ]  # fmt: skip
 WRONG_ROUNDS = [('rounds', ['bmp_compact', '--data', 'truth.json', '--rounds', '0'], '>= 1, got 0')]
@@ -353,7 +353,6 @@ def test_invalid_input_is_reported_before_models_load(
     assert error.startswith(f'{Path(tool.__file__).name}: ') and reason in error
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('tool', [study_prompts, study_rounds])
 def test_study_without_valid_images_reports_the_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], tool: Any
@@ -365,7 +364,6 @@ def test_study_without_valid_images_reports_the_reason(
     assert 'no image was computed: ' in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_rounds_of_the_compact_models_equal_separate_runs(samples: Path, tmp_path: Path) -> None:
     """The compact models on real images: study, separate runs, resumed study."""
     from pipeline import load_pipeline
@@ -396,7 +394,6 @@ def test_rounds_of_the_compact_models_equal_separate_runs(samples: Path, tmp_pat
     assert {p.name: p.read_bytes() for p in out.rglob('*') if p.is_file()} == before
 
 
-@pytest.mark.slow
 def test_prompts_do_not_depend_on_the_order_of_computation(samples: Path, tmp_path: Path) -> None:
     """A resumed study gives the results of a single run."""
     args = ['bmp_compact', '--data', str(samples / PEOPLE), '--limit', '5', '--device', 'cpu']
@@ -413,7 +410,6 @@ def test_prompts_do_not_depend_on_the_order_of_computation(samples: Path, tmp_pa
     assert all(0 < float(r['mean_iou']) < 1 for r in tables[0])
 
 
-@pytest.mark.slow
 def test_study_equals_the_gt_keypoints_protocol(
     samples: Path,
     tmp_path: Path,
@@ -444,7 +440,6 @@ def test_study_equals_the_gt_keypoints_protocol(
     assert int(row['num_people']) == metrics.num_people
 
 
-@pytest.mark.slow
 def test_with_prompt_equals_a_new_embedding(samples: Path) -> None:
     from pipeline.build import build_pipeline
     from pipeline.config import load_config
@@ -492,7 +487,7 @@ def curves(figure: Any) -> list[list[list[float]]]:
 def test_charts_equal_their_tables(tmp_path: Path) -> None:
     _, rows, _ = prompt_parts(tmp_path, [1, 3, 5])
     with chart_style():
-        facts = {'config': 'c', 'data': 'd', 'keypoints': 'truth', 'draw_ties': None, 'box': False}
+        facts = dict(config='c', data='d', keypoints='ground_truth', draw_ties=None, box=False)
         drawn = study_prompts.draw(rows, facts)
         expected = [
             [[r.num_keypoints, 100 * getattr(r, key)] for r in rows if r.method == method]
@@ -509,7 +504,7 @@ def test_charts_equal_their_tables(tmp_path: Path) -> None:
         parts = {
             'p.jpg': study(noise_image(), study_image(ground_truth()), [s.name for s in settings])
         }
-        table = compute_round_rows(settings, parts, annotations_of_truth(), ['segm'])
+        table = compute_round_rows(settings, parts, annotations_of_ground_truth(), ['segm'])
         facts = {'config': 'c', 'data': 'd', 'images': 1, 'device': 'cpu'}
         shown = curves(study_rounds.draw(table, facts))
         expected = [

@@ -44,7 +44,8 @@ def build_parser() -> argparse.ArgumentParser:
         help='maximum number of prompt keypoints (default: 1 to 17)',
     )  # fmt: skip
     add('--methods', nargs='+', choices=METHODS, default=list(METHODS), help='default: all')
-    add('--keypoints', choices=('truth', 'detected'), default='truth', help='default: truth')
+    add('--keypoints', choices=('ground_truth', 'detected'), default='ground_truth',
+        help='default: %(default)s')  # fmt: skip
     add(
         '--box', action=argparse.BooleanOptionalAction,
         help='prompt SAM with the box too (default: setting of the config)',
@@ -76,11 +77,11 @@ def run(args: argparse.Namespace) -> int:
     from projects.studies.images import build_provenance, compute_images, load_study_data
     from projects.studies.prompts import PromptStudy, compute_prompt_rows, make_prompt_settings
 
-    if args.draw_ties is not None and args.keypoints != 'truth':
-        raise ValueError('--draw-ties requires --keypoints truth')
+    if args.draw_ties is not None and args.keypoints != 'ground_truth':
+        raise ValueError('--draw-ties requires --keypoints ground_truth')
     settings = list(make_prompt_settings(args.methods, sorted(set(args.k))))
     dataset = common.find_data(args)
-    needed = {'segm'} | ({'keypoints'} if args.keypoints == 'truth' else set())
+    needed = {'segm'} | ({'keypoints'} if args.keypoints == 'ground_truth' else set())
     if lacking := needed - set(dataset.tasks):
         raise ValueError(f'{dataset.name} has no annotations for {", ".join(sorted(lacking))}')
     options = get_overrides(args)
@@ -148,7 +149,7 @@ def describe(rows: Sequence[PromptRow]) -> str:
 
 def _title(facts: dict[str, Any]) -> str:
     drawn = ', ties in random order' if facts['draw_ties'] is not None else ''
-    source = {'truth': 'labelled keypoints', 'detected': 'detected people and keypoints'}
+    source = {'ground_truth': 'labelled keypoints', 'detected': 'detected people and keypoints'}
     box = 'with' if facts['box'] else 'without'
     what = f'{facts["config"]} on {facts["data"]}'
     return f'{what}: prompts from {source[facts["keypoints"]]}{drawn}, {box} box prompt'
