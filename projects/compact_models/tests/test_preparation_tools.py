@@ -17,7 +17,7 @@ from projects.compact_models.tools import (
     prepare_cutouts,
 )
 
-NO_COCO = '{"images": []}'
+NO_COCO = '{"people": []}'
 NO_JSON = '{'
 GOOD = '{"images": [], "annotations": [], "categories": []}'
 ONE_MASK = (
