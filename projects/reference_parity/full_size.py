@@ -26,7 +26,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,6 +117,30 @@ def all_cases() -> list[Case]:
         }
         cases.append(Case(f'bmp_stock_sam, SAM 2.1 {short}', 'bmp_stock_sam', sam))
     return cases
+
+
+def without_repeats(cases: Sequence[Case]) -> list[Case]:
+    """The cases with compact models in place of full-size ones that an earlier case has.
+
+    Every pipeline and every released file is still checked, in a third of the time.
+    """
+    from pipeline.config import load_config
+
+    compact = load_config('bmp_compact', {}).settings
+    seen, result = set(), []
+    for case in sorted(cases, key=lambda case: case.name != 'bmp_v2'):
+        settings, options = load_config(case.config, case.options).settings, dict(case.options)
+        for stage in STAGES:
+            model = getattr(settings, stage)
+            if (model.config, model.checkpoint) in seen:
+                small = getattr(compact, stage)
+                options |= {
+                    f'{stage}.config': small.config,
+                    f'{stage}.checkpoint': small.checkpoint,
+                }
+            seen.add((model.config, model.checkpoint))
+        result.append(replace(case, options=options))
+    return result
 
 
 def in_own_process(case: Case, parent: Path | None) -> Report:

@@ -60,11 +60,11 @@ MIX = torch.tensor([[1.0, 2.0, 0.0, 0.0], [0.0, 0.0, -3.0, 0.5], [1.0, 1.0, 1.0,
         pytest.param(torch.ones(2, 4, 6, 6), SIGNAL, 1.0, id='constant features'),
     ],
 )
-def test_unexplained_share_of_features(features: Any, targets: Any, expected: float) -> None:
+def test_unexplained_fraction_of_features(features: Any, targets: Any, expected: float) -> None:
     assert unexplained_fraction(features, targets).item() == pytest.approx(expected, abs=0.05)
 
 
-def test_unexplained_share_falls_along_its_gradient() -> None:
+def test_unexplained_fraction_falls_along_its_gradient() -> None:
     features = SIGNAL[:, :2].clone().requires_grad_()
     before = unexplained_fraction(features, SIGNAL)
     before.backward()

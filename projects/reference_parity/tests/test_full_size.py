@@ -13,12 +13,20 @@ from pipeline.masks import Masks
 from pipeline.structures import MaskSource, People
 from pipeline.weights.manifest import CheckpointError
 from projects.reference_parity import full_size
-from projects.reference_parity.full_size import Case, Report, all_cases, check_case, main, report_of
+from projects.reference_parity.full_size import (
+    Case,
+    Report,
+    all_cases,
+    check_case,
+    main,
+    report_of,
+    without_repeats,
+)
 from tests.toy_people import people_in
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('case', all_cases(), ids=lambda case: case.name)
+@pytest.mark.parametrize('case', without_repeats(all_cases()), ids=lambda case: case.name)
 def test_files_in_the_released_layout_load_and_run(case: Case, tmp_path: Path) -> None:
     report = check_case(case, tmp_path)
     for path in tmp_path.iterdir():
