@@ -16,7 +16,6 @@ from pipeline.keypoints import COCO_SIGMAS
 from pipeline.training.launch import LaunchOptions, build_runner
 from tests.train_data import ROOT, write_crowd
 
-pytestmark = pytest.mark.slow
 META = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
 QUIET = {
     'log_level': 'ERROR',
@@ -66,6 +65,7 @@ def predictions(runner: Any, scope: str) -> list[Any]:
     return found
 
 
+@pytest.mark.slow
 def test_detector_learns_one_batch(tmp_path: Path) -> None:
     truth = json.loads(write_crowd(tmp_path / 'data', num_images=1).read_text())['annotations']
     pipeline = [
@@ -75,7 +75,7 @@ def test_detector_learns_one_batch(tmp_path: Path) -> None:
         {'type': 'Resize', 'scale': (640, 640), 'keep_ratio': True},
         {'type': 'PackDetInputs', 'meta_keys': META},
     ]
-    overrides = QUIET | steps_of(150) | {
+    overrides = QUIET | steps_of(80) | {
         'load_from': 'rtmdet-ins_compact',
         'train_dataloader.dataset.data_root': f'{tmp_path}/data/',
         'train_dataloader.dataset.pipeline': pipeline,
