@@ -49,6 +49,7 @@ COLUMNS = (
 # serve round one, the detector the second round.
 RUN_OPTIONS: dict[str, Any] = {
     'runtime.device': 'cpu',
+    'pose.flip_test': False,
     'detector.max_people': 2,
     'segmenter.prompt.visibility_threshold': 0.0,
     'segmenter.prompt.min_confident': None,
@@ -236,7 +237,7 @@ def save_as_released(built: BuiltPipeline, settings: PipelineConfig, folder: Pat
     hashes, options = {}, {}
     for stage, content in contents_of(built).items():
         entry = read_manifest()[getattr(settings, stage).checkpoint]
-        path = locate_weights(entry, folder)
+        path = folder / locate_weights(entry, folder).name  # never an embedded file itself
         torch.save(content, path)
         name = entry.name
         if entry.sha256 or entry.sha256_prefix or entry.size:
