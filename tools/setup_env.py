@@ -313,7 +313,9 @@ def set_up(venv: Path, *, editable: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description='Create or update the environment.')
+    parser = argparse.ArgumentParser(
+        description='Create or update the environment.', allow_abbrev=False
+    )
     parser.add_argument('--venv', type=Path, default=ROOT / '.venv', help='folder (%(default)s)')
     parser.add_argument('--editable', action='store_true', help='link this checkout into it')
     parser.add_argument('--key', action='store_true', help='print Python version and hash of pins')
