@@ -25,6 +25,8 @@ COMMANDS = {
     'benchmark': ('cli.benchmark', 'measure the time and memory of each stage'),
     'doctor': ('doctor', 'check the installation'),
 }
+# Package that only some commands import -> extra of this project that installs it.
+EXTRAS = {'faster_coco_eval': 'eval', 'scipy': 'train', 'matplotlib': 'plots'}
 USAGE = 'usage: bmp COMMAND [OPTIONS]'
 
 
@@ -41,7 +43,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f'{describe_commands()}\n\nbmp: error: no command {name!r}', file=sys.stderr)
         return 2
     module, *inserted = COMMANDS[name][0].split()
-    return int(import_module(f'.{module}', 'pipeline').main([*inserted, *arguments]))
+    try:
+        return int(import_module(f'.{module}', 'pipeline').main([*inserted, *arguments]))
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or '').partition('.')[0])
+        if extra is None:
+            raise
+        hint = f"pip install 'bbox-mask-pose[{extra}]'"
+        print(f'bmp {name}: error: {error}; install it with: {hint}', file=sys.stderr)
+        return 1
 
 
 def describe_commands() -> str:
