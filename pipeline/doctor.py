@@ -126,6 +126,11 @@ def run_probe(code: str) -> Probe:
     return Probe(error, values, child.stderr)
 
 
+def normalise(name: str) -> str:
+    """Normalise a package name like pip."""
+    return re.sub(r'[-_.]+', '-', name).lower()
+
+
 def read_ranges() -> dict[str, str]:
     """Read the versions that the package needs by name, e.g. ``{'sam2': '<1.2,>=1.1'}``.
 
@@ -142,7 +147,7 @@ def read_ranges() -> dict[str, str]:
     except ImportError:
         return {}
     needed = [Requirement(line) for line in lines if line and 'extra ==' not in line]
-    return {requirement.name: str(requirement.specifier) for requirement in needed}
+    return {normalise(requirement.name): str(requirement.specifier) for requirement in needed}
 
 
 def with_ranges(names: str, ranges: Mapping[str, str]) -> str:
@@ -271,7 +276,7 @@ def nvidia_driver() -> str | None:
 def diagnose(run: Callable[[str], Probe] = run_probe) -> list[CheckResult]:
     """Run all checks, in up to a minute; ``run`` executes the code of a `Library`."""
     names = [(d.metadata['Name'], d.version) for d in metadata.distributions()]
-    installed = {re.sub(r'[-_.]+', '-', name).lower(): version for name, version in names if name}
+    installed = {normalise(name): version for name, version in names if name}
     ranges = read_ranges()
     with ThreadPoolExecutor(max_workers=2) as pool:  # each loads a large library
         probes = list(pool.map(run, [library.code for library in LIBRARIES]))
