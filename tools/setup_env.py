@@ -289,7 +289,9 @@ def set_up(venv: Path, *, editable: bool) -> None:
     Raises:
         SetupError: A requirement is missing or a step failed.
     """
-    wanted = {'pins': pins_key(), 'checkout': str(ROOT) if editable else ''}
+    # A changed setup.cfg may name other commands: link the checkout again.
+    link = hashlib.sha256((ROOT / 'setup.cfg').read_bytes()).hexdigest()[:8]
+    wanted = {'pins': pins_key(), 'checkout': f'{ROOT} {link}' if editable else ''}
     if is_current(venv, wanted):
         return
     if read_stamp(venv).get('pins') != wanted['pins']:
