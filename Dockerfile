@@ -40,6 +40,8 @@ RUN SAM2_BUILD_CUDA=0 FORCE_CUDA=$(command -v nvcc >/dev/null && echo 1 || echo 
 RUN pip install -r requirements/runtime.txt -c requirements/constraints.txt \
     && pip uninstall -y opencv-python opencv-python-headless \
     && pip install --no-deps $(grep '^opencv-python-headless==' requirements/runtime.txt)
+COPY . .
+RUN pip install --no-deps --no-build-isolation .
 
 FROM ${BASE}
 ARG PYTHON=python3.11
@@ -48,10 +50,9 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home --uid 10001 bmp
 COPY --from=build /opt/venv /opt/venv
-COPY . /opt/bbox-mask-pose
-ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/opt/bbox-mask-pose PYTHONUNBUFFERED=1 \
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 \
     HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib
 USER bmp
 WORKDIR /work
-ENTRYPOINT ["python", "/opt/bbox-mask-pose/tools/run_bmp.py"]
+ENTRYPOINT ["bmp", "run"]
 CMD ["--help"]

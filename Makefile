@@ -66,7 +66,7 @@ format: env ## fix style and format where a tool can
 	$(PY) -m ruff format .
 
 types: env ## check types (mypy --strict)
-	$(PY) -m mypy --strict pipeline tools $(ARGS)
+	$(PY) -m mypy --strict pipeline tools bmp_command.py $(ARGS)
 
 docs: env ## build the documents into outputs/site (strict); fails when the settings page is stale
 	$(PY) docs/generate_settings.py --check

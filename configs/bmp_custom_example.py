@@ -1,7 +1,7 @@
 # Your own models in the loop: any MMDetection detector, any MMPose top-down model, any SAM 2.1.
 #   python tools/run_bmp.py img.jpg --config bmp_custom_example
 # A template for your own config, which may be in any folder:
-#   _base_ = '/path/to/configs/bmp_custom_example.py'
+#   _base_ = __import__('pipeline').locate_file('configs/bmp_custom_example.py')
 #
 # `config`: a name of the library (`mmdet::...`, `mmpose::...`; of the sam2 package for SAM) or a
 #   file: absolute, beside this one, or in configs/. The files may use `custom_imports`.

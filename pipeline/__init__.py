@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from .api import LoadedPipeline, load_pipeline
     from .loop import LoopConfig, PersonPipeline
     from .masks import Masks
+    from .resources import locate_file
     from .structures import Detections, People, Poses
 
 __version__ = '0.2.0'
 
 _HOMES = {
     'load_pipeline': '.api',
+    'locate_file': '.resources',
     'LoadedPipeline': '.api',
     'LoopConfig': '.loop',
     'PersonPipeline': '.loop',
@@ -32,7 +34,7 @@ _HOMES = {
 
 __all__ = [
     'Detections', 'LoadedPipeline', 'LoopConfig', 'Masks', 'People', 'PersonPipeline', 'Poses',
-    'load_pipeline',
+    'load_pipeline', 'locate_file',
 ]  # fmt: skip
 
 

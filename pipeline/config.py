@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from .loop import LoopConfig
+from .resources import ROOT
 from .runtime.options import RuntimeOptions
 from .segmenters.crop_segmentation import CropSegmentationConfig
 from .segmenters.prompts import PromptConfig
 
-ROOT = Path(__file__).resolve().parents[1]
 CONFIG_FOLDER = ROOT / 'configs'
 
 T = TypeVar('T')

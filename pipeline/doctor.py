@@ -1,13 +1,14 @@
-"""Check the installation and print a hint for each problem: ``python -m pipeline.doctor``.
+"""Check the installation and print a hint for each problem: ``bmp doctor`` or ``make doctor``.
 
-This module imports the standard library only, so it also runs when torch, mmcv or NumPy are
-broken or absent. It imports each library in a child process, because a broken binary can end the
-interpreter.
+This module imports the standard library only (and `packaging`, if it is there), so it also runs
+when torch, mmcv or NumPy are broken or absent. It imports each library in a child process, because
+a broken binary can end the interpreter.
 """
 
 from __future__ import annotations
 
 import argparse
+import configparser
 import json
 import re
 import shlex
@@ -17,20 +18,21 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import NamedTuple
 
+from .resources import DOWNLOAD, INSTALLED, RESTORE, ROOT, locate_file
 from .weights.checkpoints import verify_file
 from .weights.manifest import ManifestError, locate_weights, read_manifest
 
-ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT_S = 300.0
 PIP = f'{shlex.quote(sys.executable)} -m pip'
 REPLACE = f'{PIP} install --force-reinstall --no-deps --no-build-isolation'
 # Without pip's cache, which may hold a wheel that was compiled against another torch or NumPy.
 REBUILD = f'{REPLACE} --no-cache-dir --no-binary xtcocotools'
-REPAIR = 'make repair'
-if sys.prefix not in (str(ROOT / '.venv'), sys.base_prefix):
+REPAIR = f'{PIP} install --force-reinstall bbox-mask-pose' if INSTALLED else 'make repair'
+if not INSTALLED and sys.prefix not in (str(ROOT / '.venv'), sys.base_prefix):
     REPAIR += f' BMP_VENV={shlex.quote(sys.prefix)}'
 # Packages with the same import name; the project uses the first of each row.
 TWINS = (
@@ -44,19 +46,12 @@ TWINS = (
 
 
 class CheckResult(NamedTuple):
-    """Result of one check.
-
-    Attributes:
-        name: Short name of the check, e.g. 'mmcv'.
-        status: 'OK', 'WARN' (the pipeline works, with limits) or 'FAIL'.
-        detail: The finding in one sentence.
-        hint: Command or step that fixes it; empty if the status is 'OK'.
-    """
+    """Result of one check."""
 
     name: str
-    status: str
+    status: str  # OK, WARN (the pipeline works, with limits) or FAIL
     detail: str
-    hint: str = ''
+    hint: str = ''  # command or step that fixes it
 
 
 class Probe(NamedTuple):
@@ -83,7 +78,8 @@ LIBRARIES = (
     Library('torchvision', 'import torch as t, torchvision as v; report(version=v.__version__)\n'
             'v.ops.nms(t.tensor([[0., 0., 1., 1.]]), t.tensor([1.]), 0.5)', 'torch torchvision'),
     Library('mmcv', 'import mmcv; report(version=mmcv.__version__); import mmcv._ext\n'
-            'from mmcv.ops import get_compiling_cuda_version as cuda; report(operators=cuda())',
+            'from mmcv.ops import get_compiling_cuda_version as cuda\n'
+            'report(operators="for " + cuda().replace("not available", "the CPU"))',
             'onedl-mmcv', REBUILD),
     Library('opencv', 'import cv2; report(version=cv2.__version__)', 'opencv-python-headless'),
     Library('xtcocotools', 'import numpy; report(numpy=numpy.__version__)\n'
@@ -135,32 +131,28 @@ def normalise(name: str) -> str:
     return re.sub(r'[-_.]+', '-', name).lower()
 
 
-def read_pins(
-    requirements: Path, python: tuple[int, int] | None = None, skip: Sequence[str] = ()
-) -> dict[str, str]:
-    """Read the pinned versions of one Python version: normalised name -> version.
+def read_ranges() -> dict[str, str]:
+    """Read the versions that the package needs by name, e.g. ``{'sam2': '<1.2,>=1.1'}``.
 
-    Args:
-        requirements: Folder with the *.txt files, which may be absent. A line is 'name==version',
-            optionally with the marker ';python_version < "3.11"' (or >=).
-        python: Major and minor version; default: the running one.
-        skip: File names to leave out.
+    Empty if `packaging` is absent.
     """
-    version = python or sys.version_info[:2]
-    pins = {}
-    for path in sorted(requirements.glob('*.txt')):
-        for line in path.read_text('utf-8').splitlines() if path.name not in skip else ():
-            requirement, _, marker = line.partition('#')[0].partition(';')
-            name, _, pin = requirement.partition('==')
-            sign, *limit = re.findall(r'<|>=|\d+', marker)[-3:] or ['>=', '0', '0']
-            if pin and (version < tuple(map(int, limit))) == (sign == '<'):
-                pins[normalise(name.strip())] = pin.strip()
-    return pins
+    if INSTALLED:
+        lines = metadata.requires('bbox-mask-pose') or []
+    else:
+        parser = configparser.ConfigParser()
+        parser.read(ROOT / 'setup.cfg', 'utf-8')
+        lines = parser['options']['install_requires'].split('\n')
+    try:
+        from packaging.requirements import Requirement
+    except ImportError:
+        return {}
+    needed = [Requirement(line) for line in lines if line and 'extra ==' not in line]
+    return {normalise(requirement.name): str(requirement.specifier) for requirement in needed}
 
 
-def pinned(names: str, pins: Mapping[str, str]) -> str:
-    """Return requirements 'name==version', or 'name' without a pin."""
-    return ' '.join(f'{name}=={pins[name]}' if name in pins else name for name in names.split())
+def with_ranges(names: str, ranges: Mapping[str, str]) -> str:
+    """Return the arguments of `pip install` for packages."""
+    return shlex.join(name + ranges.get(name, '') for name in names.split())
 
 
 def check_python(version: tuple[int, int]) -> CheckResult:
@@ -172,12 +164,12 @@ def check_python(version: tuple[int, int]) -> CheckResult:
     return CheckResult('python', 'FAIL', f'{text} is not supported; 3.10, 3.11 and 3.12 are', hint)
 
 
-def check_library(library: Library, probe: Probe, pins: Mapping[str, str]) -> CheckResult:
+def check_library(library: Library, probe: Probe, ranges: Mapping[str, str]) -> CheckResult:
     """Check that a library can be imported and used."""
     if not probe.error:
         values = ', '.join(f'{name} {value}' for name, value in probe.values.items())
         return CheckResult(library.name, 'OK', values or 'works')
-    hint = f'{library.command} {pinned(library.packages, pins)}'.strip()
+    hint = f'{library.command} {with_ranges(library.packages, ranges)}'.strip()
     for text, meaning in TRAPS.items():
         if text in probe.output + probe.error:
             return CheckResult(library.name, 'FAIL', meaning, hint)
@@ -196,44 +188,61 @@ def check_gpu(torch: Probe, mmcv: Probe, driver: str | None) -> CheckResult:
             'or newer, for CUDA 12 R525 or newer (docs/installation.md, GPU)'
         )
         return CheckResult('gpu', 'WARN', f'torch sees no GPU; {build}', hint)
-    if 'not available' in str(mmcv.values.get('operators')):
+    if 'CPU' in str(mmcv.values.get('operators')):
         hint = f"FORCE_CUDA=1 {REBUILD} onedl-mmcv (needs an nvcc of torch's CUDA version)"
         return CheckResult('gpu', 'WARN', 'mmcv operators are compiled for the CPU only', hint)
     return CheckResult('gpu', 'OK', build)
 
 
-def check_twins(installed: Mapping[str, str], pins: Mapping[str, str]) -> list[CheckResult]:
+def check_twins(installed: Mapping[str, str], ranges: Mapping[str, str]) -> list[CheckResult]:
     """Check for packages that overwrite each other's files."""
     results = []
     for row in TWINS:
         found = [name for name in row if name in installed]
         if len(found) > 1:
-            hint = f'{PIP} uninstall -y {" ".join(found)} && {REPLACE} {pinned(row[0], pins)}'
+            hint = (
+                f'{PIP} uninstall -y {" ".join(found)} && {REPLACE} {with_ranges(row[0], ranges)}'
+            )
             detail = f'installed together: {" and ".join(found)}'
             mixed = len({installed[name] for name in found}) > 1
             results.append(CheckResult('twins', 'FAIL' if mixed else 'WARN', detail, hint))
     return results
 
 
-def check_pins(installed: Mapping[str, str], pins: Mapping[str, str]) -> CheckResult:
-    """Compare installed versions with the pins; local labels such as '+cu129' are ignored."""
-    if not pins:
-        hint = 'run the doctor in a clone of the repository to compare versions'
-        return CheckResult('pins', 'WARN', 'requirements/ not found', hint)
+def check_versions(installed: Mapping[str, str], ranges: Mapping[str, str]) -> CheckResult:
+    """Compare installed versions with ranges."""
+    if not ranges:
+        return CheckResult('versions', 'WARN', 'unchecked: no package `packaging`', REPAIR)
+    from packaging.specifiers import SpecifierSet
+
     wrong = [
-        f'{name} {installed.get(name, "missing")} instead of {pin}'
-        for name, pin in sorted(pins.items())
-        if installed.get(name, '').partition('+')[0] != pin
+        f'{name} {installed.get(name, "missing")}, needs {allowed}'
+        for name, allowed in ranges.items()
+        if not SpecifierSet(allowed).contains(installed.get(name, '0'), prereleases=True)
     ]
-    if not wrong:
-        return CheckResult('pins', 'OK', f'all {len(pins)} packages have the pinned version')
-    more = f' and {len(wrong) - 8} more' if len(wrong) > 8 else ''
-    return CheckResult('pins', 'WARN', f'other versions: {"; ".join(wrong[:8])}{more}', REPAIR)
+    if wrong:
+        return CheckResult('versions', 'WARN', '; '.join(wrong), REPAIR)
+    return CheckResult('versions', 'OK', f'all {len(ranges)} packages fit')
+
+
+def check_configs(folder: Path) -> CheckResult:
+    """Check the configs, and that no file of the working directory hides this package."""
+    spec = PathFinder.find_spec('pipeline', [str(folder)])
+    if (
+        spec
+        and spec.origin
+        and Path(spec.origin).resolve().parent != Path(__file__).resolve().parent
+    ):
+        hint = 'rename it, or run your scripts in another folder'
+        return CheckResult('configs', 'WARN', f'{spec.origin} hides the package `pipeline`', hint)
+    try:
+        return CheckResult('configs', 'OK', locate_file('configs/bmp_compact.py'))
+    except FileNotFoundError as error:
+        return CheckResult('configs', 'FAIL', str(error), RESTORE)
 
 
 def check_weights() -> CheckResult:
     """Compare the weights on the disk with the manifest."""
-    restore = 'restore checkpoints/ from git: git checkout -- checkpoints'
     absent, wrong, complete = [], [], 0
     try:
         for entry in read_manifest().values():
@@ -246,13 +255,12 @@ def check_weights() -> CheckResult:
             else:
                 complete += 1
     except ManifestError as error:
-        return CheckResult('weights', 'FAIL', str(error), restore)
+        return CheckResult('weights', 'FAIL', str(error), RESTORE)
     if wrong:
-        hint = f'{restore}; download the others again with --force'
+        hint = f'{RESTORE}; download the others again: {shlex.join(DOWNLOAD)} NAME --force'
         return CheckResult('weights', 'FAIL', f'damaged: {", ".join(wrong)}', hint)
-    detail = f'{complete} files are complete, {len(absent)} are not downloaded'
-    hint = 'python tools/download_checkpoints.py NAME; --list shows the names'
-    return CheckResult('weights', 'WARN' if absent else 'OK', detail, hint if absent else '')
+    detail = f'{complete} files are complete; {len(absent)} optional ones are not downloaded'
+    return CheckResult('weights', 'OK', detail)
 
 
 def nvidia_driver() -> str | None:
@@ -266,28 +274,19 @@ def nvidia_driver() -> str | None:
 
 
 def diagnose(run: Callable[[str], Probe] = run_probe) -> list[CheckResult]:
-    """Run all checks on this interpreter and machine; takes up to a minute.
-
-    Args:
-        run: Runs the code of a `Library`; default: in a child process.
-    """
+    """Run all checks, in up to a minute; ``run`` executes the code of a `Library`."""
     names = [(d.metadata['Name'], d.version) for d in metadata.distributions()]
     installed = {normalise(name): version for name, version in names if name}
-    direct = read_pins(ROOT / 'requirements', skip=('constraints.txt',))
-    # An indirect package may be absent, but not have another version.
-    pins = {
-        name: pin
-        for name, pin in read_pins(ROOT / 'requirements').items()
-        if name in direct or name in installed
-    }
+    ranges = read_ranges()
     with ThreadPoolExecutor(max_workers=2) as pool:  # each loads a large library
         probes = list(pool.map(run, [library.code for library in LIBRARIES]))
     return [
         check_python(sys.version_info[:2]),
-        *(check_library(*pair, pins) for pair in zip(LIBRARIES, probes, strict=True)),
+        *(check_library(*pair, ranges) for pair in zip(LIBRARIES, probes, strict=True)),
         check_gpu(probes[0], probes[2], nvidia_driver()),
-        *check_twins(installed, pins),
-        check_pins(installed, pins),
+        *check_twins(installed, ranges),
+        check_versions(installed, ranges),
+        check_configs(Path.cwd()),
         check_weights(),
     ]
 
@@ -295,7 +294,7 @@ def diagnose(run: Callable[[str], Probe] = run_probe) -> list[CheckResult]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns 1 if a check failed, else 0 (warnings do not count)."""
     parser = argparse.ArgumentParser(
-        prog='python -m pipeline.doctor', description='Check the installation and print hints.'
+        'bmp doctor', description='Check the installation and print hints.', allow_abbrev=False
     )
     parser.add_argument('--json', action='store_true', help='print a JSON list instead of text')
     options = parser.parse_args(arguments)

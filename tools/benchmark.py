@@ -1,13 +1,11 @@
-"""Measure the time and memory of each stage; `python tools/benchmark.py --help` has the options."""
-
-from __future__ import annotations
+"""The command `bmp benchmark` of this checkout, installed or not."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, installed or not
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipeline.cli.benchmark import main
+from pipeline.__main__ import main
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(main(['benchmark', *sys.argv[1:]]))

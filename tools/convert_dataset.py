@@ -1,11 +1,11 @@
-"""Convert a data set to the COCO format; see `pipeline.cli.convert_dataset`."""
+"""The command `bmp convert` of this checkout, installed or not."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, installed or not
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipeline.cli.convert_dataset import main
+from pipeline.__main__ import main
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(main(['convert', *sys.argv[1:]]))

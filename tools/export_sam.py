@@ -1,11 +1,11 @@
-"""Export a trained segmenter as SAM 2 weights; see `pipeline.cli.export_sam`."""
+"""The command `bmp export-sam` of this checkout, installed or not."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, installed or not
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipeline.cli.export_sam import main
+from pipeline.__main__ import main
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(main(['export-sam', *sys.argv[1:]]))

@@ -1,11 +1,11 @@
-"""Draw synthetic crowds; see `pipeline.cli.make_synthetic_crowd`."""
+"""The command `bmp draw-crowd` of this checkout, installed or not."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, installed or not
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipeline.cli.make_synthetic_crowd import main
+from pipeline.__main__ import main
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(main(['draw-crowd', *sys.argv[1:]]))

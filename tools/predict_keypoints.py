@@ -1,11 +1,11 @@
-"""Predict keypoints for people of a COCO file; see `pipeline.cli.predict_keypoints`."""
+"""The command `bmp predict-keypoints` of this checkout, installed or not."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, installed or not
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipeline.cli.predict_keypoints import main
+from pipeline.__main__ import main
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(main(['predict-keypoints', *sys.argv[1:]]))

@@ -289,7 +289,9 @@ def set_up(venv: Path, *, editable: bool) -> None:
     Raises:
         SetupError: A requirement is missing or a step failed.
     """
-    wanted = {'pins': pins_key(), 'checkout': str(ROOT) if editable else ''}
+    # A changed setup.cfg may name other commands: link the checkout again.
+    link = hashlib.sha256((ROOT / 'setup.cfg').read_bytes()).hexdigest()[:8]
+    wanted = {'pins': pins_key(), 'checkout': f'{ROOT} {link}' if editable else ''}
     if is_current(venv, wanted):
         return
     if read_stamp(venv).get('pins') != wanted['pins']:
@@ -313,7 +315,9 @@ def set_up(venv: Path, *, editable: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description='Create or update the environment.')
+    parser = argparse.ArgumentParser(
+        description='Create or update the environment.', allow_abbrev=False
+    )
     parser.add_argument('--venv', type=Path, default=ROOT / '.venv', help='folder (%(default)s)')
     parser.add_argument('--editable', action='store_true', help='link this checkout into it')
     parser.add_argument('--key', action='store_true', help='print Python version and hash of pins')

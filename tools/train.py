@@ -1,11 +1,11 @@
-"""Train a detector, a pose model or a segmenter; see `pipeline.cli.train`."""
+"""The command `bmp train` of this checkout, installed or not."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, installed or not
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipeline.cli.train import main
+from pipeline.__main__ import main
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(main(['train', *sys.argv[1:]]))

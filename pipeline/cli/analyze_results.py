@@ -5,8 +5,8 @@ Every study writes OUT/<study>.csv, OUT/<study>.png and prints a line; OUT/analy
 `calibration`: precision by score. `visibility`: keypoints by COCO flag and by name.
 
 Examples:
-    python tools/analyze_results.py results.json annotations.json
-    python tools/analyze_results.py results.json val.json --study crowding --crowding-edges 0.5 0.75
+    bmp analyze results.json annotations.json
+    bmp analyze results.json val.json --study crowding --crowding-edges 0.5 0.75
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     Table = CalibrationTable | PartTable | VisibilityTable
 
-PROG = 'analyze_results.py'
+PROG = 'bmp analyze'
 STUDIES = ('crowding', 'calibration', 'visibility', 'sizes')
 
 

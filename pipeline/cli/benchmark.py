@@ -4,9 +4,9 @@ The images are synthetic crowds; all settings of the config apply. Memory is mea
 the idle models. "found" counts the people in the result, after filters such as loop.min_score.
 
 Examples:
-    python tools/benchmark.py
-    python tools/benchmark.py --people 5 20 50 --size 1280 960 --json benchmark.json
-    python tools/benchmark.py --config bmp_v2 --random-weights --device cuda
+    bmp benchmark
+    bmp benchmark --people 5 20 50 --size 1280 960 --json benchmark.json
+    bmp benchmark --config bmp_v2 --random-weights --device cuda
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from .options import handle_errors, make_parser
 
-PROG = 'benchmark.py'
+PROG = 'bmp benchmark'
 
 
 def build_parser() -> argparse.ArgumentParser:

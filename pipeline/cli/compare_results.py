@@ -5,8 +5,8 @@ OUT/comparison.json, and prints a summary. The quality of an image is 2 * (sum o
 the matched people) / (people + results). A match needs an overlap (IoU or OKS) of at least 0.5.
 
 Examples:
-    python tools/compare_results.py rounds1.json rounds2.json annotations.json --images images/
-    python tools/compare_results.py a.json b.json val.json --task keypoints --out outputs/a-b
+    bmp compare rounds1.json rounds2.json annotations.json --images images/
+    bmp compare a.json b.json val.json --task keypoints --out outputs/a-b
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..evaluation.scored import ScoredResults
     from ..structures import Image
 
-PROG = 'compare_results.py'
+PROG = 'bmp compare'
 MAX_WARNINGS = 5
 
 

@@ -1,14 +1,14 @@
-"""Convert a data set to a COCO file for tools/test.py and tools/score.py.
+"""Convert a data set to a COCO file for `bmp test` and `bmp score`.
 
 Missing and broken images are left out and listed; the exit code is then 1. The data sets are
 described in docs/user_guide/datasets.md.
 
 Examples:
-    python tools/convert_dataset.py ochuman ochuman.json all.json --images data/ochuman/images
-    python tools/convert_dataset.py cihp data/cihp/Validation data/cihp/annotations/cihp_val.json
-    python tools/convert_dataset.py crowdpose crowdpose_test.json test.json
-    python tools/convert_dataset.py cocopersons person_keypoints_val2017.json cocopersons_val.json
-    python tools/convert_dataset.py coco annotations.json people.json --images images/
+    bmp convert ochuman ochuman.json all.json --images data/ochuman/images
+    bmp convert cihp data/cihp/Validation data/cihp/annotations/cihp_val.json
+    bmp convert crowdpose crowdpose_test.json test.json
+    bmp convert cocopersons person_keypoints_val2017.json cocopersons_val.json
+    bmp convert coco annotations.json people.json --images images/
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .options import handle_errors, make_parser, make_reporter
 if TYPE_CHECKING:
     from ..datasets.convert import Conversion
 
-PROG = 'convert_dataset.py'
+PROG = 'bmp convert'
 SOURCES = {
     'ochuman': 'OCHuman in its original format, ochuman.json',
     'cihp': 'CIHP, the folder Validation or Training',

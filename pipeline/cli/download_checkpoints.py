@@ -4,10 +4,10 @@ An interrupted download is resumed. Every file is checked. Folders, mirrors, off
 licences: docs/user_guide/weights.md.
 
 Examples:
-    python tools/download_checkpoints.py --list
-    python tools/download_checkpoints.py --pipeline bmp_v2
-    python tools/download_checkpoints.py PMPose-b-1.0.0 sam2.1_hiera_large
-    python tools/download_checkpoints.py --verify
+    bmp download --list
+    bmp download --pipeline bmp_v2
+    bmp download PMPose-b-1.0.0 sam2.1_hiera_large
+    bmp download --verify
 
 Exit codes: 0 success, 1 a file failed or is wrong, 2 wrong arguments, 130 interrupted.
 """
@@ -38,7 +38,7 @@ from ..weights.manifest import (
 from ..weights.messages import describe_absent, fetch_command, format_size, replace_command
 from .options import make_parser
 
-PROG = 'download_checkpoints.py'
+PROG = 'bmp download'
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -1,7 +1,7 @@
 """Convert a training checkpoint of `PromptedSam` to weights for the sam2 package and pipelines.
 
 Example:
-    python tools/export_sam.py work_dirs/RUN/best_pose2seg_iou_3_epoch_15.pth sam-pose2seg.pt
+    bmp export-sam work_dirs/RUN/best_pose2seg_iou_3_epoch_15.pth sam-pose2seg.pt
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .options import handle_errors, make_parser
 
-PROG = 'export_sam.py'
+PROG = 'bmp export-sam'
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -4,7 +4,7 @@ Writes JPEG images and `annotations.json` (RLE masks, 17 keypoints). Equal argum
 annotations.
 
 Example:
-    python tools/make_synthetic_crowd.py out/crowd --num-images 8 --people 3 12 --size 640 480
+    bmp draw-crowd out/crowd --num-images 8 --people 3 12 --size 640 480
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .options import handle_errors, make_parser
 if TYPE_CHECKING:
     from ..synthetic.scene import SceneConfig
 
-PROG = 'make_synthetic_crowd.py'
+PROG = 'bmp draw-crowd'
 # Data sets of different --seed values have no image in common.
 SEEDS_PER_SET = 1_000_000
 

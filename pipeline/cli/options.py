@@ -23,9 +23,19 @@ SETTINGS = {
 
 def make_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
     """Make a parser that shows the docstring of a command in its help, unwrapped."""
+    started_as = get_launcher(prog)
     return argparse.ArgumentParser(
-        prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        started_as,
+        description=(description or '').replace(f'    {prog}', f'    {started_as}'),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
+
+
+def get_launcher(prog: str) -> str:
+    """Return how a command was started: ``python tools/run_bmp.py``, or ``prog``: ``bmp run``."""
+    script = Path(sys.argv[0])
+    return f'python {script}' if script.parent.name == 'tools' else prog
 
 
 def add_runtime_options(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +80,7 @@ def parse_cfg_options(pairs: Sequence[str]) -> dict[str, Any]:
         return {}
     from mmengine.config import DictAction  # slow to import
 
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument('--cfg-options', nargs='+', action=DictAction)
     values: dict[str, Any] = parser.parse_args(['--cfg-options', *pairs]).cfg_options
     return values
@@ -102,7 +112,7 @@ def make_reporter() -> Reporter:
 
 def get_command(prog: str, argv: Sequence[str] | None) -> tuple[str, ...]:
     """Return the words of the command, for ``run.json``."""
-    return (prog, *(sys.argv[1:] if argv is None else argv))
+    return (*get_launcher(prog).split(), *(sys.argv[1:] if argv is None else argv))
 
 
 @contextmanager
@@ -129,7 +139,7 @@ def handle_errors(prog: str, wrong_input: int = 2, failed: int = 1) -> Iterator[
     except KeyboardInterrupt:
         sys.exit(130)
     except (ValueError, OSError, CheckpointError, OutputError) as error:
-        print(f'{prog}: error: {error}', file=sys.stderr)
+        print(f'{get_launcher(prog)}: error: {error}', file=sys.stderr)
         sys.exit(wrong_input if isinstance(error, ValueError) else failed)
 
 

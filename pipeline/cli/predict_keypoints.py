@@ -5,7 +5,7 @@ supports masks. Annotated keypoints are not changed. Broken images are listed. T
 run, add --resume.
 
 Example (all in one line):
-    python tools/predict_keypoints.py data/cihp/annotations/cihp_train.json
+    bmp predict-keypoints data/cihp/annotations/cihp_train.json
         data/cihp/annotations/cihp_train_keypoints.json --images data/cihp/Training/Images
 """
 
@@ -20,7 +20,7 @@ from ..io.annotations import load_coco
 from ..io.atomic import write_json
 from .options import handle_errors, make_parser, make_reporter
 
-PROG = 'predict_keypoints.py'
+PROG = 'bmp predict-keypoints'
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -5,9 +5,9 @@ INPUT is any number of images, directories (searched recursively), glob patterns
 Put inputs before options with several values. Results and formats: docs/user_guide/command_line.md.
 
 Examples:
-    python tools/run_bmp.py --demo
-    python tools/run_bmp.py images/ --out-dir outputs/crowd --save json coco overlay masks csv
-    python tools/run_bmp.py 'crowd/**/*.jpg' @more.txt --config bmp_v2 --device cuda
+    bmp run --demo
+    bmp run images/ --out-dir outputs/crowd --save json coco overlay masks csv
+    bmp run 'crowd/**/*.jpg' @more.txt --config bmp_v2 --device cuda
 
 Exit codes: 0 success, 1 an input failed (OUT/failures.json), 2 wrong arguments, 130 interrupted.
 """
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ..api import LoadedPipeline
     from ..io.annotations import ImageId
 
-PROG = 'run_bmp.py'
+PROG = 'bmp run'
 logger = logging.getLogger(__name__)
 
 

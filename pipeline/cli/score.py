@@ -1,13 +1,13 @@
 """Score a results file: AP and AR of boxes, masks and keypoints.
 
-ANNOTATIONS is a COCO annotation file or a data set; results of tools/test.py do not need it. All
+ANNOTATIONS is a COCO annotation file or a data set; results of `bmp test` do not need it. All
 images of the run count, also those without results. Files with 14 keypoints are scored by the rules
 of CrowdPose. Definitions: docs/user_guide/evaluation.md.
 
 Examples:
-    python tools/score.py outputs/test/bmp_v2/coco_val2017/loop/results.json
-    python tools/score.py results.json annotations.json --tasks bbox segm --json scores.json
-    python tools/score.py results.json crowdpose_test --markdown scores.md
+    bmp score outputs/test/bmp_v2/coco_val2017/loop/results.json
+    bmp score results.json annotations.json --tasks bbox segm --json scores.json
+    bmp score results.json crowdpose_test --markdown scores.md
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .options import add_data_root, handle_errors, make_parser
 if TYPE_CHECKING:
     from ..evaluation.metrics import CocoMetrics
 
-PROG = 'score.py'
+PROG = 'bmp score'
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -88,7 +88,7 @@ def score_results(
             if not results.is_file():
                 raise FileNotFoundError(f'{results}: no such file')
             raise ValueError(
-                f'{results}: ANNOTATIONS is required; only results of tools/test.py name their own'
+                f'{results}: ANNOTATIONS is required; only results of `bmp test` name their own'
             )
         file = Path(info.annotations)
     else:

@@ -1,4 +1,4 @@
-"""Run a pipeline on a data set and write a results file for tools/score.py.
+"""Run a pipeline on a data set and write a results file for `bmp score`.
 
 Protocols (recorded in every output):
     loop                detector boxes, the whole loop
@@ -8,10 +8,10 @@ Protocols (recorded in every output):
     oracle              ground truth replayed, no model; tests data and scorer
 
 Examples:
-    python tools/test.py bmp_compact --data my_annotations.json --images images/ --score
-    python tools/test.py bmp_v2 --data ochuman_val --protocol gt_keypoints --device cuda
-    python tools/test.py bmp_v2 --data coco_val2017 --shard 1/4     # in parallel: 2/4, 3/4, 4/4
-    python tools/test.py bmp_v2 --data coco_val2017                 # then merge the shards
+    bmp test bmp_compact --data my_annotations.json --images images/ --score
+    bmp test bmp_v2 --data ochuman_val --protocol gt_keypoints --device cuda
+    bmp test bmp_v2 --data coco_val2017 --shard 1/4     # in parallel: 2/4, 3/4, 4/4
+    bmp test bmp_v2 --data coco_val2017                 # then merge the shards
 
 Run the same command again to continue a stopped run. Results and formats:
 docs/user_guide/evaluation.md; data sets: docs/user_guide/datasets.md.
@@ -44,7 +44,7 @@ from .summary import print_summary
 if TYPE_CHECKING:
     from .dataset_run import DatasetRequest
 
-PROG = 'test.py'
+PROG = 'bmp test'
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -6,9 +6,9 @@ stopped run, add `--resume`; the final weights equal those of an uninterrupted r
 docs/user_guide/training_*.md.
 
 Examples:
-    python tools/train.py configs/pose/pmpose_b_coco.py --check
-    python tools/train.py configs/pose/pmpose_b_coco.py --amp bf16
-    torchrun --nproc_per_node 4 tools/train.py configs/detector/rtmdet-ins_l_insmask_person.py
+    bmp train configs/pose/pmpose_b_coco.py --check
+    bmp train configs/pose/pmpose_b_coco.py --amp bf16
+    torchrun --nproc_per_node 4 -m pipeline train configs/detector/rtmdet-ins_l_insmask_person.py
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .options import add_cfg_options, make_parser, parse_cfg_options
 if TYPE_CHECKING:
     from ..training.launch import LaunchOptions
 
-PROG = 'train.py'
+PROG = 'bmp train'
 LATEST = 'latest'
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..io.coco import Task
+from ..resources import INSTALLED
 from .catalog import CATALOG, CatalogEntry
 
 DOCS = 'docs/user_guide/datasets.md'
@@ -153,7 +154,9 @@ def _incomplete(name: str, missing: list[Path], root: Path) -> str:
         f'Where to get it: {entry.homepage} and {DOCS}#{entry.anchor}.',
     ]
     if entry.convert is not None:
-        lines.append(f'Create the annotation file with: {entry.convert}')
+        script = 'python tools/convert_dataset.py'
+        command = entry.convert.replace(script, 'bmp convert' if INSTALLED else script)
+        lines.append(f'Create the annotation file with: {command}')
     lines.append(f'Data elsewhere? Use --data-root or set {DATA_ROOT_VARIABLE} (now: {root}).')
     return '\n'.join(lines)
 

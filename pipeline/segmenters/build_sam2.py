@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from pipeline.resources import ROOT
 from pipeline.segmenters.image_size import check_image_size
 from pipeline.segmenters.sam2_package import import_sam2
 from pipeline.weights.loading import load_into, load_state
@@ -116,9 +117,9 @@ def load_model_config(config: str | Path) -> DictConfig:
     """Read the `model` section of a config file or of a config in the `sam2` package."""
     from omegaconf import DictConfig, OmegaConf
 
-    path = Path(config)
-    if path.is_file():
-        text = path.read_text()
+    files = [path for path in (Path(config), ROOT / config) if path.is_file()]
+    if files:
+        text = files[0].read_text()
     else:
         from pipeline.segmenters.sam2_configs import read_packaged_config
 

@@ -1,4 +1,4 @@
-"""Build a runner from a training config and the options of `tools/train.py`."""
+"""Build a runner from a training config and the options of `bmp train`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..resources import ROOT
 from ..weights.checkpoints import find_weights
 from ..weights.manifest import CheckpointError
 from .config_check import AMP_ON_GPU, SettingsError, check_custom_keys, problems_of
@@ -99,7 +100,8 @@ def read_config(path: Path, overrides: Mapping[str, object]) -> tuple[Any, str]:
         SettingsError: The config cannot be read, or has another `default_scope`, or an override is
             unknown.
     """
-    if not path.is_file():
+    found = path if path.is_file() else ROOT / path  # of the package, from any folder
+    if not found.is_file():
         raise FileNotFoundError(
             f'no config at {path}; training configs are in configs/detector, configs/pose, '
             'configs/pose2seg and projects/compact_models/configs'
@@ -107,7 +109,7 @@ def read_config(path: Path, overrides: Mapping[str, object]) -> tuple[Any, str]:
     from mmengine.config import Config
 
     try:
-        config = Config.fromfile(path)
+        config = Config.fromfile(found)
         problems = unknown_overrides(config, overrides)
         # Merging removes `_delete_` from its dicts: pass copies.
         config.merge_from_dict(copy.deepcopy(dict(overrides)))

@@ -14,7 +14,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-FOLDER = Path(__file__).resolve().parents[2] / 'checkpoints'
+from ..resources import INSTALLED, RESTORE, ROOT
+
+FOLDER = ROOT / 'checkpoints'
 MANIFEST = FOLDER / 'manifest.json'
 KINDS = ('detector', 'pose', 'segmenter')
 
@@ -143,14 +145,23 @@ def read_manifest(path: Path | None = None) -> dict[str, WeightsEntry]:
         text = path.read_text('utf-8')
     except OSError as error:
         raise ManifestError(
-            f'{path} cannot be read ({error}); restore it with: git checkout -- checkpoints'
+            f'{path} cannot be read ({error}); restore it with: {RESTORE}'
         ) from error
     return parse_manifest(text, str(path))
 
 
 def download_folder() -> Path:
-    """Return the folder of released weights."""
-    return Path(os.environ.get('BMP_CHECKPOINTS') or FOLDER / 'downloads')
+    """Return the folder of released weights: `BMP_CHECKPOINTS`, or a default.
+
+    A checkout has ``checkpoints/downloads``. An installed package has
+    ``~/.cache/bbox-mask-pose/checkpoints``, because an upgrade replaces its own folders.
+    """
+    if folder := os.environ.get('BMP_CHECKPOINTS'):
+        return Path(folder)
+    if not INSTALLED:
+        return FOLDER / 'downloads'
+    cache = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    return Path(cache, 'bbox-mask-pose', 'checkpoints')
 
 
 def locate_weights(entry: WeightsEntry, folder: Path | None = None) -> Path:

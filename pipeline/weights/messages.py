@@ -6,18 +6,19 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..resources import DOWNLOAD, RESTORE
 from .manifest import WeightsEntry, locate_weights
 
 
 def fetch_command(*arguments: str) -> str:
     """Return a command line of the download tool."""
-    return shlex.join(['python', 'tools/download_checkpoints.py', *arguments])
+    return shlex.join([*DOWNLOAD, *arguments])
 
 
 def replace_command(entry: WeightsEntry) -> str:
     """Return the command that replaces a wrong file."""
     if entry.embedded:
-        return 'git checkout -- checkpoints'
+        return RESTORE
     return fetch_command(entry.name, '--force')
 
 
@@ -32,8 +33,7 @@ def describe_absent(
         folder: Folder of downloads; default: `download_folder`.
     """
     lines = [
-        f'embedded weights {locate_weights(e)} are missing; restore them with: '
-        'git checkout -- checkpoints'
+        f'embedded weights {locate_weights(e)} are missing; restore them with: {RESTORE}'
         for e in entries
         if e.embedded
     ]

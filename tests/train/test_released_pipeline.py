@@ -16,8 +16,8 @@ from urllib.parse import quote
 import pytest
 import torch
 
-import download_checkpoints
 from pipeline import load_pipeline
+from pipeline.cli import download_checkpoints
 from pipeline.cli import run as run_bmp
 from pipeline.config import CONFIG_FOLDER, ConfigError, load_config
 from pipeline.weights.checkpoints import find_weights

@@ -89,7 +89,7 @@ def test_main(
     for word in ('images', 'computed', 'people', 'detect', 'read', 'write', 'total', 'results: '):
         assert word in printed
     info = json.loads((tmp_path / 'out' / 'run.json').read_text())
-    assert info['command'] == ['run_bmp.py', *arguments, *settings]
+    assert info['command'] == ['bmp', 'run', *arguments, *settings]
     (image_folder / 'bad.jpg').write_text('x')
     assert run_bmp.main(arguments) == 1
     assert '1 inputs failed' in capsys.readouterr().out
@@ -130,7 +130,7 @@ def test_folder_that_cannot_be_written(
 ) -> None:
     for more in ([], ['--demo']):
         assert command(image_folder, '--out-dir', image_folder / '1.jpg' / 'out', *more) == 1
-        assert 'run_bmp.py: error: ' in capsys.readouterr().err
+        assert 'bmp run: error: ' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('option', ['--boxes', '--coco-ids'])

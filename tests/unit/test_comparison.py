@@ -281,7 +281,7 @@ def test_command_reports_invalid_input(
     args = [paths['a'], paths['b'], paths['annotations'], '--images', paths['images']]
     assert exit_code(compare_results.main, *args, '--out', tmp_path / 'out') == 1
     error = capsys.readouterr().err
-    assert error.startswith('compare_results.py: ') and reason in error
+    assert error.startswith('bmp compare: ') and reason in error
     assert not (tmp_path / 'out').exists()
 
 

@@ -15,11 +15,11 @@ from pipeline.weights import manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 PINS = {
-    'torch': '2.12.1',
-    'torchvision': '0.27.1',
-    'onedl-mmcv': '2.3.6',
-    'opencv-python-headless': '4.12.0.88',
-    'xtcocotools': '1.14.3',
+    'torch': '==2.12.1',
+    'torchvision': '==0.27.1',
+    'onedl-mmcv': '==2.3.6',
+    'opencv-python-headless': '==4.12.0.88',
+    'xtcocotools': '==1.14.3',
 }
 
 
@@ -28,13 +28,19 @@ def library(name: str, error: str = '', output: str = '', **values: object) -> C
     return doctor.check_library(found, Probe(error, values, output), PINS)
 
 
-def gpu(driver: str | None, cuda: str | None, sees_gpu: bool, mmcv: str = '13.0') -> CheckResult:
+def gpu(
+    driver: str | None, cuda: str | None, sees_gpu: bool, mmcv: str = 'for 13.0'
+) -> CheckResult:
     torch = Probe('', {'cuda': cuda, 'gpu': sees_gpu})
     return doctor.check_gpu(torch, Probe('', {'operators': mmcv}), driver)
 
 
 def twins(**installed: str) -> CheckResult:
     return doctor.check_twins({k.replace('_', '-'): v for k, v in installed.items()}, PINS)[0]
+
+
+def versions(torch: str, expected: str) -> CheckResult:
+    return doctor.check_versions({'torch': torch}, {'torch': expected})
 
 
 CASES = {
@@ -54,13 +60,16 @@ CASES = {
     ),
     'two versions of OpenCV': (twins(opencv_python='5', opencv_contrib_python='4'), 'FAIL', '&&'),
     'both mmcv': (twins(mmcv='2.2', onedl_mmcv='2.3'), 'FAIL', 'uninstall -y onedl-mmcv mmcv && '),
-    'pins met': (doctor.check_pins({'torch': '2.12.1+cpu'}, {'torch': '2.12.1'}), 'OK', ''),
-    'pin not met': (doctor.check_pins({'torch': '2'}, {'torch': '2.12.1'}), 'WARN', 'make repair'),
-    'no source tree': (doctor.check_pins({}, {}), 'WARN', 'clone'),
+    'pins met': (versions('2.12.1+cpu', '==2.12.1'), 'OK', ''),
+    'pin not met': (versions('2', '==2.12.1'), 'WARN', 'make repair'),
+    'in the range': (versions('2.12.1+cpu', '<2.15,>=2.10'), 'OK', ''),
+    'below the range': (versions('2.9', '<2.15,>=2.10'), 'WARN', 'make repair'),
+    'nothing to compare with': (doctor.check_versions({}, {}), 'WARN', 'make repair'),
+    'configs in the checkout': (doctor.check_configs(ROOT), 'OK', ''),
     'no driver': (gpu(None, '13.0', False), 'OK', ''),
     'CUDA 13, old driver': (gpu('550.54.15', '13.0', False), 'WARN', 'R580'),
     'CPU build of torch': (gpu('580.65.06', None, False), 'WARN', '--gpus all'),
-    'mmcv for the CPU': (gpu('580.65', '13.0', True, 'not available'), 'WARN', 'FORCE_CUDA=1'),
+    'mmcv for the CPU': (gpu('580.65', '13.0', True, 'for the CPU'), 'WARN', 'FORCE_CUDA=1'),
     'GPU works': (gpu('580.65.06', '13.0', True), 'OK', ''),
 }
 BROKEN = [
@@ -111,7 +120,7 @@ def test_run_probe(code: str, error: str, values: dict[str, object]) -> None:
 
 def test_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('BMP_CHECKPOINTS', str(tmp_path))
-    assert doctor.check_weights().status == 'WARN'
+    assert doctor.check_weights().status == 'OK'  # those of the repository
     (tmp_path / 'PMPose-b-1.0.0.pth').write_bytes(b'<html>')
     result = doctor.check_weights()
     assert result.status == 'FAIL' and 'PMPose-b-1.0.0.pth (it is a web page' in result.detail
@@ -124,13 +133,18 @@ def test_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert 'not valid JSON' in doctor.check_weights().detail
 
 
-def test_pins_depend_on_the_python_version(tmp_path: Path) -> None:
-    (tmp_path / 'a.txt').write_text(
-        '# comment\nPillow==13.0 ; python_version >= "3.11"\n'
-        'pillow==12.3 ; python_version < "3.11"  # old\nsam2==1.1.0\n'
-    )
-    assert doctor.read_pins(tmp_path, (3, 11)) == {'pillow': '13.0', 'sam2': '1.1.0'}
-    assert doctor.read_pins(tmp_path, (3, 10)) == {'pillow': '12.3', 'sam2': '1.1.0'}
+def test_ranges_are_those_of_setup_cfg() -> None:
+    ranges = doctor.read_ranges()
+    assert ranges['mmpose'] == '<1.4,>=1.3.2' and 'pytest' not in ranges
+    assert 'huggingface-hub' in ranges  # as pip writes the name
+
+
+@pytest.mark.parametrize('name', ['pipeline.py', 'pipeline/__init__.py'])
+def test_a_file_that_hides_the_package_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text('raise AssertionError("not to be run")')
+    result = doctor.check_configs(tmp_path)
+    assert result.status == 'WARN' and str(tmp_path / name) in result.detail and result.hint
 
 
 def test_all_checks_survive_an_empty_environment() -> None:

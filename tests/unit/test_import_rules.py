@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 # A module imports from lower floors and from its own folder. So no stage knows another stage, the
 # loop knows no settings, and outputs and scores know no model.
 FLOORS = (
-    ('arrays', 'config_messages', 'data_sample', 'runtime'),
+    ('arrays', 'config_messages', 'data_sample', 'resources', 'runtime'),
     ('keypoints', 'masks', 'rle'),
     ('boxes', 'keypoint_sets', 'logit_crops', 'scores', 'synthetic'),
     ('visualization',),
@@ -29,6 +29,7 @@ FLOORS = (
     ('build', 'training.launch'),
     ('api',),
     ('benchmark', 'cli'),
+    ('__main__',),
 )
 # The lazy names of the package itself may stand for anything; its version may be read anywhere.
 PACKAGE, VERSION = 'pipeline', 'pipeline.__version__'

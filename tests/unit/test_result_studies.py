@@ -286,4 +286,4 @@ def test_command_reports_invalid_input(
     files = [str(tmp_path / a) if a.endswith('.json') else a for a in args]
     assert exit_code(analyze_results.main, *files, '--out', tmp_path / 'out') == 1
     error = capsys.readouterr().err
-    assert error.startswith('analyze_results.py: ') and reason in error
+    assert error.startswith('bmp analyze: ') and reason in error

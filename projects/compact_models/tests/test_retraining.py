@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.cli import train
 from pipeline.config import CONFIG_FOLDER
 from pipeline.openmmlab import build_model, read_model_config
 from projects.compact_models.tools import (
@@ -20,7 +21,6 @@ from projects.compact_models.tools import (
     prepare_compact_pose_data,
 )
 from tests.train_data import write_crowd
-from tools import train
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 
