@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -14,12 +13,13 @@ from .manifest import CheckpointError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+DATA_PARALLEL = 'module.'
+
 
 def load_state(path: Path, key: str = 'state_dict') -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Load the state dict (float32) and ``meta`` of a checkpoint with ``weights_only``.
+    """Load the state dict (float32) and ``meta`` of a checkpoint, without running code of it.
 
-    Files of OpenMMLab may have MMEngine's log history and NumPy arrays. Only the classes of these
-    are unpickled.
+    The prefix ``module.`` that `DataParallel` adds to all keys is removed.
 
     Args:
         path: File of `torch.save`.
@@ -29,19 +29,22 @@ def load_state(path: Path, key: str = 'state_dict') -> tuple[dict[str, Tensor], 
     Raises:
         CheckpointError: The file is not such a checkpoint.
     """
-    content = _read(path)
+    content = read_checkpoint(path)
     state = content.get(key) if isinstance(content, dict) else None
     if state is None and key == 'state_dict':
         state = content
     if not isinstance(state, dict):
         found = f'keys {", ".join(map(str, content))}' if isinstance(content, dict) else 'no dict'
         raise CheckpointError(f'{path} has no weights under the key `{key}`: {found}')
-    others = [k for k, v in state.items() if not _is_tensor(v)]
-    if others or not state:
-        names = ', '.join(map(str, others[:3])) or 'it is empty'
-        raise CheckpointError(f'{path} has no state dict of tensors: {names}')
+    meta = content.get('meta') if state is not content else None
+    meta = {} if meta is None else meta
+    if not isinstance(meta, dict):
+        raise CheckpointError(f'{path} has a {type(meta).__name__} as `meta`, expected a dict')
+    check_weights(path, state)
     weights = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
-    return weights, dict((content.get('meta') if state is not content else None) or {})
+    if all(k.startswith(DATA_PARALLEL) for k in weights):
+        weights = {k.removeprefix(DATA_PARALLEL): v for k, v in weights.items()}
+    return weights, dict(meta)
 
 
 def load_into(
@@ -103,7 +106,10 @@ def check_torch_file(path: Path) -> str:
     if not start:
         return 'it is empty'
     if start.startswith(b'PK\x03\x04'):
-        return '' if zipfile.is_zipfile(path) else 'it is truncated'
+        try:
+            return '' if zipfile.is_zipfile(path) else 'it is truncated'
+        except zipfile.BadZipFile as error:
+            return f'it is damaged ({error})'
     if start.startswith(b'\x80'):  # torch before 1.6 wrote a plain pickle
         return ''
     if start.startswith(b'version https://git-lfs'):
@@ -113,33 +119,46 @@ def check_torch_file(path: Path) -> str:
     return 'it is not a file of torch.save'
 
 
-def _read(path: Path) -> Any:
-    import torch
+def read_checkpoint(path: Path) -> Any:
+    """Read a file of `torch.save` as plain data; see `unpickling.read_pickled`.
+
+    Raises:
+        CheckpointError: The file is damaged, or holds more than plain data.
+    """
+    from .unpickling import Refused, read_pickled
 
     problem = check_torch_file(path)
     if problem:
         raise CheckpointError(f'{path} cannot be read as weights: {problem}; download it again')
     try:
-        with torch.serialization.safe_globals(_harmless_classes()):
-            return torch.load(path, map_location='cpu', weights_only=True)
+        return read_pickled(path)
     except MemoryError:
         raise
+    except Refused as error:
+        raise CheckpointError(f'{path} cannot be read as weights: {error}') from error
     except Exception as error:  # damaged pickles raise any exception
-        raise CheckpointError(f'{path} cannot be read as weights: {_reason(error)}') from error
+        reason = str(error).partition('\n')[0][:200] or type(error).__name__
+        raise CheckpointError(
+            f'{path} cannot be read as weights: it is damaged ({reason}); download it again'
+        ) from error
 
 
-def _reason(error: Exception) -> str:
-    """Describe the error: code in the pickle, or damage."""
-    text = str(error)
-    code = re.search(r'(?:GLOBAL |global |function |class )`?([\w.]+\.[\w.]+)', text)
-    if isinstance(error, pickle.UnpicklingError) and code:
-        return (
-            f'it needs to run Python code ({code.group(1)}), which is refused; '
-            'if you trust its source, save its state dict alone and use that file'
-        )
-    unpickler = re.search(r'WeightsUnpickler error:\s*(.+)', text)  # after the advice of torch
-    reason = unpickler.group(1) if unpickler else text.partition('\n')[0]
-    return f'it is damaged ({reason or type(error).__name__}); download it again'
+def check_weights(path: Path, state: Mapping[Any, Any]) -> None:
+    """Check the names and numbers of a state dict.
+
+    Raises:
+        CheckpointError: It is empty, a name is no text, a value is no tensor, or a number is
+            complex, NaN or infinite; names the first key.
+    """
+    others = [k for k, v in state.items() if type(k) is not str or not _is_tensor(v)]
+    if others or not state:
+        names = ', '.join(map(str, others[:3])) or 'it is empty'
+        raise CheckpointError(f'{path} has no state dict of tensors: {names}')
+    for key, value in state.items():
+        if value.is_complex():
+            raise CheckpointError(f'{path} has complex weights: {key}')
+        if value.is_floating_point() and value.numel() and not _is_finite(value):
+            raise CheckpointError(f'{path} has weights that are NaN or infinite: {key}')
 
 
 def _is_tensor(value: object) -> bool:
@@ -148,30 +167,6 @@ def _is_tensor(value: object) -> bool:
     return isinstance(value, torch.Tensor)
 
 
-def _harmless_classes() -> list[Any]:
-    import numpy as np
-    from mmengine.logging.history_buffer import HistoryBuffer
-
-    rebuild = np.zeros(0).__reduce__()[0]  # its module differs between NumPy versions
-    scalar = np.float32(0).__reduce__()[0]
-    dtypes = [type(np.dtype(c)) for c in '?bBhHiIlLqQefd']
-    # The log history refers to its methods by getattr, which is not safe in general.
-    return [
-        HistoryBuffer,
-        rebuild,
-        scalar,
-        np.ndarray,
-        np.dtype,
-        bytes,  # an empty array is pickled with bytes()
-        *dtypes,
-        (_history_method, 'builtins.getattr'),
-    ]
-
-
-def _history_method(owner: object, name: str) -> Any:
-    """Replace ``getattr`` during unpickling; only for MMEngine's log history."""
-    from mmengine.logging.history_buffer import HistoryBuffer
-
-    if owner is not HistoryBuffer or name.startswith('_'):
-        raise pickle.UnpicklingError(f'refused to read the attribute {name!r} of {owner!r}')
-    return getattr(HistoryBuffer, name)
+def _is_finite(values: Tensor) -> bool:
+    low, high = values.float().aminmax()  # NaN if there is one
+    return bool(low.isfinite() and high.isfinite())
