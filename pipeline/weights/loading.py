@@ -6,6 +6,7 @@ import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from .manifest import CheckpointError
@@ -34,17 +35,19 @@ def load_state(path: Path, key: str = 'state_dict') -> tuple[dict[str, Tensor], 
     if state is None and key == 'state_dict':
         state = content
     if not isinstance(state, dict):
-        found = f'keys {", ".join(map(str, content))}' if isinstance(content, dict) else 'no dict'
+        found = (
+            f'keys {_in_line(", ".join(map(str, content)))}'
+            if isinstance(content, dict)
+            else 'no dict'
+        )
         raise CheckpointError(f'{path} has no weights under the key `{key}`: {found}')
     meta = content.get('meta') if state is not content else None
-    meta = {} if meta is None else meta
-    if not isinstance(meta, dict):
-        raise CheckpointError(f'{path} has a {type(meta).__name__} as `meta`, expected a dict')
+    check_meta(path, meta)
     check_weights(path, state)
     weights = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
     if all(k.startswith(DATA_PARALLEL) for k in weights):
         weights = {k.removeprefix(DATA_PARALLEL): v for k, v in weights.items()}
-    return weights, dict(meta)
+    return weights, dict(meta or {})
 
 
 def load_into(
@@ -134,13 +137,33 @@ def read_checkpoint(path: Path) -> Any:
         return read_pickled(path)
     except MemoryError:
         raise
-    except Refused as error:
-        raise CheckpointError(f'{path} cannot be read as weights: {error}') from error
     except Exception as error:  # damaged pickles raise any exception
-        reason = str(error).partition('\n')[0][:200] or type(error).__name__
-        raise CheckpointError(
-            f'{path} cannot be read as weights: it is damaged ({reason}); download it again'
-        ) from error
+        reason = _in_line(error) or type(error).__name__
+        if not isinstance(error, Refused):
+            reason = f'it is damaged ({reason}); download it again'
+        raise CheckpointError(f'{path} cannot be read as weights: {reason}') from error
+
+
+def check_meta(path: Path, meta: Any) -> None:
+    """Check the types of ``meta``, which the model libraries trust.
+
+    Raises:
+        CheckpointError: It is no dict, its class names are no texts, or its keypoints are in
+            another file, which MMPose would run as Python.
+    """
+    if meta is None:
+        return
+    facts = meta.get('dataset_meta') if isinstance(meta, dict) else meta
+    facts = {} if facts is None else facts
+    if not isinstance(facts, dict):
+        raise CheckpointError(f'{path} has a {type(facts).__name__} as `meta`, expected a dict')
+    if 'from_file' in facts:
+        raise CheckpointError(f'{path} names a Python file in `meta`, which is not run')
+    for names in (facts.get('classes'), facts.get('CLASSES'), meta.get('CLASSES')):
+        if not isinstance(names, (str, list, tuple, NoneType)) or not all(
+            isinstance(name, str) for name in names or ()
+        ):
+            raise CheckpointError(f'{path} has class names that are no texts: {_in_line(names)}')
 
 
 def check_weights(path: Path, state: Mapping[Any, Any]) -> None:
@@ -152,13 +175,18 @@ def check_weights(path: Path, state: Mapping[Any, Any]) -> None:
     """
     others = [k for k, v in state.items() if type(k) is not str or not _is_tensor(v)]
     if others or not state:
-        names = ', '.join(map(str, others[:3])) or 'it is empty'
+        names = ', '.join(map(_in_line, others[:3])) or 'it is empty'
         raise CheckpointError(f'{path} has no state dict of tensors: {names}')
     for key, value in state.items():
         if value.is_complex():
-            raise CheckpointError(f'{path} has complex weights: {key}')
+            raise CheckpointError(f'{path} has complex weights: {_in_line(key)}')
         if value.is_floating_point() and value.numel() and not _is_finite(value):
-            raise CheckpointError(f'{path} has weights that are NaN or infinite: {key}')
+            raise CheckpointError(f'{path} has weights that are NaN or infinite: {_in_line(key)}')
+
+
+def _in_line(text: object) -> str:
+    """Return text of a file in one line of limited length."""
+    return ' '.join(str(text).split())[:300]
 
 
 def _is_tensor(value: object) -> bool:

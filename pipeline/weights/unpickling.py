@@ -66,16 +66,14 @@ class _Inert:
 
 
 class _Mapping(OrderedDict[Any, Any]):
-    """`OrderedDict` or `Counter`; state dicts have their versions as the attribute `_metadata`."""
+    """`OrderedDict`; state dicts have their versions as the attribute `_metadata`."""
 
     state: Any = None
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
+    __setstate__ = _Inert.__setstate__
 
 
-class _CounterMapping(_Mapping):
-    pass
+class _Counter(_Mapping):
+    """`Counter`."""
 
 
 class _DType(_Inert):
@@ -194,7 +192,7 @@ _STAND_INS: dict[str, type] = {
     'torch._utils._rebuild_parameter': _Parameter,
     'torch.Size': tuple,
     'collections.OrderedDict': _Mapping,
-    'collections.Counter': _CounterMapping,
+    'collections.Counter': _Counter,
     'builtins.set': set,
     'builtins.getattr': _MethodName,
     'builtins.bytes': _Bytes,
@@ -334,11 +332,14 @@ def _to_mapping(node: Mapping[Any, Any], done: dict[int, Any]) -> dict[Any, Any]
     if odd:
         raise Refused(f'it has a dict with the key {str(odd[0])[:40]!r}; keys are texts or numbers')
     plain = {key: _to_plain(value, done) for key, value in node.items()}
-    if isinstance(node, _CounterMapping):
+    if isinstance(node, _Counter):
         return Counter(plain)
     if not isinstance(node, _Mapping):
         return plain
     ordered = OrderedDict(plain)
-    if isinstance(node.state, dict) and '_metadata' in node.state:
-        ordered._metadata = _to_plain(node.state['_metadata'], done)  # type: ignore[attr-defined]
+    versions = _to_plain((node.state or {}).get('_metadata'), done)
+    if versions is not None:
+        if not all(isinstance(version, dict) for version in versions.values()):
+            raise Refused('it has versions of modules that are no dicts')
+        ordered._metadata = versions  # type: ignore[attr-defined]
     return ordered
