@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import shutil
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -137,7 +138,7 @@ def pick_device(device: str) -> str:
         if torch.empty(0, device=device).is_meta:
             raise ValueError('it computes nothing')
     except Exception as error:  # its kind depends on the device
-        reason = str(error).strip().partition('\n')[0][:120] or type(error).__name__
+        reason = re.split(r'\n|\. ', str(error).strip())[0][:120] or type(error).__name__
         raise ConfigError(
             f'device {device!r} cannot be used here ({reason}); try auto or cpu'
         ) from error

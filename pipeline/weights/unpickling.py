@@ -48,7 +48,10 @@ def read_pickled(path: Path) -> Any:
         Exception: Damaged files raise any exception.
     """
     with path.open('rb') as file:
-        content = _read_zip(file) if file.read(2) == b'PK' else _read_legacy(file)
+        is_zip = file.read(2) == b'PK'
+        file.seek(0)
+        # Of a file on disk, `read(n)` allocates n bytes, whatever its size.
+        content = _read_zip(file) if is_zip else _read_legacy(io.BytesIO(file.read()))
     return _to_plain(content, {})
 
 
@@ -279,10 +282,9 @@ def _check_one_disk(file: IO[bytes]) -> None:
         raise Refused('its archive has several disks')
 
 
-def _read_legacy(file: io.BufferedReader) -> Any:
+def _read_legacy(file: io.BytesIO) -> Any:
     """Read pickles of a magic number, version, machine and content, then the storages."""
-    room = file.seek(0, 2)
-    file.seek(0)
+    room = len(file.getbuffer())
 
     def allocate(_: str, size: int) -> bytearray:
         nonlocal room
