@@ -183,7 +183,7 @@ class CardMaker:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except ValueError:  # a name with a NUL
+    except (OSError, ValueError):  # a name that is too long, or has a NUL
         return False
 
 

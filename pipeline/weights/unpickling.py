@@ -187,7 +187,10 @@ class _Tensor(_Inert):
 class _Parameter(_Inert):
     def build(self) -> torch.Tensor:
         """Return the tensor of a parameter."""
-        return _Tensor.build(self.arguments[0])
+        (data, *_) = self.arguments
+        if not isinstance(data, _Tensor):
+            raise Refused('it has a parameter without a tensor')
+        return data.build()
 
 
 _STAND_INS: dict[str, type] = {

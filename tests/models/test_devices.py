@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from pipeline.build import build_pipeline, pick_device
 from pipeline.config import ConfigError, load_config
+from pipeline.openmmlab import read_model_config
+from pipeline.poses.mmpose_estimator import _dataset_meta
+from pipeline.weights.manifest import CheckpointError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 OTHERS = ['mps', 'xla', 'hpu', 'ipu', 'vulkan', 'meta', 'lazy', 'cuda:99', 'gpu', '', 'cpu:-2']
 
@@ -32,3 +39,12 @@ def test_random_weights_are_said(caplog: pytest.LogCaptureFixture) -> None:
     assert [r.getMessage() for r in caplog.records] == [
         'pose.checkpoint is None: its weights are random'
     ]
+
+
+@pytest.mark.parametrize(
+    'stored', [{'dataset_name': 'x'}, {'keypoint_info': 3}, {'classes': ['person']}], ids=str
+)
+def test_a_pose_checkpoint_without_keypoints_is_named(stored: dict[str, Any]) -> None:
+    config = read_model_config(str(ROOT / 'configs/models/pmpose_b.py'), 'mmpose')
+    with pytest.raises(CheckpointError, match=r'pmpose_b.py: the dataset_meta .* no keypoints'):
+        _dataset_meta(config, {'dataset_meta': stored})
