@@ -29,8 +29,9 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         raise ValueError(f'{path}: only some rows have {", ".join(map(str, unknown))}')
     stream = StringIO()
     writer = CsvWriter(stream)
-    for cells in (names, *([row.get(name) for name in names] for row in rows)):
-        writer.writerow(cells)
+    writer.writerow(names)
+    for row in rows:
+        writer.writerow([row.get(name) for name in names])
     write_text(path, stream.getvalue())
 
 

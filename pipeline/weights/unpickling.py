@@ -102,8 +102,8 @@ class _Array(_Inert):
         _check_sizes(shape)
         if len(data) != math.prod(shape) * kind.itemsize:
             raise Refused(f'it has a NumPy array {shape} of {len(data)} bytes')
-        order = 'F' if by_column is True else 'C'
-        return np.frombuffer(data, kind).reshape(shape, order=order).copy(order)  # type: ignore[arg-type]
+        order: Any = 'F' if by_column is True else 'C'
+        return np.frombuffer(data, kind).reshape(shape, order=order).copy(order)
 
 
 class _Scalar(_Inert):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli.score import report
-from pipeline.evaluation.coco import score_results
+from pipeline.evaluation.coco import score
 from pipeline.io.results import ResultsInfo
 from pipeline.io.tables import CsvWriter, escape_markdown, write_csv
 from tests.toy_people import toy_annotations, toy_results
@@ -60,6 +60,6 @@ def test_markup_in_provenance_is_text(
         'loop', text, False, ('bbox',), text, 'toy.json', '', text, '', {}, 'fp32', '1', (3, 7, 9)
     )
     rows = toy_results(tmp_path)
-    report(score_results(rows, toy_annotations(), info=info), None, tmp_path / 'scores.md')
+    report(score(rows, toy_annotations(), ['bbox'], info=info), None, tmp_path / 'scores.md')
     assert text in capsys.readouterr().out
     assert escape_markdown(text) in (tmp_path / 'scores.md').read_text()
