@@ -54,7 +54,9 @@ class CsvWriter:
 
 def escape_markdown(text: str) -> str:
     """Return a text that Markdown shows as it is, in one line."""
-    return re.sub(r'[\\`*\[\]<>|&~$]|\b_\B|\B_', r'\\\g<0>', ' '.join(text.split()))
+    return re.sub(
+        r'[\\`*\[\]<>|&~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])', r'\\\g<0>', ' '.join(text.split())
+    )
 
 
 def _neutralise_formula(cell: object) -> object:
