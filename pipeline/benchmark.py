@@ -23,6 +23,7 @@ import numpy as np
 
 from .build import build_pipeline
 from .config import load_config
+from .io.tables import escape_markdown
 from .loop import PersonPipeline
 from .runtime.memory import peak_bytes, reset_peak, resident_bytes
 from .runtime.timing import StageTimer
@@ -284,7 +285,8 @@ def to_markdown(figures: dict[str, Any]) -> str:
     width, height = figures['size']
     weights = ', random weights' if figures['random_weights'] else ''
     about = (
-        f'{figures["config"]}{weights}, {width} x {height} px; {figures["device"]}, '
+        f'{escape_markdown(figures["config"])}{weights}, {width} x {height} px; '
+        f'{figures["device"]}, '
         f'{figures["threads"]} thread(s), {figures["gpu"] or figures["processor"]}, '
         f'torch {figures["torch"]}'
     )

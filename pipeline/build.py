@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import re
 import shutil
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -26,6 +28,8 @@ from .openmmlab import Library, read_model_config
 from .runtime.options import RuntimeOptions
 from .stages import Detector, PoseEstimator, Segmenter
 from .weights.checkpoints import Weights, find_all_weights, find_weights
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ def build_pipeline(resolved: ResolvedConfig) -> BuiltPipeline:
     _check_compiler(settings.runtime)
     runtime = _resolve_device(settings.runtime)
     _check_segmenter_config(configs[2])
+    _warn_of_random_weights(settings)
     loop = PersonPipeline(
         _detector(settings, configs[0], weights[0], runtime),
         _pose_estimator(settings, configs[1], weights[1], runtime),
@@ -130,10 +135,12 @@ def pick_device(device: str) -> str:
     if device == 'auto':
         return 'cuda' if torch.cuda.is_available() else 'cpu'
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        if torch.empty(0, device=device).is_meta:
+            raise ValueError('it computes nothing')
+    except Exception as error:  # its kind depends on the device
+        reason = re.split(r'\n|\. ', str(error).strip())[0][:120] or type(error).__name__
         raise ConfigError(
-            f'device {device!r} cannot be used here ({error}); try auto or cpu'
+            f'device {device!r} cannot be used here ({reason}); try auto or cpu'
         ) from error
     return device
 
@@ -199,6 +206,12 @@ def _resolve_device(runtime: RuntimeOptions) -> RuntimeOptions:
     resolved = replace(runtime, device=pick_device(runtime.device))
     warn_of_emulation(resolved)
     return resolved
+
+
+def _warn_of_random_weights(settings: PipelineConfig) -> None:
+    for name, stage in zip(('detector', 'pose', 'segmenter'), _stages(settings), strict=True):
+        if stage.checkpoint is None:
+            logger.warning('%s.checkpoint is None: its weights are random', name)
 
 
 def _check_segmenter_config(config: str) -> None:

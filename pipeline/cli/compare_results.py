@@ -65,7 +65,7 @@ def print_summary(comparison: Comparison, problems: Sequence[str]) -> None:
     """Print the metrics of both sides and the missing images."""
     from rich.console import Console
 
-    console = Console()
+    console = Console(markup=False, emoji=False)
     console.print(build_summary(comparison))
     better, worse = len(comparison.gained), len(comparison.lost)
     equal = len(comparison.images) - better - worse
@@ -167,13 +167,24 @@ class CardMaker:
         """Read an image; returns the reason if that fails."""
         from ..io.images import ImageReadError, read_image
 
-        paths = [folder / name for folder in self.folders if (folder / name).is_file()]
+        paths = [folder / name for folder in self.folders if _is_file(folder / name)]
         if not paths:
             return f'no image {name} in {" or ".join(map(str, self.folders))}'
+        folders = [folder.resolve() for folder in self.folders]
+        paths = [path for path in paths if any(map(path.resolve().is_relative_to, folders))]
+        if not paths:
+            return f'{name} is outside of the image folder, and is not opened'
         try:
             return read_image(paths[0])
         except ImageReadError as error:
             return f'the image cannot be read: {error}'
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or has a NUL
+        return False
 
 
 def build_summary(comparison: Comparison) -> Table:

@@ -125,9 +125,9 @@ def _show(chosen: Sequence[WeightsEntry], folder: Path, *, verify: bool) -> int:
     entries = list(chosen) or list(read_manifest().values())
     if verify and not chosen:
         entries = [e for e in entries if locate_weights(e, folder).is_file()]
-    console = Console()
+    console = Console(markup=False, emoji=False)
     if not console.is_terminal:
-        console = Console(width=200)  # a pipe has no width; the default of 80 is too narrow
+        console.width = 200  # a pipe has no width; the default of 80 is too narrow
     table = Table('name', 'for', 'what', 'size', 'state', 'licence', box=None, pad_edge=False)
     for column in (0, 3):
         table.columns[column].no_wrap = True

@@ -102,7 +102,7 @@ def make_reporter() -> Reporter:
     """Create a bar on stderr if it is a terminal, else log lines."""
     from rich.console import Console
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False, emoji=False)
     if not console.is_terminal:
         return Reporter()
     from ..io.progress_bar import TerminalReporter

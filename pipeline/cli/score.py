@@ -107,4 +107,4 @@ def report(
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-    Console().print(metrics.table())
+    Console(markup=False, emoji=False).print(metrics.table())

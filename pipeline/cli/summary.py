@@ -15,7 +15,7 @@ def print_summary(report: RunReport, out_dir: Path) -> None:
     """Print counts, stage times and output paths."""
     from rich.console import Console
 
-    console = Console()
+    console = Console(markup=False, emoji=False)
     console.print(build_counts(report))
     if report.seconds:
         console.print(build_times(report))

@@ -99,6 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         torch.set_num_threads(args.threads)
     from ..training.config_check import SettingsError
     from ..training.launch import build_runner, leave_processes
+    from ..weights.manifest import CheckpointError
 
     try:
         runner = build_runner(args.config, build_options(args))
@@ -107,12 +108,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         for problem in error.problems:
             print(f'  - {problem}', file=sys.stderr)
         return 2
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, CheckpointError) as error:
         print(f'{args.config}: {error}', file=sys.stderr)
         return 2
     if args.check:
         print(describe(runner))
-    else:
+        return 0
+    try:
         runner.train()
-        leave_processes()
+    except CheckpointError as error:
+        print(f'{args.config}: {error}', file=sys.stderr)
+        return 2
+    leave_processes()
     return 0

@@ -57,4 +57,4 @@ def class_names(meta: Mapping[str, Any]) -> tuple[str, ...]:
     """Return class names from the ``meta`` of a checkpoint (MMDetection 3 and 2); () if absent."""
     facts = meta.get('dataset_meta') or {}
     names = facts.get('classes') or facts.get('CLASSES') or meta.get('CLASSES') or ()
-    return (names,) if isinstance(names, str) else tuple(names)
+    return (names,) if isinstance(names, str) else tuple(map(str, names))

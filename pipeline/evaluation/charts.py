@@ -47,6 +47,7 @@ def chart_style() -> Iterator[None]:
         'axes.spines.top': False,
         'axes.spines.right': False,
         'legend.frameon': False,
+        'text.parse_math': False,  # a name with $ is text
     }
     with matplotlib.rc_context():
         matplotlib.rcdefaults()

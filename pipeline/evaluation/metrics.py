@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ..io.coco import Task
 from ..io.results import ResultsInfo
+from ..io.tables import escape_markdown
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -95,7 +96,7 @@ class CocoMetrics:
 
     def to_markdown(self) -> str:
         """Build the tables as Markdown text."""
-        parts = ['\n'.join(f'- {key}: {text}' for key, text in self.lines())]
+        parts = ['\n'.join(f'- {key}: {escape_markdown(text)}' for key, text in self.lines())]
         for columns, rows in self._tables():
             ruler = ['---', *['---:'] * (len(columns) - 1)]
             lines = [columns, ruler, *rows]

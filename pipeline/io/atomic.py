@@ -16,13 +16,14 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """Open a file for writing that replaces ``path`` only if the ``with`` block succeeds.
 
     The bytes go to a hidden file in the same folder, are synced to the disk and renamed. A killed
-    process leaves the old content or the new content, never a part. The next write overwrites a
-    hidden file that a killed process left.
+    process leaves the old content or the new content, never a part. The next write replaces a
+    hidden file that a killed process left, and a link of that name, which it does not follow.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = _draft(path)
     try:
-        with draft.open('wb') as stream:
+        draft.unlink(missing_ok=True)
+        with open(draft, 'xb', opener=open_no_link) as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -69,6 +70,11 @@ def compute_sha256(path: Path) -> str:
         for block in iter(lambda: file.read(1 << 20), b''):
             digest.update(block)
     return digest.hexdigest()
+
+
+def open_no_link(path: str, flags: int) -> int:
+    """Open a file, unless it is a symbolic link; an ``opener`` of `open`."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def _draft(path: Path) -> Path:

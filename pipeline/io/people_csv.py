@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 from typing import IO
 
 from ..keypoints import COCO_NAMES, keypoint_names
 from ..structures import MaskSource
 from .records import MergeEntry
+from .tables import CsvWriter
 
 
 class PeopleCsv:
     """CSV with one row per person: scores, boxes, mask area and every keypoint."""
 
     def __init__(self, stream: IO[str]) -> None:
-        self._rows = csv.writer(stream, lineterminator='\n')
+        self._rows = CsvWriter(stream)
         self._header_done = False
 
     def add(self, entry: MergeEntry) -> None:

@@ -20,6 +20,7 @@ from ..runtime.options import ON_CPU, RuntimeOptions
 from ..runtime.precision import optimize_modules
 from ..stages import PoseEstimator
 from ..structures import Detections, Image, Poses, size_of
+from ..weights.manifest import CheckpointError
 from .released_config import ERROR_BRANCH, stock_config
 
 Window = tuple[slice, slice]  # rows, columns
@@ -239,7 +240,12 @@ def _dataset_meta(config: Config, checkpoint_meta: dict[str, Any]) -> dict[str, 
     with building_from('mmpose'), warnings.catch_warnings():
         warnings.simplefilter('ignore')
         if stored:
-            return dict(parse_pose_metainfo(stored))
+            try:
+                return dict(parse_pose_metainfo(stored))
+            except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+                raise CheckpointError(
+                    f'{config.filename}: the dataset_meta of its checkpoint describes no keypoints'
+                ) from error
         # Imported here: MMPose's inferencers also import MMDetection's datasets (a second).
         from mmpose.apis.inference import dataset_meta_from_config
 

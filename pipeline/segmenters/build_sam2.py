@@ -134,12 +134,7 @@ def load_model_config(config: str | Path) -> DictConfig:
             "never reads it. Its weights load into the stock model: config='sam2.1_hiera_b+'"
         )
     for target in _targets(OmegaConf.to_container(loaded.model)):
-        # A config can name any callable; do not run code from other packages.
-        if not target.startswith(_BUILDABLE):
-            raise ValueError(
-                f'{config} names the class {target}; only those of sam2 and of '
-                'pipeline.segmenters can be built'
-            )
+        _check_class(config, target)
     model_config: DictConfig = loaded.model
     return model_config
 
@@ -155,6 +150,30 @@ def load_weights(model: torch.nn.Module, checkpoint: Path, ignorable: tuple[str,
         raise FileNotFoundError(f'no SAM 2 weights at {checkpoint}; see docs/user_guide/weights.md')
     weights, _ = load_state(checkpoint, key='model')
     load_into(model, weights, checkpoint, ignorable)
+
+
+def _check_class(config: str | Path, target: str) -> None:
+    """Check that a target is a module class of a buildable package; a config can name any callable.
+
+    A prefix alone is not enough: `sam2.build_sam.torch.load` is a function of torch.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    from hydra.utils import get_object
+
+    found = None
+    if target.startswith(_BUILDABLE):
+        try:
+            found = get_object(target)
+        except Exception as error:  # errors of the modules on the way, and of Hydra
+            raise ValueError(f'{config} names the class {target}, which does not exist') from error
+    is_module = isinstance(found, type) and issubclass(found, torch.nn.Module)
+    if not is_module or not getattr(found, '__module__', '').startswith(_BUILDABLE):
+        raise ValueError(
+            f'{config} names the class {target}; only model classes of sam2 and of '
+            'pipeline.segmenters can be built'
+        )
 
 
 def _targets(node: object) -> list[str]:

@@ -75,12 +75,15 @@ def build_runner(config_path: Path, options: LaunchOptions) -> TrainRunner:
     Raises:
         FileNotFoundError: The config does not exist.
         SettingsError: Invalid settings or missing data; the message lists all problems.
+        CheckpointError: Weights that the model loads when it is built are refused.
     """
     config, scope = read_config(config_path, options.overrides)
     from mmengine.registry import DefaultScope
 
+    from .checkpoint_loader import use_safe_loader
     from .train_runner import TrainRunner
 
+    use_safe_loader()
     with DefaultScope.overwrite_default_scope(scope):
         problems = [*apply_options(config, config_path, options), *all_problems(config, scope)]
     if problems:

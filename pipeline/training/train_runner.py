@@ -22,6 +22,8 @@ class TrainRunner(Runner):  # type: ignore[misc,unused-ignore]
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
         """Write to a temporary file, then rename it; same arguments as `Runner`."""
         partial = f'{filename}.partial'
+        if is_main_process():
+            Path(out_dir, partial).unlink(missing_ok=True)  # a link is not followed
         super().save_checkpoint(out_dir, partial, *args, **kwargs)
         if is_main_process():
             os.replace(Path(out_dir) / partial, Path(out_dir) / filename)

@@ -9,11 +9,12 @@ import hashlib
 import os
 import re
 from pathlib import Path
+from typing import IO, Any
 from urllib.parse import quote, urlsplit
 
 from filelock import FileLock
 
-from ..io.atomic import write_text
+from ..io.atomic import open_no_link, write_text
 from .checkpoints import checksum_path, read_checksum, verify_file
 from .manifest import CheckpointError, WeightsEntry, locate_weights
 from .messages import describe_absent, fetch_command, replace_command
@@ -134,7 +135,7 @@ def _download(entry: WeightsEntry, path: Path) -> None:
     for url in list_urls(entry):
         try:
             part, digest = _transfer(url, entry, path)
-        except (HTTPError, OSError, DownloadError) as error:
+        except (HTTPError, OSError, ValueError, DownloadError) as error:  # ValueError: headers
             failures.append(f'  {url}\n    {_reason(error)}')
             continue
         checksum_path(path).unlink(missing_ok=True)
@@ -163,11 +164,13 @@ def _transfer(url: str, entry: WeightsEntry, path: Path) -> tuple[Path, str]:
         raise DownloadError(f'the file has {remote.size} bytes, expected {entry.size}')
     version = hashlib.sha256(f'{remote.etag} {remote.size}'.encode()).hexdigest()[:12]
     part = path.with_name(f'.{path.name}.{version}.part')
-    if not (remote.etag and remote.size):  # the version of the part is unknown
+    known = part.is_file() and not part.is_symlink()
+    if not (remote.etag and remote.size and known):  # the version is unknown; or a link, a pipe
         part.unlink(missing_ok=True)
-    with part.open('ab') as file:
+    with open(part, 'ab', opener=open_no_link) as stream:
+        file: Any = _BoundedFile(stream, entry.size or remote.size)
         http_get(
-            url, file, resume_size=file.tell(), headers=build_hf_headers(token=token),
+            url, file, resume_size=stream.tell(), headers=build_hf_headers(token=token),
             expected_size=remote.size, displayed_filename=entry.name,
         )  # fmt: skip
     problem, digest = verify_file(entry, part)
@@ -178,6 +181,25 @@ def _transfer(url: str, entry: WeightsEntry, path: Path) -> tuple[Path, str]:
         part.unlink()
         raise DownloadError(f'wrong file: {problem}')
     return part, digest
+
+
+class _BoundedFile:
+    """File that ends a transfer at its known size; None: unknown."""
+
+    def __init__(self, file: IO[bytes], size: int | None) -> None:
+        self.tell, self.seek, self.truncate = file.tell, file.seek, file.truncate
+        self._file, self._size = file, size
+
+    def write(self, data: bytes) -> int:
+        """Write a part.
+
+        Raises:
+            DownloadError: The server sends more than the size.
+        """
+        if self._size is not None and self._file.tell() + len(data) > self._size:
+            self.truncate(0)
+            raise DownloadError(f'the server sends more than the {self._size} bytes of the file')
+        return self._file.write(data)
 
 
 def _reason(error: Exception) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from .manifest import CheckpointError
@@ -14,12 +14,13 @@ from .manifest import CheckpointError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+DATA_PARALLEL = 'module.'
+
 
 def load_state(path: Path, key: str = 'state_dict') -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Load the state dict (float32) and ``meta`` of a checkpoint with ``weights_only``.
+    """Load the state dict (float32) and ``meta`` of a checkpoint, without running code of it.
 
-    Files of OpenMMLab may have MMEngine's log history and NumPy arrays. Only the classes of these
-    are unpickled.
+    The prefix ``module.`` that `DataParallel` adds to all keys is removed.
 
     Args:
         path: File of `torch.save`.
@@ -29,19 +30,24 @@ def load_state(path: Path, key: str = 'state_dict') -> tuple[dict[str, Tensor], 
     Raises:
         CheckpointError: The file is not such a checkpoint.
     """
-    content = _read(path)
+    content = read_checkpoint(path)
     state = content.get(key) if isinstance(content, dict) else None
     if state is None and key == 'state_dict':
         state = content
     if not isinstance(state, dict):
-        found = f'keys {", ".join(map(str, content))}' if isinstance(content, dict) else 'no dict'
+        found = (
+            f'keys {_in_line(", ".join(map(str, content)))}'
+            if isinstance(content, dict)
+            else 'no dict'
+        )
         raise CheckpointError(f'{path} has no weights under the key `{key}`: {found}')
-    others = [k for k, v in state.items() if not _is_tensor(v)]
-    if others or not state:
-        names = ', '.join(map(str, others[:3])) or 'it is empty'
-        raise CheckpointError(f'{path} has no state dict of tensors: {names}')
+    meta = content.get('meta') if state is not content else None
+    check_meta(path, meta)
+    check_weights(path, state)
     weights = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
-    return weights, dict((content.get('meta') if state is not content else None) or {})
+    if all(k.startswith(DATA_PARALLEL) for k in weights):
+        weights = {k.removeprefix(DATA_PARALLEL): v for k, v in weights.items()}
+    return weights, dict(meta or {})
 
 
 def load_into(
@@ -103,7 +109,10 @@ def check_torch_file(path: Path) -> str:
     if not start:
         return 'it is empty'
     if start.startswith(b'PK\x03\x04'):
-        return '' if zipfile.is_zipfile(path) else 'it is truncated'
+        try:
+            return '' if zipfile.is_zipfile(path) else 'it is truncated'
+        except zipfile.BadZipFile as error:
+            return f'it is damaged ({error})'
     if start.startswith(b'\x80'):  # torch before 1.6 wrote a plain pickle
         return ''
     if start.startswith(b'version https://git-lfs'):
@@ -113,33 +122,69 @@ def check_torch_file(path: Path) -> str:
     return 'it is not a file of torch.save'
 
 
-def _read(path: Path) -> Any:
-    import torch
+def read_checkpoint(path: Path) -> Any:
+    """Read a file of `torch.save` as plain data; see `unpickling.read_pickled`.
+
+    Raises:
+        CheckpointError: The file is damaged, or holds more than plain data.
+    """
+    from .unpickling import Refused, read_pickled
 
     problem = check_torch_file(path)
     if problem:
         raise CheckpointError(f'{path} cannot be read as weights: {problem}; download it again')
     try:
-        with torch.serialization.safe_globals(_harmless_classes()):
-            return torch.load(path, map_location='cpu', weights_only=True)
+        return read_pickled(path)
     except MemoryError:
         raise
     except Exception as error:  # damaged pickles raise any exception
-        raise CheckpointError(f'{path} cannot be read as weights: {_reason(error)}') from error
+        reason = _in_line(error) or type(error).__name__
+        if not isinstance(error, Refused):
+            reason = f'it is damaged ({reason}); download it again'
+        raise CheckpointError(f'{path} cannot be read as weights: {reason}') from error
 
 
-def _reason(error: Exception) -> str:
-    """Describe the error: code in the pickle, or damage."""
-    text = str(error)
-    code = re.search(r'(?:GLOBAL |global |function |class )`?([\w.]+\.[\w.]+)', text)
-    if isinstance(error, pickle.UnpicklingError) and code:
-        return (
-            f'it needs to run Python code ({code.group(1)}), which is refused; '
-            'if you trust its source, save its state dict alone and use that file'
-        )
-    unpickler = re.search(r'WeightsUnpickler error:\s*(.+)', text)  # after the advice of torch
-    reason = unpickler.group(1) if unpickler else text.partition('\n')[0]
-    return f'it is damaged ({reason or type(error).__name__}); download it again'
+def check_meta(path: Path, meta: Any) -> None:
+    """Check the types of ``meta``, which the model libraries trust.
+
+    Raises:
+        CheckpointError: It is no dict, its class names are no list, or its keypoints are in
+            another file, which MMPose would run as Python.
+    """
+    if meta is None:
+        return
+    facts = meta.get('dataset_meta') if isinstance(meta, dict) else meta
+    facts = {} if facts is None else facts
+    if not isinstance(facts, dict):
+        raise CheckpointError(f'{path} has a {type(facts).__name__} as `meta`, expected a dict')
+    if 'from_file' in facts:
+        raise CheckpointError(f'{path} names a Python file in `meta`, which is not run')
+    for names in (facts.get('classes'), facts.get('CLASSES'), meta.get('CLASSES')):
+        if not isinstance(names, (str, list, tuple, NoneType)):
+            raise CheckpointError(f'{path} has class names that are no list: {_in_line(names)}')
+
+
+def check_weights(path: Path, state: Mapping[Any, Any]) -> None:
+    """Check the names and numbers of a state dict.
+
+    Raises:
+        CheckpointError: It is empty, a name is no text, a value is no tensor, or a number is
+            complex, NaN or infinite; names the first key.
+    """
+    others = [k for k, v in state.items() if type(k) is not str or not _is_tensor(v)]
+    if others or not state:
+        names = ', '.join(map(_in_line, others[:3])) or 'it is empty'
+        raise CheckpointError(f'{path} has no state dict of tensors: {names}')
+    for key, value in state.items():
+        if value.is_complex():
+            raise CheckpointError(f'{path} has complex weights: {_in_line(key)}')
+        if value.is_floating_point() and value.numel() and not _is_finite(value):
+            raise CheckpointError(f'{path} has weights that are NaN or infinite: {_in_line(key)}')
+
+
+def _in_line(text: object) -> str:
+    """Return text of a file in one line of limited length."""
+    return ' '.join(str(text).split())[:300]
 
 
 def _is_tensor(value: object) -> bool:
@@ -148,30 +193,6 @@ def _is_tensor(value: object) -> bool:
     return isinstance(value, torch.Tensor)
 
 
-def _harmless_classes() -> list[Any]:
-    import numpy as np
-    from mmengine.logging.history_buffer import HistoryBuffer
-
-    rebuild = np.zeros(0).__reduce__()[0]  # its module differs between NumPy versions
-    scalar = np.float32(0).__reduce__()[0]
-    dtypes = [type(np.dtype(c)) for c in '?bBhHiIlLqQefd']
-    # The log history refers to its methods by getattr, which is not safe in general.
-    return [
-        HistoryBuffer,
-        rebuild,
-        scalar,
-        np.ndarray,
-        np.dtype,
-        bytes,  # an empty array is pickled with bytes()
-        *dtypes,
-        (_history_method, 'builtins.getattr'),
-    ]
-
-
-def _history_method(owner: object, name: str) -> Any:
-    """Replace ``getattr`` during unpickling; only for MMEngine's log history."""
-    from mmengine.logging.history_buffer import HistoryBuffer
-
-    if owner is not HistoryBuffer or name.startswith('_'):
-        raise pickle.UnpicklingError(f'refused to read the attribute {name!r} of {owner!r}')
-    return getattr(HistoryBuffer, name)
+def _is_finite(values: Tensor) -> bool:
+    low, high = values.float().aminmax()  # NaN if there is one
+    return bool(low.isfinite() and high.isfinite())

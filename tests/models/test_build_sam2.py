@@ -153,6 +153,22 @@ def test_another_size_than_the_file_is_refused(pose2seg_file, size):
     [
         ('model: {_target_: os.system, command: exit}', 'names the class os.system'),
         ('model: {_target_: sam2.modeling.sam2_utils.MLP, a: {_target_: os.getcwd}}', 'os.getcwd'),
+        *(
+            (f'model: {{_target_: {target}, f: x, weights_only: false}}', message)
+            for target, message in (
+                ('sam2.build_sam.torch.load', 'only model classes of sam2'),
+                ('sam2.build_sam.build_sam2', 'only model classes of sam2'),
+                ('sam2.modeling.sam2_base.torch.nn.Linear', 'only model classes of sam2'),
+                ('sam2.utils.misc.AsyncVideoFrameLoader', 'only model classes of sam2'),
+                ('sam2.modeling.sam2_base.SAM2Base.load_state_dict', 'only model classes of sam2'),
+                ('sam2.modeling.sam2_base', 'only model classes of sam2'),
+                ('pipeline.segmenters.build_sam2.Path.write_text', 'only model classes of sam2'),
+                ('pipeline.segmenters.build_sam2.load_weights', 'only model classes of sam2'),
+                ('pipeline.segmenters.build_sam2.torch.nn.Linear', 'only model classes of sam2'),
+                ('sam2.modeling.nowhere.Model', 'nowhere.Model, which does not exist'),
+                ('sam2..load', 'which does not exist'),
+            )
+        ),
         ('other: 1', 'no mapping `model`'),
         (
             'model: {_target_: sam2.modeling.sam2_utils.MLP, input_dim: 1, hidden_dim: 1, '

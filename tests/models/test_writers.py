@@ -99,6 +99,16 @@ def test_part_of_a_killed_process_is_replaced(tmp_path: Path) -> None:
     assert (tmp_path / 'x.json').read_text() == '{"a": 1}\n'
 
 
+@pytest.mark.parametrize('target', ['victim', 'absent'])
+def test_a_link_at_the_temporary_name_is_not_followed(target: str, tmp_path: Path) -> None:
+    (tmp_path / 'victim').write_text('mine')
+    (tmp_path / '.x.json.part').symlink_to(tmp_path / target)
+    write_json(tmp_path / 'x.json', {'a': 1})
+    assert (tmp_path / 'victim').read_text() == 'mine'
+    assert sorted(os.listdir(tmp_path)) == ['victim', 'x.json']
+    assert not (tmp_path / 'x.json').is_symlink()
+
+
 # One file per image
 
 

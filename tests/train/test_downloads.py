@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -200,12 +201,64 @@ def test_folders_that_cannot_be_written_and_full_disks(site: Site, tmp_path: Pat
     site.answers[ONE] = [serve(GOOD, stop_after=HALF), status(404)]
     with pytest.raises(DownloadError):
         fetch(entry_of(), tmp_path)
+    site.answers[ONE] = [serve(GOOD)]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (HALF + 1000, hard))
+    try:
+        with pytest.raises(DownloadError, match='File too large'):
+            fetch(entry_of(), tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize('kind', ['link', 'link to nothing', 'pipe', 'folder'])
+def test_a_part_that_is_no_file_is_never_written(kind: str, site: Site, tmp_path: Path) -> None:
+    site.answers[ONE] = [serve(GOOD, stop_after=HALF), status(404)]
+    with pytest.raises(DownloadError):
+        fetch(entry_of(), tmp_path)
     (part,) = find_parts(tmp_path / 'w.pth')
     part.unlink()
-    part.symlink_to('/dev/full')
+    victim = tmp_path / 'victim'
+    if kind == 'link':
+        victim.write_text('mine')
+    if kind.startswith('link'):
+        part.symlink_to(victim)
+    else:
+        (os.mkfifo if kind == 'pipe' else os.mkdir)(part)
     site.answers[ONE] = [serve(GOOD)]
-    with pytest.raises(DownloadError, match='No space left'):
-        fetch(entry_of(), tmp_path)
+    if kind == 'folder':
+        with pytest.raises(DownloadError, match='could not be downloaded'):
+            fetch(entry_of(), tmp_path)
+    else:
+        assert fetch(entry_of(), tmp_path)
+        assert (tmp_path / 'w.pth').read_bytes() == GOOD
+        assert victim.exists() == (kind == 'link')
+        assert kind != 'link' or victim.read_text() == 'mine'
+
+
+@pytest.mark.parametrize('size', [None, len(GOOD)])
+def test_a_transfer_ends_at_the_known_size(size: int | None, site: Site, tmp_path: Path) -> None:
+    # The answer to HEAD announces the size only if the entry has none.
+    first = [serve(GOOD, stop_after=HALF)] if size is None else []
+    site.answers |= {ONE: [*first, chunked(GOOD * 9)], TWO: [serve(GOOD)]}
+    assert fetch(entry_of(size=size), tmp_path)
+    assert site.paths()[-1] == TWO and names(tmp_path) == ['w.pth']
+
+
+@pytest.mark.parametrize(
+    'headers',
+    [
+        {'Content_Range': 'bytes a-b/c'}, {'Content_Range': 'x'}, {'ETag': ''},
+        {'X_Linked_Size': 'many'}, {'X_Linked_Size': '-5'}, {'Content_Encoding': 'gzip'},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_malformed_headers_are_survived(
+    headers: dict[str, str], site: Site, tmp_path: Path
+) -> None:
+    site.answers |= {ONE: [serve(GOOD, etag='', **headers)], TWO: [serve(GOOD)]}
+    assert fetch(PREFIX, tmp_path)
+    assert (tmp_path / 'w.pth').read_bytes() == GOOD
 
 
 def test_parallel_downloads_fetch_once(site: Site, tmp_path: Path) -> None:

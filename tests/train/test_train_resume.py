@@ -9,9 +9,12 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
+from pipeline.cli import train
 from pipeline.training.config_check import SettingsError
 from pipeline.training.launch import LaunchOptions, build_runner
 from pipeline.training.train_runner import latest_checkpoint
+from pipeline.weights.checkpoints import find_weights
+from pipeline.weights.manifest import CheckpointError
 from tests.train_data import ROOT, detector_settings, pose_settings, write_crowd
 
 DETECTOR = ROOT / 'configs/detector/rtmdet-ins_compact_practice.py'
@@ -180,3 +183,77 @@ def test_a_truncated_checkpoint_never_replaces_a_complete_one(
     with pytest.raises(Crash):
         runner.train()
     assert latest_checkpoint(tmp_path) is None
+
+
+class Canary:
+    """Writes a file when it is unpickled by `torch.load(weights_only=False)`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return (Path.write_text, (self.path, 'ran'))
+
+
+def evil_checkpoint(folder: Path, place: str) -> Path:
+    """A checkpoint with the weights of the config that runs code from ``place``."""
+    content = torch.load(find_weights('vitpose_compact').path, weights_only=True)
+    content = {'state_dict': content['state_dict'], 'message_hub': {}, 'optimizer': {}} | {
+        'meta': {'epoch': 0, 'iter': 0, 'cfg': ''}
+    }
+    canary = Canary(folder / 'canary')
+    if place == 'weights':
+        content['state_dict']['x'] = canary
+    else:
+        content[place] = canary
+    torch.save(content, folder / 'evil.pth')
+    return folder / 'evil.pth'
+
+
+@pytest.mark.parametrize('way', ['resume', 'load_from', 'init_cfg', 'init_cfg.prefix', 's3'])
+@pytest.mark.parametrize('place', ['weights', 'optimizer', 'message_hub'])
+def test_no_code_of_a_checkpoint_runs(crowd: Path, tmp_path: Path, place: str, way: str) -> None:
+    path = evil_checkpoint(tmp_path, place)
+    init = {'type': 'Pretrained', 'checkpoint': str(path)}
+    changes: dict[str, Any] = {
+        'resume': {},
+        'load_from': {'load_from': str(path)},
+        'init_cfg': {'load_from': None, 'model.init_cfg': init},
+        'init_cfg.prefix': {
+            'load_from': None, 'model.backbone.init_cfg': {**init, 'prefix': 'backbone.'}
+        },  # of the detector
+        's3': {'load_from': f's3://{path}'},
+    }[way]  # fmt: skip
+    detector = way == 'init_cfg.prefix'
+    settings = (detector_settings if detector else pose_settings)(crowd, **every(1), **changes)
+    options = LaunchOptions(
+        tmp_path / 'run', resume=path if way == 'resume' else None, quiet=True, overrides=settings
+    )
+    runner = build_runner(DETECTOR if detector else POSE, options)
+    message = 'Python code' if way != 's3' else 'download the checkpoint'
+    with pytest.raises(CheckpointError, match=message):
+        runner.train()
+    assert not (tmp_path / 'canary').exists()
+
+
+def test_a_config_inside_a_checkpoint_is_not_run(crowd: Path, tmp_path: Path) -> None:
+    settings = pose_settings(crowd, **every(1, **{'train_cfg.max_iters': 1}))
+    run(POSE, tmp_path, settings)
+    content = torch.load(tmp_path / 'iter_1.pth', weights_only=False)
+    # `Runner.resume` runs this text as Python, even if the file was loaded safely.
+    content['meta']['config'] = f"open({str(tmp_path / 'canary')!r}, 'w')"
+    torch.save(content, tmp_path / 'iter_1.pth')
+    assert run(POSE, tmp_path, settings | {'train_cfg.max_iters': 2}, resume='latest').iter == 2
+    assert not (tmp_path / 'canary').exists()
+
+
+def test_a_refused_checkpoint_ends_in_one_line(
+    crowd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = evil_checkpoint(tmp_path, 'weights')
+    pairs = [f'{k}={v}' for k, v in pose_settings(crowd).items() if not isinstance(v, (list, dict))]
+    words = [str(POSE), '--resume', str(path), '--work-dir', str(tmp_path / 'run')]
+    assert train.main([*words, '--cfg-options', *pairs]) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert 'evil.pth cannot be read as weights: it needs to run Python code' in last
+    assert not (tmp_path / 'canary').exists()

@@ -249,6 +249,37 @@ def test_missing_or_wrong_images_are_reported_on_the_page(
     assert 'the image is 30 x 20, the annotations say 300 x 200' in page.text
 
 
+@pytest.mark.parametrize('kind', ['absolute', 'parent', 'link', 'parent of a link'])
+def test_images_outside_of_the_folder_are_not_opened(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = tmp_path / 'secret.png'
+    PIL.Image.new('RGB', (300, 200)).save(secret)
+    folder = tmp_path / 'photos'
+    (folder / 'inside').mkdir(parents=True)
+    (folder / 'link.png').symlink_to(secret)
+    (folder / 'up').symlink_to(tmp_path)
+    name = {'absolute': str(secret), 'parent': 'inside/../../secret.png', 'link': 'link.png',
+            'parent of a link': 'up/secret.png'}[kind]  # fmt: skip
+    rows, truth = toy_results(tmp_path), toy_annotations()
+    truth['images'][0]['file_name'] = name
+    args = [*files(tmp_path, rows, []), '--images', str(folder)]
+    write(tmp_path / 'truth.json', truth)
+    assert compare_results.main([*args, '--out', str(tmp_path / 'out')]) == 0
+    printed = ''.join(capsys.readouterr().out.split())
+    assert f'warning:{name}:{name}isoutsideoftheimagefolder,andisnotopened' in printed
+
+
+def test_a_link_to_the_image_folder_is_followed(tmp_path: Path) -> None:
+    make_page(tmp_path)
+    (tmp_path / 'link').symlink_to(tmp_path / 'photos')
+    args = [str(tmp_path / f'{name}.json') for name in ('a', 'b', 'truth')]
+    args += ['--images', str(tmp_path / 'link'), '--out', str(tmp_path / 'again')]
+    assert compare_results.main(args) == 0
+    page, again = (tmp_path / name / 'index.html' for name in ('out', 'again'))
+    assert page.read_text() == again.read_text()
+
+
 def test_top_and_min_score(tmp_path: Path) -> None:
     folder = make_page(tmp_path, '--top', '1', '--min-score', '0.5')
     page = Page((folder / 'index.html').read_text())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,14 @@ def test_chart_of_parts_equals_its_table(scored: ScoredResults) -> None:
         assert [p.get_height() / 100 for p in axes.patches] == pytest.approx(expected)
         labels = [label.get_text() for label in axes.get_xticklabels()]
         assert labels == [f'{r.part}\nn={r.num_people}' for r in rows]
+
+
+@pytest.mark.parametrize('name', ['$x', r'$\frac{$', 'a$b$c'])
+def test_names_in_titles_are_text(name: str, scored: ScoredResults) -> None:
+    with chart_style():
+        drawn = draw_parts(measure_crowding(scored), name)
+        drawn.savefig(BytesIO())
+    assert name in drawn.get_suptitle()
 
 
 def test_chart_of_calibration_equals_its_table(scored: ScoredResults) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+
+from ...io.atomic import atomic_file
 
 PREFIX = 'sam.'
 
@@ -29,9 +30,9 @@ def extract_sam_weights(state: Mapping[str, Any]) -> dict[str, Any]:
 
 def write_sam_weights(state: Mapping[str, Any], path: Path) -> None:
     """Write `{'model': weights}` atomically."""
-    partial = path.with_suffix('.partial')
-    torch.save({'model': extract_sam_weights(state)}, partial)
-    os.replace(partial, path)
+    weights = extract_sam_weights(state)
+    with atomic_file(path) as stream:
+        torch.save({'model': weights}, stream)
 
 
 @HOOKS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
