@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +14,33 @@ import numpy as np
 import numpy.typing as npt
 
 from .build import BuiltPipeline, build_pipeline
-from .config import ResolvedConfig, load_config
+from .config import ConfigError, ResolvedConfig, load_config
+from .config_messages import nearest
+from .io.images import ChannelOrder, as_image
+from .io.inputs import InputError, find_images
 from .runtime.timing import StageTimer
-from .structures import Detections, Image, People, size_of
+from .structures import Detections, ImageSource, People, size_of
+
+# Keyword of `load_pipeline` -> setting. All others are written with two underscores for the dot.
+SHORT_NAMES = {
+    'device': 'runtime.device',
+    'precision': 'runtime.precision',
+    'max_rounds': 'loop.max_rounds',
+    'refine': 'loop.refine',
+    'min_score': 'loop.min_score',
+    'score_threshold': 'detector.score_threshold',
+}
 
 
 class LoadedPipeline:
     """A pipeline with its models in memory.
 
+    An image is a path, an RGB uint8 array (H, W, 3), a PIL image, a PyTorch tensor, `bytes` or a
+    binary file; `pipeline.io.images.as_image` has the table. ``channel_order='bgr'`` marks arrays
+    of OpenCV; files and PIL images always have the right order.
+
     Attributes:
+        name: name of the config.
         settings: the checked settings.
         config_text: the resolved config as Python; comments at its end carry a hash of each
             model's own config.
@@ -32,6 +53,7 @@ class LoadedPipeline:
 
     def __init__(self, config: ResolvedConfig, built: BuiltPipeline, load_seconds: float) -> None:
         self._run = built.run
+        self.name = config.path.stem
         self.settings = config.settings
         self.config_text = config.text + ''.join(f'# {line}\n' for line in built.model_configs)
         self.weights = {w.name: w.sha256 for w in built.weights}
@@ -40,89 +62,196 @@ class LoadedPipeline:
         self.note = config.settings.runtime.note or ''
         self.load_seconds = load_seconds
 
+    def __repr__(self) -> str:
+        return (
+            f'LoadedPipeline({self.name!r}, device={self.device!r}, precision={self.precision!r})'
+        )
+
     def __call__(
         self,
-        image: Image | str | Path | Any,
+        image: Any,
         boxes: npt.ArrayLike | None = None,
+        *,
+        channel_order: ChannelOrder = 'rgb',
         timer: StageTimer | None = None,
     ) -> People:
         """Find every person in an image.
 
         Args:
-            image: RGB uint8 array (H, W, 3), a path, or a PIL image.
+            image: Image of any kind named above.
             boxes: User boxes (N, 4) xyxy px, which replace the detector in round one.
+            channel_order: ``'rgb'`` or ``'bgr'``, of an array or a tensor.
             timer: Adds up the seconds per stage.
 
         Raises:
             ImageReadError: The file cannot be read.
-            ValueError: The array is not an RGB uint8 image, or a box is not xyxy.
+            ValueError: The image is of no kind named above, or a box is not xyxy.
         """
-        return self.predict_batch([image], [boxes], timer)[0]
+        return self._predict([image], [boxes], channel_order, timer)[0]
 
     def predict_batch(
         self,
-        images: Sequence[Image | str | Path | Any],
+        images: Iterable[Any],
         boxes: Sequence[npt.ArrayLike | None] | None = None,
+        batch_size: int = 8,
+        *,
+        channel_order: ChannelOrder = 'rgb',
         timer: StageTimer | None = None,
     ) -> list[People]:
-        """Find every person in several images.
+        """Find every person in several images; one result per image, in their order.
 
-        On a GPU the images share forward passes of the detector and of the pose estimator. On a
-        CPU the results equal those of single images. All images are in memory at once.
+        On a GPU the images of a batch share forward passes of the detector and of the pose
+        estimator. On a CPU the results equal those of single images.
 
         Args:
             images: As in `__call__`.
             boxes: One entry per image, as in `__call__`.
+            batch_size: Images that are decoded and computed at the same time.
+            channel_order: As in `__call__`, for all images.
             timer: Adds up the seconds per stage, for all images.
         """
-        if isinstance(images, (str, Path)):
-            raise ValueError(f'predict_batch needs a list of images, got {images!r}')
-        arrays = [as_image(image) for image in images]
-        rows = [None] * len(arrays) if boxes is None else boxes
+        if is_single_image(images):
+            raise ValueError(f'predict_batch needs a list of images, got {_describe(images)}')
+        _check_batch_size(batch_size)
+        images = list(images)
+        rows = [None] * len(images) if boxes is None else list(boxes)
+        if len(rows) != len(images):
+            raise ValueError(f'got {len(images)} images, but boxes of {len(rows)}')
+        people: list[People] = []
+        for start in range(0, len(images), batch_size):
+            batch = slice(start, start + batch_size)
+            people += self._predict(images[batch], rows[batch], channel_order, timer)
+        return people
+
+    def predict_stream(
+        self, sources: Any, batch_size: int = 8, *, channel_order: ChannelOrder = 'rgb'
+    ) -> Iterator[People]:
+        """Find every person in any number of images; a generator with one batch in memory.
+
+        Args:
+            sources: A folder (searched recursively), a glob pattern, an image, or an iterable of
+                these, mixed as you like: a list, or a generator of video frames. A folder gives its
+                images in the order of their paths.
+            batch_size: Images that are decoded and computed at the same time. Use 1 for a live
+                camera, because a batch waits for its last image.
+            channel_order: As in `__call__`, for all arrays.
+
+        Yields:
+            One result per image, in their order; ``people.path`` is the path of its file. Use
+            `enumerate` for the number of a frame. ``people.plot()`` works on a frame until the next
+            result is requested.
+
+        Raises:
+            InputError: A folder or a pattern has no image.
+            ImageReadError: A file cannot be read.
+        """
+        _check_batch_size(batch_size)
+        images = expand_sources(sources)
+        batches = iter(lambda: list(islice(images, batch_size)), [])
+        return (
+            people
+            for batch in batches
+            for people in self._predict(batch, [None] * len(batch), channel_order)
+        )
+
+    def _predict(
+        self,
+        images: Sequence[Any],
+        boxes: Sequence[npt.ArrayLike | None],
+        channel_order: ChannelOrder,
+        timer: StageTimer | None = None,
+    ) -> list[People]:
+        arrays = [as_image(image, channel_order) for image in images]
         user_boxes = [
-            None if user is None else Detections.from_boxes(user, size_of(image))
-            for user, image in zip(rows, arrays, strict=True)
+            None if user is None else Detections.from_boxes(user, size_of(array))
+            for user, array in zip(boxes, arrays, strict=True)
         ]
-        return self._run.predict_batch(arrays, user_boxes, timer)
+        found = self._run.predict_batch(arrays, user_boxes, timer)
+        return [
+            replace(people, source=ImageSource.of(image, channel_order))
+            for people, image in zip(found, images, strict=True)
+        ]
 
 
 def load_pipeline(
-    config: str | Path = 'bmp_compact', cfg_options: Mapping[str, Any] | None = None
+    config: str | Path = 'bmp_compact',
+    device: str | None = None,
+    precision: str | None = None,
+    cfg_options: Mapping[str, Any] | None = None,
+    **overrides: Any,
 ) -> LoadedPipeline:
     """Load the three models of a pipeline.
 
+    Every setting can be a keyword, with two underscores for each dot:
+    ``loop__pose_nms__max_oks=0.5``. Four have short names: ``max_rounds`` and ``refine`` (of
+    ``loop``), ``min_score`` (``loop``: people with a lower instance score are dropped) and
+    ``score_threshold`` (``detector``). Keywords override ``cfg_options``.
+
     Args:
         config: name of a config in ``configs/`` or path of one.
+        device: ``'cpu'``, ``'cuda'``, ``'cuda:1'``, ...; None: the one of the config, ``'auto'``.
+        precision: ``'fp32'``, ``'bf16'`` or ``'fp16'``; None: the one of the config.
         cfg_options: overrides such as ``{'loop.max_rounds': None, 'runtime.device': 'cuda'}``.
+            They may also stand in second place, as in version 0.1.
+        **overrides: settings by keyword, as above.
 
     Raises:
         ConfigError: a setting is wrong.
         CheckpointError: weights are absent or do not fit.
     """
     start = time.perf_counter()
-    resolved = load_config(config, cfg_options)
+    if isinstance(device, Mapping):
+        device, cfg_options = None, device | dict(cfg_options or {})
+    named = {'device': device, 'precision': precision}
+    overrides |= {name: value for name, value in named.items() if value is not None}
+    resolved = load_config(config, dict(cfg_options or {}) | name_settings(overrides))
     built = build_pipeline(resolved)
     return LoadedPipeline(resolved, built, time.perf_counter() - start)
 
 
-def as_image(image: Image | str | Path | Any) -> Image:
-    """RGB uint8 array (H, W, 3) from an array, a path or a PIL image."""
-    if isinstance(image, (str, Path)):
-        from .io.images import read_image
+def name_settings(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by their dotted names from keywords of `load_pipeline`.
 
-        return read_image(Path(image))
-    if not isinstance(image, np.ndarray):
-        from PIL import Image as PILImage
-
-        from .io.images import image_from_pil
-
-        if not isinstance(image, PILImage.Image):
-            raise ValueError(
-                f'an image is an RGB uint8 array, a path or a PIL image, got {type(image).__name__}'
-            )
-        return image_from_pil(image)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ValueError(
-            f'an image array must be RGB uint8 of shape (H, W, 3), got {image.dtype} {image.shape}'
+    Raises:
+        ConfigError: A keyword is neither a short name nor ``part__setting``.
+    """
+    unknown = [name for name in overrides if name not in SHORT_NAMES and '__' not in name]
+    if unknown:
+        raise ConfigError(
+            f'unknown keyword {unknown[0]!r}{nearest(unknown[0], list(SHORT_NAMES))}; known: '
+            f'{", ".join(SHORT_NAMES)}, cfg_options, and every setting as part__setting, for '
+            'example loop__boxes (docs/reference/settings.md)'
         )
-    return image
+    return {SHORT_NAMES.get(name, name.replace('__', '.')): v for name, v in overrides.items()}
+
+
+def expand_sources(sources: Any) -> Iterator[Any]:
+    """Yield every image of the sources of `LoadedPipeline.predict_stream`.
+
+    Raises:
+        InputError: A folder or a pattern has no image.
+    """
+    for source in [sources] if is_single_image(sources) else sources:
+        if isinstance(source, (str, os.PathLike)):
+            found = find_images([str(source)])
+            if found.failures:
+                raise InputError(found.failures[0].describe())
+            yield from (image.path for image in found.images)
+        else:
+            # Some programs decode all frames into one buffer.
+            yield source.copy() if isinstance(source, np.ndarray) else source
+
+
+def is_single_image(images: Any) -> bool:
+    """Whether this is one image, or one path, and no collection of them."""
+    single = isinstance(images, (str, bytes, bytearray, os.PathLike)) or hasattr(images, 'read')
+    return single or not hasattr(images, '__iter__') or getattr(images, 'ndim', 4) < 4
+
+
+def _describe(images: Any) -> str:
+    return f'{type(images).__name__} {getattr(images, "shape", images)}'
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise ValueError(f'batch_size must be >= 1, got {batch_size}')

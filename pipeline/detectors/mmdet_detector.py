@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,6 +134,7 @@ def build_mmdet_detector(
     use_compact_masks(loaded)
     _raise_limits(loaded.model.get('test_cfg'), score_threshold, max_people)
     model, meta = build_model(loaded, checkpoint, 'mmdet', ignorable)
+    _use_up_warning()
     _check_person_first(meta, config)
     optimize_modules(model, ('backbone', 'neck'), runtime)
     return MMDetDetector(
@@ -143,6 +145,13 @@ def build_mmdet_detector(
         max_people=max_people,
         batch_size=batch_size,
     )
+
+
+def _use_up_warning() -> None:
+    """Hide a warning that torch gives once per process, at the first image: about MMDetection."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        torch.meshgrid(torch.zeros(1))
 
 
 def _raise_limits(test_cfg: Any, score_threshold: float, max_people: int | None) -> None:
