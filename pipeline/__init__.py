@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .loop import LoopConfig, PersonPipeline
     from .masks import Masks
     from .structures import Detections, People, Poses
+    from .visualization.draw import DrawStyle
 
 __version__ = '0.2.0'
 
@@ -26,13 +27,14 @@ _HOMES = {
     'PersonPipeline': '.loop',
     'Masks': '.masks',
     'Detections': '.structures',
+    'DrawStyle': '.visualization.draw',
     'Poses': '.structures',
     'People': '.structures',
 }
 
 __all__ = [
-    'Detections', 'LoadedPipeline', 'LoopConfig', 'Masks', 'People', 'PersonPipeline', 'Poses',
-    'load_pipeline',
+    'Detections', 'DrawStyle', 'LoadedPipeline', 'LoopConfig', 'Masks', 'People', 'PersonPipeline',
+    'Poses', 'load_pipeline',
 ]  # fmt: skip
 
 

@@ -203,8 +203,8 @@ class People(Poses):
 
     - ``'mask'`` (``bmp_v1``, ``bmp_v2*`` and the default of a config of yours): the tight boxes
       around the masks, or the detector's box where a mask is empty;
-    - ``'detector'`` (``bmp_compact``): the boxes of the detector, or yours in round one, refined
-      by the pose model if ``pose.refine_boxes`` is on. A mask may reach out of such a box.
+    - ``'detector'`` (``bmp_compact``): the boxes of the detector, refined by the pose model if
+      ``pose.refine_boxes`` is on; your boxes stay as they are. A mask may reach out of its box.
 
     ``masks.boxes`` are the tight boxes around the masks in every config.
 
