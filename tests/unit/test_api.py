@@ -70,7 +70,7 @@ def test_sources_of_every_kind_in_order(model: LoadedPipeline, loop: Loop, tmp_p
     results = list(model.predict_stream(iter(sources), 2, channel_order='bgr'))
     assert values(results) == [1, 2, 3, 4, 5, 6]
     names = [people.path and Path(people.path).name for people in results]
-    assert names == [None, '2.png', '3.png', '4.png'.replace('4', 'c'), None, None]
+    assert names == [None, '2.png', '3.png', 'c.png', None, None]
     assert loop.batches == [2, 2, 2]
     for single in (
         str(tmp_path / 'b'),
@@ -165,9 +165,7 @@ def test_keywords_are_settings() -> None:
     assert named == {'loop.max_rounds': 1, 'runtime.device': 'cpu', 'loop.pose_nms.max_oks': 0.5}
     settings = load_config('bmp_compact', named).settings
     assert (settings.loop.max_rounds, settings.loop.pose_nms.max_oks) == (1, 0.5)
-    with pytest.raises(
-        ConfigError, match=r"'max_round' \(did you mean 'max_rounds'\?\); known: dev"
-    ):
+    with pytest.raises(ConfigError, match=r"'max_round' \(did you mean 'max_rounds'\?\); known:"):
         name_settings({'max_round': 1})
     with pytest.raises(ConfigError, match=r"'loop.boxs' \(did you mean 'boxes'\?\)"):
         load_config('bmp_compact', name_settings({'loop__boxs': 'mask'}))
