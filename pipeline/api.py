@@ -104,14 +104,16 @@ class LoadedPipeline:
         estimator. On a CPU the results equal those of single images.
 
         Args:
-            images: As in `__call__`.
-            boxes: One entry per image, as in `__call__`.
+            images: As in `__call__`; so are the other arguments, for all images.
+            boxes: One entry per image.
             batch_size: Images that are decoded and computed at the same time.
-            channel_order: As in `__call__`, for all images.
-            timer: Adds up the seconds per stage, for all images.
+            channel_order: As in `__call__`.
+            timer: As in `__call__`.
         """
         if is_single_image(images):
-            raise ValueError(f'predict_batch needs a list of images, got {_describe(images)}')
+            raise ValueError(
+                f'predict_batch needs a list of images, got one {type(images).__name__}'
+            )
         _check_batch_size(batch_size)
         images = list(images)
         rows = [None] * len(images) if boxes is None else list(boxes)
@@ -129,17 +131,15 @@ class LoadedPipeline:
         """Find every person in any number of images; a generator with one batch in memory.
 
         Args:
-            sources: A folder (searched recursively), a glob pattern, an image, or an iterable of
-                these, mixed as you like: a list, or a generator of video frames. A folder gives its
-                images in the order of their paths.
-            batch_size: Images that are decoded and computed at the same time. Use 1 for a live
-                camera, because a batch waits for its last image.
-            channel_order: As in `__call__`, for all arrays.
+            sources: A folder (searched recursively, sorted), a glob pattern, an image, or an
+                iterable that mixes them, for example a generator of video frames.
+            batch_size: As in `predict_batch`; 1 for a live camera, as a batch waits for its last
+                image.
+            channel_order: As in `__call__`.
 
         Yields:
-            One result per image, in their order; ``people.path`` is the path of its file. Use
-            `enumerate` for the number of a frame. ``people.plot()`` works on a frame until the next
-            result is requested.
+            One result per image, in their order; ``people.path`` is the path of its file, and
+            ``people.plot()`` works on a frame until the next result is requested.
 
         Raises:
             InputError: A folder or a pattern has no image.
@@ -182,18 +182,15 @@ def load_pipeline(
 ) -> LoadedPipeline:
     """Load the three models of a pipeline.
 
-    Every setting can be a keyword, with two underscores for each dot:
-    ``loop__pose_nms__max_oks=0.5``. Four have short names: ``max_rounds`` and ``refine`` (of
-    ``loop``), ``min_score`` (``loop``: people with a lower instance score are dropped) and
-    ``score_threshold`` (``detector``). Keywords override ``cfg_options``.
-
     Args:
         config: name of a config in ``configs/`` or path of one.
         device: ``'cpu'``, ``'cuda'``, ``'cuda:1'``, ...; None: the one of the config, ``'auto'``.
         precision: ``'fp32'``, ``'bf16'`` or ``'fp16'``; None: the one of the config.
-        cfg_options: overrides such as ``{'loop.max_rounds': None, 'runtime.device': 'cuda'}``.
-            They may also stand in second place, as in version 0.1.
-        **overrides: settings by keyword, as above.
+        cfg_options: overrides such as ``{'loop.max_rounds': None, 'runtime.device': 'cuda'}``;
+            also in second place, as in version 0.1.
+        **overrides: settings with two underscores for each dot, ``loop__pose_nms__max_oks=0.5``,
+            or by a short name: ``max_rounds``, ``refine`` and ``min_score`` (of ``loop``),
+            ``score_threshold`` (of ``detector``). They win over ``cfg_options``.
 
     Raises:
         ConfigError: a setting is wrong.
@@ -210,11 +207,7 @@ def load_pipeline(
 
 
 def name_settings(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by their dotted names from keywords of `load_pipeline`.
-
-    Raises:
-        ConfigError: A keyword is neither a short name nor ``part__setting``.
-    """
+    """Settings by their dotted names from keywords of `load_pipeline`."""
     unknown = [name for name in overrides if name not in SHORT_NAMES and '__' not in name]
     if unknown:
         raise ConfigError(
@@ -226,11 +219,7 @@ def name_settings(overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def expand_sources(sources: Any) -> Iterator[Any]:
-    """Yield every image of the sources of `LoadedPipeline.predict_stream`.
-
-    Raises:
-        InputError: A folder or a pattern has no image.
-    """
+    """Yield every image of the sources of `LoadedPipeline.predict_stream`."""
     for source in [sources] if is_single_image(sources) else sources:
         if isinstance(source, (str, os.PathLike)):
             found = find_images([str(source)])
@@ -246,10 +235,6 @@ def is_single_image(images: Any) -> bool:
     """Whether this is one image, or one path, and no collection of them."""
     single = isinstance(images, (str, bytes, bytearray, os.PathLike)) or hasattr(images, 'read')
     return single or not hasattr(images, '__iter__') or getattr(images, 'ndim', 4) < 4
-
-
-def _describe(images: Any) -> str:
-    return f'{type(images).__name__} {getattr(images, "shape", images)}'
 
 
 def _check_batch_size(batch_size: int) -> None:

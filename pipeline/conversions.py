@@ -6,6 +6,7 @@ this module does not import.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,8 +49,9 @@ def table_columns(people: Any) -> dict[str, Any]:
 
 def make_dataframe(people: Any) -> pandas.DataFrame:
     """Table with one row per person."""
-    pandas = import_optional('pandas')
-    frame: pandas.DataFrame = pandas.DataFrame({'path': people.path, **table_columns(people)})
+    frame: pandas.DataFrame = import_optional('pandas').DataFrame(
+        {'path': people.path, **table_columns(people)}
+    )
     return frame
 
 
@@ -69,11 +71,7 @@ def make_supervision(people: Any) -> supervision.Detections:
 
 
 def columns_from_supervision(detections: Any) -> dict[str, Any]:
-    """Columns of `People` from the result of `make_supervision`, or from a selection of it.
-
-    Raises:
-        ValueError: The detections come from elsewhere, or have lost their masks.
-    """
+    """Columns of `People` from the result of `make_supervision`, or from a selection of it."""
     missing = [name for name in (*_DATA, 'detector_masks') if name not in detections.data]
     if missing or detections.mask is None:
         raise ValueError(
@@ -90,13 +88,7 @@ def columns_from_supervision(detections: Any) -> dict[str, Any]:
 
 
 def import_optional(library: str) -> Any:
-    """Import a library that only some conversions need.
-
-    Raises:
-        ImportError: It is not installed; the message has the command.
-    """
-    from importlib import import_module
-
+    """Import a library that only one conversion needs; the message names the cure."""
     try:
         return import_module(library)
     except ModuleNotFoundError as error:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,28 +35,22 @@ if TYPE_CHECKING:
     import supervision
     from mmpose.structures import PoseDataSample
 
+    from .io.images import ChannelOrder
     from .visualization.draw import DrawStyle
 
 SHARED = {'shared': True}  # metadata of a field that is no column but belongs to all rows
-_MAX_PREVIEW = 1024  # px of the longer side of the picture in a notebook
 
 
 @dataclass(frozen=True)
 class ImageSource:
-    """Where the image of a result is. It holds no pixels, so results of a stream stay small.
-
-    Attributes:
-        path: Path of the image file; None if the image was not a path.
-        image: Reference to the image that was passed, valid while the caller keeps that image.
-        channel_order: Order of the channels of that image.
-    """
+    """Where the image of a result is. It holds no pixels, so results of a stream stay small."""
 
     path: str | None = None
-    image: weakref.ref[Any] | None = field(default=None, repr=False)
-    channel_order: Literal['rgb', 'bgr'] = 'rgb'
+    image: weakref.ref[Any] | None = None  # what the caller passed, while the caller keeps it
+    channel_order: ChannelOrder = 'rgb'
 
     @classmethod
-    def of(cls, image: Any, channel_order: Literal['rgb', 'bgr']) -> ImageSource:
+    def of(cls, image: Any, channel_order: ChannelOrder) -> ImageSource:
         """Source of an image of any kind."""
         if isinstance(image, (str, Path)):
             return cls(str(image))
@@ -66,7 +60,7 @@ class ImageSource:
             return cls()
 
     def read(self) -> Image | None:
-        """Read the image (H, W, 3) RGB uint8; None if it is no longer available."""
+        """Image (H, W, 3) RGB uint8; None if it is no longer available."""
         from .io.images import as_image
 
         image = self.path if self.image is None else self.image()
@@ -78,11 +72,7 @@ class ImageSource:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Equally long columns, one row per person; a column may itself be rows.
-
-    ``rows[index]`` selects rows by a number, a slice, numbers or a mask; iteration gives one row
-    at a time. Both give rows of the same class.
-    """
+    """Equally long columns, one row per person; a column may itself be rows."""
 
     def __post_init__(self) -> None:
         sizes = {name: len(getattr(self, name)) for name in self._columns()}
@@ -102,6 +92,7 @@ class Rows:
         return replace(self, **{n: _join(getattr(self, n), getattr(other, n)) for n in columns})
 
     def __getitem__(self, index: int | slice | Index | list[Any]) -> Self:
+        """Rows of the same class: one, a slice, row numbers, or those of a mask."""
         return self.select(np.atleast_1d(np.arange(len(self))[index]))
 
     def __iter__(self) -> Iterator[Self]:
@@ -199,18 +190,14 @@ class Segments(Rows):
 class People(Poses):
     """Poses with masks: the result of the pipeline.
 
-    ``boxes`` depend on the setting ``loop.boxes``:
-
-    - ``'mask'`` (``bmp_v1``, ``bmp_v2*`` and the default of a config of yours): the tight boxes
-      around the masks, or the detector's box where a mask is empty;
-    - ``'detector'`` (``bmp_compact``): the boxes of the detector, refined by the pose model if
-      ``pose.refine_boxes`` is on; your boxes stay as they are. A mask may reach out of its box.
-
+    ``boxes`` depend on the setting ``loop.boxes``. With ``'mask'``, the default, they are the tight
+    boxes around the masks, or the detector's box where a mask is empty. With ``'detector'``, as in
+    ``bmp_compact``, they are the boxes of the detector, refined by the pose model if
+    ``pose.refine_boxes`` is on, and yours as they are; a mask may then reach out of its box.
     ``masks.boxes`` are the tight boxes around the masks in every config.
 
-    ``repr`` is one line, ``people[i]``, ``people[people.scores > 0.5]`` and iteration give `People`
-    of the selected rows. In a notebook the result is shown as a picture, if its image is a file or
-    is still in memory: `People` keeps no pixels, only the path or a weak reference.
+    ``people[i]``, ``people[people.scores > 0.5]`` and iteration give `People`. A notebook shows a
+    picture if the image is a file or still in memory: only its path or a weak reference is kept.
     """
 
     masks: Masks  # N rows, no pixel belongs to two people
@@ -303,16 +290,10 @@ class People(Poses):
     def to_coco_annotations(
         self, image_id: int | str = 0, first_id: int = 1, keypoint_threshold: float = 0.3
     ) -> list[dict[str, Any]]:
-        """COCO annotations of one image, for example to correct them in an annotation tool.
+        """COCO annotations of one image, numbered from ``first_id``, for example to correct them.
 
-        Each dict has ``id``, ``image_id``, ``category_id``, ``bbox`` xywh px, ``segmentation``
-        (RLE), ``area``, ``iscrowd`` (0), ``keypoints``, ``num_keypoints`` and ``score``. The third
-        number of a keypoint is 2 (visible), 1 (hidden) or 0 (absent, x = y = 0).
-
-        Args:
-            image_id: id of the image.
-            first_id: id of the first annotation; the next ones follow.
-            keypoint_threshold: Keypoints with a lower score or presence are absent.
+        As in a COCO file, plus ``score``. The third number of a keypoint is 2 (visible),
+        1 (hidden) or 0 (score or presence below ``keypoint_threshold``; x = y = 0).
 
         Raises:
             ValueError: K < 17.
@@ -332,30 +313,20 @@ class People(Poses):
         return annotations
 
     def to_dataframe(self) -> pandas.DataFrame:
-        """Table of pandas with one row per person.
+        """Table with one row per person: ``path`` and the columns of ``people.csv``.
 
-        The columns are ``path`` and those of ``people.csv``: ``person_id`` (from 1), ``score``,
-        ``box_score``, ``mask_score``, ``mask_source``, ``round``, ``x1`` to ``y2``,
-        ``detector_x1`` to ``detector_y2``, ``mask_area`` (px), and per keypoint ``NAME_x``,
-        ``NAME_y``, ``NAME_score``, ``NAME_presence``, ``NAME_visibility``.
-
-        Raises:
-            ImportError: pandas is not installed.
+        These are ``person_id`` (from 1), ``score``, ``box_score``, ``mask_score``, ``mask_source``,
+        ``round``, ``x1`` to ``y2``, ``detector_x1`` to ``detector_y2``, ``mask_area`` (px), and per
+        keypoint ``NAME_x``, ``NAME_y``, ``NAME_score``, ``NAME_presence``, ``NAME_visibility``.
         """
         from .conversions import make_dataframe
 
         return make_dataframe(self)
 
     def to_supervision(self) -> supervision.Detections:
-        """`supervision.Detections` for its annotators, trackers and zones.
+        """Detections: boxes, masks (N, H, W), instance scores as ``confidence``, ``class_id`` 0.
 
-        ``xyxy`` are the boxes, ``confidence`` the instance scores, ``class_id`` 0, ``mask``
-        (N, H, W) bool. ``data`` has the other columns under their names here, so selections,
-        too, can be converted back by `from_supervision`. For the annotators of keypoints:
-        ``supervision.KeyPoints(xy=people.keypoints)``.
-
-        Raises:
-            ImportError: supervision is not installed.
+        ``data`` has the other columns, so that `from_supervision` also converts selections back.
         """
         from .conversions import make_supervision
 
@@ -373,7 +344,7 @@ class People(Poses):
         return cls(**columns_from_supervision(detections))
 
     def save(self, path: str | Path) -> None:
-        """Write everything but the pixels to a JSON file, without loss; `load` reads it."""
+        """Write a JSON file that `load` reads without loss; it has no pixels."""
         from .io.records import save_people
 
         save_people(self, Path(path))
@@ -420,21 +391,14 @@ class People(Poses):
         return draw_people(image, self)
 
     def plot(
-        self,
-        image: Any = None,
-        style: DrawStyle | None = None,
-        channel_order: Literal['rgb', 'bgr'] = 'rgb',
+        self, image: Any = None, style: DrawStyle | None = None, channel_order: ChannelOrder = 'rgb'
     ) -> Image:
-        """Draw box, mask and skeleton in one colour per person on a copy of the image.
+        """Copy of the image (H, W, 3) RGB with box, mask and skeleton in one colour per person.
 
         Args:
-            image: The image of these people, of any kind that the pipeline takes; None: the file
-                or the array that the pipeline got.
-            style: `DrawStyle`, what to draw and how; None: everything.
-            channel_order: Order of the channels of ``image``.
-
-        Returns:
-            (H, W, 3) uint8 RGB. OpenCV writes it with ``cv2.imwrite(path, drawn[..., ::-1])``.
+            image: The image, of any kind that the pipeline takes; None: the one it got.
+            style: What to draw and how; None: everything.
+            channel_order: ``'rgb'`` or ``'bgr'``, of ``image``.
 
         Raises:
             ValueError: The image is not known or has another size.
@@ -450,13 +414,13 @@ class People(Poses):
         return draw_people(pixels, self, style or DEFAULT_STYLE)
 
     def _repr_png_(self) -> bytes | None:
-        """Picture for notebooks; None shows the text instead."""
+        """Picture for notebooks, at most 1024 px wide and high; None shows the text instead."""
         import PIL.Image
 
         if self.source.read() is None:
             return None
         picture, buffer = PIL.Image.fromarray(self.plot()), BytesIO()
-        picture.thumbnail((_MAX_PREVIEW, _MAX_PREVIEW))
+        picture.thumbnail((1024, 1024))
         picture.save(buffer, 'PNG')
         return buffer.getvalue()
 

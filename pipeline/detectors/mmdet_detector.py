@@ -134,7 +134,9 @@ def build_mmdet_detector(
     use_compact_masks(loaded)
     _raise_limits(loaded.model.get('test_cfg'), score_threshold, max_people)
     model, meta = build_model(loaded, checkpoint, 'mmdet', ignorable)
-    _use_up_warning()
+    with warnings.catch_warnings():  # about a call of MMDetection; torch warns once per process
+        warnings.simplefilter('ignore')
+        torch.meshgrid(torch.zeros(1))
     _check_person_first(meta, config)
     optimize_modules(model, ('backbone', 'neck'), runtime)
     return MMDetDetector(
@@ -145,13 +147,6 @@ def build_mmdet_detector(
         max_people=max_people,
         batch_size=batch_size,
     )
-
-
-def _use_up_warning() -> None:
-    """Hide a warning that torch gives once per process, at the first image: about MMDetection."""
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        torch.meshgrid(torch.zeros(1))
 
 
 def _raise_limits(test_cfg: Any, score_threshold: float, max_people: int | None) -> None:

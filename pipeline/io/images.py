@@ -66,20 +66,12 @@ def as_image(image: Any, channel_order: ChannelOrder = 'rgb') -> Image:
 
     | image | rule |
     |---|---|
-    | path | the file is read by the rules at the top of this module |
-    | `bytes` or a binary file object | decoded like a file |
-    | PIL image | converted like a file |
-    | uint8 array (H, W, 3) | used as it is; ``channel_order`` states the order of its channels |
+    | path, `bytes`, binary file, PIL image | by the rules at the top of this module |
+    | uint8 array (H, W, 3) | as it is, its channels in the order ``channel_order`` |
     | uint8 array (H, W, 4) | the fourth channel is alpha; transparent pixels become white |
     | uint8 array (H, W) or (H, W, 1) | grey |
     | PyTorch tensor, uint8 | as an array; also (C, H, W) |
-
-    Everything else is refused: float, 16-bit and bool arrays have no certain range, and an array
-    with four axes is a batch.
-
-    Args:
-        image: The image.
-        channel_order: Order of the channels of an array or a tensor. OpenCV gives ``'bgr'``.
+    | float, 16-bit and bool arrays, batches | refused: their range is unknown |
 
     Raises:
         ImageReadError: A file is missing, damaged or not an image.
@@ -92,20 +84,15 @@ def as_image(image: Any, channel_order: ChannelOrder = 'rgb') -> Image:
     if isinstance(image, (bytes, bytearray)) or hasattr(image, 'read'):
         data = image.read() if hasattr(image, 'read') else bytes(image)
         if not isinstance(data, bytes):
-            raise ValueError(
-                f'{type(image).__name__}.read() gives no bytes; open files with mode rb'
-            )
+            raise ValueError(f"{type(image).__name__}.read() gives no bytes; open files as 'rb'")
         return decode_image(data, getattr(image, 'name', 'image'))
     if isinstance(image, PIL.Image.Image):
         return image_from_pil(image)
-    if hasattr(image, 'detach'):  # a tensor of PyTorch, which need not be imported here
-        image = _channels_last(image.detach().cpu().numpy())
+    if hasattr(image, 'detach'):  # a tensor; PyTorch need not be imported for this
+        image = image.detach().cpu().numpy()
+        if image.ndim == 3 and image.shape[2] not in (1, 3, 4):
+            image = image.transpose(1, 2, 0)
     return _image_from_array(image, channel_order)
-
-
-def _channels_last(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    chw = array.ndim == 3 and array.shape[2] not in (1, 3, 4) and array.shape[0] in (1, 3, 4)
-    return array.transpose(1, 2, 0) if chw else array
 
 
 def _image_from_array(image: Any, channel_order: ChannelOrder) -> Image:
@@ -127,25 +114,17 @@ def _image_from_array(image: Any, channel_order: ChannelOrder) -> Image:
         return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
     if channel_order == 'bgr':
         image = image[..., [2, 1, 0, 3][:channels]]
-    if channels == 4:
-        return image_from_pil(PIL.Image.fromarray(np.ascontiguousarray(image)))
-    return np.ascontiguousarray(image)
+    image = np.ascontiguousarray(image)
+    return image_from_pil(PIL.Image.fromarray(image)) if channels == 4 else image
 
 
 def _array_hint(image: npt.NDArray[Any]) -> str:
     """Return how to convert an array that is not an image."""
     if image.ndim == 4:
         return 'pass a batch to predict_batch'
-    if image.dtype == np.uint8:
-        return 'move the channels to the end, for example with image.transpose(1, 2, 0)'
-    if image.dtype == np.uint16:
-        return 'convert it with (image >> 8).astype(np.uint8)'
-    if np.issubdtype(image.dtype, np.floating):
-        return (
-            'convert values in [0, 1] with (image * 255).round().astype(np.uint8), '
-            'values in [0, 255] with image.round().astype(np.uint8)'
-        )
-    return 'convert its values to 0..255 and its type to uint8'
+    hints = {'u1': 'move the channels to the end: image.transpose(1, 2, 0)', 'u2': 'image >> 8'}
+    scale = 'image * 255 if its range is [0, 1]' if image.dtype.kind == 'f' else 'values 0..255'
+    return hints.get(image.dtype.str[1:], f'convert it to uint8: {scale}')
 
 
 def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image:

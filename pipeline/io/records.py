@@ -134,11 +134,7 @@ def save_people(people: People, path: Path) -> None:
 
 
 def load_people(path: Path) -> People:
-    """Read a file of `save_people` or the record of a run.
-
-    Raises:
-        ValueError: The file is no record.
-    """
+    """Read a file of `save_people` or the record of a run."""
     record = read_record(path)
     if record is None:
         raise ValueError(

@@ -30,7 +30,7 @@ def test_tensors(tensor: torch.Tensor, order: str, expected: torch.Tensor) -> No
 
 
 def test_float_tensors_are_refused() -> None:
-    with pytest.raises(ValueError, match=r'float32 \(4, 5, 3\); convert values in \[0, 1\]'):
+    with pytest.raises(ValueError, match=r'float32 \(4, 5, 3\); convert it to uint8: image \* 255'):
         as_image(HWC / 255)
 
 

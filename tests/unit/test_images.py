@@ -298,7 +298,7 @@ def test_paths_and_arrays_are_not_copied_needlessly(tmp_path: Path) -> None:
 
 
 REFUSED = {
-    'float in [0, 1]': (np.zeros((4, 5, 3)), r'image \* 255'),
+    'float in [0, 1]': (np.zeros((4, 5, 3)), r'image \* 255 if its range'),
     '16 bit': (np.zeros((4, 5), np.uint16), 'image >> 8'),
     'bool': (np.zeros((4, 5), bool), '0..255'),
     'batch': (np.zeros((2, 4, 5, 3), np.uint8), 'predict_batch'),
