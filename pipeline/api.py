@@ -234,7 +234,7 @@ def expand_sources(sources: Any) -> Iterator[Any]:
 def is_single_image(images: Any) -> bool:
     """Whether this is one image, or one path, and no collection of them."""
     single = isinstance(images, (str, bytes, bytearray, os.PathLike)) or hasattr(images, 'read')
-    return single or not hasattr(images, '__iter__') or getattr(images, 'ndim', 4) < 4
+    return single or not hasattr(images, '__iter__') or getattr(images, 'ndim', 1) in (2, 3)
 
 
 def _check_batch_size(batch_size: int) -> None:

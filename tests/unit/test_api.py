@@ -121,6 +121,7 @@ def test_batches(model: LoadedPipeline, loop: Loop, tmp_path: Path) -> None:
     assert loop.batches == [2, 1] and loop.boxes == [None, [[1.0, 2.0, 3.0, 4.0]], None]
     assert model.predict_batch([]) == []
     assert len(model.predict_batch(np.stack([frame(1)] * 3))) == 3
+    assert values(model.predict_batch(np.array([str(path)] * 2))) == [9, 9]
 
 
 BLUE = np.zeros((8, 9, 3), np.uint8)
