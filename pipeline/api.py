@@ -175,7 +175,7 @@ class LoadedPipeline:
 
 def load_pipeline(
     config: str | Path = 'bmp_compact',
-    device: str | None = None,
+    device: str | Mapping[str, Any] | None = None,
     precision: str | None = None,
     cfg_options: Mapping[str, Any] | None = None,
     **overrides: Any,
@@ -198,7 +198,7 @@ def load_pipeline(
     """
     start = time.perf_counter()
     if isinstance(device, Mapping):
-        device, cfg_options = None, device | dict(cfg_options or {})
+        device, cfg_options = None, {**device, **(cfg_options or {})}
     named = {'device': device, 'precision': precision}
     overrides |= {name: value for name, value in named.items() if value is not None}
     resolved = load_config(config, dict(cfg_options or {}) | name_settings(overrides))

@@ -112,7 +112,7 @@ def people_from_record(record: dict[str, Any]) -> People:
     persons = record['people']
     shapes = {'boxes': (4,), 'detector_boxes': (4,), 'keypoints': (points, 2)}
     shapes |= dict.fromkeys(('keypoint_scores', 'presence', 'visibility'), (points,))
-    floats = {
+    floats: dict[str, Any] = {
         name: np.array([p[key] for p in persons], np.float32).reshape(
             len(persons), *shapes.get(name, ())
         )
