@@ -87,7 +87,7 @@ class LoadedPipeline:
             ImageReadError: The file cannot be read.
             ValueError: The image is of no kind named above, or a box is not xyxy.
         """
-        return self._predict([image], [boxes], channel_order, timer)[0]
+        return self.predict_batch([image], [boxes], channel_order=channel_order, timer=timer)[0]
 
     def predict_batch(
         self,
@@ -121,8 +121,17 @@ class LoadedPipeline:
             raise ValueError(f'got {len(images)} images, but boxes of {len(rows)}')
         people: list[People] = []
         for start in range(0, len(images), batch_size):
-            batch = slice(start, start + batch_size)
-            people += self._predict(images[batch], rows[batch], channel_order, timer)
+            batch = images[start : start + batch_size]
+            arrays = [as_image(image, channel_order) for image in batch]
+            user_boxes = [
+                None if user is None else Detections.from_boxes(user, size_of(array))
+                for user, array in zip(rows[start:], arrays, strict=False)
+            ]
+            found = self._run.predict_batch(arrays, user_boxes, timer)
+            people += [
+                replace(result, source=ImageSource.of(image, channel_order))
+                for result, image in zip(found, batch, strict=True)
+            ]
         return people
 
     def predict_stream(
@@ -151,26 +160,8 @@ class LoadedPipeline:
         return (
             people
             for batch in batches
-            for people in self._predict(batch, [None] * len(batch), channel_order)
+            for people in self.predict_batch(batch, None, batch_size, channel_order=channel_order)
         )
-
-    def _predict(
-        self,
-        images: Sequence[Any],
-        boxes: Sequence[npt.ArrayLike | None],
-        channel_order: ChannelOrder,
-        timer: StageTimer | None = None,
-    ) -> list[People]:
-        arrays = [as_image(image, channel_order) for image in images]
-        user_boxes = [
-            None if user is None else Detections.from_boxes(user, size_of(array))
-            for user, array in zip(boxes, arrays, strict=True)
-        ]
-        found = self._run.predict_batch(arrays, user_boxes, timer)
-        return [
-            replace(people, source=ImageSource.of(image, channel_order))
-            for people, image in zip(found, images, strict=True)
-        ]
 
 
 def load_pipeline(
@@ -198,7 +189,7 @@ def load_pipeline(
     """
     start = time.perf_counter()
     if isinstance(device, Mapping):
-        device, cfg_options = None, {**device, **(cfg_options or {})}
+        cfg_options, device = {**device, **(cfg_options or {})}, None
     named = {'device': device, 'precision': precision}
     overrides |= {name: value for name, value in named.items() if value is not None}
     resolved = load_config(config, dict(cfg_options or {}) | name_settings(overrides))
