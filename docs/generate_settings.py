@@ -28,7 +28,7 @@ INTRODUCTION = """\
 
 A pipeline config is a Python file with the sections below ([user guide](../user_guide/configs.md)).
 Override a setting on the command line with `--cfg-options loop.max_rounds=3`, or in Python with
-`load_pipeline('bmp_compact', {'loop.max_rounds': 3})`. Unknown settings and wrong types fail before
+`load_pipeline('bmp_compact', loop__max_rounds=3)`. Unknown settings and wrong types fail before
 anything loads. The tables show the defaults of the package; a shipped config may set other values.
 """
 

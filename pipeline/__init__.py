@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .masks import Masks
     from .resources import locate_file
     from .structures import Detections, People, Poses
+    from .visualization.draw import DrawStyle
 
 __version__ = '0.2.0'
 
@@ -28,13 +29,14 @@ _HOMES = {
     'PersonPipeline': '.loop',
     'Masks': '.masks',
     'Detections': '.structures',
+    'DrawStyle': '.visualization.draw',
     'Poses': '.structures',
     'People': '.structures',
 }
 
 __all__ = [
-    'Detections', 'LoadedPipeline', 'LoopConfig', 'Masks', 'People', 'PersonPipeline', 'Poses',
-    'load_pipeline', 'locate_file',
+    'Detections', 'DrawStyle', 'LoadedPipeline', 'LoopConfig', 'Masks', 'People', 'PersonPipeline',
+    'Poses', 'load_pipeline', 'locate_file',
 ]  # fmt: skip
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +14,33 @@ import numpy as np
 import numpy.typing as npt
 
 from .build import BuiltPipeline, build_pipeline
-from .config import ResolvedConfig, load_config
+from .config import ConfigError, ResolvedConfig, load_config
+from .config_messages import nearest
+from .io.images import ChannelOrder, as_image
+from .io.inputs import InputError, find_images
 from .runtime.timing import StageTimer
-from .structures import Detections, Image, People, size_of
+from .structures import Detections, ImageSource, People, size_of
+
+# Keyword of `load_pipeline` -> setting. All others are written with two underscores for the dot.
+SHORT_NAMES = {
+    'device': 'runtime.device',
+    'precision': 'runtime.precision',
+    'max_rounds': 'loop.max_rounds',
+    'refine': 'loop.refine',
+    'min_score': 'loop.min_score',
+    'score_threshold': 'detector.score_threshold',
+}
 
 
 class LoadedPipeline:
     """A pipeline with its models in memory.
 
+    An image is a path, an RGB uint8 array (H, W, 3), a PIL image, a PyTorch tensor, `bytes` or a
+    binary file; `pipeline.io.images.as_image` has the table. ``channel_order='bgr'`` marks arrays
+    of OpenCV; files and PIL images always have the right order.
+
     Attributes:
+        name: name of the config.
         settings: the checked settings.
         config_text: the resolved config as Python; comments at its end carry a hash of each
             model's own config.
@@ -32,6 +53,7 @@ class LoadedPipeline:
 
     def __init__(self, config: ResolvedConfig, built: BuiltPipeline, load_seconds: float) -> None:
         self._run = built.run
+        self.name = config.path.stem
         self.settings = config.settings
         self.config_text = config.text + ''.join(f'# {line}\n' for line in built.model_configs)
         self.weights = {w.name: w.sha256 for w in built.weights}
@@ -40,89 +62,172 @@ class LoadedPipeline:
         self.note = config.settings.runtime.note or ''
         self.load_seconds = load_seconds
 
+    def __repr__(self) -> str:
+        return (
+            f'LoadedPipeline({self.name!r}, device={self.device!r}, precision={self.precision!r})'
+        )
+
     def __call__(
         self,
-        image: Image | str | Path | Any,
+        image: Any,
         boxes: npt.ArrayLike | None = None,
+        *,
+        channel_order: ChannelOrder = 'rgb',
         timer: StageTimer | None = None,
     ) -> People:
         """Find every person in an image.
 
         Args:
-            image: RGB uint8 array (H, W, 3), a path, or a PIL image.
+            image: Image of any kind named above.
             boxes: User boxes (N, 4) xyxy px, which replace the detector in round one.
+            channel_order: ``'rgb'`` or ``'bgr'``, of an array or a tensor.
             timer: Adds up the seconds per stage.
 
         Raises:
             ImageReadError: The file cannot be read.
-            ValueError: The array is not an RGB uint8 image, or a box is not xyxy.
+            ValueError: The image is of no kind named above, or a box is not xyxy.
         """
-        return self.predict_batch([image], [boxes], timer)[0]
+        return self.predict_batch([image], [boxes], channel_order=channel_order, timer=timer)[0]
 
     def predict_batch(
         self,
-        images: Sequence[Image | str | Path | Any],
+        images: Iterable[Any],
         boxes: Sequence[npt.ArrayLike | None] | None = None,
+        batch_size: int = 8,
+        *,
+        channel_order: ChannelOrder = 'rgb',
         timer: StageTimer | None = None,
     ) -> list[People]:
-        """Find every person in several images.
+        """Find every person in several images; one result per image, in their order.
 
-        On a GPU the images share forward passes of the detector and of the pose estimator. On a
-        CPU the results equal those of single images. All images are in memory at once.
+        On a GPU the images of a batch share forward passes of the detector and of the pose
+        estimator. On a CPU the results equal those of single images.
 
         Args:
-            images: As in `__call__`.
-            boxes: One entry per image, as in `__call__`.
-            timer: Adds up the seconds per stage, for all images.
+            images: As in `__call__`; so are the other arguments, for all images.
+            boxes: One entry per image.
+            batch_size: Images that are decoded and computed at the same time.
+            channel_order: As in `__call__`.
+            timer: As in `__call__`.
         """
-        if isinstance(images, (str, Path)):
-            raise ValueError(f'predict_batch needs a list of images, got {images!r}')
-        arrays = [as_image(image) for image in images]
-        rows = [None] * len(arrays) if boxes is None else boxes
-        user_boxes = [
-            None if user is None else Detections.from_boxes(user, size_of(image))
-            for user, image in zip(rows, arrays, strict=True)
-        ]
-        return self._run.predict_batch(arrays, user_boxes, timer)
+        if is_single_image(images):
+            raise ValueError(
+                f'predict_batch needs a list of images, got one {type(images).__name__}'
+            )
+        _check_batch_size(batch_size)
+        images = list(images)
+        rows = [None] * len(images) if boxes is None else list(boxes)
+        if len(rows) != len(images):
+            raise ValueError(f'got {len(images)} images, but boxes of {len(rows)}')
+        people: list[People] = []
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size]
+            arrays = [as_image(image, channel_order) for image in batch]
+            user_boxes = [
+                None if user is None else Detections.from_boxes(user, size_of(array))
+                for user, array in zip(rows[start:], arrays, strict=False)
+            ]
+            found = self._run.predict_batch(arrays, user_boxes, timer)
+            people += [
+                replace(result, source=ImageSource.of(image, channel_order))
+                for result, image in zip(found, batch, strict=True)
+            ]
+        return people
+
+    def predict_stream(
+        self, sources: Any, batch_size: int = 8, *, channel_order: ChannelOrder = 'rgb'
+    ) -> Iterator[People]:
+        """Find every person in any number of images; a generator with one batch in memory.
+
+        Args:
+            sources: A folder (searched recursively, sorted), a glob pattern, an image, or an
+                iterable that mixes them, for example a generator of video frames.
+            batch_size: As in `predict_batch`; 1 for a live camera, as a batch waits for its last
+                image.
+            channel_order: As in `__call__`.
+
+        Yields:
+            One result per image, in their order; ``people.path`` is the path of its file, and
+            ``people.plot()`` works on a frame until the next result is requested.
+
+        Raises:
+            InputError: A folder or a pattern has no image.
+            ImageReadError: A file cannot be read.
+        """
+        _check_batch_size(batch_size)
+        images = expand_sources(sources)
+        batches = iter(lambda: list(islice(images, batch_size)), [])
+        return (
+            people
+            for batch in batches
+            for people in self.predict_batch(batch, None, batch_size, channel_order=channel_order)
+        )
 
 
 def load_pipeline(
-    config: str | Path = 'bmp_compact', cfg_options: Mapping[str, Any] | None = None
+    config: str | Path = 'bmp_compact',
+    device: str | Mapping[str, Any] | None = None,
+    precision: str | None = None,
+    cfg_options: Mapping[str, Any] | None = None,
+    **overrides: Any,
 ) -> LoadedPipeline:
     """Load the three models of a pipeline.
 
     Args:
         config: name of a config in ``configs/`` or path of one.
-        cfg_options: overrides such as ``{'loop.max_rounds': None, 'runtime.device': 'cuda'}``.
+        device: ``'cpu'``, ``'cuda'``, ``'cuda:1'``, ...; None: the one of the config, ``'auto'``.
+        precision: ``'fp32'``, ``'bf16'`` or ``'fp16'``; None: the one of the config.
+        cfg_options: overrides such as ``{'loop.max_rounds': None, 'runtime.device': 'cuda'}``;
+            also in second place, as in version 0.1.
+        **overrides: settings with two underscores for each dot, ``loop__pose_nms__max_oks=0.5``,
+            or by a short name: ``max_rounds``, ``refine`` and ``min_score`` (of ``loop``),
+            ``score_threshold`` (of ``detector``). They win over ``cfg_options``.
 
     Raises:
         ConfigError: a setting is wrong.
         CheckpointError: weights are absent or do not fit.
     """
     start = time.perf_counter()
-    resolved = load_config(config, cfg_options)
+    if isinstance(device, Mapping):
+        cfg_options, device = {**device, **(cfg_options or {})}, None
+    named = {'device': device, 'precision': precision}
+    overrides |= {name: value for name, value in named.items() if value is not None}
+    resolved = load_config(config, dict(cfg_options or {}) | name_settings(overrides))
     built = build_pipeline(resolved)
     return LoadedPipeline(resolved, built, time.perf_counter() - start)
 
 
-def as_image(image: Image | str | Path | Any) -> Image:
-    """RGB uint8 array (H, W, 3) from an array, a path or a PIL image."""
-    if isinstance(image, (str, Path)):
-        from .io.images import read_image
-
-        return read_image(Path(image))
-    if not isinstance(image, np.ndarray):
-        from PIL import Image as PILImage
-
-        from .io.images import image_from_pil
-
-        if not isinstance(image, PILImage.Image):
-            raise ValueError(
-                f'an image is an RGB uint8 array, a path or a PIL image, got {type(image).__name__}'
-            )
-        return image_from_pil(image)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ValueError(
-            f'an image array must be RGB uint8 of shape (H, W, 3), got {image.dtype} {image.shape}'
+def name_settings(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by their dotted names from keywords of `load_pipeline`."""
+    unknown = [name for name in overrides if name not in SHORT_NAMES and '__' not in name]
+    if unknown:
+        raise ConfigError(
+            f'unknown keyword {unknown[0]!r}{nearest(unknown[0], list(SHORT_NAMES))}; known: '
+            f'{", ".join(SHORT_NAMES)}, cfg_options, and every setting as part__setting, for '
+            'example loop__boxes (docs/reference/settings.md)'
         )
-    return image
+    return {SHORT_NAMES.get(name, name.replace('__', '.')): v for name, v in overrides.items()}
+
+
+def expand_sources(sources: Any) -> Iterator[Any]:
+    """Yield every image of the sources of `LoadedPipeline.predict_stream`."""
+    for source in [sources] if is_single_image(sources) else sources:
+        if isinstance(source, (str, os.PathLike)):
+            found = find_images([str(source)])
+            if found.failures:
+                raise InputError(found.failures[0].describe())
+            yield from (image.path for image in found.images)
+        else:
+            # Some programs decode all frames into one buffer.
+            yield source.copy() if isinstance(source, np.ndarray) else source
+
+
+def is_single_image(images: Any) -> bool:
+    """Whether this is one image, or one path, and no collection of them."""
+    single = isinstance(images, (str, bytes, bytearray, os.PathLike)) or hasattr(images, 'read')
+    return single or not hasattr(images, '__iter__') or getattr(images, 'ndim', 1) in (2, 3)
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise ValueError(f'batch_size must be >= 1, got {batch_size}')

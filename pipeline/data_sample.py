@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from mmengine.structures import InstanceData
 
 
@@ -25,8 +24,5 @@ def make_instances(people: Any, with_masks: bool) -> InstanceData:
         rounds=people.rounds.copy(),
     )
     if with_masks:
-        dense = np.zeros((len(people), *people.image_shape), bool)
-        for i, crop in enumerate(people.masks.crops):
-            dense[i][people.masks.window(i)] = crop
-        instances.masks = dense
+        instances.masks = people.masks.to_dense()
     return instances

@@ -156,6 +156,13 @@ class Masks(_Crops):
         full[self.window(i)] = self.crops[i]
         return full
 
+    def to_dense(self) -> Bitmap:
+        """All masks at image size, (N, H, W) bool; takes N x H x W bytes."""
+        full = np.zeros((len(self), self.height, self.width), bool)
+        for i, crop in enumerate(self.crops):
+            full[i][self.window(i)] = crop
+        return full
+
     def crop(self, i: int, window: tuple[slice, slice]) -> Bitmap:
         """The part of mask ``i`` inside a window (rows, columns with start and stop), bool."""
         result = np.zeros([w.stop - w.start for w in window], bool)

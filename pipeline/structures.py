@@ -1,4 +1,4 @@
-"""Typed rows of people: input and output of the stages; COCO results, MMPose samples, drawings.
+"""Typed rows of people: input and output of the stages; conversions and drawings of the result.
 
 Convention, everywhere inside: images are RGB uint8 HWC; boxes are xyxy float32 pixels of the
 original image; scores are in [0, 1]; empty is zero rows, never ``None``.
@@ -8,7 +8,11 @@ Legend: N people, K keypoints, H x W image.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, replace
+from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +31,43 @@ from .masks import MaskSource as MaskSource
 from .scores import pose_scores
 
 if TYPE_CHECKING:
+    import pandas
+    import supervision
     from mmpose.structures import PoseDataSample
+
+    from .io.images import ChannelOrder
+    from .visualization.draw import DrawStyle
+
+SHARED = {'shared': True}  # metadata of a field that is no column but belongs to all rows
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """Where the image of a result is. It holds no pixels, so results of a stream stay small."""
+
+    path: str | None = None
+    image: weakref.ref[Any] | None = None  # what the caller passed, while the caller keeps it
+    channel_order: ChannelOrder = 'rgb'
+
+    @classmethod
+    def of(cls, image: Any, channel_order: ChannelOrder) -> ImageSource:
+        """Source of an image of any kind."""
+        if isinstance(image, (str, Path)):
+            return cls(str(image))
+        try:
+            return cls(None, weakref.ref(image), channel_order)
+        except TypeError:  # for example bytes
+            return cls()
+
+    def read(self) -> Image | None:
+        """Image (H, W, 3) RGB uint8; None if it is no longer available."""
+        from .io.images import as_image
+
+        image = self.path if self.image is None else self.image()
+        return None if image is None else as_image(image, self.channel_order)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path,)  # weak references cannot be copied to another process
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +75,7 @@ class Rows:
     """Equally long columns, one row per person; a column may itself be rows."""
 
     def __post_init__(self) -> None:
-        sizes = {f.name: len(getattr(self, f.name)) for f in fields(self)}
+        sizes = {name: len(getattr(self, name)) for name in self._columns()}
         if len(set(sizes.values())) > 1:
             raise ValueError(f'{type(self).__name__}: row counts differ: {sizes}')
 
@@ -44,16 +84,25 @@ class Rows:
 
     def select(self, index: Index) -> Self:
         """Rows at ``index`` (ints or bools), in that order."""
-        return type(self)(*(_take(getattr(self, f.name), index) for f in fields(self)))
+        return replace(self, **{n: _take(getattr(self, n), index) for n in self._columns()})
 
     def concat(self, other: Self) -> Self:
         """Rows of ``self`` followed by rows of ``other``."""
-        return type(self)(
-            *(_join(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
-        )
+        columns = self._columns()
+        return replace(self, **{n: _join(getattr(self, n), getattr(other, n)) for n in columns})
+
+    def __getitem__(self, index: int | slice | Index | list[Any]) -> Self:
+        """Rows of the same class: one, a slice, row numbers, or those of a mask."""
+        return self.select(np.atleast_1d(np.arange(len(self))[index]))
+
+    def __iter__(self) -> Iterator[Self]:
+        return (self[i] for i in range(len(self)))
+
+    def _columns(self) -> list[str]:
+        return [f.name for f in fields(self) if f.metadata != SHARED]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Detections(Rows):
     """People found by a detector, or boxes of the user."""
 
@@ -74,6 +123,11 @@ class Detections(Rows):
                 f'{self.boxes[wrong][0].tolist()}; convert xywh boxes first'
             )
 
+    def __repr__(self) -> str:
+        number, masks = len(self), self.detector_masks
+        noun = 'person' if number == 1 else 'people'
+        return f'{type(self).__name__}({number} {noun}, image {masks.height}x{masks.width})'
+
     @classmethod
     def from_boxes(cls, boxes: npt.ArrayLike, shape: tuple[int, int]) -> Detections:
         """Detections of score 1 without masks from boxes (N, 4) xyxy px in an image (H, W)."""
@@ -84,7 +138,7 @@ class Detections(Rows):
         return cls(rows, np.ones(len(rows), np.float32), Masks.empty(*shape, len(rows)))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Poses(Detections):
     """Detections with keypoints."""
 
@@ -132,9 +186,19 @@ class Segments(Rows):
         return cls(LogitMasks.empty(height, width), np.zeros(0, np.float32), none, prompts)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class People(Poses):
-    """Poses with masks: the result of the pipeline. ``boxes`` are those of the masks."""
+    """Poses with masks: the result of the pipeline.
+
+    ``boxes`` depend on the setting ``loop.boxes``. With ``'mask'``, the default, they are the tight
+    boxes around the masks, or the detector's box where a mask is empty. With ``'detector'``, as in
+    ``bmp_compact``, they are the boxes of the detector, refined by the pose model if
+    ``pose.refine_boxes`` is on, and yours as they are; a mask may then reach out of its box.
+    ``masks.boxes`` are the tight boxes around the masks in every config.
+
+    ``people[i]``, ``people[people.scores > 0.5]`` and iteration give `People`. A notebook shows a
+    picture if the image is a file or still in memory: only its path or a weak reference is kept.
+    """
 
     masks: Masks  # N rows, no pixel belongs to two people
     mask_scores: Floats  # (N,) as in `Segments`
@@ -143,6 +207,7 @@ class People(Poses):
     detector_boxes: Floats  # (N, 4) xyxy px, from the detector or the user
     rounds: Ints  # (N,) round that found the person, from 1
     scores: Floats  # (N,) instance score, see `pipeline.scores`
+    source: ImageSource = field(default=ImageSource(), kw_only=True, metadata=SHARED)
 
     @classmethod
     def empty(cls, height: int, width: int, num_keypoints: int = 17) -> People:
@@ -160,6 +225,11 @@ class People(Poses):
     def image_shape(self) -> tuple[int, int]:
         """(H, W) of the image."""
         return self.masks.height, self.masks.width
+
+    @property
+    def path(self) -> str | None:
+        """Path of the image; None if the pipeline got no path."""
+        return self.source.path
 
     def to_coco(self, image_id: int | str = 0) -> list[dict[str, Any]]:
         """COCO results of one image, one dict per person in their order.
@@ -217,6 +287,79 @@ class People(Poses):
             for i in range(len(self))
         ]
 
+    def to_coco_annotations(
+        self, image_id: int | str = 0, first_id: int = 1, keypoint_threshold: float = 0.3
+    ) -> list[dict[str, Any]]:
+        """COCO annotations of one image, numbered from ``first_id``, for example to correct them.
+
+        As in a COCO file, plus ``score``. The third number of a keypoint is 2 (visible),
+        1 (hidden) or 0 (score or presence below ``keypoint_threshold``; x = y = 0).
+
+        Raises:
+            ValueError: K < 17.
+        """
+        keys = ('image_id', 'category_id', 'bbox', 'segmentation', 'area', 'score')
+        annotations = []
+        for number, row in enumerate(self.to_coco(image_id), first_id):
+            points = np.array(row['keypoints']).reshape(-1, 3)
+            presence, visibility = row['keypoint_presence'], row['keypoint_visibility']
+            present = np.minimum(points[:, 2], presence) >= keypoint_threshold
+            points[:, 2] = np.where(np.array(visibility) >= 0.5, 2, 1)
+            points[~present] = 0
+            keypoints = {'keypoints': points.ravel().tolist(), 'num_keypoints': int(present.sum())}
+            annotations.append(
+                {'id': number, **{key: row[key] for key in keys}, 'iscrowd': 0, **keypoints}
+            )
+        return annotations
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Table with one row per person: ``path`` and the columns of ``people.csv``.
+
+        These are ``person_id`` (from 1), ``score``, ``box_score``, ``mask_score``, ``mask_source``,
+        ``round``, ``x1`` to ``y2``, ``detector_x1`` to ``detector_y2``, ``mask_area`` (px), and per
+        keypoint ``NAME_x``, ``NAME_y``, ``NAME_score``, ``NAME_presence``, ``NAME_visibility``.
+        """
+        from .conversions import make_dataframe
+
+        return make_dataframe(self)
+
+    def to_supervision(self) -> supervision.Detections:
+        """Detections: boxes, masks (N, H, W), instance scores as ``confidence``, ``class_id`` 0.
+
+        ``data`` has the other columns, so that `from_supervision` also converts selections back.
+        """
+        from .conversions import make_supervision
+
+        return make_supervision(self)
+
+    @classmethod
+    def from_supervision(cls, detections: supervision.Detections) -> People:
+        """People from the result of `to_supervision`, or from a selection of it.
+
+        Raises:
+            ValueError: The detections come from elsewhere, or have lost their masks.
+        """
+        from .conversions import columns_from_supervision
+
+        return cls(**columns_from_supervision(detections))
+
+    def save(self, path: str | Path) -> None:
+        """Write a JSON file that `load` reads without loss; it has no pixels."""
+        from .io.records import save_people
+
+        save_people(self, Path(path))
+
+    @staticmethod
+    def load(path: str | Path) -> People:
+        """Read people from a file of `save` or a file in ``predictions/`` of a run.
+
+        Raises:
+            ValueError: The file is not such a file.
+        """
+        from .io.records import load_people
+
+        return load_people(Path(path))
+
     def to_data_sample(self, *, with_masks: bool = False) -> PoseDataSample:
         """Sample with ``pred_instances`` under the names that MMPose users know.
 
@@ -246,6 +389,40 @@ class People(Poses):
         from .visualization.draw import draw_people
 
         return draw_people(image, self)
+
+    def plot(
+        self, image: Any = None, style: DrawStyle | None = None, channel_order: ChannelOrder = 'rgb'
+    ) -> Image:
+        """Copy of the image (H, W, 3) RGB with box, mask and skeleton in one colour per person.
+
+        Args:
+            image: The image, of any kind that the pipeline takes; None: the one it got.
+            style: What to draw and how; None: everything.
+            channel_order: ``'rgb'`` or ``'bgr'``, of ``image``.
+
+        Raises:
+            ValueError: The image is not known or has another size.
+        """
+        from .io.images import as_image
+        from .visualization.draw import DEFAULT_STYLE, draw_people
+
+        pixels = self.source.read() if image is None else as_image(image, channel_order)
+        if pixels is None:
+            raise ValueError(
+                'the image of these people is no longer in memory; pass it: people.plot(image)'
+            )
+        return draw_people(pixels, self, style or DEFAULT_STYLE)
+
+    def _repr_png_(self) -> bytes | None:
+        """Picture for notebooks, at most 1024 px wide and high; None shows the text instead."""
+        import PIL.Image
+
+        if self.source.read() is None:
+            return None
+        picture, buffer = PIL.Image.fromarray(self.plot()), BytesIO()
+        picture.thumbnail((1024, 1024))
+        picture.save(buffer, 'PNG')
+        return buffer.getvalue()
 
 
 _COMPOUND = (Masks, LogitMasks, Rows)

@@ -70,7 +70,12 @@ class FakePipeline:
         self.batches: list[int] = []
 
     def predict_batch(
-        self, images: Sequence[np.ndarray], boxes: Sequence[Any], timer: StageTimer | None = None
+        self,
+        images: Sequence[np.ndarray],
+        boxes: Sequence[Any],
+        batch_size: int,
+        *,
+        timer: StageTimer | None = None,
     ) -> list[People]:
         self.batches.append(len(images))
         return [self(*both, timer) for both in zip(images, boxes, strict=True)]

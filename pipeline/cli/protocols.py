@@ -176,9 +176,11 @@ class ProtocolPipeline:
         self,
         images: Sequence[Image],
         ground_truth: Sequence[People],
+        batch_size: int = 1,
+        *,
         timer: StageTimer | None = None,
     ) -> list[People]:
-        """Predict the people of each image, one image at a time."""
+        """Predict the people of each image, one image at a time for every batch size."""
         return [self(*pair, timer) for pair in zip(images, ground_truth, strict=True)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,6 +134,9 @@ def build_mmdet_detector(
     use_compact_masks(loaded)
     _raise_limits(loaded.model.get('test_cfg'), score_threshold, max_people)
     model, meta = build_model(loaded, checkpoint, 'mmdet', ignorable)
+    with warnings.catch_warnings():  # about a call of MMDetection; torch warns once per process
+        warnings.simplefilter('ignore')
+        torch.meshgrid(torch.zeros(1))
     _check_person_first(meta, config)
     optimize_modules(model, ('backbone', 'neck'), runtime)
     return MMDetDetector(

@@ -12,18 +12,23 @@ Rules for every format:
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import PIL.Image
 from PIL.Image import Transpose
 
-from ..structures import Image
+from ..arrays import Image
+
+ChannelOrder = Literal['rgb', 'bgr']
 
 # Covers the largest cameras; an RGB image of this size takes 0.6 GB.
 MAX_PIXELS = 200_000_000
@@ -54,6 +59,72 @@ class ImageReadError(ValueError):
         self.path = str(path)
         self.reason = reason
         self.next_step = next_step
+
+
+def as_image(image: Any, channel_order: ChannelOrder = 'rgb') -> Image:
+    """Convert an image of any common kind to RGB uint8 (H, W, 3).
+
+    | image | rule |
+    |---|---|
+    | path, `bytes`, binary file, PIL image | by the rules at the top of this module |
+    | uint8 array (H, W, 3) | as it is, its channels in the order ``channel_order`` |
+    | uint8 array (H, W, 4) | the fourth channel is alpha; transparent pixels become white |
+    | uint8 array (H, W) or (H, W, 1) | grey |
+    | PyTorch tensor, uint8 | as an array; also (C, H, W) |
+    | float, 16-bit and bool arrays, batches | refused: their range is unknown |
+
+    Raises:
+        ImageReadError: A file is missing, damaged or not an image.
+        ValueError: The image is of another kind, or ``channel_order`` is unknown.
+    """
+    if channel_order not in ('rgb', 'bgr'):
+        raise ValueError(f"channel_order must be 'rgb' or 'bgr', got {channel_order!r}")
+    if isinstance(image, (str, os.PathLike)):
+        return read_image(Path(image))
+    if isinstance(image, (bytes, bytearray)) or hasattr(image, 'read'):
+        data = image.read() if hasattr(image, 'read') else bytes(image)
+        if not isinstance(data, bytes):
+            raise ValueError(f"{type(image).__name__}.read() gives no bytes; open files as 'rb'")
+        return decode_image(data, getattr(image, 'name', 'image'))
+    if isinstance(image, PIL.Image.Image):
+        return image_from_pil(image)
+    if hasattr(image, 'detach'):  # a tensor; PyTorch need not be imported for this
+        image = image.detach().cpu().numpy()
+        if image.ndim == 3 and image.shape[2] not in (1, 3, 4):
+            image = image.transpose(1, 2, 0)
+    return _image_from_array(image, channel_order)
+
+
+def _image_from_array(image: Any, channel_order: ChannelOrder) -> Image:
+    if not isinstance(image, np.ndarray):
+        hint = '; cv2.imread returns None if it cannot read a file' if image is None else ''
+        raise ValueError(
+            'an image is a path, an array, a PyTorch tensor, a PIL image, bytes or a binary file, '
+            f'got {type(image).__name__}{hint}'
+        )
+    channels = image.shape[2] if image.ndim == 3 else 1
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or channels not in (1, 3, 4):
+        raise ValueError(
+            'an image array must be uint8 of shape (H, W, 3), (H, W, 4), (H, W, 1) or (H, W), got '
+            f'{image.dtype} {image.shape}; {_array_hint(image)}'
+        )
+    if image.size == 0:
+        raise ValueError(f'an image array must have pixels, got the shape {image.shape}')
+    if channels == 1:
+        return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
+    if channel_order == 'bgr':
+        image = image[..., [2, 1, 0, 3][:channels]]
+    image = np.ascontiguousarray(image)
+    return image_from_pil(PIL.Image.fromarray(image)) if channels == 4 else image
+
+
+def _array_hint(image: npt.NDArray[Any]) -> str:
+    """Return how to convert an array that is not an image."""
+    if image.ndim == 4:
+        return 'pass a batch to predict_batch'
+    hints = {'u1': 'move the channels to the end: image.transpose(1, 2, 0)', 'u2': 'image >> 8'}
+    scale = 'image * 255 if its range is [0, 1]' if image.dtype.kind == 'f' else 'values 0..255'
+    return hints.get(image.dtype.str[1:], f'convert it to uint8: {scale}')
 
 
 def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import IO
 
-from ..keypoints import COCO_NAMES, keypoint_names
-from ..structures import MaskSource
+from ..conversions import table_columns
+from ..structures import People
 from .records import MergeEntry
 from .tables import CsvWriter
 
@@ -19,42 +20,16 @@ class PeopleCsv:
 
     def add(self, entry: MergeEntry) -> None:
         """Append the people of an image."""
-        self._write_header(entry.people.num_keypoints)
-        people, areas = entry.people, entry.people.masks.areas
-        for i in range(len(people)):
-            points = zip(
-                people.keypoints[i],
-                people.keypoint_scores[i],
-                people.presence[i],
-                people.visibility[i],
-                strict=True,
-            )
-            self._rows.writerow(
-                [
-                    *(entry.name, entry.image_id, i + 1),
-                    *(people.scores[i], people.box_scores[i], people.mask_scores[i]),
-                    *(MaskSource(int(people.mask_sources[i])).name.lower(), people.rounds[i]),
-                    *people.boxes[i],
-                    *people.detector_boxes[i],
-                    int(areas[i]),
-                    *(v for xy, *scores in points for v in (*xy, *scores)),
-                ]
-            )
+        columns = table_columns(entry.people)
+        self._write_header(columns)
+        for row in zip(*columns.values(), strict=True):
+            self._rows.writerow([entry.name, entry.image_id, *row])
 
     def close(self) -> None:
         """Write the header if there is no image."""
-        self._write_header(len(COCO_NAMES))
+        self._write_header(table_columns(People.empty(1, 1)))
 
-    def _write_header(self, num_keypoints: int) -> None:
-        if self._header_done:
-            return
-        self._header_done = True
-        parts = ('x', 'y', 'score', 'presence', 'visibility')
-        self._rows.writerow(
-            [
-                *('file_name', 'image_id', 'person_id', 'score', 'box_score', 'mask_score'),
-                *('mask_source', 'round', 'x1', 'y1', 'x2', 'y2'),
-                *('detector_x1', 'detector_y1', 'detector_x2', 'detector_y2', 'mask_area'),
-                *(f'{name}_{part}' for name in keypoint_names(num_keypoints) for part in parts),
-            ]
-        )
+    def _write_header(self, columns: Iterable[str]) -> None:
+        if not self._header_done:
+            self._header_done = True
+            self._rows.writerow(['file_name', 'image_id', *columns])

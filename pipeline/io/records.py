@@ -9,7 +9,7 @@ K is the number of keypoints; boxes are x1, y1, x2, y2 in px of the upright imag
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..masks import Masks
-from ..structures import Floats, MaskSource, People
+from ..structures import Floats, ImageSource, MaskSource, People
+from .atomic import write_json
 
 FORMAT = 'bbox-mask-pose/1'
 
@@ -111,7 +112,7 @@ def people_from_record(record: dict[str, Any]) -> People:
     persons = record['people']
     shapes = {'boxes': (4,), 'detector_boxes': (4,), 'keypoints': (points, 2)}
     shapes |= dict.fromkeys(('keypoint_scores', 'presence', 'visibility'), (points,))
-    floats = {
+    floats: dict[str, Any] = {
         name: np.array([p[key] for p in persons], np.float32).reshape(
             len(persons), *shapes.get(name, ())
         )
@@ -125,6 +126,21 @@ def people_from_record(record: dict[str, Any]) -> People:
         prompts=_prompts([p['prompts'] for p in persons], points),
         rounds=np.array([p['round'] for p in persons], np.int32),
     )
+
+
+def save_people(people: People, path: Path) -> None:
+    """Write the record of ``people``, with the path of their image."""
+    write_json(path, people_to_record(people) | {'path': people.path})
+
+
+def load_people(path: Path) -> People:
+    """Read a file of `save_people` or the record of a run."""
+    record = read_record(path)
+    if record is None:
+        raise ValueError(
+            f'{path}: not people; use a file of People.save or of the folder predictions/ of a run'
+        )
+    return replace(people_from_record(record), source=ImageSource(record.get('path')))
 
 
 def _prompts(rows: list[list[int]], points: int) -> npt.NDArray[np.int32]:

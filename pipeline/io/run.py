@@ -66,7 +66,9 @@ def run_images(
                     writer.begin(batch.jobs)
                     for todo in batch.attempts(reporter):
                         with todo.computing():
-                            people = pipeline.predict_batch(todo.images, todo.boxes, timer)
+                            people = pipeline.predict_batch(
+                                todo.images, todo.boxes, len(todo.jobs), timer=timer
+                            )
                             todo.set_people(people)
                     writer.write(batch.jobs)
         except KeyboardInterrupt:

@@ -35,13 +35,20 @@ class Pipeline(Protocol):
     load_seconds: float
 
     def predict_batch(
-        self, images: Sequence[Image], boxes: Sequence[Any], timer: StageTimer | None, /
+        self,
+        images: Sequence[Image],
+        boxes: Sequence[Any],
+        batch_size: int,
+        /,
+        *,
+        timer: StageTimer | None,
     ) -> list[People]:
         """Predict the people of each image.
 
         Args:
             images: RGB uint8, (H, W, 3) each.
             boxes: Result of ``RunOptions.check`` for each image; None: no boxes.
+            batch_size: Images to compute together; a run gives all of ``images``.
             timer: Sums the seconds of each stage.
         """
 

@@ -10,14 +10,19 @@ ROOT = Path(__file__).parents[2]
 MAX_CALLS = 7  # from main to the first network
 MAX_LINES = 8_600  # of this package, imported by a run with the default outputs
 STATE = """
-import gc, signal, sys, torch
+import gc, signal, sys, warnings
+import numpy, torch
 from pipeline import load_pipeline
 def state():
     return (gc.isenabled(), gc.get_threshold(), signal.getsignal(signal.SIGINT),
             torch.get_num_threads(), torch.is_grad_enabled(), sys.excepthook, sys.stdout,
             [finder for finder in sys.meta_path if 'pipeline' in type(finder).__module__])
 before = state()
-load_pipeline('bmp_compact', {'runtime.device': 'cpu'})
+model = load_pipeline('bmp_compact', device='cpu')
+with warnings.catch_warnings(record=True) as found:
+    warnings.simplefilter('always')
+    model(numpy.zeros((64, 64, 3), numpy.uint8))
+assert not found, [str(warning.message) for warning in found]
 assert state() == before, (state(), before)
 assert not before[-1]
 """

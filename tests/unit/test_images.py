@@ -7,14 +7,15 @@ import warnings
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
 import pytest
 
-from pipeline.io.images import FORMATS, ImageReadError, image_from_pil, read_image
+from pipeline.io.images import FORMATS, ImageReadError, as_image, image_from_pil, read_image
 
 RED, GREEN, BLUE, YELLOW = (250, 10, 10), (10, 250, 10), (10, 10, 250), (250, 250, 10)
 
@@ -258,3 +259,64 @@ def test_threads_do_not_disturb_each_other(tmp_path: Path) -> None:
 def test_known_formats() -> None:
     PIL.Image.init()
     assert [f for f in FORMATS if f not in PIL.Image.OPEN] in ([], ['AVIF'])
+
+
+def png(image: np.ndarray) -> bytes:
+    buffer = BytesIO()
+    PIL.Image.fromarray(image).save(buffer, 'PNG')
+    return buffer.getvalue()
+
+
+RGBA = np.dstack([corners(), np.full((32, 48), 255, np.uint8)])
+RGBA[:, :24, 3] = 0  # the left half becomes white
+OVER_WHITE = np.where(RGBA[..., 3:] == 0, 255, RGBA[..., :3])
+GREY = np.arange(32 * 48, dtype=np.uint8).reshape(32, 48)
+KINDS = {
+    'array': (corners(), 'rgb', corners()),
+    'BGR array': (corners()[..., ::-1], 'bgr', corners()),
+    'PIL image': (PIL.Image.fromarray(corners()), 'rgb', corners()),
+    'PIL image has its own order': (PIL.Image.fromarray(corners()), 'bgr', corners()),
+    'bytes': (png(corners()), 'bgr', corners()),
+    'file object': (BytesIO(png(corners())), 'rgb', corners()),
+    'RGBA': (RGBA, 'rgb', OVER_WHITE),
+    'BGRA': (RGBA[..., [2, 1, 0, 3]], 'bgr', OVER_WHITE),
+    'grey': (GREY, 'rgb', np.dstack([GREY] * 3)),
+    'grey with an axis': (GREY[..., None], 'bgr', np.dstack([GREY] * 3)),
+}
+
+
+@pytest.mark.parametrize(('image', 'order', 'expected'), KINDS.values(), ids=KINDS)
+def test_kinds_of_images(image: Any, order: Any, expected: np.ndarray) -> None:
+    same(as_image(image, order), expected)
+
+
+def test_paths_and_arrays_are_not_copied_needlessly(tmp_path: Path) -> None:
+    path, image = tmp_path / 'a.png', corners()
+    path.write_bytes(png(image))
+    same(as_image(str(path), 'bgr'), image)
+    assert as_image(image) is image
+
+
+REFUSED = {
+    'float in [0, 1]': (np.zeros((4, 5, 3)), r'image \* 255 if its range'),
+    '16 bit': (np.zeros((4, 5), np.uint16), 'image >> 8'),
+    'bool': (np.zeros((4, 5), bool), '0..255'),
+    'batch': (np.zeros((2, 4, 5, 3), np.uint8), 'predict_batch'),
+    'channels first': (np.zeros((3, 4, 5), np.uint8), 'transpose'),
+    'no pixels': (np.zeros((0, 5, 3), np.uint8), 'must have pixels'),
+    'None': (None, 'cv2.imread returns None'),
+    'list': ([1], 'got list'),
+    'text file': (StringIO('x'), "'rb'"),
+    'damaged bytes': (b'x', 'not an image in a known format'),
+}
+
+
+@pytest.mark.parametrize(('image', 'message'), REFUSED.values(), ids=REFUSED)
+def test_kinds_that_are_refused(image: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        as_image(image)
+
+
+def test_unknown_channel_order() -> None:
+    with pytest.raises(ValueError, match="'rgb' or 'bgr', got 'BGR'"):
+        as_image(corners(), 'BGR')  # type: ignore[arg-type]

@@ -14,9 +14,10 @@ ROOT = Path(__file__).parents[2]
 # loop knows no settings, and outputs and scores know no model.
 FLOORS = (
     ('arrays', 'config_messages', 'data_sample', 'resources', 'runtime'),
+    ('io.images',),
     ('keypoints', 'masks', 'rle'),
     ('boxes', 'keypoint_sets', 'logit_crops', 'scores', 'synthetic'),
-    ('visualization',),
+    ('conversions', 'visualization'),
     ('structures',),
     ('instances', 'io', 'nms', 'stages'),
     ('datasets', 'weights'),
@@ -31,6 +32,8 @@ FLOORS = (
     ('benchmark', 'cli'),
     ('__main__',),
 )
+# `People.save` and `People.load` import this where used; the module builds `People`.
+METHODS = {('pipeline.structures', 'pipeline.io.records')}
 # The lazy names of the package itself may stand for anything; its version may be read anywhere.
 PACKAGE, VERSION = 'pipeline', 'pipeline.__version__'
 
@@ -63,6 +66,8 @@ def arrows() -> dict[str, set[str]]:
         names = {name for name in names_in(path) if name.startswith(f'{PACKAGE}.')} - {VERSION}
         graph[module] = {n if n in known else n.rpartition('.')[0] for n in names} - {module}
     del graph[PACKAGE]
+    for module, used in METHODS:
+        graph[module].remove(used)
     return graph
 
 
