@@ -140,8 +140,7 @@ def _row(pipeline: PersonPipeline, scene: Scene, device: str, repeats: int) -> d
 def _run(pipeline: PersonPipeline, scene: Scene, timer: StageTimer) -> int:
     """Run the loop once; returns the number of people in the result."""
     rounds = pipeline.config.max_rounds or 1
-    detectors = [pipeline.detector_of(number) for number in range(1, rounds + 1)]
-    detector = TrueDetector(detectors, scene)
+    detector = TrueDetector([pipeline.detector_of(n + 1) for n in range(rounds)], scene)
     poses = TruePoses(pipeline.pose_estimator, scene)
     with timer(WHOLE):
         people = replace(pipeline, detector=detector, later_detector=None, pose_estimator=poses)(
@@ -156,10 +155,8 @@ class TrueDetector(Detector):
     def __init__(self, detectors: Sequence[Detector], scene: Scene) -> None:
         people = Detections(scene.boxes, np.full(len(scene), 0.9, np.float32), scene.masks)
         rows, count = np.arange(len(scene)), len(detectors)
-        self.rounds = [
-            (detector, people.select(rows[number::count]))
-            for number, detector in enumerate(detectors)
-        ]
+        parts = [people.select(rows[number::count]) for number in range(count)]
+        self.rounds = list(zip(detectors, parts, strict=True))
         self.last = detectors[-1]
         self.empty = people.select(rows[:0])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,13 +110,12 @@ def _group_people(image: ImageOverlaps, shape: tuple[int, int]) -> dict[str, Fla
     return {name: np.asarray(inside & ~image.ignored) for name, inside in groups.items()}
 
 
-def _covered_fractions(people: tuple[Row, ...], shape: tuple[int, int]) -> Iterator[float]:
+def _covered_fractions(people: Sequence[Row], shape: tuple[int, int]) -> Iterator[float]:
     """Fraction of each person's box inside the boxes of others, crowd regions excluded."""
     boxes = Masks.from_boxes(xywh_to_xyxy([person['bbox'] for person in people]), shape)
-    others = [g for g, person in enumerate(people) if not person.get('iscrowd')]
     for g in range(len(people)):
         covered = np.zeros(boxes.crops[g].shape, bool)
-        for other in others:
-            if other != g:
+        for other, person in enumerate(people):
+            if other != g and not person['iscrowd']:
                 covered |= boxes.crop(other, boxes.window(g))
         yield float(covered.mean()) if covered.size else 0.0

@@ -152,7 +152,7 @@ def test_a_later_detector_runs_from_round_two_on(later: bool) -> None:
         ({'grid': '2'}, "grid must be columns x rows such as 2x2 or 3x2, or None, got '2'"),
         ({'grid': '0x2'}, "got '0x2'"),
         ({'overlap': 1.0}, r'overlap must be in \[0, 1\), got 1.0'),
-        ({'max_iou': 2}, r'max_iou must be in \[0, 1\], got 2'),
+        ({'max_iou': 1.0}, r'max_iou must be in \[0, 1\), got 1.0'),
         ({'from_round': 3}, 'from_round'),
         ({'grids': '2x2'}, 'grids'),
     ],
