@@ -140,29 +140,32 @@ def _row(pipeline: PersonPipeline, scene: Scene, device: str, repeats: int) -> d
 
 def _run(pipeline: PersonPipeline, scene: Scene, timer: StageTimer) -> int:
     """Run the loop once; returns the number of people in the result."""
-    detector = TrueDetector(pipeline.detector, scene, pipeline.config.max_rounds or 1)
+    rounds = pipeline.config.max_rounds or 1
+    detector = TrueDetector([pipeline.detector_of(n + 1) for n in range(rounds)], scene)
     poses = TruePoses(pipeline.pose_estimator, scene)
     with timer(WHOLE):
-        people = replace(pipeline, detector=detector, pose_estimator=poses)(
+        people = replace(pipeline, detector=detector, later_detector=None, pose_estimator=poses)(
             scene.image, timer=timer
         )
     return len(people)
 
 
 class TrueDetector(Detector):
-    """Run a detector and return true boxes and masks; each round gets an equal part of them."""
+    """Run the detector of each round and return true boxes and masks, an equal part per round."""
 
-    def __init__(self, inner: Detector, scene: Scene, rounds: int) -> None:
-        self.inner = inner
+    def __init__(self, detectors: Sequence[Detector], scene: Scene) -> None:
         people = Detections(scene.boxes, np.full(len(scene), 0.9, np.float32), scene.masks)
-        rows = np.arange(len(scene))
-        self.rounds = [people.select(rows[number::rounds]) for number in range(rounds)]
+        rows, count = np.arange(len(scene)), len(detectors)
+        parts = [people.select(rows[number::count]) for number in range(count)]
+        self.rounds = list(zip(detectors, parts, strict=True))
+        self.last = detectors[-1]
         self.empty = people.select(rows[:0])
 
     def __call__(self, image: Image) -> Detections:
         """People of the next round."""
-        self.inner(image)
-        return self.rounds.pop(0) if self.rounds else self.empty
+        detector, people = self.rounds.pop(0) if self.rounds else (self.last, self.empty)
+        detector(image)
+        return people
 
 
 class TruePoses(PoseEstimator):

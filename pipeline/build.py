@@ -23,6 +23,7 @@ from .config import (
     find_model_config,
     load_config,
 )
+from .detectors.slices import SlicedDetector
 from .loop import PersonPipeline
 from .openmmlab import Library, read_model_config
 from .runtime.options import RuntimeOptions
@@ -63,11 +64,13 @@ def build_pipeline(resolved: ResolvedConfig) -> BuiltPipeline:
     runtime = _resolve_device(settings.runtime)
     _check_segmenter_config(configs[2])
     _warn_of_random_weights(settings)
+    detector, later_detector = _detectors(settings, configs[0], weights[0], runtime)
     loop = PersonPipeline(
-        _detector(settings, configs[0], weights[0], runtime),
+        detector,
         _pose_estimator(settings, configs[1], weights[1], runtime),
         _segmenter(settings, configs[2], weights[2], runtime),
         settings.loop,
+        later_detector,
     )
     return BuiltPipeline(loop, tuple(w for w in weights if w), hashes, runtime.device)
 
@@ -145,13 +148,14 @@ def pick_device(device: str) -> str:
     return device
 
 
-def _detector(
+def _detectors(
     settings: PipelineConfig, config: str, weights: Weights | None, runtime: RuntimeOptions
-) -> Detector:
+) -> tuple[Detector, Detector | None]:
+    """Detector of round one, and that of later rounds where it differs."""
     from .detectors.mmdet_detector import build_mmdet_detector
 
     part = settings.detector
-    return build_mmdet_detector(
+    detector = build_mmdet_detector(
         config,
         weights.path if weights else None,
         runtime,
@@ -161,6 +165,10 @@ def _detector(
         batch_size=_batch_size(part.batch_size, runtime, 8, 1),
         ignorable=_ignorable(part, weights),
     )
+    if part.slices.grid is None:
+        return detector, None
+    sliced = SlicedDetector(detector, part.slices, part.max_people)
+    return (detector, sliced) if part.slices.from_round == 2 else (sliced, None)
 
 
 def _pose_estimator(

@@ -19,6 +19,7 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from .detectors.slices import SliceConfig
 from .loop import LoopConfig
 from .resources import ROOT
 from .runtime.options import RuntimeOptions
@@ -46,6 +47,7 @@ class DetectorConfig:
     max_people: int | None = None  # best boxes kept per round; None: value of the model's config
     # Images per forward pass; auto: GPU 8, CPU 1. On a CPU batches change the last bits of results.
     batch_size: int | Literal['auto'] = 'auto'
+    slices: SliceConfig = field(default_factory=SliceConfig)
     ignorable: tuple[str, ...] = ()  # prefixes of keys of the checkpoint that need not fit
 
     # For the compact models.

@@ -95,6 +95,7 @@ class PersonPipeline:
     pose_estimator: PoseEstimator
     segmenter: Segmenter
     config: LoopConfig = field(default_factory=LoopConfig)
+    later_detector: Detector | None = None  # replaces the detector from round two on
 
     def __call__(
         self, image: Image, boxes: Detections | None = None, timer: StageTimer | None = None
@@ -145,7 +146,9 @@ class PersonPipeline:
             active = [i for i, state in enumerate(states) if not state.finished]
             with timer('detect'):
                 detections = self._detect(
-                    [states[i] for i in active], [user_boxes[i] for i in active]
+                    self.detector_of(number),
+                    [states[i] for i in active],
+                    [user_boxes[i] for i in active],
                 )
             with timer('pose'):
                 poses = self.pose_estimator.predict_batch([images[i] for i in active], detections)
@@ -177,12 +180,19 @@ class PersonPipeline:
         instances = Instances.empty(*size_of(image), self.pose_estimator.num_keypoints)
         return ImageState(image, self.segmenter(image), instances, self._build_result(instances))
 
+    def detector_of(self, number: int) -> Detector:
+        """Detector of a round, from 1."""
+        return self.detector if number == 1 else self.later_detector or self.detector
+
     def _detect(
-        self, states: Sequence[ImageState], boxes: Sequence[Detections | None]
+        self,
+        detector: Detector,
+        states: Sequence[ImageState],
+        boxes: Sequence[Detections | None],
     ) -> list[Detections]:
         rows = [i for i, user_boxes in enumerate(boxes) if user_boxes is None]
         painted = [paint_out(states[i].image, states[i].people.masks) for i in rows]
-        found = dict(zip(rows, self.detector.predict_batch(painted), strict=True))
+        found = dict(zip(rows, detector.predict_batch(painted), strict=True))
         limit = self.config.max_covered_fraction
         return [
             drop_covered(found[i], states[i].people.masks, limit)

@@ -1,11 +1,14 @@
 """Analyze a COCO results file by crowding, score, keypoint visibility and size of people.
 
 Every study writes OUT/<study>.csv, OUT/<study>.png and prints a line; OUT/analysis.json has all.
+`groups` (or --groups) prints a table instead: recall and mean OKS of people at the edge of the
+image, with few keypoints, small, or covered by others.
 `crowding` and `sizes`: metrics of a part of the people; the others are ignored, not removed.
 `calibration`: precision by score. `visibility`: keypoints by COCO flag and by name.
 
 Examples:
     bmp analyze results.json annotations.json
+    bmp analyze results.json annotations.json --groups
     bmp analyze results.json val.json --study crowding --crowding-edges 0.5 0.75
 """
 
@@ -23,14 +26,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ..evaluation.calibration import CalibrationTable
+    from ..evaluation.groups import GroupTable
     from ..evaluation.parts import PartTable
     from ..evaluation.scored import ScoredResults
     from ..evaluation.visibility import VisibilityTable
 
-    Table = CalibrationTable | PartTable | VisibilityTable
+    Table = CalibrationTable | GroupTable | PartTable | VisibilityTable
 
 PROG = 'bmp analyze'
-STUDIES = ('crowding', 'calibration', 'visibility', 'sizes')
+STUDIES = ('crowding', 'calibration', 'visibility', 'sizes', 'groups')
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -40,7 +44,8 @@ def build_parser() -> argparse.ArgumentParser:
     add('results', type=Path, metavar='RESULTS', help='COCO results')
     add('annotations', metavar='ANNOTATIONS', help='COCO annotations of people, or a data set')
     add_data_root(parser)
-    add('--study', nargs='+', choices=STUDIES, help='default: all four')
+    add('--study', nargs='+', choices=STUDIES, help='default: all')
+    add('--groups', action='store_const', dest='study', const=['groups'], help='--study groups')
     add('--tasks', nargs='+', choices=TASKS, help='default: all tasks of both files')
     add('--crowding-edges', nargs='+', type=float, metavar='IOU',
         help='lower limits of the parts, box IoU (default: 0.1 0.3 0.5)')  # fmt: skip
@@ -88,7 +93,8 @@ def run(args: argparse.Namespace) -> dict[str, str]:
         table, draw = compute_study(name, scored, args)
         rows = [asdict(row) for row in table.rows]
         write_csv(args.out / f'{name}.csv', rows)
-        save_chart(args.out / f'{name}.png', draw, table, scored.subject or args.results.name)
+        if draw is not None:
+            save_chart(args.out / f'{name}.png', draw, table, scored.subject or args.results.name)
         texts[name] = table.text
         report[name] = {'text': table.text, 'rows': [replace_infinity(row) for row in rows]}
     files = {'results': str(args.results), 'annotations': str(annotations)}
@@ -99,9 +105,12 @@ def run(args: argparse.Namespace) -> dict[str, str]:
 
 def compute_study(
     name: str, scored: ScoredResults, args: argparse.Namespace
-) -> tuple[Table, Callable[..., Figure]]:
-    """Compute the table of a study; returns it with its drawing function."""
-    from ..evaluation import calibration, charts, parts, visibility
+) -> tuple[Table, Callable[..., Figure] | None]:
+    """Compute the table of a study; returns it with its drawing function, if it has one."""
+    from ..evaluation import calibration, charts, groups, parts, visibility
+
+    if name == 'groups':
+        return groups.measure_groups(scored), None
 
     if name == 'visibility':
         return visibility.measure_visibility(scored), charts.draw_visibility

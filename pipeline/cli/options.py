@@ -18,6 +18,7 @@ SETTINGS = {
     'device': 'runtime.device',
     'precision': 'runtime.precision',
     'refine': 'loop.refine',
+    'slices': 'detector.slices.grid',
 }
 
 
@@ -48,12 +49,14 @@ def add_runtime_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_loop_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--max-rounds`` and ``--refine``."""
+    """Add ``--max-rounds``, ``--refine`` and ``--slices``."""
     add, as_in_config = parser.add_argument, argparse.SUPPRESS
     add('--max-rounds', type=parse_rounds, default=as_in_config, metavar='N|none',
         help='none: repeat until no new person is found (default: config)')  # fmt: skip
     add('--refine', action=argparse.BooleanOptionalAction, default=as_in_config,
         help='repeat pose and mask with the final masks (default: config)')  # fmt: skip
+    add('--slices', type=parse_grid, default=as_in_config, metavar='off|2x2|3x2',
+        help='also detect in slices of the image, columns x rows (default: config)')  # fmt: skip
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
@@ -96,6 +99,11 @@ def parse_positive(text: str) -> int:
 def parse_rounds(text: str) -> int | None:
     """Parse an integer >= 1 or ``none``, for argparse."""
     return None if text.lower() == 'none' else parse_positive(text)
+
+
+def parse_grid(text: str) -> str | None:
+    """Parse the grid of slices, such as ``2x2``, or ``off``, for argparse."""
+    return None if text.lower() == 'off' else text
 
 
 def make_reporter() -> Reporter:

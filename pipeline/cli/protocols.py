@@ -75,6 +75,9 @@ class Protocol:
             loop = settings.loop
             rounds = loop.max_rounds or f'all (at most {loop.round_cap})'
             parts.append(f'rounds {rounds}{", refined" if loop.refine else ""}')
+            slices = settings.detector.slices
+            if slices.grid is not None:
+                parts.append(f'slices {slices.grid} from round {slices.from_round}')
         if self.name == 'detected_keypoints':
             parts.append(f'{"ground-truth" if self.gt_boxes else "detector"} boxes')
         if self.gt_masks:

@@ -12,6 +12,8 @@ import torch
 from pipeline import load_pipeline
 from pipeline.build import build_pipeline
 from pipeline.config import CONFIG_FOLDER, ConfigError, PipelineConfig, load_config
+from pipeline.detectors.mmdet_detector import MMDetDetector
+from pipeline.detectors.slices import SlicedDetector
 from pipeline.loop import LoopConfig
 from pipeline.nms import PoseNMSConfig
 from pipeline.segmenters.prompts import PromptConfig
@@ -136,6 +138,25 @@ def test_other_detectors_and_pose_models_plug_in_by_name(detector: str, pose: st
     assert 1 <= len(people) <= 3 and people.keypoints.shape[1:] == (17, 2)
     assert np.isfinite(people.scores).all()
     assert (people.mask_sources == MaskSource.SAM).any()
+
+
+@pytest.mark.parametrize(
+    ('slices', 'first', 'second'),
+    [
+        ({}, MMDetDetector, MMDetDetector),
+        ({'grid': '2x2'}, SlicedDetector, SlicedDetector),
+        ({'grid': '2x2', 'from_round': 2}, MMDetDetector, SlicedDetector),
+    ],
+    ids=['off', 'every round', 'from round 2'],
+)
+def test_slices_replace_the_detector_from_a_round_on(
+    slices: dict[str, Any], first: type, second: type
+) -> None:
+    options = RANDOM_CPU | {f'detector.slices.{key}': value for key, value in slices.items()}
+    run = build_pipeline(load_config('bmp_compact', options | {'detector.max_people': 4})).run
+    assert [type(run.detector_of(number)) for number in (1, 2, 3)] == [first, second, second]
+    if second is SlicedDetector:
+        assert (run.detector_of(2).config.grid, run.detector_of(2).max_people) == ('2x2', 4)
 
 
 def test_wrong_segmenter_configs_are_wrong_settings(tmp_path: Path) -> None:

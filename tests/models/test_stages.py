@@ -8,6 +8,7 @@ import torch
 
 from pipeline.config import CONFIG_FOLDER
 from pipeline.detectors.mmdet_detector import build_mmdet_detector
+from pipeline.detectors.slices import EDGE, SliceConfig, SlicedDetector, make_slices
 from pipeline.logit_crops import logit_crop
 from pipeline.masks import Masks
 from pipeline.openmmlab import scope_of
@@ -96,6 +97,28 @@ def test_limits_hold_for_every_kind_of_detector(image: np.ndarray, config: str) 
     if 'yolox' in config:  # boxes only
         assert found.detector_masks.areas.sum() == 0
     np.testing.assert_array_equal(three(image).boxes, found.boxes[:3])
+
+
+@pytest.mark.parametrize(
+    'config',
+    [str(COMPACT / 'rtmdet-ins_compact.py'), 'mmdet::yolox/yolox_tiny_8xb8-300e_coco.py'],
+    ids=['RTMDet-Ins', 'YOLOX'],
+)
+def test_slices_work_with_every_kind_of_detector(image: np.ndarray, config: str) -> None:
+    torch.manual_seed(0)
+    inner = build_mmdet_detector(config, None, score_threshold=0.001, max_people=9)
+    slices = SliceConfig('2x1', overlap=0.0, max_iou=0.9999)
+    assert make_slices((150, 210), slices) == [(0, 0, 105, 150), (105, 0, 210, 150)]
+    left, right = inner(image[:, :105]), inner(image[:, 105:])
+    left = left.select(left.boxes[:, 2] <= 105 - EDGE)
+    right = right.select(right.boxes[:, 0] >= EDGE)
+    right_boxes = right.boxes + np.array([105, 0, 105, 0], np.float32)
+    found = SlicedDetector(inner, slices)(image)
+    expected = np.concatenate([inner(image).boxes, left.boxes, right_boxes])
+    assert sorted(found.boxes.tolist()) == sorted(expected.tolist())
+    masks = [m for part in (left, right) for m in part.detector_masks.areas.tolist()]
+    areas = inner(image).detector_masks.areas.tolist() + masks
+    assert sorted(found.detector_masks.areas.tolist()) == sorted(areas)
 
 
 def test_a_detector_gets_rgb_as_bgr(image: np.ndarray) -> None:

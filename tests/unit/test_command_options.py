@@ -41,6 +41,11 @@ def test_cfg_options_must_be_pairs(
     [
         ([], {}),
         (['--cfg-options', 'loop.refine=0', '--refine'], {'loop.refine': True}),
+        (['--slices', 'off'], {'detector.slices.grid': None}),
+        (
+            ['--slices', '3x2', '--cfg-options', 'detector.slices.from_round=2'],
+            {'detector.slices.grid': '3x2', 'detector.slices.from_round': 2},
+        ),
         (['--no-refine', '--max-rounds', 'none'], {'loop.refine': False, 'loop.max_rounds': None}),
         (
             ['--device', 'cpu', '--precision', 'bf16'],

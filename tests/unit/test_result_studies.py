@@ -16,12 +16,14 @@ from pipeline.cli import analyze_results
 from pipeline.evaluation.calibration import measure_calibration
 from pipeline.evaluation.charts import chart_style, draw_calibration, draw_parts, draw_visibility
 from pipeline.evaluation.coco import score
+from pipeline.evaluation.groups import measure_groups
 from pipeline.evaluation.matching import match, score_part
 from pipeline.evaluation.overlaps import compute_overlaps
 from pipeline.evaluation.parts import PartTable, measure_crowding, measure_sizes
 from pipeline.evaluation.scored import ScoredResults, score_results
 from pipeline.evaluation.visibility import measure_visibility
 from pipeline.io.coco import TASKS, Task
+from pipeline.keypoint_sets import sigmas_of
 from tests.commands import exit_code
 from tests.synthetic_results import make_results
 from tests.toy_people import coco, person, toy_annotations, toy_results, write
@@ -155,6 +157,69 @@ def test_visibility_by_hand() -> None:
     assert one['all', 'visible'].ap == pytest.approx(34 / 101)  # recall 1/3 with precision 1
 
 
+def grouped_people() -> dict[str, Any]:
+    """Five people of 300 x 200 px and a crowd region: 2 and 3 overlap by half, 5 is inside 4."""
+    few, some = ([0, 0, 0] * 17 for _ in range(2))
+    few[:9], some[:24] = [210, 110, 2] * 3, [215, 115, 2] * 8
+    people = [
+        person(1, 7, [10, 10, 40, 100]),
+        person(2, 7, [100, 20, 60, 60]),
+        person(3, 7, [130, 20, 60, 60]),
+        person(4, 7, [200, 100, 100, 100], area=12000, keypoints=few, num_keypoints=3),
+        person(5, 7, [205, 105, 20, 20], keypoints=some, num_keypoints=8),
+        person(6, 7, [0, 0, 300, 12], iscrowd=1, **UNLABELLED),
+    ]
+    return coco([{'id': 7, 'file_name': '7.jpg', 'height': 200, 'width': 300}], people)
+
+
+def test_groups_of_boxes_by_hand() -> None:
+    boxes = [[10, 10, 40, 100], [120, 20, 60, 60], [200, 100, 49, 100], [205, 105, 20, 20]]
+    rows = [{'image_id': 7, 'category_id': 1, 'bbox': b, 'score': 0.9} for b in boxes]
+    table = measure_groups(score_results(rows, grouped_people(), ['bbox']))
+    # The second result fits 3 (0.71) better than 2 (0.5), the third fits 4 by 0.49.
+    assert {r.group: (r.num_found, r.num_people) for r in table.rows} == {
+        'all': (3, 5),
+        'at the edge of the image': (0, 1),
+        'not at the edge': (3, 4),
+        '1-5 keypoints': (0, 1),
+        '6-11 keypoints': (1, 1),
+        '12 or more keypoints': (2, 3),
+        'small': (1, 1),
+        'medium': (2, 3),
+        'large': (0, 1),
+        'alone': (1, 1),
+        'covered by up to half': (1, 3),
+        'covered by more than half': (1, 1),
+    }
+    assert table.rows[2].recall == 0.75 and table.rows[2].mean_oks is None
+    assert '| bbox | not at the edge | 4 | 3 | 0.750 |  |' in table.text
+
+
+@pytest.mark.parametrize(
+    ('with_ids', 'edge', 'medium'),
+    # 4 is posed in the wrong place: matched by its id, or not at all.
+    [(True, (1, 1, 0.0), (3, 2, 0.75)), (False, (1, 0, None), (3, 2, 0.75))],
+    ids=['poses of annotated boxes', 'poses of detections'],
+)
+def test_groups_of_poses_by_hand(with_ids: bool, edge: Any, medium: Any) -> None:
+    annotations = grouped_people()
+    rows = []
+    for number in (1, 2, 4):
+        points = np.array(annotations['annotations'][number - 1]['keypoints'], float).reshape(17, 3)
+        if number == 2:  # a similarity of 1/2 at every keypoint
+            variance = (2 * np.array(sigmas_of(17))) ** 2
+            points[:, 0] += np.sqrt(2 * np.log(2) * variance * 60 * 60 * 0.8)
+        if number == 4:
+            points[:, :2] -= 200
+        row = {'image_id': 7, 'category_id': 1, 'score': 0.9, 'keypoints': points.ravel().tolist()}
+        rows.append(row | ({'annotation_id': number} if with_ids else {}))
+    table = measure_groups(score_results(rows, annotations, ['keypoints']))
+    one = {r.group: (r.num_people, r.num_found, r.mean_oks) for r in table.rows}
+    assert one['at the edge of the image'] == pytest.approx(edge, abs=1e-6)
+    assert one['medium'] == pytest.approx(medium, abs=1e-6)
+    assert one['small'] == (1, 0, None)
+
+
 def test_matching_prefers_counted_people_and_crowd_regions_match_many() -> None:
     rows, annotations = hand_made()
     annotations['annotations'][0] |= {'iscrowd': 1, **UNLABELLED}
@@ -250,7 +315,8 @@ def test_command_writes_tables_and_charts(
     first, second = files_of_tool(tmp_path, 'one'), files_of_tool(tmp_path, 'two')
     names = {p.name for p in first.iterdir()}
     studies = analyze_results.STUDIES
-    assert names == {f'{s}.{kind}' for s in studies for kind in ('csv', 'png')} | {'analysis.json'}
+    expected = {f'{s}.{kind}' for s in studies for kind in ('csv', 'png')} - {'groups.png'}
+    assert names == expected | {'analysis.json'}
     for name in names:
         assert (first / name).read_bytes() == (second / name).read_bytes()
     printed = capsys.readouterr().out
