@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .build import BuiltPipeline, build_pipeline
+from .candidates import Candidates
 from .config import ResolvedConfig, load_config
 from .runtime.timing import StageTimer
 from .structures import Detections, Image, People, size_of
@@ -26,6 +28,8 @@ class LoadedPipeline:
         weights: checkpoint name -> sha256 of the file that was loaded.
         device: where the models run.
         precision: fp32, bf16 or fp16.
+        config_key: everything in the config that the people depend on, except ``min_score``.
+        min_score: threshold on the scores of the people; None: off.
         note: note of the config for the user, or an empty string.
         load_seconds: time for loading.
     """
@@ -38,6 +42,10 @@ class LoadedPipeline:
         self.device = built.device
         self.precision: str = config.settings.runtime.precision
         self.note = config.settings.runtime.note or ''
+        self.min_score = config.settings.loop.min_score
+        loop = replace(config.settings.loop, min_score=None)
+        settings = replace(config.settings, loop=loop)
+        self.config_key = '\n'.join([repr(settings), *built.model_configs])
         self.load_seconds = load_seconds
 
     def __call__(
@@ -75,6 +83,16 @@ class LoadedPipeline:
             boxes: One entry per image, as in `__call__`.
             timer: Adds up the seconds per stage, for all images.
         """
+        candidates = self.predict_candidates(images, boxes, timer)
+        return [found.keep(self.min_score) for found in candidates]
+
+    def predict_candidates(
+        self,
+        images: Sequence[Image | str | Path | Any],
+        boxes: Sequence[npt.ArrayLike | None] | None = None,
+        timer: StageTimer | None = None,
+    ) -> list[Candidates]:
+        """Find people of any score in several images; see `predict_batch`."""
         if isinstance(images, (str, Path)):
             raise ValueError(f'predict_batch needs a list of images, got {images!r}')
         arrays = [as_image(image) for image in images]
@@ -83,7 +101,7 @@ class LoadedPipeline:
             None if user is None else Detections.from_boxes(user, size_of(image))
             for user, image in zip(rows, arrays, strict=True)
         ]
-        return self._run.predict_batch(arrays, user_boxes, timer)
+        return self._run.predict_candidates(arrays, user_boxes, timer)
 
 
 def load_pipeline(

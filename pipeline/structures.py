@@ -29,6 +29,8 @@ from .scores import pose_scores
 if TYPE_CHECKING:
     from mmpose.structures import PoseDataSample
 
+    from .visualization.style import DrawingStyle
+
 
 @dataclass(frozen=True, eq=False)
 class Rows:
@@ -134,7 +136,7 @@ class Segments(Rows):
 
 @dataclass(frozen=True, eq=False)
 class People(Poses):
-    """Poses with masks: the result of the pipeline. ``boxes`` are those of the masks."""
+    """Poses with masks: the result of the pipeline, in descending order of score."""
 
     masks: Masks  # N rows, no pixel belongs to two people
     mask_scores: Floats  # (N,) as in `Segments`
@@ -167,6 +169,7 @@ class People(Poses):
         Each dict serves all three tasks and holds only what ``json.dump`` takes:
 
         - ``image_id``, ``category_id`` (1), ``score`` (instance score);
+        - ``person_id``, 1, 2, ... in the order of the rows;
         - ``bbox`` xywh px, ``segmentation`` (compressed RLE, ``counts`` as str), ``area`` px of
           the mask;
         - ``keypoints``: 17 times x, y, keypoint score, flat;
@@ -198,6 +201,7 @@ class People(Poses):
             {
                 'image_id': image_id,
                 'category_id': PERSON,
+                'person_id': i + 1,
                 'bbox': _pixels(boxes_xywh[i]),
                 'score': _score(self.scores[i]),
                 'segmentation': rles[i],
@@ -241,11 +245,11 @@ class People(Poses):
         sample.pred_instances = make_instances(self, with_masks)
         return sample
 
-    def draw(self, image: Image) -> Image:
+    def draw(self, image: Image, style: DrawingStyle | None = None) -> Image:
         """Copy of ``image`` (H, W, 3) RGB with box, mask and skeleton in one colour per person."""
         from .visualization.draw import draw_people
 
-        return draw_people(image, self)
+        return draw_people(image, self, style)
 
 
 _COMPOUND = (Masks, LogitMasks, Rows)

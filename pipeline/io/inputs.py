@@ -12,7 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, count
+from itertools import count
 from pathlib import Path
 
 from .images import SUFFIXES
@@ -26,11 +26,17 @@ class InputError(ValueError):
 
 @dataclass(frozen=True)
 class InputImage:
-    """An input image; its name is the key of all outputs."""
+    """An input image."""
 
     path: Path
     name: str  # relative path with '/', unique in a run
     root: Path  # folder of the relative path
+    output: str = ''  # name of its files, see `pipeline.io.output_names`; default: the name
+
+    @property
+    def key(self) -> str:
+        """Name of the files of this image."""
+        return self.output or self.name
 
 
 @dataclass(frozen=True)
@@ -198,13 +204,16 @@ def _rename_duplicates(images: list[InputImage]) -> list[InputImage]:
     taken = {name for name, number in uses.items() if number == 1}
     result = []
     for image in images:
-        name = image.name if uses[image.name] == 1 else _free_name(image, taken)
+        name = image.name
+        if uses[name] > 1:
+            name = next(n for n in longer_names(image) if n not in taken)
         taken.add(name)
         result.append(replace(image, name=name))
     return result
 
 
-def _free_name(image: InputImage, taken: set[str]) -> str:
+def longer_names(image: InputImage) -> Iterator[str]:
+    """Yield the name with the folder as a prefix, then with ``_2``, ``_3``, ... at the folder."""
     folder = Path(os.path.abspath(image.root)).name or 'root'
-    numbered = (f'{folder}_{number}/{image.name}' for number in count(2))
-    return next(n for n in chain([f'{folder}/{image.name}'], numbered) if n not in taken)
+    yield f'{folder}/{image.name}'
+    yield from (f'{folder}_{number}/{image.name}' for number in count(2))

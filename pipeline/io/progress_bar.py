@@ -14,7 +14,7 @@ class TerminalReporter(Reporter):
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._bar = progress.Progress(
-            progress.BarColumn(),
+            progress.BarColumn(bar_width=max(5, min(40, console.width // 8))),
             progress.MofNCompleteColumn(),
             progress.TimeElapsedColumn(),
             progress.TextColumn('ETA'),
@@ -30,8 +30,13 @@ class TerminalReporter(Reporter):
         self._bar.start()
 
     def update(self, name: str, text: str) -> None:
-        """Move the bar."""
-        self._bar.update(self._task, advance=1, description=f'{name}: {text}')
+        """Move the bar; a narrow terminal shortens the name of the image, not the result."""
+        self._bar.update(self._task, advance=1, description='')
+        columns = self._bar.make_tasks_table(self._bar.tasks)
+        used = columns.__rich_measure__(self._bar.console, self._bar.console.options).minimum
+        room = self._bar.console.width - used - len(f': {text}')
+        description = f'{shorten_name(name, room)}: {text}'
+        self._bar.update(self._task, description=description)
 
     def message(self, text: str) -> None:
         """Print above the bar."""
@@ -40,3 +45,10 @@ class TerminalReporter(Reporter):
     def stop(self) -> None:
         """Stop the bar."""
         self._bar.stop()
+
+
+def shorten_name(name: str, width: int) -> str:
+    """Replace the start of a name by an ellipsis if it is longer than ``width``."""
+    if len(name) <= width:
+        return name
+    return '\N{HORIZONTAL ELLIPSIS}' + name[len(name) - max(width - 1, 0) :]

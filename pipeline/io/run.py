@@ -1,9 +1,10 @@
 """Run a pipeline on images: outputs, failures, resume.
 
-An image is done when its record ``predictions/<name>.json`` exists. A run writes the record after
+An image is done when its record ``predictions/<output>.json`` exists. A run writes the record after
 the other files of the image. It skips images that are done with the same config, weights, boxes,
-version and file content. The files for the whole run are written from the records at the end. You
-can kill a run at any time and start it again.
+version and file content; another minimum score or drawing style only writes their files again. The
+files for the whole run are written from the records at the end. You can kill a run at any time and
+start it again.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from ..runtime.timing import StageTimer
 from .atomic import write_json, write_text
 from .dataset_writers import write_dataset_files
 from .inputs import Failure, InputImage
-from .progress import Reporter
-from .records import MergeEntry, people_from_record, read_record, record_path
+from .output_names import name_outputs
+from .progress import Reporter, count_of
+from .records import FORMAT, MergeEntry, people_from_record, read_record, record_path
 from .run_info import describe_run
 from .run_options import OutputError, Pipeline, RunOptions, RunReport
-from .runner import DISK_ERRORS, JobReader, JobWriter
+from .runner import DISK_ERRORS, JobReader, JobWriter, rewrite_record
 
 if TYPE_CHECKING:
     from .annotations import ImageId
@@ -55,10 +57,13 @@ def run_images(
         OutputError: Another run writes to the same folder, or the disk is full or read-only.
     """
     started, timer, reporter = time.time(), StageTimer(), reporter or Reporter()
-    report = RunReport(len(images), list(failures))
+    report = RunReport(len(images), list(failures), min_score=pipeline.min_score)
     with lock_folder(options.out_dir), disk_errors(options.out_dir):
+        if not options.full_names:
+            images = name_outputs(options.out_dir, images)
+            _rewrite_others(pipeline, images, options, reporter)
         write_text(options.out_dir / 'config.py', pipeline.config_text)
-        writer = JobWriter(options, timer, report, reporter)
+        writer = JobWriter(pipeline, options, timer, report, reporter)
         reporter.start(len(images))
         try:
             with closing(JobReader(pipeline, options, timer).batches(images)) as batches:
@@ -66,8 +71,9 @@ def run_images(
                     writer.begin(batch.jobs)
                     for todo in batch.attempts(reporter):
                         with todo.computing():
-                            people = pipeline.predict_batch(todo.images, todo.boxes, timer)
-                            todo.set_people(people)
+                            todo.set_candidates(
+                                pipeline.predict_candidates(todo.images, todo.boxes, timer)
+                            )
                     writer.write(batch.jobs)
         except KeyboardInterrupt:
             report.interrupted = True
@@ -81,6 +87,31 @@ def run_images(
         info = describe_run(pipeline, options, report, started)
         write_json(options.out_dir / 'run.json', info, indent=1)
     return report
+
+
+def _rewrite_others(
+    pipeline: Pipeline, images: Sequence[InputImage], options: RunOptions, reporter: Reporter
+) -> None:
+    """Apply the minimum score to the records of earlier runs on other images."""
+    info, folder = options.out_dir / 'run.json', options.out_dir / 'predictions'
+    written_with = options.written_with(pipeline.min_score)
+    own = {record_path(options.out_dir, image.key) for image in images}
+    others = [p for p in folder.rglob('*.json') if p not in own and not p.name.startswith('.')]
+    before = read_record(info) if info.is_file() else None
+    info.unlink(missing_ok=True)  # it describes an earlier run
+    if not others:
+        return
+    reporter.message(
+        f'{options.out_dir} also has {count_of(len(others), "image")} of earlier runs; the files '
+        'for the whole run leave them out'
+    )
+    if before is not None and before.get('written_with') == written_with:
+        return
+    for path in others:
+        record = read_record(path)
+        if record and record.get('format') == FORMAT and record['written_with'] != written_with:
+            output = path.relative_to(folder).as_posix().removesuffix('.json')
+            rewrite_record(options.out_dir, output, record, pipeline.min_score, written_with)
 
 
 def write_run_files(
@@ -113,12 +144,15 @@ def read_entries(
     for image in images:
         if image.name not in done or image.name not in image_ids:
             continue
-        path = record_path(out_dir, image.name)
+        path = record_path(out_dir, image.key)
         try:
-            people = people_from_record(read_record(path) or {})
+            record = read_record(path) or {}
+            people = people_from_record(record)
+            dropped = len(record['dropped'])
         except (KeyError, TypeError, ValueError) as error:
             raise OutputError(f'{path} is damaged ({error}); delete it and run again') from error
-        yield MergeEntry(image.name, image_ids[image.name], people)
+        image_id, seconds = image_ids[image.name], record.get('seconds')
+        yield MergeEntry(image.name, image_id, people, dropped, seconds, image.key)
 
 
 @contextmanager

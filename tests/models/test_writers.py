@@ -70,7 +70,7 @@ def test_records_refuse_nan_and_other_formats() -> None:
 def test_record_is_readable() -> None:
     people = make_people(2)
     person = people_to_record(people)['people'][1]
-    assert person['id'] == 2
+    assert person['person_id'] == 2
     assert person['mask_source'] in ('sam', 'detector', 'box')
     assert len(person['prompts']) == 3
     assert np.shape(person['keypoints']) == (17, 2)
@@ -113,7 +113,7 @@ def test_mask_png_holds_the_ids() -> None:
     ids = np.asarray(pil_image)
     assert ids.shape == people.image_shape
     for person, i in zip(people_to_record(people)['people'], range(3), strict=True):
-        assert ((ids == person['id']) == people.masks.dense(i)).all()
+        assert ((ids == person['person_id']) == people.masks.dense(i)).all()
     assert ((ids == 0) == ~people.masks.union()).all()
 
 
@@ -155,7 +155,7 @@ def test_other_keypoint_sets_have_no_coco_names() -> None:
 
 
 def test_overlay_is_a_jpeg_of_the_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(People, 'draw', lambda self, image: 255 - image)
+    monkeypatch.setattr(People, 'draw', lambda self, image, style: 255 - image)
     image = np.full((40, 60, 3), 55, np.uint8)
     jpeg = OverlayWriter().render(FinishedImage(make_people(1), lambda: image))
     pil_image = PIL.Image.open(BytesIO(jpeg))

@@ -18,6 +18,7 @@ FLOORS = (
     ('boxes', 'keypoint_sets', 'logit_crops', 'scores', 'synthetic'),
     ('visualization',),
     ('structures',),
+    ('candidates',),
     ('instances', 'io', 'nms', 'stages'),
     ('datasets', 'weights'),
     ('doctor', 'openmmlab'),

@@ -22,7 +22,15 @@ from pipeline.io.progress_bar import TerminalReporter
 from pipeline.io.run import OutputError, run_images
 from pipeline.io.run_options import RunOptions
 from pipeline.structures import People
-from tests.run_fakes import IMAGES, FakePipeline, contents, make_people, run, save_image
+from tests.run_fakes import (
+    IMAGES,
+    OUTPUT_NAMES,
+    FakePipeline,
+    contents,
+    make_people,
+    run,
+    save_image,
+)
 
 pytestmark = pytest.mark.usefixtures('plain_drawing')
 
@@ -36,13 +44,14 @@ def test_all_outputs(image_folder: Path, tmp_path: Path) -> None:
     assert (report.computed, report.resumed, report.people, report.exit_code) == (4, 0, 12, 0)
     per_image = {
         f'{folder}/{name}{suffix}'
-        for name in IMAGES
+        for name in OUTPUT_NAMES.values()
         for folder, suffix in (
             ('predictions', '.json'), ('visualizations', '.jpg'), ('masks', '.png'),
             ('mmpose', '.json'),
         )
     }  # fmt: skip
-    merged = {'coco_results.json', 'coco_images.json', 'people.csv', 'failures.json', 'config.py'}
+    merged = {'coco_results.json', 'coco_images.json', 'coco_annotations.json', 'people.csv'}
+    merged |= {'images.csv', 'failures.json', 'config.py'}
     assert set(contents(out)) == per_image | merged
     assert (out / 'config.py').read_text() == pipeline.config_text
     assert json.loads((out / 'failures.json').read_text()) == []
@@ -58,7 +67,7 @@ def test_only_selected_outputs(save: tuple[str, ...], image_folder: Path, tmp_pa
     run(image_folder, tmp_path / 'out', save=save)
     top = set(os.listdir(tmp_path / 'out')) - {'.lock'}
     expected = {
-        'csv': {'people.csv'},
+        'csv': {'people.csv', 'images.csv'},
         'masks': {'masks'},
         'coco': {'coco_results.json', 'coco_images.json'},
         'mmpose': {'mmpose'},
@@ -149,7 +158,7 @@ def test_a_repaired_image_is_done_next_time(image_folder: Path, tmp_path: Path) 
 def test_a_failing_writer_is_a_failure_of_the_image(
     image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def draw(self: People, image: np.ndarray) -> np.ndarray:
+    def draw(self: People, image: np.ndarray, style: Any) -> np.ndarray:
         if image[0, 0, 0] == 60:
             raise ValueError('no paint')
         return image
@@ -214,16 +223,13 @@ def test_two_runs_do_not_share_a_folder(image_folder: Path, tmp_path: Path) -> N
 
 def test_log_lines(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level('INFO')
-    reporter = Reporter(interval_s=1000)
-    reporter.start(3)
-    for number, name in enumerate('abc', 1):
-        reporter.update(name, f'{number} people')
+    reporter = Reporter()
+    reporter.start(2)
+    for name in 'ab':
+        reporter.update(name, '1 person')
     reporter.stop()
-    assert (caplog.messages[0], caplog.messages[-1]) == (
-        '3 images',
-        '[3/3] ETA 0:00:00 c: 3 people',
-    )
-    assert len(caplog.messages) <= 3
+    lines = ['2 images', '[1/2] a: 1 person, ETA 0:00:00', '[2/2] b: 1 person']
+    assert caplog.messages == lines
     assert format_time(3725.2) == '1:02:05'
 
 
