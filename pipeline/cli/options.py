@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,13 +19,17 @@ SETTINGS = {
     'device': 'runtime.device',
     'precision': 'runtime.precision',
     'refine': 'loop.refine',
+    'min_score': 'loop.min_score',
 }
 
 
 def make_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
     """Make a parser that shows the docstring of a command in its help, unwrapped."""
     return argparse.ArgumentParser(
-        prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
 
 
@@ -88,6 +93,19 @@ def parse_rounds(text: str) -> int | None:
     return None if text.lower() == 'none' else parse_positive(text)
 
 
+def parse_score(text: str) -> float | None:
+    """Parse a number in [0, 1] or ``none``, for argparse."""
+    if text.lower() == 'none':
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a number from 0 to 1, nor none')
+    return value
+
+
 def make_reporter() -> Reporter:
     """Create a bar on stderr if it is a terminal, else log lines."""
     from rich.console import Console
@@ -106,16 +124,16 @@ def get_command(prog: str, argv: Sequence[str] | None) -> tuple[str, ...]:
 
 
 @contextmanager
-def handle_errors(prog: str, wrong_input: int = 2, failed: int = 1) -> Iterator[None]:
+def handle_errors(prog: str, failed: int = 1) -> Iterator[None]:
     """Log to stderr inside the block; print errors and exit.
 
     Args:
         prog: Name of the command, for the message.
-        wrong_input: Exit code for invalid arguments and files (`ValueError`).
         failed: Exit code for files and weights that cannot be read or written.
 
     Raises:
-        SystemExit: With one of these codes, or 130 after Ctrl-C.
+        SystemExit: With this code, 2 for wrong arguments, invalid and missing files, or 130 after
+            Ctrl-C.
     """
     from ..io.run_options import OutputError
     from ..openmmlab import quiet_libraries
@@ -129,8 +147,11 @@ def handle_errors(prog: str, wrong_input: int = 2, failed: int = 1) -> Iterator[
     except KeyboardInterrupt:
         sys.exit(130)
     except (ValueError, OSError, CheckpointError, OutputError) as error:
-        print(f'{prog}: error: {error}', file=sys.stderr)
-        sys.exit(wrong_input if isinstance(error, ValueError) else failed)
+        message = str(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            message = f'{error.filename}: {error.strerror}; check the path'
+        print(f'{prog}: error: {message}', file=sys.stderr)
+        sys.exit(2 if isinstance(error, (ValueError, FileNotFoundError)) else failed)
 
 
 def _key_value(text: str) -> str:

@@ -1,14 +1,15 @@
 """Search for the input images of a run; each gets a unique name.
 
-An input is an image, a directory (searched recursively), a glob pattern or a list file (``@FILE``
-or a file ending in .txt or .lst: one input per line, relative to the folder of the list file;
-``#`` starts a comment line).
+An input is an image, a directory (searched recursively), a glob pattern, an http(s) URL, ``-`` (an
+image on stdin) or a list file (``@FILE`` or a file ending in .txt or .lst: one input per line,
+relative to the folder of the list file; ``#`` starts a comment line; ``@-`` is a list on stdin).
 """
 
 from __future__ import annotations
 
 import glob
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,12 +17,23 @@ from itertools import count
 from pathlib import Path
 
 from .images import SUFFIXES
+from .progress import count_of
 
 LIST_SUFFIXES = ('.txt', '.lst')
+VIDEO_SUFFIXES = tuple('.mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv'.split())
+STREAMS = ('rtsp://', 'rtmp://', 'udp://', '/dev/video')
 
 
 class InputError(ValueError):
     """An input of a run cannot be used; the message has the next step."""
+
+
+class MissingInputError(InputError):
+    """There is no such file, or nothing matches a pattern."""
+
+
+class UnsupportedInputError(InputError):
+    """An input of a kind that this version cannot read."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +79,9 @@ class Inputs:
     failures: tuple[Failure, ...]
 
 
-def find_images(inputs: Sequence[str], *, exclude: Path | None = None) -> Inputs:
+def find_images(
+    inputs: Sequence[str], *, exclude: Path | None = None, downloads: Path | None = None
+) -> Inputs:
     """Find the images of the inputs; each file once, in the order of their names.
 
     The name of an image is its path relative to the directory or to the fixed part of the glob
@@ -78,6 +92,7 @@ def find_images(inputs: Sequence[str], *, exclude: Path | None = None) -> Inputs
     Args:
         inputs: See the top of this module.
         exclude: Folder to leave out, for example the one with the results.
+        downloads: Folder for images of URLs and of stdin; None: the current folder.
 
     Returns:
         The images, and as failures the directories and patterns without images and the list files
@@ -87,9 +102,9 @@ def find_images(inputs: Sequence[str], *, exclude: Path | None = None) -> Inputs
     failures: list[Failure] = []
     for source in inputs:
         try:
-            for image in _find(source, exclude):
+            for image in _find(source, exclude, downloads or Path()):
                 found.setdefault(os.path.realpath(image.path), image)
-        except (InputError, OSError) as error:
+        except (ValueError, OSError) as error:
             failures.append(Failure.from_error(source, error))
     images = sorted(_rename_duplicates(list(found.values())), key=lambda image: image.name)
     return Inputs(tuple(images), tuple(failures))
@@ -100,13 +115,35 @@ def is_list_file(source: str) -> bool:
     return source.startswith('@') or source.lower().endswith(LIST_SUFFIXES)
 
 
-def _find(source: str, exclude: Path | None) -> Iterator[InputImage]:
-    if '://' in source:
-        raise InputError(f'{source}: is a URL; download it and pass the file')
-    if is_list_file(source) and not os.path.isdir(source):
-        yield from _from_list(Path(source.removeprefix('@')).expanduser(), exclude)
+def _find(source: str, exclude: Path | None, downloads: Path) -> Iterator[InputImage]:
+    _refuse_videos(source)
+    if source == '-' or '://' in source:
+        from .fetch import fetch_input
+
+        path = fetch_input(source, downloads)
+        yield InputImage(path, path.name, path.parent)
+    elif is_list_file(source) and not os.path.isdir(source):
+        yield from _from_list(Path(source.removeprefix('@')).expanduser(), exclude, downloads)
     else:
         yield from _from_path(Path(source).expanduser(), exclude)
+
+
+def _refuse_videos(source: str) -> None:
+    """Raise for a video, a stream or the number of a camera, and name the way with frames."""
+    if source.lower().startswith(STREAMS) or (source.isdecimal() and not os.path.exists(source)):
+        kind, device = 'cameras and streams', source
+        if source.isdecimal():
+            device = f'/dev/video{source}'
+    elif source.lower().endswith(VIDEO_SUFFIXES) and not os.path.isdir(source):
+        kind, device = 'videos', source
+    elif '://' in source and not source.lower().startswith(('http://', 'https://')):
+        raise UnsupportedInputError(f'{source}: not an http or https URL; pass a file')
+    else:
+        return
+    raise UnsupportedInputError(
+        f'{source}: {kind} are not supported yet; write frames with "mkdir frames && ffmpeg -i '
+        f'{device} frames/%06d.jpg" and pass the folder frames/'
+    )
 
 
 def _from_path(path: Path, exclude: Path | None) -> Iterator[InputImage]:
@@ -133,6 +170,8 @@ def _from_pattern(pattern: Path, exclude: Path | None) -> Iterator[InputImage]:
         fixed.append(part)
     root = Path(*fixed)
     matches = sorted(glob.glob(str(pattern), recursive=True))
+    if not matches:
+        raise MissingInputError(f'{pattern}: no file matches this pattern; check the path')
     files: list[Path] = []
     for match in map(Path, matches):
         if match.is_dir():
@@ -141,25 +180,30 @@ def _from_pattern(pattern: Path, exclude: Path | None) -> Iterator[InputImage]:
             files.append(match)
     if not files:
         raise InputError(
-            f'{pattern}: {len(matches)} files match this pattern, none of them is an image; '
-            f'suffixes: {" ".join(sorted(SUFFIXES))}'
+            f'{pattern}: no image among the {count_of(len(matches), "match", "matches")} of this '
+            f'pattern; suffixes: {" ".join(sorted(SUFFIXES))}'
         )
     yield from (InputImage(file, _relative(file, root) or file.name, root) for file in files)
 
 
-def _from_list(file: Path, exclude: Path | None) -> Iterator[InputImage]:
+def _from_list(file: Path, exclude: Path | None, downloads: Path) -> Iterator[InputImage]:
     try:
-        lines = [line.strip() for line in file.read_text('utf-8-sig').splitlines()]
+        text = sys.stdin.read() if str(file) == '-' else file.read_text('utf-8-sig')
+        lines = [line.strip() for line in text.splitlines()]
     except UnicodeDecodeError:
         raise InputError(f'{file}: not a list of inputs, the file is not UTF-8 text') from None
     except FileNotFoundError:
-        raise InputError(f'{file}: No such file; check the path of the list') from None
+        raise MissingInputError(f'{file}: no such file; check the path of the list') from None
     entries = [line for line in lines if line and not line.startswith('#')]
     if not entries:
         raise InputError(f'{file}: this list is empty; write one path per line')
     for entry in entries:
         if is_list_file(entry):
             raise InputError(f'{file}: {entry!r} is another list; put its lines into this one')
+        _refuse_videos(entry)
+        if '://' in entry:
+            yield from _find(entry, exclude, downloads)
+            continue
         for image in _from_path(file.parent / Path(entry).expanduser(), exclude):
             name = _relative(image.path, file.parent)
             yield replace(image, name=name, root=file.parent) if name else image

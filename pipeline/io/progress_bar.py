@@ -13,8 +13,9 @@ class TerminalReporter(Reporter):
 
     def __init__(self, console: Console) -> None:
         super().__init__()
+        self._bar_width = max(5, min(40, console.width // 2 - 25))
         self._bar = progress.Progress(
-            progress.BarColumn(bar_width=max(5, min(40, console.width // 8))),
+            progress.BarColumn(bar_width=self._bar_width),
             progress.MofNCompleteColumn(),
             progress.TimeElapsedColumn(),
             progress.TextColumn('ETA'),
@@ -26,17 +27,16 @@ class TerminalReporter(Reporter):
 
     def start(self, total: int) -> None:
         """Show the bar."""
+        self._total = total
         self._bar.update(self._task, total=total)
         self._bar.start()
 
     def update(self, name: str, text: str) -> None:
         """Move the bar; a narrow terminal shortens the name of the image, not the result."""
-        self._bar.update(self._task, advance=1, description='')
-        columns = self._bar.make_tasks_table(self._bar.tasks)
-        used = columns.__rich_measure__(self._bar.console, self._bar.console.options).minimum
-        room = self._bar.console.width - used - len(f': {text}')
-        description = f'{shorten_name(name, room)}: {text}'
-        self._bar.update(self._task, description=description)
+        counts = 2 * len(str(self._total)) + 1
+        used = self._bar_width + counts + len(f' 0:00:00 ETA 0:00:00  : {text}')
+        description = f'{shorten_name(name, self._bar.console.width - used)}: {text}'
+        self._bar.update(self._task, advance=1, description=description)
 
     def message(self, text: str) -> None:
         """Print above the bar."""

@@ -14,9 +14,16 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from pipeline.candidates import Candidates
 from pipeline.io.atomic import atomic_file, write_json, write_text
 from pipeline.io.dataset_writers import write_dataset_files
-from pipeline.io.records import MergeEntry, people_from_record, people_to_record
+from pipeline.io.records import (
+    MergeEntry,
+    candidates_from_record,
+    candidates_to_record,
+    people_from_record,
+    people_to_record,
+)
 from pipeline.io.writers import WRITERS, FinishedImage, MaskWriter, MMPoseWriter, OverlayWriter
 from pipeline.masks import Masks
 from pipeline.structures import People
@@ -45,6 +52,20 @@ def test_records_keep_every_bit(people: People) -> None:
     height, width = people.image_shape
     assert record['image'] == {'height': height, 'width': width}
     assert len(record['people']) == len(people)
+
+
+@pytest.mark.parametrize('mask_boxes', [False, True])
+def test_records_keep_candidates_of_any_score(mask_boxes: bool) -> None:
+    people = make_people(5)
+    people = people.select(np.argsort(-people.scores))
+    people = replace(people, masks=people.detector_masks)  # they overlap; one is empty
+    candidates = Candidates(people, exclusive=True, mask_boxes=mask_boxes)
+    for first in (None, float(people.scores[2]), 1.0):
+        record = json.loads(json.dumps(candidates_to_record(candidates, first)))
+        assert_same_people(people_from_record(record), candidates.keep(first))
+        again = candidates_from_record(record)
+        for score in (*people.scores.tolist(), None, 0.0, 1.0):
+            assert_same_people(again.keep(score), candidates.keep(score))
 
 
 def test_awkward_numbers_survive() -> None:
@@ -193,6 +214,28 @@ def test_coco_files_fit_together(tmp_path: Path) -> None:
     assert len(loaded.anns) == 5
     mask = loaded.annToMask(loaded.loadAnns(loaded.getAnnIds(imgIds=[30]))[1])
     assert (mask.astype(bool) == entries()[2].people.masks.dense(1)).all()
+
+
+def test_coco_annotations_are_read_by_pycocotools(tmp_path: Path) -> None:
+    import pycocotools.coco as coco_tools
+
+    people = make_people(3)
+    blobs = np.zeros((3, 40, 60), bool)
+    blobs[0, 3:20, 5:30] = blobs[1, 0:40, 40:60] = blobs[2, 30:39, 2:9] = True
+    people = replace(people, masks=Masks.from_dense(blobs, (40, 60)))
+    entry = MergeEntry('a.jpg', 7, people)
+    empty = MergeEntry('b.jpg', 8, People.empty(40, 60))
+    write_dataset_files(tmp_path, ['annotations'], [entry, empty])
+    coco = coco_tools.COCO(str(tmp_path / 'coco_annotations.json'))
+    assert list(coco.imgs) == [7, 8] and coco.cats[1]['name'] == 'person'
+    for i, row in enumerate(coco.anns.values()):
+        mask = coco.annToMask(row).astype(bool)
+        assert (mask & blobs[i]).sum() / (mask | blobs[i]).sum() > 0.9
+        flags = row['keypoints'][2::3]
+        assert row['num_keypoints'] == np.count_nonzero(flags) and set(flags) <= {0, 1, 2}
+        shown = (people.keypoint_scores[i] >= 0.3) & (people.presence[i] >= 0.3)
+        assert [flag > 0 for flag in flags] == shown.tolist()
+        assert row['area'] == blobs[i].sum() and row['iscrowd'] == 0
 
 
 @pytest.mark.parametrize('task', ['bbox', 'segm', 'keypoints'])
