@@ -28,7 +28,7 @@ class TerminalReporter(Reporter):
     def start(self, total: int) -> None:
         """Show the bar."""
         self._total = total
-        self._bar.update(self._task, total=total)
+        self._bar.reset(self._task, total=total)  # the models were loaded in the meantime
         self._bar.start()
 
     def update(self, name: str, text: str) -> None:
