@@ -23,14 +23,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..io.inputs import (
-    InputError,
-    InputImage,
-    Inputs,
-    MissingInputError,
-    UnsupportedInputError,
-    find_images,
-)
+from ..io.inputs import InputImage, Inputs, WrongInputError, find_images
 from ..io.run import run_images, write_failures
 from ..io.run_options import DEFAULT_SAVE, OUTPUTS, RunOptions, RunReport
 from ..visualization.style import LABELS, LAYERS, DrawingStyle
@@ -137,11 +130,11 @@ def _refuse_wrong_inputs(found: Inputs) -> None:
     """Raise if there is no image and an argument is wrong; a run reports it among its failures."""
     if any(image.path.exists() for image in found.images):
         return
-    wrong = (MissingInputError.__name__, UnsupportedInputError.__name__)
-    lines = [f.describe() for f in found.failures if f.error in wrong]
+    wrong = WrongInputError.__name__
+    lines = [f.describe() for f in found.failures if f.error == wrong]
     lines += [f'{i.path}: no such file or directory; check the path' for i in found.images]
     if lines:
-        raise InputError('\n'.join(lines))
+        raise WrongInputError('\n'.join(lines))
 
 
 def load(config: str, cfg_options: Mapping[str, Any]) -> LoadedPipeline:

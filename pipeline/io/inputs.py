@@ -16,24 +16,12 @@ from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
-from .images import SUFFIXES
+from .images import SUFFIXES, WrongInputError
+from .images import InputError as InputError
 from .progress import count_of
 
 LIST_SUFFIXES = ('.txt', '.lst')
 VIDEO_SUFFIXES = tuple('.mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv'.split())
-STREAMS = ('rtsp://', 'rtmp://', 'udp://', '/dev/video')
-
-
-class InputError(ValueError):
-    """An input of a run cannot be used; the message has the next step."""
-
-
-class MissingInputError(InputError):
-    """There is no such file, or nothing matches a pattern."""
-
-
-class UnsupportedInputError(InputError):
-    """An input of a kind that this version cannot read."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +104,7 @@ def is_list_file(source: str) -> bool:
 
 
 def _find(source: str, exclude: Path | None, downloads: Path) -> Iterator[InputImage]:
-    _refuse_videos(source)
-    if source == '-' or '://' in source:
+    if _is_no_file(source):
         from .fetch import fetch_input
 
         path = fetch_input(source, downloads)
@@ -128,22 +115,13 @@ def _find(source: str, exclude: Path | None, downloads: Path) -> Iterator[InputI
         yield from _from_path(Path(source).expanduser(), exclude)
 
 
-def _refuse_videos(source: str) -> None:
-    """Raise for a video, a stream or the number of a camera, and name the way with frames."""
-    if source.lower().startswith(STREAMS) or (source.isdecimal() and not os.path.exists(source)):
-        kind, device = 'cameras and streams', source
-        if source.isdecimal():
-            device = f'/dev/video{source}'
-    elif source.lower().endswith(VIDEO_SUFFIXES) and not os.path.isdir(source):
-        kind, device = 'videos', source
-    elif '://' in source and not source.lower().startswith(('http://', 'https://')):
-        raise UnsupportedInputError(f'{source}: not an http or https URL; pass a file')
-    else:
-        return
-    raise UnsupportedInputError(
-        f'{source}: {kind} are not supported yet; write frames with "mkdir frames && ffmpeg -i '
-        f'{device} frames/%06d.jpg" and pass the folder frames/'
-    )
+def _is_no_file(source: str) -> bool:
+    """Return whether a source is stdin, a URL, a video or a camera."""
+    if source.lower().endswith(VIDEO_SUFFIXES):
+        return not os.path.isdir(source)
+    if source.isdecimal():
+        return not os.path.exists(source)
+    return source == '-' or '://' in source or source.startswith('/dev/video')
 
 
 def _from_path(path: Path, exclude: Path | None) -> Iterator[InputImage]:
@@ -171,7 +149,7 @@ def _from_pattern(pattern: Path, exclude: Path | None) -> Iterator[InputImage]:
     root = Path(*fixed)
     matches = sorted(glob.glob(str(pattern), recursive=True))
     if not matches:
-        raise MissingInputError(f'{pattern}: no file matches this pattern; check the path')
+        raise WrongInputError(f'{pattern}: no file matches this pattern; check the path')
     files: list[Path] = []
     for match in map(Path, matches):
         if match.is_dir():
@@ -193,15 +171,14 @@ def _from_list(file: Path, exclude: Path | None, downloads: Path) -> Iterator[In
     except UnicodeDecodeError:
         raise InputError(f'{file}: not a list of inputs, the file is not UTF-8 text') from None
     except FileNotFoundError:
-        raise MissingInputError(f'{file}: no such file; check the path of the list') from None
+        raise WrongInputError(f'{file}: no such file; check the path of the list') from None
     entries = [line for line in lines if line and not line.startswith('#')]
     if not entries:
         raise InputError(f'{file}: this list is empty; write one path per line')
     for entry in entries:
         if is_list_file(entry):
             raise InputError(f'{file}: {entry!r} is another list; put its lines into this one')
-        _refuse_videos(entry)
-        if '://' in entry:
+        if _is_no_file(entry):
             yield from _find(entry, exclude, downloads)
             continue
         for image in _from_path(file.parent / Path(entry).expanduser(), exclude):

@@ -23,11 +23,17 @@ from .atomic import write_json, write_text
 from .dataset_writers import write_dataset_files
 from .inputs import Failure, InputImage
 from .output_names import name_outputs
-from .progress import Reporter, count_of
-from .records import FORMAT, MergeEntry, people_from_record, read_record, record_path
+from .progress import Reporter
+from .records import MergeEntry, people_from_record, read_record, record_path
 from .run_info import describe_run
 from .run_options import OutputError, Pipeline, RunOptions, RunReport
-from .runner import DISK_ERRORS, JobReader, JobWriter, rewrite_record
+from .runner import (
+    DISK_ERRORS,
+    JobReader,
+    JobWriter,
+    computing,
+    list_attempts,
+)
 
 if TYPE_CHECKING:
     from .annotations import ImageId
@@ -60,21 +66,21 @@ def run_images(
     report = RunReport(len(images), list(failures), min_score=pipeline.min_score)
     with lock_folder(options.out_dir), disk_errors(options.out_dir):
         if not options.full_names:
-            images = name_outputs(options.out_dir, images)
-            _rewrite_others(pipeline, images, options, reporter)
+            images = _prepare_folder(pipeline, images, options, reporter)
         write_text(options.out_dir / 'config.py', pipeline.config_text)
         writer = JobWriter(pipeline, options, timer, report, reporter)
         reporter.start(len(images))
         try:
             with closing(JobReader(pipeline, options, timer).batches(images)) as batches:
-                for batch in batches:
-                    writer.begin(batch.jobs)
-                    for todo in batch.attempts(reporter):
-                        with todo.computing():
-                            todo.set_candidates(
-                                pipeline.predict_candidates(todo.images, todo.boxes, timer)
-                            )
-                    writer.write(batch.jobs)
+                for jobs in batches:
+                    writer.begin(jobs)
+                    for todo in list_attempts(jobs, reporter):
+                        with computing(todo):
+                            arrays, boxes = [job.image for job in todo], [job.boxes for job in todo]
+                            found = pipeline.predict_candidates(arrays, boxes, timer)
+                            for job, candidates in zip(todo, found, strict=True):
+                                job.candidates = candidates
+                    writer.write(jobs)
         except KeyboardInterrupt:
             report.interrupted = True
         finally:
@@ -89,29 +95,17 @@ def run_images(
     return report
 
 
-def _rewrite_others(
+def _prepare_folder(
     pipeline: Pipeline, images: Sequence[InputImage], options: RunOptions, reporter: Reporter
-) -> None:
-    """Apply the minimum score to the records of earlier runs on other images."""
-    info, folder = options.out_dir / 'run.json', options.out_dir / 'predictions'
-    written_with = options.written_with(pipeline.min_score)
-    own = {record_path(options.out_dir, image.key) for image in images}
-    others = [p for p in folder.rglob('*.json') if p not in own and not p.name.startswith('.')]
-    before = read_record(info) if info.is_file() else None
-    info.unlink(missing_ok=True)  # it describes an earlier run
-    if not others:
-        return
-    reporter.message(
-        f'{options.out_dir} also has {count_of(len(others), "image")} of earlier runs; the files '
-        'for the whole run leave them out'
-    )
-    if before is not None and before.get('written_with') == written_with:
-        return
-    for path in others:
-        record = read_record(path)
-        if record and record.get('format') == FORMAT and record['written_with'] != written_with:
-            output = path.relative_to(folder).as_posix().removesuffix('.json')
-            rewrite_record(options.out_dir, output, record, pipeline.min_score, written_with)
+) -> list[InputImage]:
+    """Name the files of the images; with files of earlier runs, apply the options to these."""
+    if not (options.out_dir / 'predictions').is_dir():
+        return name_outputs(options.out_dir, images, {})
+    from .earlier_runs import find_records, rewrite_others
+
+    images = name_outputs(options.out_dir, images, find_records(options.out_dir, images))
+    rewrite_others(pipeline, images, options, reporter)
+    return images
 
 
 def write_run_files(

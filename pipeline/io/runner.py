@@ -27,14 +27,13 @@ from .inputs import Failure, InputImage
 from .progress import Reporter, count_of
 from .records import (
     FORMAT,
-    candidates_from_record,
     candidates_to_record,
     people_from_record,
     read_record,
     record_path,
 )
 from .run_options import Pipeline, RunOptions, RunReport
-from .writers import WRITERS, FinishedImage, output_path
+from .writers import WRITERS, FinishedImage, output_path, remove_outputs
 
 WRITE_BEHIND = 2  # images in the queue of the writing thread
 # Errors that also affect every later image.
@@ -59,50 +58,30 @@ class Job:
     seconds: float = 0.0  # in all threads
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Jobs of one batch."""
+def list_attempts(jobs: Sequence[Job], reporter: Reporter) -> Iterator[list[Job]]:
+    """Yield the jobs with an image as one batch; if that fails, one by one."""
+    todo = [job for job in jobs if job.image is not None]
+    if todo:
+        yield todo
+    error = todo[0].error if len(todo) > 1 else None
+    if error is not None:
+        reporter.message(f'a batch of {len(todo)} images failed ({error}); retrying one by one')
+        for job in todo:
+            job.error = None
+            yield [job]
 
-    jobs: list[Job]
 
-    @property
-    def images(self) -> list[Image]:
-        """The images to compute."""
-        return [job.image for job in self.jobs if job.image is not None]
-
-    @property
-    def boxes(self) -> list[Any]:
-        """The checked boxes of each of `images`."""
-        return [job.boxes for job in self.jobs if job.image is not None]
-
-    def attempts(self, reporter: Reporter) -> Iterator[Batch]:
-        """Yield the jobs with an image as one batch; if that fails, as batches of one."""
-        todo = [job for job in self.jobs if job.image is not None]
-        if todo:
-            yield Batch(todo)
-        error = todo[0].error if len(todo) > 1 else None
-        if error is not None:
-            reporter.message(f'a batch of {len(todo)} images failed ({error}); retrying one by one')
-            for job in todo:
-                job.error = None
-                yield Batch([job])
-
-    @contextmanager
-    def computing(self) -> Iterator[None]:
-        """Store the time and the error of the block in each job."""
-        start = time.perf_counter()
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001 - the other images continue
-            for job in self.jobs:
-                job.error = error
-        for job in self.jobs:
-            job.seconds += (time.perf_counter() - start) / len(self.jobs)
-
-    def set_candidates(self, candidates: Sequence[Candidates]) -> None:
-        """Store the candidates of each job."""
-        for job, found in zip(self.jobs, candidates, strict=True):
-            job.candidates = found
+@contextmanager
+def computing(jobs: Sequence[Job]) -> Iterator[None]:
+    """Store the time and the error of the block in each job."""
+    start = time.perf_counter()
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - the other images continue
+        for job in jobs:
+            job.error = error
+    for job in jobs:
+        job.seconds += (time.perf_counter() - start) / len(jobs)
 
 
 class JobReader:
@@ -117,7 +96,7 @@ class JobReader:
             'version': __version__,
         }
 
-    def batches(self, images: Iterable[InputImage]) -> Generator[Batch, None, None]:
+    def batches(self, images: Iterable[InputImage]) -> Generator[list[Job], None, None]:
         """Yield batches of ``batch_images`` jobs with the content of their files."""
         size = self._options.batch_images
         with (
@@ -125,7 +104,7 @@ class JobReader:
             closing(prefetch(pool, self._read, images, size)) as jobs,
         ):
             while batch := list(islice(jobs, size)):
-                yield Batch(batch)
+                yield batch
 
     def _read(self, source: InputImage) -> Job:
         """Read an image in the reading thread; decode it if it is not done."""
@@ -260,6 +239,8 @@ class JobWriter:
         else:
             record = job.record
             if record['written_with'] != self._written_with:
+                from .earlier_runs import rewrite_record
+
                 out_dir, key = self._options.out_dir, job.input.key
                 record = rewrite_record(out_dir, key, record, self._min_score, self._written_with)
             self._write(job, partial(people_from_record, record))
@@ -309,30 +290,6 @@ class JobWriter:
                 f'{job.input.name}: {reason} changed, computing it again (reported once for all '
                 'images with this change)'
             )
-
-
-def remove_outputs(out_dir: Path, output: str) -> None:
-    """Remove the files of an image, except its record."""
-    for writer in WRITERS.values():
-        remove(output_path(out_dir, writer, output))
-
-
-def rewrite_record(
-    out_dir: Path,
-    output: str,
-    record: Mapping[str, Any],
-    min_score: float | None,
-    written_with: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Apply another minimum score to a record on disk, and remove the files made with the old one.
-
-    In this order, a kill leaves no file that disagrees with the record.
-    """
-    remove_outputs(out_dir, output)
-    changed = candidates_to_record(candidates_from_record(dict(record)), min_score)
-    changed = {**record, **changed, 'written_with': dict(written_with)}
-    write_json(record_path(out_dir, output), changed)
-    return changed
 
 
 def prefetch(

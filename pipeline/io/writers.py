@@ -13,7 +13,7 @@ import PIL.Image
 
 from ..structures import Image, People
 from ..visualization.style import DrawingStyle
-from .atomic import dump_json
+from .atomic import dump_json, remove
 
 JPEG_QUALITY = 92
 
@@ -104,3 +104,9 @@ WRITERS: dict[str, ImageWriter] = {
     'masks': MaskWriter(),
     'mmpose': MMPoseWriter(),
 }
+
+
+def remove_outputs(out_dir: Path, output: str) -> None:
+    """Remove the files of an image, except its record."""
+    for writer in WRITERS.values():
+        remove(output_path(out_dir, writer, output))
