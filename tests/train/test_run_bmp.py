@@ -152,7 +152,7 @@ def test_inputs_from_the_web_and_stdin(
         assert command(tmp_path / 'in', '-', *urls, '--out-dir', out, '--save', 'coco') == 1
     failures = json.loads((out / 'failures.json').read_text())
     reasons = [f['message'].partition(': ')[2] for f in failures]
-    assert reasons[0].startswith('cannot be downloaded (HTTP Error 404') and 'no bytes' in reasons[1]
+    assert 'cannot be downloaded (HTTP Error 404' in reasons[0] and 'no bytes' in reasons[1]
     names = [i['file_name'] for i in json.loads((out / 'coco_images.json').read_text())['images']]
     assert len(names) == 3 and sum(name.endswith('img.png') for name in names) == 2
     monkeypatch.setattr(sys, 'stdin', StringIO(str(tmp_path / 'in' / 'img.png')))
