@@ -14,7 +14,18 @@ import numpy as np
 from .candidates import Candidates
 from .masks import LogitMasks, Masks, claim_pixels
 from .scores import ScoreConfig, instance_scores
-from .structures import Detections, Floats, Image, Ints, MaskSource, People, Poses, Rows, Segments
+from .structures import (
+    Detections,
+    Floats,
+    Image,
+    Index,
+    Ints,
+    MaskSource,
+    People,
+    Poses,
+    Rows,
+    Segments,
+)
 
 _MIN_WEIGHT = 1e-3  # a person of score 0 keeps the pixels without another candidate
 ResolveOverlaps = Literal['logits', 'scored_logits'] | None
@@ -110,7 +121,7 @@ def rank_candidates(
 
 
 def _build_candidates(
-    instances: Instances, order: Ints, overlaps: ResolveOverlaps, boxes: str, score: ScoreConfig
+    instances: Instances, order: Index, overlaps: ResolveOverlaps, boxes: str, score: ScoreConfig
 ) -> Candidates:
     weights = _weights(instances, score)
     logits = instances.segments.logits

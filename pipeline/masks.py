@@ -226,14 +226,13 @@ def assign_pixels(
 
 def claim_pixels(
     logits: LogitMasks,
-    order: npt.NDArray[np.integer[Any]],
+    order: npt.NDArray[Any],
     weights: npt.NDArray[np.floating[Any]] | None = None,
 ) -> Masks:
     """Compute the pixels that each person wins against those before it in ``order``.
 
     The masks are in ``order`` and may overlap. `stack_masks` of the first n equals `assign_pixels`
-    of these n people, for every n. One pass over the crops with two canvases of image size, so the
-    cost is linear in the number of people.
+    of these n people, for every n. The cost is linear in the number of people.
     """
     best = np.zeros((logits.height, logits.width), np.float16)
     owner = _owner_canvas(logits)

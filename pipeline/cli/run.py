@@ -23,7 +23,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..io.inputs import InputImage, Inputs, WrongInputError, find_images
+from ..io.images import WrongInputError
+from ..io.inputs import InputImage, Inputs, find_images
 from ..io.run import run_images, write_failures
 from ..io.run_options import DEFAULT_SAVE, OUTPUTS, RunOptions, RunReport
 from ..visualization.style import LABELS, LAYERS, DrawingStyle

@@ -94,12 +94,7 @@ class CocoImages:
 
 def _lazy(module: str, name: str) -> Callable[[IO[str]], DatasetWriter]:
     """Import a writer when it is used; the default outputs do not need it."""
-
-    def make_writer(stream: IO[str]) -> DatasetWriter:
-        writer: DatasetWriter = getattr(import_module(module, __package__), name)(stream)
-        return writer
-
-    return make_writer
+    return lambda stream: getattr(import_module(module, __package__), name)(stream)
 
 
 # Value of --save -> file name -> function that creates the writer.

@@ -1,8 +1,7 @@
 """Names of the files of an image in an output folder.
 
-``img.jpg`` gives ``img.json``, ``img.png``, ... in the folders of the outputs. If another image has
-this name, in the run or in the folder, the name is ``img.jpg``, and then that with the parent
-folder.
+``img.jpg`` gives ``img.json``, ``img.png``, ...; if another image of the run or the folder has this
+name, it is ``img.jpg``, and then that with the parent folder.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ def name_outputs(
     taken = {*chosen.values()}
     for image in images:
         if image.name not in chosen:
-            names = output_names(image)
-            names = islice(names, int(uses[next(output_names(image))] > 1), None)
+            shared = uses[next(output_names(image))] > 1
+            names = islice(output_names(image), int(shared), None)
             free = (n for n in names if n not in taken and not record_path(out_dir, n).is_file())
             chosen[image.name] = next(free)
             taken.add(chosen[image.name])

@@ -76,7 +76,8 @@ def run_images(
                     writer.begin(jobs)
                     for todo in list_attempts(jobs, reporter):
                         with computing(todo):
-                            arrays, boxes = [job.image for job in todo], [job.boxes for job in todo]
+                            arrays = [job.image for job in todo if job.image is not None]
+                            boxes = [job.boxes for job in todo]
                             found = pipeline.predict_candidates(arrays, boxes, timer)
                             for job, candidates in zip(todo, found, strict=True):
                                 job.candidates = candidates
