@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .masks import Masks
     from .resources import locate_file
     from .structures import Detections, People, Poses
-    from .visualization.draw import DrawStyle
+    from .visualization.style import DrawingStyle
 
 __version__ = '0.2.0'
 
@@ -29,13 +29,13 @@ _HOMES = {
     'PersonPipeline': '.loop',
     'Masks': '.masks',
     'Detections': '.structures',
-    'DrawStyle': '.visualization.draw',
+    'DrawingStyle': '.visualization.style',
     'Poses': '.structures',
     'People': '.structures',
 }
 
 __all__ = [
-    'Detections', 'DrawStyle', 'LoadedPipeline', 'LoopConfig', 'Masks', 'People', 'PersonPipeline',
+    'Detections', 'DrawingStyle', 'LoadedPipeline', 'LoopConfig', 'Masks', 'People', 'PersonPipeline',
     'Poses', 'load_pipeline', 'locate_file',
 ]  # fmt: skip
 

@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from .build import BuiltPipeline, build_pipeline
+from .candidates import Candidates
 from .config import ConfigError, ResolvedConfig, load_config
 from .config_messages import nearest
 from .io.images import ChannelOrder, as_image
 from .io.inputs import InputError, find_images
 from .runtime.timing import StageTimer
-from .structures import Detections, ImageSource, People, size_of
+from .structures import Detections, Image, ImageSource, People, size_of
 
 # Keyword of `load_pipeline` -> setting. All others are written with two underscores for the dot.
 SHORT_NAMES = {
@@ -47,6 +48,8 @@ class LoadedPipeline:
         weights: checkpoint name -> sha256 of the file that was loaded.
         device: where the models run.
         precision: fp32, bf16 or fp16.
+        config_key: everything in the config that the people depend on, except ``min_score``.
+        min_score: threshold on the scores of the people; None: off.
         note: note of the config for the user, or an empty string.
         load_seconds: time for loading.
     """
@@ -60,6 +63,10 @@ class LoadedPipeline:
         self.device = built.device
         self.precision: str = config.settings.runtime.precision
         self.note = config.settings.runtime.note or ''
+        self.min_score = config.settings.loop.min_score
+        loop = replace(config.settings.loop, min_score=None)
+        settings = replace(config.settings, loop=loop)
+        self.config_key = '\n'.join([repr(settings), *built.model_configs])
         self.load_seconds = load_seconds
 
     def __repr__(self) -> str:
@@ -123,16 +130,27 @@ class LoadedPipeline:
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
             arrays = [as_image(image, channel_order) for image in batch]
-            user_boxes = [
-                None if user is None else Detections.from_boxes(user, size_of(array))
-                for user, array in zip(rows[start:], arrays, strict=False)
-            ]
-            found = self._run.predict_batch(arrays, user_boxes, timer)
+            found = self.predict_candidates(arrays, rows[start : start + batch_size], timer)
             people += [
-                replace(result, source=ImageSource.of(image, channel_order))
-                for result, image in zip(found, batch, strict=True)
+                replace(
+                    candidates.keep(self.min_score), source=ImageSource.of(image, channel_order)
+                )
+                for candidates, image in zip(found, batch, strict=True)
             ]
         return people
+
+    def predict_candidates(
+        self,
+        images: Sequence[Image],
+        boxes: Sequence[npt.ArrayLike | None],
+        timer: StageTimer | None = None,
+    ) -> list[Candidates]:
+        """Find people of any score in RGB uint8 arrays (H, W, 3); see `predict_batch`."""
+        user_boxes = [
+            None if user is None else Detections.from_boxes(user, size_of(image))
+            for user, image in zip(boxes, images, strict=True)
+        ]
+        return self._run.predict_candidates(images, user_boxes, timer)
 
     def predict_stream(
         self, sources: Any, batch_size: int = 8, *, channel_order: ChannelOrder = 'rgb'

@@ -11,9 +11,21 @@ from typing import Literal
 
 import numpy as np
 
-from .masks import LogitMasks, Masks, assign_pixels
+from .candidates import Candidates
+from .masks import LogitMasks, Masks, claim_pixels
 from .scores import ScoreConfig, instance_scores
-from .structures import Detections, Floats, Image, Ints, MaskSource, People, Poses, Rows, Segments
+from .structures import (
+    Detections,
+    Floats,
+    Image,
+    Index,
+    Ints,
+    MaskSource,
+    People,
+    Poses,
+    Rows,
+    Segments,
+)
 
 _MIN_WEIGHT = 1e-3  # a person of score 0 keeps the pixels without another candidate
 ResolveOverlaps = Literal['logits', 'scored_logits'] | None
@@ -95,38 +107,52 @@ def build_result(
     instances: Instances, overlaps: ResolveOverlaps, boxes: str, score: ScoreConfig
 ) -> People:
     """Resolve overlapping masks, take the boxes around them and compute instance scores."""
-    poses, segments = instances.poses, instances.segments
-    scores = instance_scores(
-        poses.box_scores, poses.keypoint_scores, segments.mask_scores, segments.mask_sources, score
-    )
-    scores = np.where(instances.rounds > 1, score.later_rounds * scores, scores).astype(np.float32)
-    masks = resolve_overlaps(segments.logits, scores, overlaps)
-    columns = {f.name: getattr(poses, f.name) for f in fields(poses)}
-    columns['boxes'] = _mask_boxes(masks, poses.boxes) if boxes == 'mask' else poses.boxes
-    return People(
-        **columns,
+    order = np.arange(len(instances))
+    return _build_candidates(instances, order, overlaps, boxes, score).keep()
+
+
+def rank_candidates(
+    instances: Instances, overlaps: ResolveOverlaps, boxes: str, score: ScoreConfig
+) -> Candidates:
+    """Sort the instances by descending score; ties keep their order."""
+    scores = _weights(instances, score) ** (1 / score.root)
+    order = np.argsort(-scores, kind='stable')
+    return _build_candidates(instances, order, overlaps, boxes, score)
+
+
+def _build_candidates(
+    instances: Instances, order: Index, overlaps: ResolveOverlaps, boxes: str, score: ScoreConfig
+) -> Candidates:
+    weights = _weights(instances, score)
+    logits = instances.segments.logits
+    if overlaps is None:
+        masks = logits.binary().select(order)
+    elif overlaps == 'logits':
+        masks = claim_pixels(logits, order)
+    else:
+        masks = claim_pixels(logits, order, weights.clip(_MIN_WEIGHT))
+    sorted_rows = instances.select(order)
+    poses, segments = sorted_rows.poses, sorted_rows.segments
+    people = People(
+        **{f.name: getattr(poses, f.name) for f in fields(poses)},
         masks=masks,
         mask_scores=segments.mask_scores,
         mask_sources=segments.mask_sources,
         prompts=segments.prompts,
-        detector_boxes=instances.detector_boxes,
-        rounds=instances.rounds,
-        scores=scores ** (1 / score.root),
+        detector_boxes=sorted_rows.detector_boxes,
+        rounds=sorted_rows.rounds,
+        scores=weights[order] ** (1 / score.root),
     )
+    return Candidates(people, exclusive=overlaps is not None, mask_boxes=boxes == 'mask')
 
 
-def resolve_overlaps(logits: LogitMasks, scores: Floats, method: ResolveOverlaps) -> Masks:
-    """Give every disputed pixel to one person; ``None`` keeps the overlaps."""
-    if method == 'logits':
-        return assign_pixels(logits)
-    if method == 'scored_logits':
-        return assign_pixels(logits, scores.clip(_MIN_WEIGHT))
-    return logits.binary()
-
-
-def _mask_boxes(masks: Masks, boxes: Floats) -> Floats:
-    """Boxes around the masks; the input box where a mask is empty."""
-    return np.where((masks.areas > 0)[:, None], masks.boxes, boxes).astype(np.float32)
+def _weights(instances: Instances, score: ScoreConfig) -> Floats:
+    """Instance scores (N,) before the root; they decide disputed pixels."""
+    poses, segments = instances.poses, instances.segments
+    scores = instance_scores(
+        poses.box_scores, poses.keypoint_scores, segments.mask_scores, segments.mask_sources, score
+    )
+    return np.where(instances.rounds > 1, score.later_rounds * scores, scores).astype(np.float32)
 
 
 def apply_mask_fallback(segments: Segments, poses: Poses, fallback: Fallback) -> Segments:

@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from .candidates import Candidates
 from .instances import (
     Fallback,
     Instances,
@@ -27,6 +28,7 @@ from .instances import (
     keep_best_keypoints,
     keep_best_segments,
     paint_out,
+    rank_candidates,
 )
 from .nms import PoseNMSConfig, keep_distinct_poses
 from .runtime.timing import StageTimer
@@ -109,21 +111,37 @@ class PersonPipeline:
         boxes: Sequence[Detections | None] | None = None,
         timer: StageTimer | None = None,
     ) -> list[People]:
-        """Find every person in every image.
+        """Find every person in every image, in descending order of score.
 
         Args:
             images: RGB uint8 images (H, W, 3), each of its own size.
             boxes: Per image the user's boxes, which replace the detector in round one, or None.
             timer: Adds up the seconds of ``detect``, ``pose``, ``segment`` and ``merge``.
         """
+        candidates = self.predict_candidates(images, boxes, timer)
+        return [found.keep(self.config.min_score) for found in candidates]
+
+    def predict_candidates(
+        self,
+        images: Sequence[Image],
+        boxes: Sequence[Detections | None] | None = None,
+        timer: StageTimer | None = None,
+    ) -> list[Candidates]:
+        """Find every person in every image, before ``min_score``; see `predict_batch`."""
         timer = timer or StageTimer()
         states: list[ImageState] = []
         for states in self.iter_rounds(images, boxes, timer):  # noqa: B007 - the last one counts
             pass
         if self.config.refine:
             states = self.refine(states, timer)
+        config = self.config
         with timer('merge'):
-            return [self._drop_low_scores(state) for state in states]
+            return [
+                rank_candidates(
+                    state.instances, config.resolve_overlaps, config.boxes, config.score
+                )
+                for state in states
+            ]
 
     def iter_rounds(
         self,
@@ -247,13 +265,6 @@ class PersonPipeline:
             instances = after.concat(state.instances.select(~is_large))
             instances = instances.select(np.argsort(rows, kind='stable'))
             return replace(state, instances=instances, people=self._build_result(instances))
-
-    def _drop_low_scores(self, state: ImageState) -> People:
-        """The people to report; dropped ones take no pixel from them."""
-        if self.config.min_score is None:
-            return state.people
-        keep = state.people.scores >= self.config.min_score
-        return state.people if keep.all() else self._build_result(state.instances.select(keep))
 
     def _build_result(self, instances: Instances) -> People:
         config = self.config

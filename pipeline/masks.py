@@ -225,21 +225,48 @@ def assign_pixels(
 ) -> Masks:
     """Give each pixel to the person with the highest logit there; ties to the earlier row.
 
-    One pass over the crops with two canvases of image size, so the cost is linear in the
-    number of people. Pixels with a logit at or below 0 are background. ``weights`` (N,), above 0,
-    are factors of the logits: of equal logits, the one with the higher weight wins.
+    Pixels with a logit at or below 0 are background. ``weights`` (N,), above 0, are factors of the
+    logits: of equal logits, the one with the higher weight wins.
+    """
+    return stack_masks(claim_pixels(logits, np.arange(len(logits)), weights))
+
+
+def claim_pixels(
+    logits: LogitMasks,
+    order: npt.NDArray[Any],
+    weights: npt.NDArray[np.floating[Any]] | None = None,
+) -> Masks:
+    """Compute the pixels that each person wins against those before it in ``order``.
+
+    The masks are in ``order`` and may overlap. `stack_masks` of the first n equals `assign_pixels`
+    of these n people, for every n. The cost is linear in the number of people.
     """
     best = np.zeros((logits.height, logits.width), np.float16)
-    # Two bytes per pixel are enough for any crowd in one image.
-    owner = np.full(best.shape, -1, np.int16 if len(logits) < 2**15 else np.int32)
-    for i, crop in enumerate(logits.crops):
-        window = logits.window(i)
+    owner = _owner_canvas(logits)
+    claims = []
+    for i in order.tolist():
+        window, crop = logits.window(i), logits.crops[i]
         claim = crop if weights is None else crop * np.float16(weights[i])
-        wins = claim > best[window]
+        wins = (claim > best[window]) | ((claim == best[window]) & (owner[window] > i))
         best[window][wins] = claim[wins]
         owner[window][wins] = i
-    places = ((*xy, owner[logits.window(i)] == i) for i, xy in enumerate(logits.offsets.tolist()))
-    return Masks.from_places(logits.height, logits.width, places)
+        claims.append((*logits.offsets[i].tolist(), wins))
+    return Masks.from_places(logits.height, logits.width, claims)
+
+
+def stack_masks(masks: Masks) -> Masks:
+    """Give each pixel to the last mask that covers it."""
+    owner = _owner_canvas(masks)
+    for i, crop in enumerate(masks.crops):
+        owner[masks.window(i)][crop] = i
+    places = ((*xy, owner[masks.window(i)] == i) for i, xy in enumerate(masks.offsets.tolist()))
+    return Masks.from_places(masks.height, masks.width, places)
+
+
+def _owner_canvas(masks: _Crops) -> npt.NDArray[Any]:
+    # Two bytes per pixel are enough for any crowd in one image.
+    dtype = np.int16 if len(masks) < 2**15 else np.int32
+    return np.full((masks.height, masks.width), -1, dtype)
 
 
 def _trim(x: int, y: int, crop: Crop) -> tuple[int, int, Bitmap]:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from mmpose.structures import PoseDataSample
 
     from .io.images import ChannelOrder
-    from .visualization.draw import DrawStyle
+    from .visualization.style import DrawingStyle
 
 SHARED = {'shared': True}  # metadata of a field that is no column but belongs to all rows
 
@@ -188,7 +188,7 @@ class Segments(Rows):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class People(Poses):
-    """Poses with masks: the result of the pipeline.
+    """Poses with masks: the result of the pipeline, in descending order of score.
 
     ``boxes`` depend on the setting ``loop.boxes``. With ``'mask'``, the default, they are the tight
     boxes around the masks, or the detector's box where a mask is empty. With ``'detector'``, as in
@@ -237,6 +237,7 @@ class People(Poses):
         Each dict serves all three tasks and holds only what ``json.dump`` takes:
 
         - ``image_id``, ``category_id`` (1), ``score`` (instance score);
+        - ``person_id``, 1, 2, ... in the order of the rows;
         - ``bbox`` xywh px, ``segmentation`` (compressed RLE, ``counts`` as str), ``area`` px of
           the mask;
         - ``keypoints``: 17 times x, y, keypoint score, flat;
@@ -268,6 +269,7 @@ class People(Poses):
             {
                 'image_id': image_id,
                 'category_id': PERSON,
+                'person_id': i + 1,
                 'bbox': _pixels(boxes_xywh[i]),
                 'score': _score(self.scores[i]),
                 'segmentation': rles[i],
@@ -384,14 +386,17 @@ class People(Poses):
         sample.pred_instances = make_instances(self, with_masks)
         return sample
 
-    def draw(self, image: Image) -> Image:
+    def draw(self, image: Image, style: DrawingStyle | None = None) -> Image:
         """Copy of ``image`` (H, W, 3) RGB with box, mask and skeleton in one colour per person."""
         from .visualization.draw import draw_people
 
-        return draw_people(image, self)
+        return draw_people(image, self, style)
 
     def plot(
-        self, image: Any = None, style: DrawStyle | None = None, channel_order: ChannelOrder = 'rgb'
+        self,
+        image: Any = None,
+        style: DrawingStyle | None = None,
+        channel_order: ChannelOrder = 'rgb',
     ) -> Image:
         """Copy of the image (H, W, 3) RGB with box, mask and skeleton in one colour per person.
 
@@ -404,14 +409,14 @@ class People(Poses):
             ValueError: The image is not known or has another size.
         """
         from .io.images import as_image
-        from .visualization.draw import DEFAULT_STYLE, draw_people
+        from .visualization.draw import draw_people
 
         pixels = self.source.read() if image is None else as_image(image, channel_order)
         if pixels is None:
             raise ValueError(
                 'the image of these people is no longer in memory; pass it: people.plot(image)'
             )
-        return draw_people(pixels, self, style or DEFAULT_STYLE)
+        return draw_people(pixels, self, style)
 
     def _repr_png_(self) -> bytes | None:
         """Picture for notebooks, at most 1024 px wide and high; None shows the text instead."""

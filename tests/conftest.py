@@ -29,7 +29,7 @@ def plain_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing has its own tests."""
     from pipeline.structures import People
 
-    monkeypatch.setattr(People, 'draw', lambda self, image: image)
+    monkeypatch.setattr(People, 'draw', lambda self, image, style: image)
 
 
 @pytest.fixture

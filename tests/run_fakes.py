@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
+from pipeline.candidates import Candidates
 from pipeline.io.inputs import find_images
 from pipeline.io.run import run_images
 from pipeline.io.run_options import OUTPUTS, RunOptions, RunReport
@@ -21,6 +23,7 @@ from pipeline.runtime.timing import StageTimer
 from pipeline.structures import People
 
 IMAGES = {'1.jpg': 50, '1.png': 60, 'a/1.jpg': 70, 'b/1.jpg': 80}
+OUTPUT_NAMES = {'1.jpg': '1.jpg', '1.png': '1.png', 'a/1.jpg': 'a/1', 'b/1.jpg': 'b/1'}
 
 
 def make_people(number: int, height: int = 40, width: int = 60, seed: int = 0) -> People:
@@ -65,20 +68,23 @@ class FakePipeline:
         self.note = 'a note'
         self.load_seconds = 0.5
         self.seconds = seconds
+        self.min_score: float | None = None
         self.calls: list[np.ndarray] = []
         self.boxes: list[np.ndarray | None] = []
         self.batches: list[int] = []
 
-    def predict_batch(
-        self,
-        images: Sequence[np.ndarray],
-        boxes: Sequence[Any],
-        batch_size: int,
-        *,
-        timer: StageTimer | None = None,
-    ) -> list[People]:
+    @property
+    def config_key(self) -> str:
+        return self.config_text
+
+    def predict_candidates(
+        self, images: Sequence[np.ndarray], boxes: Sequence[Any], timer: StageTimer | None = None
+    ) -> list[Candidates]:
         self.batches.append(len(images))
-        return [self(*both, timer) for both in zip(images, boxes, strict=True)]
+        return [
+            Candidates(people.select(np.argsort(-people.scores)), exclusive=True)
+            for people in (self(*both, timer) for both in zip(images, boxes, strict=True))
+        ]
 
     def __call__(
         self, image: np.ndarray, boxes: np.ndarray | None = None, timer: StageTimer | None = None
@@ -121,10 +127,13 @@ def run(
 
 
 def contents(out: Path) -> dict[str, bytes]:
-    """Read all files of a run, except those with times."""
+    """Read all files of a run, without times."""
     left_out = {'run.json', '.lock'}
     files = (p for p in out.rglob('*') if p.is_file() and p.name not in left_out)
-    return {p.relative_to(out).as_posix(): p.read_bytes() for p in files}
+    times = rb'"seconds": [0-9.]+|(?<=,)[0-9.]+(?=,[^,]*$)'
+    return {p.relative_to(out).as_posix(): re.sub(times, b'', p.read_bytes(), flags=re.M)
+            if p.parent.name == 'predictions' or p.name == 'images.csv' or p.suffix == '.json'
+            else p.read_bytes() for p in files}  # fmt: skip
 
 
 def start_program(code: str, *arguments: object) -> subprocess.Popen[str]:

@@ -59,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the studies and print their findings."""
     args = build_parser().parse_args(argv)
-    with handle_errors(PROG, wrong_input=1):
+    with handle_errors(PROG):
         for name, text in run(args).items():
             print(f'{name}: {text}')
         print(f'tables and charts: {args.out}')

@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.top < 0 or args.max_side < 16:
         parser.error('--top must be >= 0 and --max-side >= 16')
-    with handle_errors(PROG, wrong_input=1):
+    with handle_errors(PROG):
         comparison, problems = run(args)
         print_summary(comparison, problems)
         print(f'page: {args.out / "index.html"}')

@@ -125,6 +125,7 @@ def run_dataset(request: DatasetRequest, *, load: Load, reporter: Reporter) -> D
         image_ids={image.name: row['id'] for image, row in zip(images, rows, strict=True)},
         config=request.config,
         command=request.command,
+        full_names=True,
     )
     report = run_images(pipeline, selected, options, reporter=reporter)
     if request.shard is not None or report.interrupted:

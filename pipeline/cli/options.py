@@ -19,6 +19,7 @@ SETTINGS = {
     'precision': 'runtime.precision',
     'refine': 'loop.refine',
     'slices': 'detector.slices.grid',
+    'min_score': 'loop.min_score',
 }
 
 
@@ -106,6 +107,11 @@ def parse_grid(text: str) -> str | None:
     return None if text.lower() == 'off' else text
 
 
+def parse_score(text: str) -> float | None:
+    """Parse a number or ``none``, for argparse; the config checks the range."""
+    return None if text.lower() == 'none' else float(text)
+
+
 def make_reporter() -> Reporter:
     """Create a bar on stderr if it is a terminal, else log lines."""
     from rich.console import Console
@@ -124,16 +130,16 @@ def get_command(prog: str, argv: Sequence[str] | None) -> tuple[str, ...]:
 
 
 @contextmanager
-def handle_errors(prog: str, wrong_input: int = 2, failed: int = 1) -> Iterator[None]:
+def handle_errors(prog: str, failed: int = 1) -> Iterator[None]:
     """Log to stderr inside the block; print errors and exit.
 
     Args:
         prog: Name of the command, for the message.
-        wrong_input: Exit code for invalid arguments and files (`ValueError`).
         failed: Exit code for files and weights that cannot be read or written.
 
     Raises:
-        SystemExit: With one of these codes, or 130 after Ctrl-C.
+        SystemExit: With this code, 2 for wrong arguments, invalid and missing files, or 130 after
+            Ctrl-C.
     """
     from ..io.run_options import OutputError
     from ..openmmlab import quiet_libraries
@@ -147,8 +153,12 @@ def handle_errors(prog: str, wrong_input: int = 2, failed: int = 1) -> Iterator[
     except KeyboardInterrupt:
         sys.exit(130)
     except (ValueError, OSError, CheckpointError, OutputError) as error:
-        print(f'{get_launcher(prog)}: error: {error}', file=sys.stderr)
-        sys.exit(wrong_input if isinstance(error, ValueError) else failed)
+        message = str(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            message = f'{error.filename}: {error.strerror}; check the path'
+        print(f'{get_launcher(prog)}: error: {message}', file=sys.stderr)
+        wrong = isinstance(error, (ValueError, FileNotFoundError))
+        sys.exit(2 if wrong else failed)
 
 
 def _key_value(text: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..build import build_pipeline
+from ..candidates import Candidates
 from ..config import PipelineConfig, ResolvedConfig, load_config
 from ..datasets.coco_ground_truth import build_people
 from ..io.results import PROTOCOLS, ProtocolFacts, ProtocolName
@@ -166,25 +167,34 @@ class ProtocolPipeline:
             self.weights = {w.name: w.sha256 for w in built.weights}
             self.config_text += ''.join(f'# {line}\n' for line in built.model_configs)
         self.config_text += f'# protocol: {protocol}\n'
+        self.config_key = self.config_text
+        # People of the ground truth all stay, in their order.
+        self.min_score = None if protocol.from_ground_truth else config.settings.loop.min_score
         self.load_seconds = time.perf_counter() - start
 
     def __call__(
         self, image: Image, ground_truth: People, timer: StageTimer | None = None
     ) -> People:
         """Predict the people of an RGB uint8 image (H, W, 3)."""
-        run, boxes = _replace_stages(self._run, self.protocol, ground_truth)
-        return run(image, boxes, timer)
+        return self._find(image, ground_truth, timer).keep(self.min_score)
 
-    def predict_batch(
+    def predict_candidates(
         self,
         images: Sequence[Image],
         ground_truth: Sequence[People],
-        batch_size: int = 1,
-        *,
         timer: StageTimer | None = None,
-    ) -> list[People]:
-        """Predict the people of each image, one image at a time for every batch size."""
-        return [self(*pair, timer) for pair in zip(images, ground_truth, strict=True)]
+    ) -> list[Candidates]:
+        """Predict the people of each image, one image at a time."""
+        return [self._find(*pair, timer) for pair in zip(images, ground_truth, strict=True)]
+
+    def _find(
+        self, image: Image, ground_truth: People, timer: StageTimer | None = None
+    ) -> Candidates:
+        run, boxes = _replace_stages(self._run, self.protocol, ground_truth)
+        if not self.protocol.from_ground_truth:
+            return run.predict_candidates([image], [boxes], timer)[0]
+        *_, (state,) = run.iter_rounds([image], [boxes], timer)
+        return Candidates(state.people)
 
 
 def load_protocol(

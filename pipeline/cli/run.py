@@ -1,15 +1,18 @@
 """Detect every person in images, with box, mask and pose.
 
-INPUT is any number of images, directories (searched recursively), glob patterns and list files
-(@FILE, or FILE.txt / FILE.lst: one input per line, relative to the list, # starts a comment line).
+INPUT is any number of images, directories (searched recursively), glob patterns, http(s) URLs, -
+(an image on stdin) and list files (@FILE, or FILE.txt / FILE.lst: one input per line, relative to
+the list, # starts a comment line; @- reads the list from stdin).
 Put inputs before options with several values. Results and formats: docs/user_guide/command_line.md.
 
 Examples:
     bmp run --demo
     bmp run images/ --out-dir outputs/crowd --save json coco overlay masks csv
     bmp run 'crowd/**/*.jpg' @more.txt --config bmp_v2 --device cuda
+    bmp run images/ --min-score 0.3 --layers masks skeletons --labels id
 
-Exit codes: 0 success, 1 an input failed (OUT/failures.json), 2 wrong arguments, 130 interrupted.
+Exit codes: 0 success, 1 an input failed (OUT/failures.json), 2 wrong arguments or no such input,
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -20,9 +23,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..io.inputs import InputImage, find_images
+from ..io.images import WrongInputError
+from ..io.inputs import InputImage, Inputs, find_images
 from ..io.run import run_images, write_failures
 from ..io.run_options import DEFAULT_SAVE, OUTPUTS, RunOptions, RunReport
+from ..visualization.style import LABELS, LAYERS, DrawingStyle
 from .options import (
     add_loop_options,
     add_runtime_options,
@@ -32,6 +37,7 @@ from .options import (
     make_parser,
     make_reporter,
     parse_positive,
+    parse_score,
 )
 from .summary import print_summary
 
@@ -47,13 +53,19 @@ def build_parser() -> argparse.ArgumentParser:
     """Build the command line."""
     parser = make_parser(PROG, __doc__)
     add = parser.add_argument
-    add('inputs', nargs='*', metavar='INPUT', help='images, directories, patterns, list files')
+    add('inputs', nargs='*', metavar='INPUT', help='images, directories, patterns, URLs, lists')
     add('--demo', action='store_true', help='run on images of installed packages')
     add('--config', default='bmp_compact', help='name in configs/ or file (default: %(default)s)')
     add('--out-dir', type=Path, metavar='OUT', help='default: outputs/<name of the config>')
     add('--save', nargs='+', choices=OUTPUTS, default=DEFAULT_SAVE, metavar='KIND',
         help=f'any of {", ".join(OUTPUTS)} (default: {" ".join(DEFAULT_SAVE)}); json is always '
         'written')  # fmt: skip
+    add('--min-score', type=parse_score, default=argparse.SUPPRESS, metavar='X|none',
+        help='drop people below this score from the files; predictions keep them, so another '
+        'value computes nothing again (default: config)')  # fmt: skip
+    add('--layers', nargs='+', choices=LAYERS, default=LAYERS,
+        help=f'what overlays show (default: {" ".join(LAYERS)})')  # fmt: skip
+    add('--labels', choices=LABELS, default='score', help='text in overlays (default: score)')
     add('--resume', action=argparse.BooleanOptionalAction, default=True,
         help='skip images that are done (default: yes)')  # fmt: skip
     add('--batch-images', type=parse_positive, default=1, metavar='N',
@@ -75,7 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     with handle_errors(PROG):
         overrides, reporter = get_overrides(args), make_reporter()
         demo = _demo_inputs(out_dir) if args.demo else []
-        found = find_images([*args.inputs, *demo], exclude=out_dir)
+        sources = [*args.inputs, *demo]
+        found = find_images(sources, exclude=out_dir, downloads=out_dir / 'inputs')
+        _refuse_wrong_inputs(found)
         for failure in found.failures:
             reporter.message(f'failed: {failure.describe()}')
         if found.images:
@@ -109,7 +123,19 @@ def build_options(
         config=args.config,
         command=command,
         batch_images=args.batch_images,
+        style=DrawingStyle(tuple(args.layers), args.labels),
     )
+
+
+def _refuse_wrong_inputs(found: Inputs) -> None:
+    """Raise if there is no image and an argument is wrong; a run reports it among its failures."""
+    if any(image.path.exists() for image in found.images):
+        return
+    wrong = WrongInputError.__name__
+    lines = [f.describe() for f in found.failures if f.error == wrong]
+    lines += [f'{i.path}: no such file or directory; check the path' for i in found.images]
+    if lines:
+        raise WrongInputError('\n'.join(lines))
 
 
 def load(config: str, cfg_options: Mapping[str, Any]) -> LoadedPipeline:

@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.json_ids and args.json is None:
         parser.error('--json-ids needs --json OUT')
-    with handle_errors(PROG, wrong_input=1):
+    with handle_errors(PROG):
         metrics = score_results(
             args.results, args.annotations, args.data_root, args.tasks, tuple(args.crowd_bounds)
         )

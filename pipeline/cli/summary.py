@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..io.progress import count_of
 from ..io.run_options import RunReport
 
 if TYPE_CHECKING:
@@ -16,32 +17,32 @@ def print_summary(report: RunReport, out_dir: Path) -> None:
     from rich.console import Console
 
     console = Console(markup=False, emoji=False)
-    console.print(build_counts(report))
     if report.seconds:
         console.print(build_times(report))
-    lines = [f'results: {out_dir}']
-    if report.failures:
-        lines.append(f'{len(report.failures)} inputs failed: {out_dir / "failures.json"}')
-    if report.interrupted:
-        done = report.computed + report.resumed
-        lines.append(
-            f'interrupted: {done} of {report.images} images are done; run the same command again '
-            'to continue'
-        )
-    for line in lines:
+    for line in summary_lines(report, out_dir):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def build_counts(report: RunReport) -> Table:
-    """Build the table of images, people and failures."""
-    from rich.table import Table
-
-    table = Table('images', 'computed', 'done before', 'failed inputs', 'people')
-    numbers = (report.images, report.computed, report.resumed, len(report.failures), report.people)
-    for column in table.columns:
-        column.justify = 'right'
-    table.add_row(*(str(n) for n in numbers))
-    return table
+def summary_lines(report: RunReport, out_dir: Path) -> list[str]:
+    """Describe images, people, dropped candidates, failures and the folder in a few lines."""
+    people = count_of(report.people, 'person', 'people')
+    parts = [f'{count_of(report.images, "image")}: {people}']
+    if report.dropped:
+        below = count_of(report.dropped, 'candidate')
+        parts.append(f'{below} below the minimum score {report.min_score:g} dropped')
+    if report.resumed:
+        parts.append(f'{report.computed} computed, {report.resumed} done before')
+    lines = ['; '.join(parts)]
+    if report.failures:
+        failed = count_of(len(report.failures), 'input')
+        lines.append(f'{failed} failed: {out_dir / "failures.json"}')
+    if report.interrupted:
+        done = report.computed + report.resumed
+        lines.append(
+            f'interrupted: {done} of {count_of(report.images, "image")} done; run the same command '
+            'again to continue'
+        )
+    return [*lines, f'results: {out_dir}']
 
 
 def build_times(report: RunReport) -> Table:

@@ -109,7 +109,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f'  - {problem}', file=sys.stderr)
         return 2
     except (ValueError, FileNotFoundError, CheckpointError) as error:
-        print(f'{args.config}: {error}', file=sys.stderr)
+        place = '' if str(args.config) in str(error) else f'{args.config}: '
+        print(f'{PROG}: error: {place}{error}', file=sys.stderr)
         return 2
     if args.check:
         print(describe(runner))

@@ -22,6 +22,7 @@ from ..io.coco import PERSON, RESULT_KEYS, TASKS, Task, select_task
 from ..io.results import PROTOCOLS, ResultsInfo, read_json, read_results
 from ..keypoint_sets import KEYPOINT_SETS, KeypointSet, to_convention
 from ..keypoints import AREA_OF_BOX, NUM_COCO
+from .image_names import join_by_name
 from .mask_iou import compute_mean_mask_iou
 from .metrics import CocoMetrics, CrowdLevels, MaskIoU, TaskMetrics
 from .results_check import check_rows, select_task_rows
@@ -49,9 +50,11 @@ def score_files(
     results, info = read_results(Path(results_file))
     annotations = read_json(Path(annotation_file))
     try:
+        results, remarks = join_by_name(results, Path(results_file), annotations, info)
         metrics = score(results, annotations, tasks, info=info, crowd_bounds=crowd_bounds)
     except ValueError as error:
         raise ValueError(f'{results_file} against {annotation_file}: {error}') from error
+    metrics = replace(metrics, remarks=(*remarks, *metrics.remarks))
     if info is not None and info.annotations_sha256 != compute_sha256(Path(annotation_file)):
         remark = f'{annotation_file} is not the annotation file of the run, {info.annotations}'
         metrics = replace(metrics, remarks=(remark, *metrics.remarks))

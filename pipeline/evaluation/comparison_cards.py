@@ -20,10 +20,14 @@ from ..io.coco_people import people_from_coco
 from ..keypoints import COCO_SKELETON, NUM_COCO
 from ..rle import to_rle
 from ..structures import Image
-from ..visualization.draw import DrawStyle, draw_people
+from ..visualization.draw import draw_people
+from ..visualization.style import DrawingStyle, Layer
 from .comparison import ImageDifference, ImageQuality
 from .overlaps import Row
 
+LAYER_OF_TASK: dict[Task, Layer] = {
+    'bbox': 'boxes', 'segm': 'masks', 'keypoints': 'skeletons',
+}  # fmt: skip
 _GREY = 96  # of the canvas of a missing image
 _JPEG_QUALITY = 82
 
@@ -75,9 +79,7 @@ def make_card(
         )
     else:
         canvas = image_or_reason
-    style = DrawStyle(
-        show_boxes=task == 'bbox', show_masks=task == 'segm', show_skeletons=task == 'keypoints'
-    )
+    style = DrawingStyle((LAYER_OF_TASK[task],))
     a, b = (
         _data_url(_shrink(draw_people(canvas, people_from_coco(r, *size), style), max_side))
         for r in rows

@@ -12,6 +12,7 @@ from ..datasets.annotations import check_annotations
 from ..io.coco import PERSON, TASKS, Task
 from ..io.results import PROTOCOLS, ResultsInfo, read_json, read_results
 from .coco import Row, convert_to_crowdpose, find_person_categories, score
+from .image_names import join_by_name
 from .metrics import CocoMetrics
 
 
@@ -56,6 +57,7 @@ def load_scored_results(
     results, info = read_results(results_file)
     annotations = read_json(annotation_file)
     try:
+        results, _ = join_by_name(results, results_file, annotations, info)
         return score_results(results, annotations, tasks, info=info, min_score=min_score)
     except ValueError as error:
         raise ValueError(f'{results_file} against {annotation_file}: {error}') from error

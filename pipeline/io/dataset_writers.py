@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
+from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -24,6 +25,12 @@ CATEGORY = {
     # COCO numbers the keypoints of a skeleton from 1.
     'skeleton': [[a + 1, b + 1] for a, b in COCO_SKELETON],
 }
+
+
+def image_row(entry: MergeEntry) -> dict[str, Any]:
+    """Describe an image for the list ``images`` of a COCO file."""
+    height, width = entry.people.image_shape
+    return {'id': entry.image_id, 'file_name': entry.name, 'width': width, 'height': height}
 
 
 class DatasetWriter(Protocol):
@@ -78,26 +85,26 @@ class CocoImages:
 
     def add(self, entry: MergeEntry) -> None:
         """Append an image."""
-        height, width = entry.people.image_shape
-        row = {'id': entry.image_id, 'file_name': entry.name, 'width': width, 'height': height}
-        self._rows.append(row)
+        self._rows.append(image_row(entry))
 
     def close(self) -> None:
         """Write the end of the file."""
         self._rows.close()
 
 
-def make_people_csv(stream: IO[str]) -> DatasetWriter:
-    """Create the writer of ``people.csv``."""
-    from .people_csv import PeopleCsv  # only --save csv needs it
-
-    return PeopleCsv(stream)
+def _lazy(module: str, name: str) -> Callable[[IO[str]], DatasetWriter]:
+    """Import a writer when it is used; the default outputs do not need it."""
+    return lambda stream: getattr(import_module(module, __package__), name)(stream)
 
 
 # Value of --save -> file name -> function that creates the writer.
 DATASET_WRITERS: dict[str, dict[str, Callable[[IO[str]], DatasetWriter]]] = {
     'coco': {'coco_results.json': CocoResults, 'coco_images.json': CocoImages},
-    'csv': {'people.csv': make_people_csv},
+    'annotations': {'coco_annotations.json': _lazy('.coco_annotations', 'CocoAnnotations')},
+    'csv': {
+        'people.csv': _lazy('.people_csv', 'PeopleCsv'),
+        'images.csv': _lazy('.people_csv', 'ImagesCsv'),
+    },
 }
 
 
@@ -106,10 +113,19 @@ def write_dataset_files(
 ) -> list[Path]:
     """Write the files of ``choices`` in one pass over ``entries``, with one image in memory.
 
+    Files of other choices that an earlier run left in the folder are written too, so that all files
+    describe the same run.
+
     Returns:
         Paths of the files. Without a file to write, ``entries`` is not consumed.
     """
-    types = {out_dir / f: w for c in choices for f, w in DATASET_WRITERS.get(c, {}).items()}
+    selected = set(choices)
+    types = {
+        out_dir / name: make_writer
+        for choice, files in DATASET_WRITERS.items()
+        for name, make_writer in files.items()
+        if choice in selected or (out_dir / name).exists()
+    }
     if not types:
         return []
     with ExitStack() as stack:

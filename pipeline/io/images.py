@@ -51,6 +51,14 @@ _UPRIGHT = {
 _pillow_settings = threading.Lock()
 
 
+class InputError(ValueError):
+    """An input of a run cannot be used; the message has the next step."""
+
+
+class WrongInputError(InputError):
+    """There is no such file, nothing matches a pattern, or this kind of input is not supported."""
+
+
 class ImageReadError(ValueError):
     """An image file cannot be used; the message has its path, the reason and the next step."""
 

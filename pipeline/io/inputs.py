@@ -1,36 +1,42 @@
 """Search for the input images of a run; each gets a unique name.
 
-An input is an image, a directory (searched recursively), a glob pattern or a list file (``@FILE``
-or a file ending in .txt or .lst: one input per line, relative to the folder of the list file;
-``#`` starts a comment line).
+An input is an image, a directory (searched recursively), a glob pattern, an http(s) URL, ``-`` (an
+image on stdin) or a list file (``@FILE`` or a file ending in .txt or .lst: one input per line,
+relative to the folder of the list file; ``#`` starts a comment line; ``@-`` is a list on stdin).
 """
 
 from __future__ import annotations
 
 import glob
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, count
+from itertools import count
 from pathlib import Path
 
-from .images import SUFFIXES
+from .images import SUFFIXES, WrongInputError
+from .images import InputError as InputError
+from .progress import count_of
 
 LIST_SUFFIXES = ('.txt', '.lst')
-
-
-class InputError(ValueError):
-    """An input of a run cannot be used; the message has the next step."""
+VIDEO_SUFFIXES = tuple('.mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv'.split())
 
 
 @dataclass(frozen=True)
 class InputImage:
-    """An input image; its name is the key of all outputs."""
+    """An input image."""
 
     path: Path
     name: str  # relative path with '/', unique in a run
     root: Path  # folder of the relative path
+    output: str = ''  # name of its files, see `pipeline.io.output_names`; default: the name
+
+    @property
+    def key(self) -> str:
+        """Name of the files of this image."""
+        return self.output or self.name
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,9 @@ class Inputs:
     failures: tuple[Failure, ...]
 
 
-def find_images(inputs: Sequence[str], *, exclude: Path | None = None) -> Inputs:
+def find_images(
+    inputs: Sequence[str], *, exclude: Path | None = None, downloads: Path | None = None
+) -> Inputs:
     """Find the images of the inputs; each file once, in the order of their names.
 
     The name of an image is its path relative to the directory or to the fixed part of the glob
@@ -72,6 +80,7 @@ def find_images(inputs: Sequence[str], *, exclude: Path | None = None) -> Inputs
     Args:
         inputs: See the top of this module.
         exclude: Folder to leave out, for example the one with the results.
+        downloads: Folder for images of URLs and of stdin; None: the current folder.
 
     Returns:
         The images, and as failures the directories and patterns without images and the list files
@@ -81,9 +90,9 @@ def find_images(inputs: Sequence[str], *, exclude: Path | None = None) -> Inputs
     failures: list[Failure] = []
     for source in inputs:
         try:
-            for image in _find(source, exclude):
+            for image in _find(source, exclude, downloads or Path()):
                 found.setdefault(os.path.realpath(image.path), image)
-        except (InputError, OSError) as error:
+        except (ValueError, OSError) as error:
             failures.append(Failure.from_error(source, error))
     images = sorted(_rename_duplicates(list(found.values())), key=lambda image: image.name)
     return Inputs(tuple(images), tuple(failures))
@@ -94,13 +103,25 @@ def is_list_file(source: str) -> bool:
     return source.startswith('@') or source.lower().endswith(LIST_SUFFIXES)
 
 
-def _find(source: str, exclude: Path | None) -> Iterator[InputImage]:
-    if '://' in source:
-        raise InputError(f'{source}: is a URL; download it and pass the file')
-    if is_list_file(source) and not os.path.isdir(source):
-        yield from _from_list(Path(source.removeprefix('@')).expanduser(), exclude)
+def _find(source: str, exclude: Path | None, downloads: Path) -> Iterator[InputImage]:
+    if _is_no_file(source):
+        from .fetch import fetch_input
+
+        path = fetch_input(source, downloads)
+        yield InputImage(path, path.name, path.parent)
+    elif is_list_file(source) and not os.path.isdir(source):
+        yield from _from_list(Path(source.removeprefix('@')).expanduser(), exclude, downloads)
     else:
         yield from _from_path(Path(source).expanduser(), exclude)
+
+
+def _is_no_file(source: str) -> bool:
+    """Return whether a source is stdin, a URL, a video or a camera."""
+    if source.lower().endswith(VIDEO_SUFFIXES):
+        return not os.path.isdir(source)
+    if source.isdecimal():
+        return not os.path.exists(source)
+    return source == '-' or '://' in source or source.startswith('/dev/video')
 
 
 def _from_path(path: Path, exclude: Path | None) -> Iterator[InputImage]:
@@ -127,6 +148,8 @@ def _from_pattern(pattern: Path, exclude: Path | None) -> Iterator[InputImage]:
         fixed.append(part)
     root = Path(*fixed)
     matches = sorted(glob.glob(str(pattern), recursive=True))
+    if not matches:
+        raise WrongInputError(f'{pattern}: no file matches this pattern; check the path')
     files: list[Path] = []
     for match in map(Path, matches):
         if match.is_dir():
@@ -135,25 +158,29 @@ def _from_pattern(pattern: Path, exclude: Path | None) -> Iterator[InputImage]:
             files.append(match)
     if not files:
         raise InputError(
-            f'{pattern}: {len(matches)} files match this pattern, none of them is an image; '
-            f'suffixes: {" ".join(sorted(SUFFIXES))}'
+            f'{pattern}: no image among the {count_of(len(matches), "match", "matches")} of this '
+            f'pattern; suffixes: {" ".join(sorted(SUFFIXES))}'
         )
     yield from (InputImage(file, _relative(file, root) or file.name, root) for file in files)
 
 
-def _from_list(file: Path, exclude: Path | None) -> Iterator[InputImage]:
+def _from_list(file: Path, exclude: Path | None, downloads: Path) -> Iterator[InputImage]:
     try:
-        lines = [line.strip() for line in file.read_text('utf-8-sig').splitlines()]
+        text = sys.stdin.read() if str(file) == '-' else file.read_text('utf-8-sig')
+        lines = [line.strip() for line in text.splitlines()]
     except UnicodeDecodeError:
         raise InputError(f'{file}: not a list of inputs, the file is not UTF-8 text') from None
     except FileNotFoundError:
-        raise InputError(f'{file}: No such file; check the path of the list') from None
+        raise WrongInputError(f'{file}: no such file; check the path of the list') from None
     entries = [line for line in lines if line and not line.startswith('#')]
     if not entries:
         raise InputError(f'{file}: this list is empty; write one path per line')
     for entry in entries:
         if is_list_file(entry):
             raise InputError(f'{file}: {entry!r} is another list; put its lines into this one')
+        if _is_no_file(entry):
+            yield from _find(entry, exclude, downloads)
+            continue
         for image in _from_path(file.parent / Path(entry).expanduser(), exclude):
             name = _relative(image.path, file.parent)
             yield replace(image, name=name, root=file.parent) if name else image
@@ -198,13 +225,16 @@ def _rename_duplicates(images: list[InputImage]) -> list[InputImage]:
     taken = {name for name, number in uses.items() if number == 1}
     result = []
     for image in images:
-        name = image.name if uses[image.name] == 1 else _free_name(image, taken)
+        name = image.name
+        if uses[name] > 1:
+            name = next(n for n in longer_names(image) if n not in taken)
         taken.add(name)
         result.append(replace(image, name=name))
     return result
 
 
-def _free_name(image: InputImage, taken: set[str]) -> str:
+def longer_names(image: InputImage) -> Iterator[str]:
+    """Yield the name with the folder as a prefix, then with ``_2``, ``_3``, ... at the folder."""
     folder = Path(os.path.abspath(image.root)).name or 'root'
-    numbered = (f'{folder}_{number}/{image.name}' for number in count(2))
-    return next(n for n in chain([f'{folder}/{image.name}'], numbered) if n not in taken)
+    yield f'{folder}/{image.name}'
+    yield from (f'{folder}_{number}/{image.name}' for number in count(2))

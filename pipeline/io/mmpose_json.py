@@ -12,6 +12,7 @@ def mmpose_content(people: People) -> dict[str, Any]:
     """Build ``meta_info`` and ``instance_info`` of the people of an image."""
     rows = [
         {
+            'person_id': i + 1,
             'keypoints': people.keypoints[i].tolist(),
             'keypoint_scores': people.keypoint_scores[i].tolist(),
             'bbox': [people.boxes[i].tolist()],

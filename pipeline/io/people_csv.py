@@ -1,4 +1,4 @@
-"""``people.csv``: one row per person of all images of a run."""
+"""``people.csv`` and ``images.csv``: one row per person and per image of a run."""
 
 from __future__ import annotations
 
@@ -33,3 +33,23 @@ class PeopleCsv:
         if not self._header_done:
             self._header_done = True
             self._rows.writerow(['file_name', 'image_id', *columns])
+
+
+class ImagesCsv:
+    """CSV with one row per image, also without people: counts, size and time."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._rows = CsvWriter(stream)
+        self._rows.writerow(
+            ('file_name', 'image_id', 'people', 'dropped', 'width', 'height', 'seconds', 'output')
+        )
+
+    def add(self, entry: MergeEntry) -> None:
+        """Append an image."""
+        height, width = entry.people.image_shape
+        counts = (len(entry.people), entry.dropped)
+        row = (entry.name, entry.image_id, *counts, width, height, entry.seconds, entry.output)
+        self._rows.writerow(row)
+
+    def close(self) -> None:
+        """Do nothing; the file is complete."""

@@ -6,31 +6,26 @@ import logging
 import time
 
 logger = logging.getLogger(__name__)
-LOG_INTERVAL_S = 2.0
 
 
 class Reporter:
-    """Log lines: at most one every `LOG_INTERVAL_S` seconds, and one for the last image."""
+    """Log lines, one per image."""
 
-    def __init__(self, interval_s: float = LOG_INTERVAL_S) -> None:
-        self._interval_s = interval_s
+    def __init__(self) -> None:
         self._total = self._number = 0
-        self._started = self._last_log = 0.0
+        self._started = 0.0
 
     def start(self, total: int) -> None:
         """Start a run of ``total`` images."""
         self._total, self._started = total, time.monotonic()
-        logger.info('%d images', total)
+        logger.info('%s', count_of(total, 'image'))
 
     def update(self, name: str, text: str) -> None:
         """Report that an image is done or has failed."""
         self._number += 1
-        now = time.monotonic()
-        if now - self._last_log < self._interval_s and self._number < self._total:
-            return
-        self._last_log = now
-        left = format_time((now - self._started) / self._number * (self._total - self._number))
-        logger.info('[%d/%d] ETA %s %s: %s', self._number, self._total, left, name, text)
+        seconds, left = time.monotonic() - self._started, self._total - self._number
+        eta = f', ETA {format_time(seconds / self._number * left)}' if left > 0 else ''
+        logger.info('[%d/%d] %s: %s%s', self._number, self._total, name, text, eta)
 
     def message(self, text: str) -> None:
         """Show a message to the user."""
@@ -45,3 +40,8 @@ def format_time(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f'{hours}:{minutes:02}:{rest:02}'
+
+
+def count_of(number: int, one: str, many: str = '') -> str:
+    """Format a count with the singular or the plural (default: ``one`` with an s)."""
+    return f'{number} {one if number == 1 else many or one + "s"}'

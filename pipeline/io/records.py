@@ -1,7 +1,7 @@
 """Lossless conversion between the people of an image and JSON.
 
-A run writes one record per image; every other output can be computed from it. Numbers are the
-shortest decimals that round to the same float32, masks are COCO RLE.
+A run writes one record per image; every other output can be computed from it, with any minimum
+score. Numbers are the shortest decimals that round to the same float32, masks are COCO RLE.
 
 K is the number of keypoints; boxes are x1, y1, x2, y2 in px of the upright image.
 """
@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..candidates import Candidates
 from ..masks import Masks
 from ..structures import Floats, ImageSource, MaskSource, People
 from .atomic import write_json
 
-FORMAT = 'bbox-mask-pose/1'
+FORMAT = 'bbox-mask-pose/2'
 
 # Key of a person in the record -> float32 column of `People`.
 _FLOATS = {
@@ -43,41 +44,73 @@ class MergeEntry:
     name: str
     image_id: int | str
     people: People
+    dropped: int = 0  # candidates below the minimum score
+    seconds: float | None = None  # time of the image
+    output: str = ''  # name of its files
 
 
-def record_path(out_dir: Path, name: str) -> Path:
-    """Path of the record of the image ``name``."""
-    return out_dir / 'predictions' / f'{name}.json'
+def record_path(out_dir: Path, output: str) -> Path:
+    """Path of the record of the image with this output name."""
+    return out_dir / 'predictions' / f'{output}.json'
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """Read a record; None if it is damaged or has another format."""
+    """Read a record of any format; None if it is damaged."""
     try:
         record = json.loads(path.read_bytes())
     except ValueError:
         return None
-    return record if isinstance(record, dict) and record.get('format') == FORMAT else None
+    return record if isinstance(record, dict) else None
 
 
 def people_to_record(people: People) -> dict[str, Any]:
     """Convert people to JSON content; `people_from_record` is the inverse.
 
+    Raises:
+        ValueError: A number is NaN or infinite.
+    """
+    return candidates_to_record(Candidates(people), None)
+
+
+def candidates_to_record(candidates: Candidates, min_score: float | None) -> dict[str, Any]:
+    """Convert candidates to JSON content; `candidates_from_record` is the inverse.
+
     Returns:
-        ``format``, ``image`` (``height``, ``width`` px), ``num_keypoints`` and ``people``: one
-        dict per person with ``id`` (from 1, the pixel value in the mask PNG), ``box``,
+        ``format``, ``image`` (``height``, ``width`` px), ``num_keypoints``, ``exclusive`` and
+        ``mask_boxes`` of the candidates, ``people`` and, below ``min_score``, ``dropped``: one
+        dict per person with ``person_id`` (from 1, the pixel value in the mask PNG), ``box``,
         ``score``, ``box_score``, ``mask_score``, ``keypoints`` (K pairs), ``keypoint_scores``,
         ``keypoint_presence``, ``keypoint_visibility`` (K each), ``detector_box``,
         ``mask_source`` (sam, detector or box), ``round`` (from 1), ``prompts`` (keypoints used,
-        in order), ``mask`` and ``detector_mask`` (COCO RLE).
+        in order), ``mask`` and ``detector_mask`` (COCO RLE). ``candidate_mask`` and
+        ``candidate_box``: those before the people of lower scores took their pixels, if different.
 
     Raises:
         ValueError: A number is NaN or infinite.
     """
+    everybody, kept = candidates.people, candidates.keep(min_score)
+    rows, results = _rows(everybody), _rows(kept)
+    for row, result in zip(rows, results, strict=False):  # the first rows are kept
+        changes = {k: row[k] for k in ('mask', 'box') if row[k] != result[k]}
+        row.update(result, **{f'candidate_{key}': value for key, value in changes.items()})
+    height, width = everybody.image_shape
+    return {
+        'format': FORMAT,
+        'image': {'height': height, 'width': width},
+        'num_keypoints': everybody.num_keypoints,
+        'exclusive': candidates.exclusive,
+        'mask_boxes': candidates.mask_boxes,
+        'people': rows[: len(kept)],
+        'dropped': rows[len(kept) :],
+    }
+
+
+def _rows(people: People) -> list[dict[str, Any]]:
     columns = {key: _decimals(getattr(people, name), name) for key, name in _FLOATS.items()}
     masks, detector_masks = people.masks.to_rle(), people.detector_masks.to_rle()
-    persons = [
+    return [
         {
-            'id': i + 1,
+            'person_id': i + 1,
             **{key: column[i] for key, column in columns.items()},
             'mask_source': MaskSource(int(people.mask_sources[i])).name.lower(),
             'round': int(people.rounds[i]),
@@ -87,29 +120,39 @@ def people_to_record(people: People) -> dict[str, Any]:
         }
         for i in range(len(people))
     ]
-    height, width = people.image_shape
-    return {
-        'format': FORMAT,
-        'image': {'height': height, 'width': width},
-        'num_keypoints': people.num_keypoints,
-        'people': persons,
-    }
 
 
 def people_from_record(record: dict[str, Any]) -> People:
-    """Convert JSON content of `people_to_record` back to people.
+    """Convert JSON content of `people_to_record` back to people, without the dropped ones.
 
     Raises:
         ValueError: The record has another format, or the lengths of its columns differ.
         KeyError: A key is missing.
     """
+    _check_format(record)
+    return _people(record, record['people'])
+
+
+def candidates_from_record(record: dict[str, Any]) -> Candidates:
+    """Convert JSON content of `candidates_to_record` back; raises as `people_from_record`."""
+    _check_format(record)
+    rows = [
+        {**row, **{k: row.get(f'candidate_{k}', row[k]) for k in ('mask', 'box')}}
+        for row in (*record['people'], *record['dropped'])
+    ]
+    return Candidates(_people(record, rows), record['exclusive'], record['mask_boxes'])
+
+
+def _check_format(record: dict[str, Any]) -> None:
     if record.get('format') != FORMAT:
         raise ValueError(
             f'record of format {record.get("format")!r}; this version reads {FORMAT!r}'
         )
+
+
+def _people(record: dict[str, Any], persons: list[dict[str, Any]]) -> People:
     shape = (int(record['image']['height']), int(record['image']['width']))
     points = int(record['num_keypoints'])
-    persons = record['people']
     shapes = {'boxes': (4,), 'detector_boxes': (4,), 'keypoints': (points, 2)}
     shapes |= dict.fromkeys(('keypoint_scores', 'presence', 'visibility'), (points,))
     floats: dict[str, Any] = {

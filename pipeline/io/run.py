@@ -1,9 +1,10 @@
 """Run a pipeline on images: outputs, failures, resume.
 
-An image is done when its record ``predictions/<name>.json`` exists. A run writes the record after
+An image is done when its record ``predictions/<output>.json`` exists. A run writes the record after
 the other files of the image. It skips images that are done with the same config, weights, boxes,
-version and file content. The files for the whole run are written from the records at the end. You
-can kill a run at any time and start it again.
+version and file content; another minimum score or drawing style only writes their files again. The
+files for the whole run are written from the records at the end. You can kill a run at any time and
+start it again.
 """
 
 from __future__ import annotations
@@ -21,11 +22,18 @@ from ..runtime.timing import StageTimer
 from .atomic import write_json, write_text
 from .dataset_writers import write_dataset_files
 from .inputs import Failure, InputImage
+from .output_names import name_outputs
 from .progress import Reporter
 from .records import MergeEntry, people_from_record, read_record, record_path
 from .run_info import describe_run
 from .run_options import OutputError, Pipeline, RunOptions, RunReport
-from .runner import DISK_ERRORS, JobReader, JobWriter
+from .runner import (
+    DISK_ERRORS,
+    JobReader,
+    JobWriter,
+    computing,
+    list_attempts,
+)
 
 if TYPE_CHECKING:
     from .annotations import ImageId
@@ -55,22 +63,25 @@ def run_images(
         OutputError: Another run writes to the same folder, or the disk is full or read-only.
     """
     started, timer, reporter = time.time(), StageTimer(), reporter or Reporter()
-    report = RunReport(len(images), list(failures))
+    report = RunReport(len(images), list(failures), min_score=pipeline.min_score)
     with lock_folder(options.out_dir), disk_errors(options.out_dir):
+        if not options.full_names:
+            images = _prepare_folder(pipeline, images, options, reporter)
         write_text(options.out_dir / 'config.py', pipeline.config_text)
-        writer = JobWriter(options, timer, report, reporter)
+        writer = JobWriter(pipeline, options, timer, report, reporter)
         reporter.start(len(images))
         try:
             with closing(JobReader(pipeline, options, timer).batches(images)) as batches:
-                for batch in batches:
-                    writer.begin(batch.jobs)
-                    for todo in batch.attempts(reporter):
-                        with todo.computing():
-                            people = pipeline.predict_batch(
-                                todo.images, todo.boxes, len(todo.jobs), timer=timer
-                            )
-                            todo.set_people(people)
-                    writer.write(batch.jobs)
+                for jobs in batches:
+                    writer.begin(jobs)
+                    for todo in list_attempts(jobs, reporter):
+                        with computing(todo):
+                            arrays = [job.image for job in todo if job.image is not None]
+                            boxes = [job.boxes for job in todo]
+                            found = pipeline.predict_candidates(arrays, boxes, timer)
+                            for job, candidates in zip(todo, found, strict=True):
+                                job.candidates = candidates
+                    writer.write(jobs)
         except KeyboardInterrupt:
             report.interrupted = True
         finally:
@@ -83,6 +94,19 @@ def run_images(
         info = describe_run(pipeline, options, report, started)
         write_json(options.out_dir / 'run.json', info, indent=1)
     return report
+
+
+def _prepare_folder(
+    pipeline: Pipeline, images: Sequence[InputImage], options: RunOptions, reporter: Reporter
+) -> list[InputImage]:
+    """Name the files of the images; with files of earlier runs, apply the options to these."""
+    if not (options.out_dir / 'predictions').is_dir():
+        return name_outputs(options.out_dir, images, {})
+    from .earlier_runs import find_records, rewrite_others
+
+    images = name_outputs(options.out_dir, images, find_records(options.out_dir, images))
+    rewrite_others(pipeline, images, options, reporter)
+    return images
 
 
 def write_run_files(
@@ -115,12 +139,15 @@ def read_entries(
     for image in images:
         if image.name not in done or image.name not in image_ids:
             continue
-        path = record_path(out_dir, image.name)
+        path = record_path(out_dir, image.key)
         try:
-            people = people_from_record(read_record(path) or {})
+            record = read_record(path) or {}
+            people = people_from_record(record)
+            dropped = len(record['dropped'])
         except (KeyError, TypeError, ValueError) as error:
             raise OutputError(f'{path} is damaged ({error}); delete it and run again') from error
-        yield MergeEntry(image.name, image_ids[image.name], people)
+        image_id, seconds = image_ids[image.name], record.get('seconds')
+        yield MergeEntry(image.name, image_id, people, dropped, seconds, image.key)
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def describe_run(
 
     ``started`` is ``time.time()`` at its start.
     """
-    counts = ('computed', 'resumed', 'redone', 'people', 'interrupted')
+    counts = ('computed', 'resumed', 'redone', 'people', 'dropped', 'interrupted')
     return {
         'command': list(options.command),
         'config': options.config,
@@ -53,6 +53,7 @@ def describe_run(
         **{key: getattr(report, key) for key in counts},
         'failed': len(report.failures),
         'save': sorted(options.save),
+        'written_with': options.written_with(pipeline.min_score),
         'seconds': {k: round(v, 4) for k, v in report.seconds.items()},
     }
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..candidates import Candidates
 from ..runtime.timing import StageTimer
-from ..structures import Floats, Image, People
+from ..structures import Floats, Image
+from ..visualization.style import DrawingStyle
 from .dataset_writers import DATASET_WRITERS
 from .inputs import Failure
 from .writers import WRITERS
@@ -29,21 +31,17 @@ class Pipeline(Protocol):
     """The part of a loaded pipeline that a run uses; see `pipeline.api.LoadedPipeline`."""
 
     config_text: str
+    config_key: str  # the settings on which candidates depend
+    min_score: float | None
     weights: dict[str, str]
     device: str
     precision: str
     load_seconds: float
 
-    def predict_batch(
-        self,
-        images: Sequence[Image],
-        boxes: Sequence[Any],
-        batch_size: int,
-        /,
-        *,
-        timer: StageTimer | None,
-    ) -> list[People]:
-        """Predict the people of each image.
+    def predict_candidates(
+        self, images: Sequence[Image], boxes: Sequence[Any], timer: StageTimer | None, /
+    ) -> list[Candidates]:
+        """Predict the people of each image, before ``min_score``.
 
         Args:
             images: RGB uint8, (H, W, 3) each.
@@ -73,6 +71,13 @@ class RunOptions:
     config: str = ''  # argument of the command, for run.json
     command: tuple[str, ...] = ()
     batch_images: int = 1  # batch size
+    style: DrawingStyle = field(default_factory=DrawingStyle)
+    full_names: bool = False  # keep the suffix of the image in the names of its files
+
+    def written_with(self, min_score: float | None) -> dict[str, Any]:
+        """Describe how files are made from predictions; other files are made again."""
+        style = self.style
+        return {'min_score': min_score, 'layers': [*style.layers], 'labels': style.labels}
 
     def __post_init__(self) -> None:
         if self.batch_images < 1:
@@ -93,6 +98,8 @@ class RunReport:
     resumed: int = 0  # images of an earlier run
     redone: int = 0  # part of `computed`: images of an earlier run with other settings
     people: int = 0
+    dropped: int = 0  # candidates below the minimum score
+    min_score: float | None = None
     interrupted: bool = False
     seconds: dict[str, float] = field(default_factory=dict)  # per stage, and `total`
     files: list[Path] = field(default_factory=list)  # for the whole run

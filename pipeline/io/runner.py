@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from errno import EDQUOT, ENOSPC, EROFS
-from functools import cache
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 from .. import __version__
+from ..candidates import Candidates
 from ..runtime.timing import StageTimer
 from ..structures import Image, People, size_of
 from .atomic import remove, write_bytes, write_json
 from .images import decode_image, read_file
 from .inputs import Failure, InputImage
-from .progress import Reporter
-from .records import people_from_record, people_to_record, read_record, record_path
+from .progress import Reporter, count_of
+from .records import (
+    FORMAT,
+    candidates_to_record,
+    people_from_record,
+    read_record,
+    record_path,
+)
 from .run_options import Pipeline, RunOptions, RunReport
-from .writers import WRITERS, FinishedImage, ImageWriter, output_path
+from .writers import WRITERS, FinishedImage, output_path, remove_outputs
 
 WRITE_BEHIND = 2  # images in the queue of the writing thread
 # Errors that also affect every later image.
@@ -45,72 +53,35 @@ class Job:
     pixels: Callable[[], Image] | None = None  # decodes the file, once
     image: Image | None = None  # None: nothing to compute
     boxes: Any = None  # result of ``RunOptions.check``
-    people: People | None = None
+    candidates: Candidates | None = None
     error: Exception | None = None
     seconds: float = 0.0  # in all threads
 
-    @property
-    def name(self) -> str:
-        """Name of the image."""
-        return self.input.name
 
-    def result(self) -> FinishedImage:
-        """Return the people and the image.
-
-        Raises:
-            Exception: The error of this image.
-        """
-        if self.error is not None:
-            raise self.error
-        assert self.pixels is not None
-        people = people_from_record(self.record or {}) if self.people is None else self.people
-        return FinishedImage(people, self.pixels)
+def list_attempts(jobs: Sequence[Job], reporter: Reporter) -> Iterator[list[Job]]:
+    """Yield the jobs with an image as one batch; if that fails, one by one."""
+    todo = [job for job in jobs if job.image is not None]
+    if todo:
+        yield todo
+    error = todo[0].error if len(todo) > 1 else None
+    if error is not None:
+        reporter.message(f'a batch of {len(todo)} images failed ({error}); retrying one by one')
+        for job in todo:
+            job.error = None
+            yield [job]
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Jobs of one batch."""
-
-    jobs: list[Job]
-
-    @property
-    def images(self) -> list[Image]:
-        """The images to compute."""
-        return [job.image for job in self.jobs if job.image is not None]
-
-    @property
-    def boxes(self) -> list[Any]:
-        """The checked boxes of each of `images`."""
-        return [job.boxes for job in self.jobs if job.image is not None]
-
-    def attempts(self, reporter: Reporter) -> Iterator[Batch]:
-        """Yield the jobs with an image as one batch; if that fails, as batches of one."""
-        todo = [job for job in self.jobs if job.image is not None]
-        if todo:
-            yield Batch(todo)
-        error = todo[0].error if len(todo) > 1 else None
-        if error is not None:
-            reporter.message(f'a batch of {len(todo)} images failed ({error}); retrying one by one')
-            for job in todo:
-                job.error = None
-                yield Batch([job])
-
-    @contextmanager
-    def computing(self) -> Iterator[None]:
-        """Store the time and the error of the block in each job."""
-        start = time.perf_counter()
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001 - the other images continue
-            for job in self.jobs:
-                job.error = error
-        for job in self.jobs:
-            job.seconds += (time.perf_counter() - start) / len(self.jobs)
-
-    def set_people(self, people: Sequence[People]) -> None:
-        """Store the people of each job."""
-        for job, job_people in zip(self.jobs, people, strict=True):
-            job.people = job_people
+@contextmanager
+def computing(jobs: Sequence[Job]) -> Iterator[None]:
+    """Store the time and the error of the block in each job."""
+    start = time.perf_counter()
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - the other images continue
+        for job in jobs:
+            job.error = error
+    for job in jobs:
+        job.seconds += (time.perf_counter() - start) / len(jobs)
 
 
 class JobReader:
@@ -119,13 +90,13 @@ class JobReader:
     def __init__(self, pipeline: Pipeline, options: RunOptions, timer: StageTimer) -> None:
         self._options, self._timer = options, timer
         self._provenance = {
-            'config': _sha256(pipeline.config_text.encode()),
+            'config': _sha256(pipeline.config_key.encode()),
             'weights': _sha256(json.dumps(pipeline.weights, sort_keys=True).encode()),
             'precision': pipeline.precision,
             'version': __version__,
         }
 
-    def batches(self, images: Iterable[InputImage]) -> Generator[Batch, None, None]:
+    def batches(self, images: Iterable[InputImage]) -> Generator[list[Job], None, None]:
         """Yield batches of ``batch_images`` jobs with the content of their files."""
         size = self._options.batch_images
         with (
@@ -133,7 +104,7 @@ class JobReader:
             closing(prefetch(pool, self._read, images, size)) as jobs,
         ):
             while batch := list(islice(jobs, size)):
-                yield Batch(batch)
+                yield batch
 
     def _read(self, source: InputImage) -> Job:
         """Read an image in the reading thread; decode it if it is not done."""
@@ -168,12 +139,13 @@ class JobReader:
 
     def _find_record(self, job: Job) -> None:
         """Set the record of the job, or the reasons why the one on disk is outdated."""
-        path = record_path(self._options.out_dir, job.name)
+        path = record_path(self._options.out_dir, job.input.key)
         if not self._options.resume or not path.is_file():
             return
         record = read_record(path)
-        if record is None:
-            job.changed = ('content of the prediction',)
+        if record is None or record.get('format') != FORMAT:
+            part = 'content' if record is None else 'format'
+            job.changed = (f'{part} of the prediction',)
             return
         before = record.get('made_with', {})
         job.changed = tuple(k for k, value in job.provenance.items() if before.get(k) != value)
@@ -184,12 +156,19 @@ class JobWriter:
     """Writes and counts the last images while the pipeline computes the next ones."""
 
     def __init__(
-        self, options: RunOptions, timer: StageTimer, report: RunReport, reporter: Reporter
+        self,
+        pipeline: Pipeline,
+        options: RunOptions,
+        timer: StageTimer,
+        report: RunReport,
+        reporter: Reporter,
     ) -> None:
         self._options, self._timer, self._report, self._reporter = options, timer, report, reporter
+        self._min_score = pipeline.min_score
+        self._written_with = options.written_with(pipeline.min_score)
         self._writers = [WRITERS[choice] for choice in sorted(options.save & set(WRITERS))]
         self._reasons: set[str] = set()
-        self._waiting: deque[tuple[Job, Future[int]]] = deque()
+        self._waiting: deque[tuple[Job, Future[dict[str, Any]]]] = deque()
         self._pool = ThreadPoolExecutor(1)
         self._done: set[str] = set()
 
@@ -198,9 +177,8 @@ class JobWriter:
         for job in jobs:
             if job.provenance and job.record is None:
                 self._report_change(job)
-                remove(record_path(self._options.out_dir, job.name))
-                for writer in WRITERS.values():
-                    remove(self._path(writer, job))
+                remove(record_path(self._options.out_dir, job.input.key))
+                remove_outputs(self._options.out_dir, job.input.key)
 
     def write(self, jobs: Sequence[Job]) -> None:
         """Write the results of the jobs in the background.
@@ -224,14 +202,14 @@ class JobWriter:
         while self._waiting and (len(self._waiting) > limit or self._waiting[0][1].done()):
             job, writing = self._waiting[0]
             try:
-                people = writing.result()
+                record = writing.result()
             except Exception as error:
                 if isinstance(error, OSError) and error.errno in DISK_ERRORS:
                     self._waiting.clear()
                     raise
                 self._count_failure(job.input, error)
             else:
-                self._count(job, people)
+                self._count(job, record)
             self._waiting.popleft()
 
     def _count_failure(self, source: InputImage, error: Exception) -> None:
@@ -240,41 +218,65 @@ class JobWriter:
         self._reporter.message(f'failed: {failure.describe()}')
         self._reporter.update(source.name, 'failed')
 
-    def _count(self, job: Job, people: int) -> None:
-        self._done.add(job.name)
+    def _count(self, job: Job, record: Mapping[str, Any]) -> None:
+        people, dropped = len(record['people']), len(record['dropped'])
+        self._done.add(job.input.name)
         self._report.people += people
+        self._report.dropped += dropped
         self._report.computed += job.record is None
         self._report.resumed += job.record is not None
-        self._reporter.update(job.name, f'{people} people, {job.seconds:.2f} s')
+        self._reporter.update(
+            job.input.name, f'{count_of(people, "person", "people")}, {job.seconds:.2f} s'
+        )
 
-    def _save(self, job: Job) -> int:
-        """Write the missing outputs and then the record, in the writing thread."""
+    def _save(self, job: Job) -> dict[str, Any]:
+        """Write the missing outputs and the record, in the writing thread."""
         start = time.perf_counter()
-        if job.error is None and job.record is not None:
-            writers = [w for w in self._writers if not self._path(w, job).is_file()]
-            people = len(job.record['people'])
-            if writers:
-                self._write(job, job.result(), writers)
+        if job.error is not None:
+            raise job.error
+        if job.record is None:
+            record = self._save_new(job)
         else:
-            people = self._save_new(job, job.result())
+            record = job.record
+            if record['written_with'] != self._written_with:
+                from .earlier_runs import rewrite_record
+
+                out_dir, key = self._options.out_dir, job.input.key
+                record = rewrite_record(out_dir, key, record, self._min_score, self._written_with)
+            self._write(job, partial(people_from_record, record))
         job.seconds += time.perf_counter() - start
-        return people
+        return record
 
-    def _save_new(self, job: Job, done: FinishedImage) -> int:
+    def _save_new(self, job: Job) -> dict[str, Any]:
+        assert job.candidates is not None
+        people = job.candidates.keep(self._min_score)
         with self._timer('write'):
-            record = people_to_record(done.people)
-            record |= {'input': job.name, 'made_with': job.provenance}
-        self._write(job, done, self._writers)
+            record = candidates_to_record(job.candidates, self._min_score)
+        self._write(job, lambda: people)
+        record |= {
+            'input': job.input.name,
+            'source': os.path.abspath(job.input.path),
+            'seconds': round(job.seconds, 4),
+            'made_with': job.provenance,
+            'written_with': self._written_with,
+        }
         with self._timer('write'):
-            write_json(record_path(self._options.out_dir, job.name), record)
-        return len(done.people)
+            write_json(record_path(self._options.out_dir, job.input.key), record)
+        return record
 
-    def _write(self, job: Job, done: FinishedImage, writers: Sequence[ImageWriter]) -> None:
-        for writer in writers:
+    def _write(self, job: Job, get_people: Callable[[], People]) -> None:
+        """Write the outputs that are not in the folder."""
+        paths = {w: output_path(self._options.out_dir, w, job.input.key) for w in self._writers}
+        missing = {writer: path for writer, path in paths.items() if not path.is_file()}
+        if not missing:
+            return
+        assert job.pixels is not None
+        done = FinishedImage(get_people(), job.pixels, self._options.style)
+        for writer, path in missing.items():
             if writer.needs_image:
                 done.image()  # decode outside of the timer
             with self._timer('write'):
-                write_bytes(self._path(writer, job), writer.render(done))
+                write_bytes(path, writer.render(done))
 
     def _report_change(self, job: Job) -> None:
         """Report, once per reason, why finished images are computed again."""
@@ -285,12 +287,9 @@ class JobWriter:
         if reason not in self._reasons:
             self._reasons.add(reason)
             self._reporter.message(
-                f'{job.name}: {reason} changed, computing it again (reported once for all images '
-                'with this change)'
+                f'{job.input.name}: {reason} changed, computing it again (reported once for all '
+                'images with this change)'
             )
-
-    def _path(self, writer: ImageWriter, job: Job) -> Path:
-        return output_path(self._options.out_dir, writer, job.name)
 
 
 def prefetch(

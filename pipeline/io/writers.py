@@ -12,7 +12,8 @@ import numpy as np
 import PIL.Image
 
 from ..structures import Image, People
-from .atomic import dump_json
+from ..visualization.style import DrawingStyle
+from .atomic import dump_json, remove
 
 JPEG_QUALITY = 92
 
@@ -23,10 +24,11 @@ class FinishedImage:
 
     people: People
     image: Callable[[], Image]  # (H, W, 3) RGB uint8; reads the file at the first call
+    style: DrawingStyle | None = None  # of the overlay
 
 
 class ImageWriter(Protocol):
-    """Renders the file ``folder/<image name><suffix>``."""
+    """Renders the file ``folder/<output name><suffix>``."""
 
     folder: str
     suffix: str
@@ -45,12 +47,12 @@ class OverlayWriter:
 
     def render(self, done: FinishedImage) -> bytes:
         """Encode an RGB JPEG of the size of the upright image."""
-        overlay = PIL.Image.fromarray(done.people.draw(done.image()))
+        overlay = PIL.Image.fromarray(done.people.draw(done.image(), done.style))
         return _encode(overlay, 'JPEG', quality=JPEG_QUALITY)
 
 
 class MaskWriter:
-    """16-bit PNG: 0 is background, other values are the ``id`` of the person in the record."""
+    """16-bit PNG: 0 is background, other values are the ``person_id``."""
 
     folder = 'masks'
     suffix = '.png'
@@ -86,9 +88,9 @@ class MMPoseWriter:
         return (dump_json(content) + '\n').encode()
 
 
-def output_path(out_dir: Path, writer: ImageWriter, name: str) -> Path:
-    """Path of the file of ``writer`` for the image ``name``."""
-    return out_dir / writer.folder / f'{name}{writer.suffix}'
+def output_path(out_dir: Path, writer: ImageWriter, output: str) -> Path:
+    """Path of the file of ``writer`` for the image with this output name."""
+    return out_dir / writer.folder / f'{output}{writer.suffix}'
 
 
 def _encode(pil_image: PIL.Image.Image, format_name: str, **options: int) -> bytes:
@@ -102,3 +104,9 @@ WRITERS: dict[str, ImageWriter] = {
     'masks': MaskWriter(),
     'mmpose': MMPoseWriter(),
 }
+
+
+def remove_outputs(out_dir: Path, output: str) -> None:
+    """Remove the files of an image, except its record."""
+    for writer in WRITERS.values():
+        remove(output_path(out_dir, writer, output))

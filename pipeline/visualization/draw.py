@@ -18,6 +18,7 @@ from ..boxes import box_areas
 from ..keypoints import COCO_SKELETON
 from .labels import draw_labels
 from .palette import Colours, choose_colours
+from .style import DrawingStyle
 
 if TYPE_CHECKING:
     from .drawable import Drawable
@@ -32,27 +33,6 @@ _ONE = 1 << _SHIFT
 
 
 @dataclass(frozen=True)
-class DrawStyle:
-    """Drawing style."""
-
-    show_boxes: bool = True
-    show_masks: bool = True
-    show_skeletons: bool = True
-    show_labels: bool = True  # instance score next to the box, if there is space
-    alpha: float = 0.38  # opacity of the masks, in [0, 1]
-    keypoint_threshold: float = 0.3  # minimum score and presence of a keypoint
-
-    def __post_init__(self) -> None:
-        for name in ('alpha', 'keypoint_threshold'):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise ValueError(f'DrawStyle.{name} must be in [0, 1], got {value}')
-
-
-DEFAULT_STYLE = DrawStyle()
-
-
-@dataclass(frozen=True)
 class _Widths:
     """Line widths in px for one person in one image; a limb may be a fraction of a pixel wide."""
 
@@ -63,7 +43,7 @@ class _Widths:
     zoom: int  # scale at which the skeletons of small people are drawn, then downsampled
 
 
-def draw_people(image: Image, people: Drawable, style: DrawStyle = DEFAULT_STYLE) -> Image:
+def draw_people(image: Image, people: Drawable, style: DrawingStyle | None = None) -> Image:
     """Draw ``people`` on a copy of ``image``.
 
     Each person has one colour that differs clearly from the colours of neighbouring people; colours
@@ -73,7 +53,7 @@ def draw_people(image: Image, people: Drawable, style: DrawStyle = DEFAULT_STYLE
     Args:
         image: (H, W, 3) uint8 RGB; not modified.
         people: N people of this image; 0 people give an unchanged copy.
-        style: drawing style.
+        style: None: the default style.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -82,22 +62,25 @@ def draw_people(image: Image, people: Drawable, style: DrawStyle = DEFAULT_STYLE
         ValueError: ``image`` is not an RGB uint8 image, or its size differs from ``people``.
     """
     _check(image, people)
+    style = style or DrawingStyle()
     canvas = np.ascontiguousarray(image).copy()
     colours = choose_colours(people.boxes)
     widths = [_widths(box, people.image_shape) for box in people.boxes]
     order = _large_first(people.boxes)
-    if style.show_masks:
+    if 'masks' in style.layers:
         for i in order:
             _draw_mask(canvas, people, i, colours, widths[i], style.alpha)
-    if style.show_boxes:
+    if 'boxes' in style.layers:
         for i in order:
             _draw_box(canvas, people.boxes[i], _rgb(colours[i]), widths[i].box)
     shown = _shown(people, style.keypoint_threshold)
-    if style.show_skeletons:
+    if 'skeletons' in style.layers:
         for i in order:
             _draw_skeleton(canvas, people, i, shown[i], _light(colours[i]), widths[i])
-    if style.show_labels:
-        draw_labels(canvas, people, shown, colours)
+    if style.labels != 'none':
+        scores = [f'{score:.2f}' for score in people.scores]
+        texts = scores if style.labels == 'score' else [f'{i + 1}' for i in range(len(scores))]
+        draw_labels(canvas, people, texts, shown, colours)
     return canvas
 
 

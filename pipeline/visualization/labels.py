@@ -1,7 +1,8 @@
-"""Place score labels where they cover neither faces nor other labels."""
+"""Place labels where they cover neither faces nor other labels."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -24,9 +25,13 @@ _MAX_OVERLAP = 0.1  # of a label with a face or another label
 
 
 def draw_labels(
-    canvas: Image, people: Drawable, shown: npt.NDArray[np.bool_], colours: Colours
+    canvas: Image,
+    people: Drawable,
+    texts: Sequence[str],
+    shown: npt.NDArray[np.bool_],
+    colours: Colours,
 ) -> None:
-    """Write the instance score of each person on ``canvas``, highest score first.
+    """Write the text of each person on ``canvas``, highest score first.
 
     A label is omitted if all candidate positions cover a face or another label, or if the person is
     too small.
@@ -34,19 +39,19 @@ def draw_labels(
     Args:
         canvas: (H, W, 3) uint8 RGB, modified in place.
         people: N people.
+        texts: N labels.
         shown: (N, K) confident keypoints.
         colours: (N, 3) RGB of each person.
     """
     faces = estimate_face_boxes(people, shown)
     taken: Floats = np.zeros((0, 4), np.float32)
     for i in np.argsort(-people.scores, kind='stable').tolist():
-        text = f'{people.scores[i]:.2f}'
         font = _font(_font_size(people.boxes[i], people.image_shape))
-        size = _text_size(font, text)
+        size = _text_size(font, texts[i])
         place = _place(people.boxes[i], size, people.image_shape, faces, taken)
         if place is not None:
             taken = np.concatenate([taken, place[None]])
-            _write(canvas, place, text, font, colours[i])
+            _write(canvas, place, texts[i], font, colours[i])
 
 
 def estimate_face_boxes(people: Drawable, shown: npt.NDArray[np.bool_]) -> Floats:

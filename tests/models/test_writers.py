@@ -14,9 +14,16 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from pipeline.candidates import Candidates
 from pipeline.io.atomic import atomic_file, write_json, write_text
 from pipeline.io.dataset_writers import write_dataset_files
-from pipeline.io.records import MergeEntry, people_from_record, people_to_record
+from pipeline.io.records import (
+    MergeEntry,
+    candidates_from_record,
+    candidates_to_record,
+    people_from_record,
+    people_to_record,
+)
 from pipeline.io.writers import WRITERS, FinishedImage, MaskWriter, MMPoseWriter, OverlayWriter
 from pipeline.masks import Masks
 from pipeline.structures import SHARED, People
@@ -47,6 +54,20 @@ def test_records_keep_every_bit(people: People) -> None:
     assert len(record['people']) == len(people)
 
 
+@pytest.mark.parametrize('mask_boxes', [False, True])
+def test_records_keep_candidates_of_any_score(mask_boxes: bool) -> None:
+    people = make_people(5)
+    people = people.select(np.argsort(-people.scores))
+    people = replace(people, masks=people.detector_masks)  # they overlap; one is empty
+    candidates = Candidates(people, exclusive=True, mask_boxes=mask_boxes)
+    for first in (None, float(people.scores[2]), 1.0):
+        record = json.loads(json.dumps(candidates_to_record(candidates, first)))
+        assert_same_people(people_from_record(record), candidates.keep(first))
+        again = candidates_from_record(record)
+        for score in (*people.scores.tolist(), None, 0.0, 1.0):
+            assert_same_people(again.keep(score), candidates.keep(score))
+
+
 def test_awkward_numbers_survive() -> None:
     people = make_people(4)
     awkward = np.array([1e-45, 3.4028235e38, -0.0, 16777217], np.float32)
@@ -70,7 +91,7 @@ def test_records_refuse_nan_and_other_formats() -> None:
 def test_record_is_readable() -> None:
     people = make_people(2)
     person = people_to_record(people)['people'][1]
-    assert person['id'] == 2
+    assert person['person_id'] == 2
     assert person['mask_source'] in ('sam', 'detector', 'box')
     assert len(person['prompts']) == 3
     assert np.shape(person['keypoints']) == (17, 2)
@@ -123,7 +144,7 @@ def test_mask_png_holds_the_ids() -> None:
     ids = np.asarray(pil_image)
     assert ids.shape == people.image_shape
     for person, i in zip(people_to_record(people)['people'], range(3), strict=True):
-        assert ((ids == person['id']) == people.masks.dense(i)).all()
+        assert ((ids == person['person_id']) == people.masks.dense(i)).all()
     assert ((ids == 0) == ~people.masks.union()).all()
 
 
@@ -165,7 +186,7 @@ def test_other_keypoint_sets_have_no_coco_names() -> None:
 
 
 def test_overlay_is_a_jpeg_of_the_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(People, 'draw', lambda self, image: 255 - image)
+    monkeypatch.setattr(People, 'draw', lambda self, image, style: 255 - image)
     image = np.full((40, 60, 3), 55, np.uint8)
     jpeg = OverlayWriter().render(FinishedImage(make_people(1), lambda: image))
     pil_image = PIL.Image.open(BytesIO(jpeg))
@@ -203,6 +224,28 @@ def test_coco_files_fit_together(tmp_path: Path) -> None:
     assert len(loaded.anns) == 5
     mask = loaded.annToMask(loaded.loadAnns(loaded.getAnnIds(imgIds=[30]))[1])
     assert (mask.astype(bool) == entries()[2].people.masks.dense(1)).all()
+
+
+def test_coco_annotations_are_read_by_pycocotools(tmp_path: Path) -> None:
+    import pycocotools.coco as coco_tools
+
+    people = make_people(3)
+    blobs = np.zeros((3, 40, 60), bool)
+    blobs[0, 3:20, 5:30] = blobs[1, 0:40, 40:60] = blobs[2, 30:39, 2:9] = True
+    people = replace(people, masks=Masks.from_dense(blobs, (40, 60)))
+    entry = MergeEntry('a.jpg', 7, people)
+    empty = MergeEntry('b.jpg', 8, People.empty(40, 60))
+    write_dataset_files(tmp_path, ['annotations'], [entry, empty])
+    coco = coco_tools.COCO(str(tmp_path / 'coco_annotations.json'))
+    assert list(coco.imgs) == [7, 8] and coco.cats[1]['name'] == 'person'
+    for i, row in enumerate(coco.anns.values()):
+        mask = coco.annToMask(row).astype(bool)
+        assert (mask & blobs[i]).sum() / (mask | blobs[i]).sum() > 0.9
+        flags = row['keypoints'][2::3]
+        assert row['num_keypoints'] == np.count_nonzero(flags) and set(flags) <= {0, 1, 2}
+        shown = (people.keypoint_scores[i] >= 0.3) & (people.presence[i] >= 0.3)
+        assert [flag > 0 for flag in flags] == shown.tolist()
+        assert row['area'] == blobs[i].sum() and row['iscrowd'] == 0
 
 
 @pytest.mark.parametrize('task', ['bbox', 'segm', 'keypoints'])

@@ -127,7 +127,7 @@ def test_from_missing_weights_to_people(
     fetch = ['--pipeline', str(small)]
     assert download_checkpoints.main(fetch) == 0
     assert run_bmp.main(command) == 0
-    record = json.loads((out / 'predictions' / 'astronaut.png.json').read_text())
+    record = json.loads((out / 'predictions' / 'astronaut.json').read_text())
     assert record['people']
 
     target = folder / 'PMPose-b-1.0.0.pth'

@@ -134,7 +134,7 @@ from pipeline.io.run import run_images
 from pipeline.io.run_options import OUTPUTS, RunOptions
 from pipeline.structures import People
 from tests.run_fakes import FakePipeline
-People.draw = lambda self, image: image
+People.draw = lambda self, image, style: image
 images = find_images([sys.argv[1]]).images
 options = RunOptions(Path(sys.argv[2]), frozenset(OUTPUTS))
 report = run_images(FakePipeline(seconds=float(sys.argv[3])), images, options)
@@ -157,7 +157,7 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
     assert not (out / 'coco_results.json').exists()
     before = done_records(out)
     (out / 'predictions' / '2').mkdir(exist_ok=True)
-    (out / 'predictions' / '2' / '.8.png.json.part').write_text('half')  # killed while writing
+    (out / 'predictions' / '2' / '.8.json.part').write_text('half')  # killed while writing
     process = start_program(FAKE_RUN, folder, out, 0)
     assert process.communicate()[0].split() == [str(12 - before), str(before)]
     run(folder, tmp_path / 'whole')
@@ -179,7 +179,7 @@ def test_the_next_image_is_read_and_the_last_one_written_meanwhile(
         was_read[path.relative_to(image_folder).as_posix()].set()
         return read_file(path)
 
-    def draw(self: People, image: np.ndarray) -> np.ndarray:
+    def draw(self: People, image: np.ndarray, style: Any) -> np.ndarray:
         assert may_write.wait(60)
         return image
 
@@ -214,7 +214,7 @@ def test_failures_keep_the_order_of_the_images(
                 raise RuntimeError('no model')
             return super().__call__(image, *args)
 
-    def draw(self: People, image: np.ndarray) -> np.ndarray:
+    def draw(self: People, image: np.ndarray, style: Any) -> np.ndarray:
         if image[0, 0, 0] == IMAGES['1.png']:
             assert third_has_failed.wait(60)
             raise ValueError('no paint')
@@ -233,7 +233,7 @@ def test_outputs_of_an_unreadable_image_are_removed(image_folder: Path, tmp_path
     (image_folder / '1.png').write_bytes(b'no image')
     report, _ = run(image_folder, out)
     assert [f.error for f in report.failures] == ['ImageReadError']
-    assert not [path for path in contents(out) if Path(path).name.startswith('1.png')]
+    assert not [path for path in contents(out) if path.split('/', 1)[-1].startswith('1.png')]
     assert (report.computed, report.resumed) == (0, 3)
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import PIL.Image
 import pytest
 
 from pipeline.cli import run as run_bmp
+from pipeline.io import fetch
 from pipeline.io.run_options import OUTPUTS
 from tests.commands import exit_code
-from tests.run_fakes import FakePipeline
+from tests.run_fakes import FakePipeline, save_image
+from tests.web_server import running_site, serve, status
 
 pytestmark = pytest.mark.usefixtures('plain_drawing')
 
@@ -86,13 +89,14 @@ def test_main(
         }),
     ]  # fmt: skip
     printed = capsys.readouterr().out
-    for word in ('images', 'computed', 'people', 'detect', 'read', 'write', 'total', 'results: '):
+    for word in ('4 images: 12 people', 'detect', 'read', 'write', 'total', 'results: '):
         assert word in printed
     info = json.loads((tmp_path / 'out' / 'run.json').read_text())
     assert info['command'] == ['bmp', 'run', *arguments, *settings]
     (image_folder / 'bad.jpg').write_text('x')
     assert run_bmp.main(arguments) == 1
-    assert '1 inputs failed' in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert '1 input failed' in printed and '0 computed, 4 done before' in printed
 
 
 def test_defaults_leave_the_config_alone(
@@ -116,6 +120,17 @@ def test_defaults_leave_the_config_alone(
         (['x', '--max-rounds', 'many'], 'not an integer >= 1'),
         (['--cfg-options', 'a=1', 'photos'], 'put inputs before options'),
         (['x', '--unknown'], '--unknown'),
+        (['x', '--conf', 'a.py'], '--conf'),
+        (['x', '--min-score', 'low'], "invalid parse_score value: 'low'"),
+        (['x', '--labels', 'name'], "'name'"),
+        (['x', '--layers', 'mask'], "'mask'"),
+        (['nope.jpg'], 'nope.jpg: no such file'),
+        (['nomatch/*.jpg'], 'nomatch/*.jpg: no file matches this pattern'),
+        (['@nope.txt'], 'nope.txt: no such file'),
+        (['clip.MP4'], 'videos are not supported yet; write frames with "mkdir frames && ffmpeg'),
+        (['0'], 'ffmpeg -i /dev/video0 frames/%06d.jpg'),
+        (['rtsp://camera/1'], 'cameras and streams are not supported yet'),
+        (['ftp://host/a.jpg'], 'not an http or https URL'),
     ],
 )
 def test_wrong_arguments(
@@ -123,6 +138,29 @@ def test_wrong_arguments(
 ) -> None:
     assert command(*arguments) == 2
     assert reason in capsys.readouterr().err
+
+
+def test_inputs_from_the_web_and_stdin(
+    tmp_path: Path, fake_models: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = save_image(tmp_path / 'in' / 'img.png', 77).read_bytes()
+    monkeypatch.setattr(sys, 'stdin', TextIOWrapper(BytesIO(data)))
+    out = tmp_path / 'out'
+    with running_site() as site:
+        site.answers |= {'/a/img.png': [serve(data)], '/empty': [status(200)]}
+        urls = [f'{site.url}/{path}' for path in ('a/img.png', 'none.jpg', 'empty')]
+        assert command(tmp_path / 'in', '-', *urls, '--out-dir', out, '--save', 'coco') == 1
+    failures = json.loads((out / 'failures.json').read_text())
+    reasons = [f['message'].partition(': ')[2] for f in failures]
+    assert 'cannot be downloaded (HTTP Error 404' in reasons[0] and 'no bytes' in reasons[1]
+    names = [i['file_name'] for i in json.loads((out / 'coco_images.json').read_text())['images']]
+    assert len(names) == 3 and sum(name.endswith('img.png') for name in names) == 2
+    monkeypatch.setattr(sys, 'stdin', StringIO(str(tmp_path / 'in' / 'img.png')))
+    assert command('@-', '--out-dir', tmp_path / 'list') == 0
+    monkeypatch.setattr(fetch, 'MAX_BYTES', 50)
+    monkeypatch.setattr(sys, 'stdin', TextIOWrapper(BytesIO(data)))
+    assert command('-', '--out-dir', out) == 1
+    assert 'smaller image' in (out / 'failures.json').read_text()
 
 
 def test_folder_that_cannot_be_written(
@@ -168,8 +206,8 @@ def test_the_embedded_models_run_on_the_demo_images(tmp_path: Path) -> None:
     assert (info['photos'], info['computed'], info['failed']) == (3, 3, 0)
     assert info['people'] > 0 and len(info['weights_sha256']) == 3
     assert {'read', 'detect', 'pose', 'segment', 'write'} <= set(info['seconds'])
-    images = {'grace_hopper.jpg', 'astronaut.png', 'synthetic_crowd.png'}
+    images = {'grace_hopper', 'astronaut', 'synthetic_crowd'}
     assert {p.name.removesuffix('.json') for p in (out / 'predictions').iterdir()} == images
-    record = json.loads((out / 'predictions' / 'astronaut.png.json').read_text())
-    with PIL.Image.open(out / 'visualizations' / 'astronaut.png.jpg') as drawn:
+    record = json.loads((out / 'predictions' / 'astronaut.json').read_text())
+    with PIL.Image.open(out / 'visualizations' / 'astronaut.jpg') as drawn:
         assert drawn.size == (record['image']['width'], record['image']['height'])

@@ -60,8 +60,13 @@ def test_named_options_win(arguments: list[str], options: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize(
     ('error', 'code'),
-    [(ValueError('no'), 2), (OSError(errno.ENOENT, 'no'), 1), (KeyboardInterrupt(), 130)],
-    ids=['input', 'file', 'interrupt'],
+    [
+        (ValueError('no'), 2),
+        (OSError(errno.ENOENT, 'no'), 2),
+        (OSError(errno.EACCES, 'no'), 1),
+        (KeyboardInterrupt(), 130),
+    ],
+    ids=['input', 'absent', 'file', 'interrupt'],
 )
 def test_exit_codes(error: BaseException, code: int, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end, handle_errors('tool.py'):

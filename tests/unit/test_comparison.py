@@ -310,7 +310,7 @@ def test_command_reports_invalid_input(
     paths = {'a': a, 'b': b, 'annotations': annotations, 'images': str(tmp_path)}
     paths |= {k: v if v == 'coco_val' else str(tmp_path / v) for k, v in changes.items()}
     args = [paths['a'], paths['b'], paths['annotations'], '--images', paths['images']]
-    assert exit_code(compare_results.main, *args, '--out', tmp_path / 'out') == 1
+    assert exit_code(compare_results.main, *args, '--out', tmp_path / 'out') == 2
     error = capsys.readouterr().err
     assert error.startswith('bmp compare: ') and reason in error
     assert not (tmp_path / 'out').exists()

@@ -9,12 +9,12 @@ import pytest
 
 from pipeline.datasets.coco_ground_truth import load_ground_truth
 from pipeline.structures import Image, People
-from pipeline.visualization.draw import DrawStyle, draw_people
+from pipeline.visualization.draw import draw_people
 from pipeline.visualization.labels import estimate_face_boxes
 from pipeline.visualization.palette import PALETTE, choose_colours, oklab
+from pipeline.visualization.style import LAYERS, DrawingStyle
 from tests.toy_people import people_in
 
-NOTHING = DrawStyle(show_boxes=False, show_masks=False, show_skeletons=False, show_labels=False)
 CROWD = [(x, 20 + x // 20, x + 60, 190) for x in range(5, 230, 22)]
 
 
@@ -22,8 +22,9 @@ def grey(height: int = 200, width: int = 300) -> Image:
     return np.full((height, width, 3), 90, np.uint8)
 
 
-def only(part: str) -> DrawStyle:
-    return dataclasses.replace(NOTHING, **{f'show_{part}': True})
+def only(*parts: str) -> DrawingStyle:
+    layers = tuple(layer for layer in LAYERS if layer in parts)
+    return DrawingStyle(layers, 'score' if 'labels' in parts else 'none')
 
 
 def changed(image: Image, drawn: Image) -> np.ndarray:
@@ -45,7 +46,7 @@ def test_input_is_not_modified_and_drawing_is_deterministic() -> None:
 def test_parts_are_drawn_separately(part: str) -> None:
     image, people = grey(), people_in(CROWD, (200, 300))
     assert changed(image, draw_people(image, people, only(part))).any()
-    without = dataclasses.replace(DrawStyle(), **{f'show_{part}': False})
+    without = only(*{*LAYERS, 'labels'} - {part})
     assert changed(draw_people(image, people), draw_people(image, people, without)).any()
 
 
@@ -89,8 +90,19 @@ def test_invalid_images_are_rejected(image: Image, reason: str) -> None:
 
 @pytest.mark.parametrize('name', ['alpha', 'keypoint_threshold'])
 def test_invalid_style_is_rejected(name: str) -> None:
-    with pytest.raises(ValueError, match=rf'DrawStyle\.{name} must be in \[0, 1\], got 2'):
-        DrawStyle(**{name: 2})
+    with pytest.raises(ValueError, match=rf'DrawingStyle\.{name} must be in \[0, 1\], got 2'):
+        DrawingStyle(**{name: 2})
+
+
+def test_ids_differ_from_scores_and_unknown_choices_are_named() -> None:
+    image, people = grey(), people_in(CROWD[:1], (200, 300))
+    ids, none = DrawingStyle((), 'id'), DrawingStyle((), 'none')
+    scores = draw_people(image, people, only('labels'))
+    assert changed(draw_people(image, people, ids), scores).any()
+    np.testing.assert_array_equal(draw_people(image, people, none), image)
+    for wrong in ({'layers': ('mask',)}, {'labels': 'name'}):
+        with pytest.raises(ValueError, match='boxes, masks, skeletons and labels one of none'):
+            DrawingStyle(**wrong)  # type: ignore[arg-type]
 
 
 def test_masks_change_only_their_pixels() -> None:

@@ -19,6 +19,7 @@ FLOORS = (
     ('boxes', 'keypoint_sets', 'logit_crops', 'scores', 'synthetic'),
     ('conversions', 'visualization'),
     ('structures',),
+    ('candidates',),
     ('instances', 'io', 'nms', 'stages'),
     ('datasets', 'weights'),
     ('doctor', 'openmmlab'),

@@ -35,7 +35,7 @@ NAMES: dict[str, tuple[list[str], dict[str, str]]] = {
     'directory, recursive, hidden ones left out': (['a'], ALL_OF_A),
     'slash at the end': (['a/'], ALL_OF_A),
     'file': (['a/1.jpg'], {'1.jpg': 'a/1.jpg'}),
-    'any file that is named': (['a/film.mp4'], {'film.mp4': 'a/film.mp4'}),
+    'any file that is named': (['empty/readme.md'], {'readme.md': 'empty/readme.md'}),
     'missing file': (['none.jpg'], {'none.jpg': 'none.jpg'}),
     'glob': (['a/*.jpg'], {'1.jpg': 'a/1.jpg'}),
     'glob of folders': (['*/1.jpg'], {'a/1.jpg': 'a/1.jpg', 'b/1.jpg': 'b/1.jpg'}),
@@ -79,11 +79,11 @@ def test_names(folder: Path, inputs: list[str], expected: dict[str, str]) -> Non
     ('name', 'reason'),
     [
         ('empty', 'no image in this directory'),
-        ('a/*.heic', '0 files match'),
-        ('a/*.mp4', '1 files match this pattern, none of them is an image'),
-        ('@none.txt', 'No such file'),
-        ('none.lst', 'No such file'),
-        ('@a/film.mp4.jpg', 'No such file'),
+        ('a/*.heic', 'no file matches this pattern'),
+        ('a/f*.mp4', 'videos are not supported yet'),
+        ('@none.txt', 'no such file'),
+        ('none.lst', 'no such file'),
+        ('@a/film.mp4.jpg', 'no such file'),
         ('https://a.b/c.jpg', 'download it'),
     ],
 )
@@ -93,7 +93,6 @@ def test_inputs_without_images(folder: Path, name: str, reason: str) -> None:
     (failure,) = found.failures
     assert failure.input == name
     assert reason in failure.message
-    assert failure.error in ('InputError', 'FileNotFoundError')
 
 
 def lists(folder: Path, text: str | bytes, name: str = 'lists/my.txt') -> str:

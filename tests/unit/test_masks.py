@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from pipeline.masks import LogitMasks, Masks, assign_pixels
+from pipeline.masks import LogitMasks, Masks, assign_pixels, claim_pixels, stack_masks
 
 SHAPE = (23, 31)
 
@@ -139,3 +139,31 @@ def test_a_higher_weight_wins_a_disputed_pixel_but_claims_no_others() -> None:
     assert plain.areas.tolist() == [8, 24]
     assert weighted.areas.tolist() == [24, 8]
     assert np.array_equal(weighted.union(), plain.union())
+
+
+@pytest.mark.parametrize('weighted', [False, True])
+def test_claims_hold_the_result_of_every_subset(weighted: bool) -> None:
+    """Logits are small integers, so that many pixels are tied."""
+    rng = np.random.default_rng(0)
+    places = [(x, y, rng.integers(-1, 4, (12, 10))) for x, y in rng.integers(0, 9, (6, 2)).tolist()]
+    rows, order = LogitMasks.from_crops(21, 19, places), rng.permutation(6)
+    weights = rng.choice([0.5, 1.0], 6) if weighted else None
+    claims = claim_pixels(rows, order, weights)
+    for number in range(7):
+        kept = np.sort(order[:number]).tolist()
+        expected = assign_densely(rows, kept, weights)
+        stacked = stack_masks(claims.select(np.arange(number)))
+        for place, row in enumerate(order[:number].tolist()):
+            assert (stacked.dense(place) == expected[kept.index(row)]).all()
+
+
+def assign_densely(
+    rows: LogitMasks, kept: list[int], weights: np.ndarray | None
+) -> list[np.ndarray]:
+    """Argmax over dense float16 logits; the first row wins a tie."""
+    dense = np.zeros((len(kept) + 1, rows.height, rows.width), np.float16)  # row 0: background
+    for canvas, i in zip(dense[1:], kept, strict=True):
+        factor = np.float16(1 if weights is None else weights[i])
+        canvas[rows.window(i)] = rows.crops[i] * factor
+    winner = dense.argmax(0)
+    return [winner == i + 1 for i in range(len(kept))]

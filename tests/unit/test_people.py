@@ -16,7 +16,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from pipeline import DrawStyle
+from pipeline import DrawingStyle
 from pipeline.conversions import columns_from_supervision, table_columns
 from pipeline.io.records import people_to_record
 from pipeline.structures import ImageSource, People
@@ -161,7 +161,7 @@ def test_plot_finds_the_image(make: Callable[[Path], tuple[Any, Any]], tmp_path:
     np.testing.assert_array_equal(people.plot(), expected)
     np.testing.assert_array_equal(people[:2].concat(people[2:]).plot(), expected)
     np.testing.assert_array_equal(people_in(BOXES, SHAPE).plot(image, None, order), expected)
-    style = DrawStyle(show_masks=False, show_labels=False)
+    style = DrawingStyle(('boxes',), 'none')
     np.testing.assert_array_equal(people.plot(style=style), draw_people(noise(), people, style))
 
 

@@ -60,7 +60,7 @@ def test_scoring_again_needs_the_results_alone(
 
 def test_results_without_side_file(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     info_path(results).unlink()
-    assert exit_code(score_tool.main, results) == 1
+    assert exit_code(score_tool.main, results) == 2
     assert 'ANNOTATIONS is required' in capsys.readouterr().err
     annotations = results.parents[1] / 'data' / 'annotations.json'
     assert score_tool.main([str(results), str(annotations)]) == 0

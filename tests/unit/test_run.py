@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import os
@@ -11,18 +12,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 from rich.console import Console
+from rich.text import Text
 
+from pipeline.cli.summary import summary_lines
 from pipeline.io import runner as runner_module
+from pipeline.io.atomic import write_json
 from pipeline.io.images import read_image
-from pipeline.io.inputs import find_images
+from pipeline.io.inputs import Failure, find_images
 from pipeline.io.progress import Reporter, format_time
 from pipeline.io.progress_bar import TerminalReporter
+from pipeline.io.records import people_from_record
 from pipeline.io.run import OutputError, run_images
-from pipeline.io.run_options import RunOptions
+from pipeline.io.run_options import RunOptions, RunReport
 from pipeline.structures import People
-from tests.run_fakes import IMAGES, FakePipeline, contents, make_people, run, save_image
+from pipeline.visualization.style import DrawingStyle
+from tests.run_fakes import (
+    IMAGES,
+    OUTPUT_NAMES,
+    FakePipeline,
+    contents,
+    done_records,
+    make_people,
+    run,
+    save_image,
+)
 
 pytestmark = pytest.mark.usefixtures('plain_drawing')
 
@@ -36,13 +52,14 @@ def test_all_outputs(image_folder: Path, tmp_path: Path) -> None:
     assert (report.computed, report.resumed, report.people, report.exit_code) == (4, 0, 12, 0)
     per_image = {
         f'{folder}/{name}{suffix}'
-        for name in IMAGES
+        for name in OUTPUT_NAMES.values()
         for folder, suffix in (
             ('predictions', '.json'), ('visualizations', '.jpg'), ('masks', '.png'),
             ('mmpose', '.json'),
         )
     }  # fmt: skip
-    merged = {'coco_results.json', 'coco_images.json', 'people.csv', 'failures.json', 'config.py'}
+    merged = {'coco_results.json', 'coco_images.json', 'coco_annotations.json', 'people.csv'}
+    merged |= {'images.csv', 'failures.json', 'config.py'}
     assert set(contents(out)) == per_image | merged
     assert (out / 'config.py').read_text() == pipeline.config_text
     assert json.loads((out / 'failures.json').read_text()) == []
@@ -58,7 +75,7 @@ def test_only_selected_outputs(save: tuple[str, ...], image_folder: Path, tmp_pa
     run(image_folder, tmp_path / 'out', save=save)
     top = set(os.listdir(tmp_path / 'out')) - {'.lock'}
     expected = {
-        'csv': {'people.csv'},
+        'csv': {'people.csv', 'images.csv'},
         'masks': {'masks'},
         'coco': {'coco_results.json', 'coco_images.json'},
         'mmpose': {'mmpose'},
@@ -111,6 +128,126 @@ def test_user_boxes(image_folder: Path, tmp_path: Path) -> None:
     assert (report.computed, report.resumed) == (1, 2)
 
 
+# One run, one threshold, one number per person
+
+
+def scored_pipeline(min_score: float | None) -> FakePipeline:
+    pipeline = FakePipeline()
+    pipeline.min_score = min_score
+    return pipeline
+
+
+def test_another_minimum_score_computes_nothing_and_rewrites_every_file(
+    image_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / 'out'
+    report, _ = run(image_folder, out, scored_pipeline(0.5))
+    assert 0 < report.people < 12 and report.people + report.dropped == 12
+    for min_score in (None, 0.8, 0.5):
+        report, pipeline = run(image_folder, out, scored_pipeline(min_score))
+        assert (pipeline.calls, report.resumed, report.people + report.dropped) == ([], 4, 12)
+        fresh = tmp_path / f'fresh{min_score}'
+        run(image_folder, fresh, scored_pipeline(min_score))
+        assert contents(out) == contents(fresh)
+        record = json.loads((out / 'predictions' / 'a' / '1.json').read_text())
+        kept = [p['score'] >= (min_score or 0) for p in record['people']]
+        assert all(kept) and len(kept) + len(record['dropped']) == 3
+
+
+def test_files_of_earlier_runs_follow_the_threshold(
+    image_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / 'out'
+    run(image_folder, out, scored_pipeline(0.5), save=['json', 'csv', 'masks'])
+    run(image_folder / 'a', out, scored_pipeline(0.2), save=['json'])
+    assert 'also has 4 images of earlier runs' in caplog.text
+    rows = list(csv.DictReader((out / 'images.csv').open()))
+    assert [row['file_name'] for row in rows] == ['1.jpg']  # of the last command
+    for path in (out / 'predictions').rglob('*.json'):
+        record = json.loads(path.read_text())
+        assert record['written_with']['min_score'] == 0.2
+        assert all(p['score'] >= 0.2 for p in record['people'])
+        assert all(p['score'] < 0.2 for p in record['dropped'])
+    assert not [path for path in contents(out) if path.startswith('masks')]
+
+
+def test_another_style_draws_again(image_folder: Path, tmp_path: Path) -> None:
+    run(image_folder, tmp_path / 'out', save=['overlay', 'masks'])
+    (drawn := tmp_path / 'out' / 'visualizations' / '1.jpg.jpg').write_text('old')
+    report, _ = run(image_folder, tmp_path / 'out', style=DrawingStyle(('masks',), 'id'))
+    assert (report.resumed, drawn.read_bytes()[:2]) == (4, b'\xff\xd8')
+
+
+def test_a_person_has_one_number_in_every_file(image_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / 'out'
+    run(image_folder, out)
+    numbers = list(range(1, 4))
+    for number, (name, output) in enumerate(sorted(OUTPUT_NAMES.items()), 1):
+        record = json.loads((out / 'predictions' / f'{output}.json').read_text())
+        scores = [person['score'] for person in record['people']]
+        assert scores == sorted(scores, reverse=True)
+        assert [person['person_id'] for person in record['people']] == numbers
+        ids = np.asarray(PIL.Image.open(out / 'masks' / f'{output}.png'))
+        people = people_from_record(record)
+        assert all(((ids == i) == people.masks.dense(i - 1)).all() for i in numbers)
+        tables: list[list[Any]] = [
+            [r for r in json.loads((out / 'coco_results.json').read_text())
+             if r['image_id'] == number],
+            [r for r in json.loads((out / 'coco_annotations.json').read_text())['annotations']
+             if r['image_id'] == number],
+            [r for r in csv.DictReader((out / 'people.csv').open()) if r['file_name'] == name],
+            json.loads((out / 'mmpose' / f'{output}.json').read_text())['instance_info'],
+        ]  # fmt: skip
+        for rows in tables:
+            assert [int(r['person_id']) for r in rows] == numbers
+            assert [float(r['score']) for r in rows] == pytest.approx(scores, abs=1e-5)
+
+
+def test_images_without_people_are_counted(image_folder: Path, tmp_path: Path) -> None:
+    run(image_folder, tmp_path / 'out', boxes={'1.png': []}, save=['csv'])
+    rows = list(csv.DictReader((tmp_path / 'out' / 'images.csv').open()))
+    found = [(row['file_name'], row['people'], row['width'], row['height']) for row in rows]
+    numbers = {'1.png': '0'}
+    assert found == [(name, numbers.get(name, '3'), '60', '40') for name in sorted(IMAGES)]
+    assert all(float(row['seconds']) > 0 for row in rows)
+
+
+def test_two_commands_with_images_of_one_name(tmp_path: Path) -> None:
+    out = tmp_path / 'out'
+    first = save_image(tmp_path / 'a' / 'img.jpg', 50)
+    second = save_image(tmp_path / 'b' / 'img.jpg', 60)
+    names = {'img', 'img.jpg'}
+    for source in (first, second, first, second):
+        report, _ = run(source, out)
+        assert report.failures == []
+    assert {p.stem for p in (out / 'predictions').iterdir()} == names
+    assert (report.computed, report.resumed) == (0, 1)
+    sources = [json.loads((out / f'predictions/{n}.json').read_text())['source'] for n in names]
+    assert sorted(sources) == [str(first), str(second)]
+    (tmp_path / 'a').rename(tmp_path / 'moved')  # the same content in another folder
+    assert run(tmp_path / 'moved' / 'img.jpg', out)[0].resumed == 1
+    third = save_image(tmp_path / 'c' / 'img.jpg', 70)
+    assert run(third, out)[0].computed == 1
+    assert (out / 'predictions' / 'c' / 'img.jpg.json').is_file()
+
+
+def test_records_of_the_earlier_format_are_computed_again(
+    image_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / 'out'
+    for name in IMAGES:
+        write_json(
+            out / 'predictions' / f'{name}.json', {'format': 'bbox-mask-pose/1', 'input': name}
+        )
+    report, _ = run(image_folder, out)
+    assert (report.computed, report.redone) == (4, 4)
+    assert [m for m in caplog.messages if 'format of the prediction changed' in m] == [
+        '1.jpg: format of the prediction changed, computing it again (reported once for all images '
+        'with this change)'
+    ]
+    assert done_records(out) == 4
+
+
 # Failures
 
 
@@ -149,7 +286,7 @@ def test_a_repaired_image_is_done_next_time(image_folder: Path, tmp_path: Path) 
 def test_a_failing_writer_is_a_failure_of_the_image(
     image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def draw(self: People, image: np.ndarray) -> np.ndarray:
+    def draw(self: People, image: np.ndarray, style: Any) -> np.ndarray:
         if image[0, 0, 0] == 60:
             raise ValueError('no paint')
         return image
@@ -214,17 +351,45 @@ def test_two_runs_do_not_share_a_folder(image_folder: Path, tmp_path: Path) -> N
 
 def test_log_lines(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level('INFO')
-    reporter = Reporter(interval_s=1000)
-    reporter.start(3)
-    for number, name in enumerate('abc', 1):
-        reporter.update(name, f'{number} people')
+    reporter = Reporter()
+    reporter.start(2)
+    for name in 'ab':
+        reporter.update(name, '1 person')
     reporter.stop()
-    assert (caplog.messages[0], caplog.messages[-1]) == (
-        '3 images',
-        '[3/3] ETA 0:00:00 c: 3 people',
-    )
-    assert len(caplog.messages) <= 3
+    lines = ['2 images', '[1/2] a: 1 person, ETA 0:00:00', '[2/2] b: 1 person']
+    assert caplog.messages == lines
     assert format_time(3725.2) == '1:02:05'
+
+
+@pytest.mark.parametrize('width', [60, 80])
+def test_a_narrow_bar_shortens_the_name_first(width: int) -> None:
+    stream = StringIO()
+    console = Console(file=stream, force_terminal=True, width=width, legacy_windows=False)
+    reporter = TerminalReporter(console)
+    reporter.start(1200)
+    reporter.update(f'{"folder/" * 9}000000000139.jpg', '12 people, 10.25 s')
+    reporter.stop()
+    lines = [Text.from_ansi(line).plain.rstrip() for line in stream.getvalue().splitlines()]
+    last = [line for line in lines if 'ETA' in line][-1]
+    assert '1/1200' in last and last.endswith('g: 12 people, 10.25 s')
+    assert '\N{HORIZONTAL ELLIPSIS}' in last and len(last) <= width
+
+
+@pytest.mark.parametrize(
+    ('report', 'lines'),
+    [
+        (RunReport(1, people=1, computed=1), ['1 image: 1 person']),
+        (RunReport(2, people=2, resumed=1, computed=1),
+         ['2 images: 2 people; 1 computed, 1 done before']),
+        (RunReport(1, dropped=1, min_score=0.41, computed=1),
+         ['1 image: 0 people; 1 candidate below the minimum score 0.41 dropped']),
+        (RunReport(2, [Failure('x', 'E', 'm')], interrupted=True),
+         ['2 images: 0 people', f'1 input failed: {Path("out/failures.json")}',
+          'interrupted: 0 of 2 images done; run the same command again to continue']),
+    ],
+)  # fmt: skip
+def test_summary(report: RunReport, lines: list[str]) -> None:
+    assert summary_lines(report, Path('out')) == [*lines, 'results: out']
 
 
 def test_terminal_bar() -> None:

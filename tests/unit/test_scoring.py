@@ -244,8 +244,41 @@ def test_command_prints_a_table_and_writes_json(
 
 def test_command_reports_invalid_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ground_truth = write(tmp_path / 'truth.json', toy_annotations())
-    assert exit_code(score_tool.main, tmp_path / 'absent.json', ground_truth) == 1
-    assert 'absent.json' in capsys.readouterr().err
+    assert exit_code(score_tool.main, tmp_path / 'absent.json', ground_truth) == 2
+    said = 'score.py: error: {}: No such file or directory; check the path\n'
+    assert capsys.readouterr().err == said.format(tmp_path / 'absent.json')
     with pytest.raises(SystemExit):
         score_tool.main([str(ground_truth), str(ground_truth), '--json-ids'])
     assert '--json OUT' in capsys.readouterr().err
+
+
+# Results whose image ids are not those of the annotations
+
+
+@pytest.mark.parametrize('prefix', ['', 'train/'])
+def test_results_of_a_folder_are_joined_by_name(prefix: str, tmp_path: Path) -> None:
+    """The run numbers its images from 1, the annotations have other ids in another order."""
+    annotations, results = toy_annotations(), toy_results(tmp_path)
+    for image in annotations['images']:
+        image['file_name'] = f'{prefix}{image["file_name"]}'
+    old = [image['id'] for image in annotations['images']]
+    new = dict(zip(old, [old[-1], *old[:-1]], strict=True))
+    listed = [
+        {'id': new[image['id']], 'file_name': Path(image['file_name']).name}
+        for image in annotations['images']
+    ]
+    rows = [row | {'image_id': new[row['image_id']]} for row in results]
+    expected = score(results, annotations)
+    truth = write(tmp_path / 'truth.json', annotations)
+    file = write(tmp_path / 'coco_results.json', rows)
+    images = write(tmp_path / 'coco_images.json', {'images': listed})
+    metrics = score_files(file, truth)
+    assert metrics.tasks == expected.tasks
+    assert 'joined by the names' in metrics.remarks[0]
+    write(images, {'images': listed[:-1]})
+    write(file, rows := [r for r in rows if r['image_id'] != listed[-1]['id']])
+    remark = f'1 of {len(old)} annotated images are not in the run and count as without results'
+    assert remark in score_files(file, truth).remarks
+    write(images, {'images': [row | {'file_name': 'no.jpg'} for row in listed]})
+    with pytest.raises(ValueError, match=r"is in the annotations, e\.g\. 'no\.jpg'; use the"):
+        score_files(file, truth)
