@@ -35,8 +35,8 @@ _HOMES = {
 }
 
 __all__ = [
-    'Detections', 'DrawingStyle', 'LoadedPipeline', 'LoopConfig', 'Masks', 'People', 'PersonPipeline',
-    'Poses', 'load_pipeline', 'locate_file',
+    'Detections', 'DrawingStyle', 'LoadedPipeline', 'LoopConfig', 'Masks', 'People',
+    'PersonPipeline', 'Poses', 'load_pipeline', 'locate_file',
 ]  # fmt: skip
 
 
