@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from typing import IO
 
-from ..keypoints import COCO_NAMES, keypoint_names
+from ..keypoints import COCO_NAMES
 from ..structures import MaskSource
 from .records import MergeEntry
 
@@ -19,7 +19,7 @@ class PeopleCsv:
 
     def add(self, entry: MergeEntry) -> None:
         """Append the people of an image."""
-        self._write_header(entry.people.num_keypoints)
+        self._write_header(entry.people.keypoint_set.names)
         people, areas = entry.people, entry.people.masks.areas
         for i in range(len(people)):
             points = zip(
@@ -43,9 +43,9 @@ class PeopleCsv:
 
     def close(self) -> None:
         """Write the header if there is no image."""
-        self._write_header(len(COCO_NAMES))
+        self._write_header(COCO_NAMES)
 
-    def _write_header(self, num_keypoints: int) -> None:
+    def _write_header(self, names: tuple[str, ...]) -> None:
         if self._header_done:
             return
         self._header_done = True
@@ -55,6 +55,6 @@ class PeopleCsv:
                 *('file_name', 'image_id', 'person_id', 'score', 'box_score', 'mask_score'),
                 *('mask_source', 'round', 'x1', 'y1', 'x2', 'y2'),
                 *('detector_x1', 'detector_y1', 'detector_x2', 'detector_y2', 'mask_area'),
-                *(f'{name}_{part}' for name in keypoint_names(num_keypoints) for part in parts),
+                *(f'{name}_{part}' for name in names for part in parts),
             ]
         )

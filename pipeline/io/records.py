@@ -9,6 +9,7 @@ K is the number of keypoints; boxes are x1, y1, x2, y2 in px of the upright imag
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..keypoints import COCO_17, COCO_NAMES, KeypointSet
 from ..masks import Masks
 from ..structures import Floats, MaskSource, People
 
@@ -67,7 +69,8 @@ def people_to_record(people: People) -> dict[str, Any]:
         ``score``, ``box_score``, ``mask_score``, ``keypoints`` (K pairs), ``keypoint_scores``,
         ``keypoint_presence``, ``keypoint_visibility`` (K each), ``detector_box``,
         ``mask_source`` (sam, detector or box), ``round`` (from 1), ``prompts`` (keypoints used,
-        in order), ``mask`` and ``detector_mask`` (COCO RLE).
+        in order), ``mask`` and ``detector_mask`` (COCO RLE). ``keypoint_set``, for other keypoints
+        than COCO's 17: ``name``, ``names``, ``sigmas``, ``skeleton`` and ``bone_colours``.
 
     Raises:
         ValueError: A number is NaN or infinite.
@@ -91,8 +94,26 @@ def people_to_record(people: People) -> dict[str, Any]:
         'format': FORMAT,
         'image': {'height': height, 'width': width},
         'num_keypoints': people.num_keypoints,
+        **_describe_keypoints(people.keypoint_set),
         'people': persons,
     }
+
+
+def _describe_keypoints(keypoint_set: KeypointSet) -> dict[str, Any]:
+    if keypoint_set.names == COCO_NAMES:
+        return {}
+    content = {key: getattr(keypoint_set, key) for key in ('name', 'names')}
+    content['sigmas'] = keypoint_set.sigmas.tolist()
+    content |= {key: getattr(keypoint_set, key) for key in ('skeleton', 'bone_colours')}
+    return {'keypoint_set': json.loads(json.dumps(content))}
+
+
+def _read_keypoints(content: Mapping[str, Any] | None) -> KeypointSet:
+    if content is None:
+        return COCO_17
+    pairs, colours = (tuple(map(tuple, content[key])) for key in ('skeleton', 'bone_colours'))
+    sigmas = np.array(content['sigmas'], np.float64)
+    return KeypointSet(content['name'], tuple(content['names']), sigmas, pairs, colours)
 
 
 def people_from_record(record: dict[str, Any]) -> People:
@@ -124,6 +145,7 @@ def people_from_record(record: dict[str, Any]) -> People:
         mask_sources=np.array([MaskSource[p['mask_source'].upper()] for p in persons], np.int32),
         prompts=_prompts([p['prompts'] for p in persons], points),
         rounds=np.array([p['round'] for p in persons], np.int32),
+        keypoint_set=_read_keypoints(record.get('keypoint_set')),
     )
 
 
