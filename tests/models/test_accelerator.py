@@ -14,16 +14,16 @@ import pytest
 import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.optim import OptimWrapper
-from mmengine.registry import DATASETS, MODELS, DefaultScope
+from mmengine.registry import DATASETS, DefaultScope
 
 from pipeline import load_pipeline
 from pipeline.config import CONFIG_FOLDER, find_model_config, load_config
 from pipeline.detectors.mmdet_detector import build_mmdet_detector
-from pipeline.io.records import people_to_record
 from pipeline.openmmlab import read_model_config
 from pipeline.runtime import mmcv_ops
 from pipeline.runtime.options import RuntimeOptions
 from pipeline.synthetic.scene import SceneConfig, make_scene
+from pipeline.training import train_runner
 from pipeline.training.launch import read_config
 from tests.accelerator import simulated_accelerator
 from tests.small_models import small_detector, small_vit
@@ -80,8 +80,12 @@ def test_every_pipeline(name: str, image: np.ndarray, device: str, tmp_path: Pat
     boxes = [[30, 20, 110, 190], [100, 10, 200, 195]]
     both = [load(name, place, options) for place in ('cpu', device)]
     expected, found = (run(image, None if name == 'bmp_compact' else boxes) for run in both)
-    assert len(found) >= 1
-    assert people_to_record(found) == people_to_record(expected)
+    assert len(found) == len(expected) > 0
+    assert found.masks.to_rle() == expected.masks.to_rle()
+    for column in ('boxes', 'keypoints', 'keypoint_scores', 'scores', 'mask_scores', 'prompts'):
+        # PyTorch has another attention kernel on CPUs, so the last bit of SAM's scores may differ.
+        rtol = 1e-6 if 'scores' in column else 0
+        np.testing.assert_allclose(getattr(found, column), getattr(expected, column), rtol=rtol)
 
 
 @pytest.mark.parametrize('precision', ['bf16', 'fp16'])
@@ -192,7 +196,9 @@ TRAINED = ('detector/rtmdet-ins', 'pose/pmpose', 'pose2seg/sam2.1_cspnext')
 
 
 @pytest.mark.parametrize('name', TRAINED)
-def test_training_steps(name: str, device: str, tmp_path: Path) -> None:
+def test_training_steps(
+    name: str, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_crowd(tmp_path, num_images=2)
     path = ROOT / f'configs/{name}_compact_practice.py'
     config, scope = read_config(path, {})
@@ -206,12 +212,15 @@ def test_training_steps(name: str, device: str, tmp_path: Path) -> None:
             torch.manual_seed(0)
             batch = pseudo_collate([data[0], data[1]])
             torch.manual_seed(0)
-            model = MODELS.build(config.model).train()
-            model = model.to(place)
+            monkeypatch.setattr(train_runner, 'get_device', lambda place=place: place)
+            runner = object.__new__(train_runner.TrainRunner)
+            model = runner.build_model(config.model).train().to(place)
             if hasattr(model.data_preprocessor, '_device'):
                 model.data_preprocessor.to(place)
             wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=1e-3))
             steps = [model.train_step(batch, wrapper) for _ in range(2)]
             losses.append([float(step['loss'].detach()) for step in steps])
+            if scope == 'mmdet':  # validation, which runs NMS
+                model.eval().val_step(batch)
     assert np.isfinite(losses).all() and losses[0][0] != losses[0][1]
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
