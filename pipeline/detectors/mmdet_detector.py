@@ -13,7 +13,7 @@ from mmengine.dataset import pseudo_collate
 
 from ..masks import Masks
 from ..openmmlab import build_model, building_from, read_model_config, scope_of
-from ..runtime.mmcv_ops import replace_missing_kernels
+from ..runtime.mmcv_ops import use_torchvision_ops
 from ..runtime.options import ON_CPU, RuntimeOptions
 from ..runtime.precision import optimize_modules
 from ..stages import Detector
@@ -132,7 +132,7 @@ def build_mmdet_detector(
     if checkpoint is not None:
         fit_class_count(loaded, checkpoint)
     use_compact_masks(loaded)
-    replace_missing_kernels(loaded.model, runtime.device)
+    use_torchvision_ops(loaded.model, runtime.device)
     _raise_limits(loaded.model.get('test_cfg'), score_threshold, max_people)
     model, meta = build_model(loaded, checkpoint, 'mmdet', ignorable)
     _check_person_first(meta, config)

@@ -1,10 +1,12 @@
-"""NMS, RoIAlign and deformable attention on devices for which mmcv has no compiled kernels.
+"""Operators of torchvision in place of mmcv's, where those are missing or wrong.
 
-Without a CUDA toolkit, mmcv is compiled for the CPU only, and MMDetection's models stop on a GPU
-with "nms_impl: implementation for device cuda:0 not found" (raised by
-``mmcv/ops/csrc/common/pytorch_device_registry.hpp``; Python cannot add a kernel to that registry).
-The model configs can name other implementations, so this module changes configs, not mmcv. On
-a CPU, and with a complete mmcv, it changes nothing.
+- Without a CUDA toolkit, mmcv is compiled for the CPU only, and MMDetection's models stop on a GPU
+  with "nms_impl: implementation for device cuda:0 not found" (raised by
+  ``mmcv/ops/csrc/common/pytorch_device_registry.hpp``, to which Python cannot add a kernel).
+- RoIAlign of mmcv reads a ``channels_last`` input as if it were contiguous, so its features are
+  wrong, without a message, under our default `RuntimeOptions.memory_format`.
+
+The configs of the models can name other implementations, so this module changes configs, not mmcv.
 """
 
 from __future__ import annotations
@@ -29,22 +31,22 @@ def has_kernels(device: str | torch.device) -> bool:
     return True
 
 
-def replace_missing_kernels(model: Any, device: str | torch.device) -> None:
-    """Make the config of an MMDetection model independent of mmcv's kernels, in place.
+def use_torchvision_ops(model: Any, device: str | torch.device) -> None:
+    """Name `RoIAlign` and, where mmcv has no kernels, `nms` in a model config, in place.
 
     Args:
-        model: The ``model`` part of a config, before it is built.
-        device: Device on which the model will run. If mmcv has kernels for it, nothing changes.
+        model: The ``model`` part of an MMDetection config, before it is built.
+        device: Device on which the model will run.
     """
-    if has_kernels(device):
-        return
+    is_complete = has_kernels(device)
     for part in _dicts(model):
-        if _name(part.get('type')) == 'RoIAlign' and part.get('pool_mode', 'avg') == 'avg':
+        if _name(part.get('type')) == 'RoIAlign':
             part['type'] = RoIAlign
         settings = part.get('nms')
-        if isinstance(settings, dict) and _name(settings.get('type', 'nms')) == 'nms':
+        is_nms = isinstance(settings, dict) and _name(settings.get('type', 'nms')) == 'nms'
+        if is_nms and not is_complete:
             settings['type'] = nms
-    if torch.device(device).type == 'cuda':
+    if not is_complete and torch.device(device).type == 'cuda':
         # The attention of DINO and Mask2Former takes no implementation from the config. With this
         # flag mmcv uses its implementation in plain PyTorch, as it does on other accelerators.
         import_module('mmcv.ops.multi_scale_deform_attn').IS_CUDA_AVAILABLE = False
@@ -82,10 +84,13 @@ def nms(
 
 
 class RoIAlign(mmcv.ops.RoIAlign):  # type: ignore[misc,unused-ignore]
-    """`mmcv.ops.RoIAlign` with average pooling by the kernel of torchvision."""
+    """`mmcv.ops.RoIAlign` for any memory layout, with the kernel of torchvision."""
 
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:
         """Pool features (B, C, h, w) in boxes (N, 5), image index and xyxy: (N, C, H, W)."""
+        if self.pool_mode != 'avg':  # torchvision has no other
+            pooled: Tensor = super().forward(input.contiguous(), rois)
+            return pooled
         return _run(
             torchvision.ops.roi_align, input, rois, self.output_size, self.spatial_scale,
             self.sampling_ratio, self.aligned,

@@ -24,10 +24,10 @@ class TrainRunner(Runner):  # type: ignore[misc,unused-ignore]
     def build_model(self, model: Any) -> Any:
         """Build the model; on a GPU without mmcv's kernels, it validates with torchvision's."""
         if isinstance(model, dict) and get_device() != 'cpu':
-            from pipeline.runtime.mmcv_ops import replace_missing_kernels
+            from pipeline.runtime.mmcv_ops import use_torchvision_ops
 
             model = copy.deepcopy(model)
-            replace_missing_kernels(model, get_device())
+            use_torchvision_ops(model, get_device())
         return super().build_model(model)
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:

@@ -155,14 +155,32 @@ def test_nms_equals_that_of_mmcv(options: dict[str, Any], count: int) -> None:
         assert torch.equal(ours, stock)
 
 
+@pytest.mark.parametrize('pool_mode', ['avg', 'max'])
 @pytest.mark.parametrize('aligned', [True, False])
 @pytest.mark.parametrize('sampling_ratio', [0, 2])
-def test_roi_align_equals_that_of_mmcv(aligned: bool, sampling_ratio: int) -> None:
+def test_roi_align_equals_that_of_mmcv(pool_mode: str, aligned: bool, sampling_ratio: int) -> None:
     features = torch.randn(2, 8, 20, 30)
     rois = torch.tensor([[0, 1.5, 2, 80, 60], [1, 0, 0, 9, 9], [1, 50, 30, 200, 170.3]])
     options = {'sampling_ratio': sampling_ratio, 'aligned': aligned, 'spatial_scale': 1 / 4}
+    options['pool_mode'] = pool_mode
     ours, stock = (kind(7, **options) for kind in (mmcv_ops.RoIAlign, mmcv.ops.RoIAlign))
     assert torch.equal(ours(features, rois), stock(features, rois))
+    # mmcv reads another memory layout wrongly.
+    last = features.to(memory_format=torch.channels_last)
+    assert torch.equal(ours(last, rois), stock(features, rois))
+    assert not torch.equal(stock(last, rois), stock(features, rois))
+
+
+def test_two_stages_do_not_depend_on_the_memory_layout(image: np.ndarray, tmp_path: Path) -> None:
+    config = small_detector(DETECTORS['two stages'], tmp_path)
+    found = []
+    for layout in ('channels_last', None):
+        torch.manual_seed(0)
+        runtime = RuntimeOptions('cpu', memory_format=layout)
+        detector = build_mmdet_detector(config, None, runtime, score_threshold=0.0, max_people=5)
+        found.append(detector(image))
+    np.testing.assert_allclose(found[0].boxes, found[1].boxes, atol=0.01)
+    np.testing.assert_allclose(found[0].box_scores, found[1].box_scores, atol=1e-4)
 
 
 def test_an_operator_without_a_kernel_runs_on_the_cpu() -> None:
@@ -176,16 +194,16 @@ def test_an_operator_without_a_kernel_runs_on_the_cpu() -> None:
         assert mmcv_ops._run(refuse, boxes).device.type == device
 
 
-def test_nothing_changes_where_mmcv_has_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nms_changes_only_where_mmcv_has_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     config = read_model_config(DETECTORS['two stages, masks'], 'mmdet').model
-    before = copy.deepcopy(config)
-    mmcv_ops.replace_missing_kernels(config, 'cpu')
-    assert config == before
+    before = copy.deepcopy(config.test_cfg)
+    mmcv_ops.use_torchvision_ops(config, 'cpu')
+    assert config.test_cfg == before
     # A CUDA device without kernels: also the attention of DINO and Mask2Former.
     attention = importlib.import_module('mmcv.ops.multi_scale_deform_attn')
     monkeypatch.setattr(attention, 'IS_CUDA_AVAILABLE', True)
     monkeypatch.setattr(mmcv_ops, 'has_kernels', lambda device: False)
-    mmcv_ops.replace_missing_kernels(config, 'cuda:0')
+    mmcv_ops.use_torchvision_ops(config, 'cuda:0')
     assert attention.IS_CUDA_AVAILABLE is False
     assert config.test_cfg.rpn.nms.type is mmcv_ops.nms is config.test_cfg.rcnn.nms.type
     extractors = (config.roi_head.bbox_roi_extractor, config.roi_head.mask_roi_extractor)
