@@ -15,9 +15,11 @@ def small_detector(name: str, folder: Path, side: int = 96) -> str:
     for step in config.test_dataloader.dataset.pipeline:
         for key in {'scale', 'size'} & set(step):
             step[key] = (side, side)
+    limits = {'score_thr': 0.0, 'max_per_img': 20, 'mask_thr_binary': 1e-6}
     for part in dicts(config.model.test_cfg):
-        for key in {'score_thr', 'max_per_img'} & set(part):
-            part[key] = 0.0 if key == 'score_thr' else 20
+        part.update({key: value for key, value in limits.items() if key in part})
+    if 'num_queries' in config.model:  # of DINO: at most the cells of such an image
+        config.model.num_queries = 100
     for part in dicts(config.model):
         for key in {'num_classes', 'num_things_classes', 'num_stuff_classes'} & set(part):
             part[key] = int('stuff' not in key)

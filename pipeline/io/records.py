@@ -102,18 +102,22 @@ def people_to_record(people: People) -> dict[str, Any]:
 def _describe_keypoints(keypoint_set: KeypointSet) -> dict[str, Any]:
     if keypoint_set.names == COCO_NAMES:
         return {}
-    content = {key: getattr(keypoint_set, key) for key in ('name', 'names')}
-    content['sigmas'] = keypoint_set.sigmas.tolist()
-    content |= {key: getattr(keypoint_set, key) for key in ('skeleton', 'bone_colours')}
-    return {'keypoint_set': json.loads(json.dumps(content))}
+    content: dict[str, Any] = {'name': keypoint_set.name}
+    for key in ('names', 'sigmas', 'skeleton', 'bone_colours'):
+        content[key] = np.array(getattr(keypoint_set, key)).tolist()
+    return {'keypoint_set': content}
 
 
 def _read_keypoints(content: Mapping[str, Any] | None) -> KeypointSet:
     if content is None:
         return COCO_17
-    pairs, colours = (tuple(map(tuple, content[key])) for key in ('skeleton', 'bone_colours'))
-    sigmas = np.array(content['sigmas'], np.float64)
-    return KeypointSet(content['name'], tuple(content['names']), sigmas, pairs, colours)
+    return KeypointSet(
+        content['name'],
+        tuple(content['names']),
+        np.array(content['sigmas'], np.float64),
+        tuple((a, b) for a, b in content['skeleton']),
+        tuple((r, g, b) for r, g, b in content['bone_colours']),
+    )
 
 
 def people_from_record(record: dict[str, Any]) -> People:
