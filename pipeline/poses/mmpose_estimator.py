@@ -70,14 +70,15 @@ class MMPoseEstimator(PoseEstimator):
         coco_only: bool = False,
     ) -> None:
         self.model = model
-        self.predicted = keypoint_set_of(dataset_meta)
-        if coco_only and not self.predicted.has_coco:
+        predicted = keypoint_set_of(dataset_meta)
+        if coco_only and not predicted.has_coco:
+            absent = ', '.join(name for name in COCO_NAMES if name not in predicted.names)
             raise ValueError(
-                "pose.keypoints = 'coco17', but the model predicts no "
-                f'{", ".join(n for n in COCO_NAMES if n not in self.predicted.names)}; use '
-                "pose.keypoints = 'all'"
+                f"pose.keypoints = 'coco17', but the model predicts no {absent}; use 'all'"
             )
-        self.keypoint_set = COCO_17 if coco_only else self.predicted
+        self.coco_only = coco_only
+        self.columns = predicted.compared if coco_only else np.arange(predicted.num)
+        self.keypoint_set = COCO_17 if coco_only else predicted
         self.num_keypoints = self.keypoint_set.num
         self.transforms = transforms
         self.dataset_meta = dataset_meta
@@ -176,13 +177,12 @@ class MMPoseEstimator(PoseEstimator):
     def _column(self, predictions: list[Any], name: str) -> Any:
         """Stack a field of the kept keypoints: (N, K, ...) float32."""
         column = np.concatenate([np.asarray(row[name])[:1] for row in predictions])
-        if column.shape[1] != self.predicted.num:
+        if column.shape[1] != self.num_keypoints and not self.coco_only:
             raise ValueError(
                 f'the pose model predicts {column.shape[1]} keypoints, but its dataset_meta names '
-                f'{self.predicted.num}; set test_dataloader.dataset.metainfo in its config'
+                f'{self.num_keypoints}; set test_dataloader.dataset.metainfo in its config'
             )
-        is_part = self.keypoint_set is not self.predicted
-        return (self.predicted.view(column) if is_part else column).astype(np.float32)
+        return column.take(self.columns, axis=1).astype(np.float32)
 
 
 def _with_refined_boxes(poses: Poses, shape: tuple[int, int], predictions: list[Any]) -> Poses:

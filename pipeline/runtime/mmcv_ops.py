@@ -62,16 +62,7 @@ def nms(
 ) -> tuple[Tensor, Tensor]:
     """`mmcv.ops.nms` with the kernel of torchvision: the same arguments and results.
 
-    Args:
-        boxes: (N, 4) xyxy px.
-        scores: (N,).
-        iou_threshold: Boxes that overlap a better one by more are dropped.
-        offset: 0 or 1, added to width and height of every box.
-        score_threshold: Boxes with this score or a lower one are dropped; 0 or less: off.
-        max_num: Keep at most this many boxes; 0 or less: all.
-
-    Returns:
-        Boxes with scores (M, 5) and their rows (M,), highest score first.
+    Boxes are (N, 4) xyxy px, scores (N,). Returns boxes with scores (M, 5) and their rows (M,).
     """
     rows = (scores > score_threshold if score_threshold > 0 else scores == scores).nonzero()[:, 0]
     # Sorted as in mmcv, so that of equal scores the same one comes first.
