@@ -60,8 +60,9 @@ _CENTRE_COLOUR = [51, 153, 255]
 _HEAD_AND_TRUNK = ('nose', '_eye', '_ear', '_shoulder', '_hip')
 
 
-def dataset_info(keypoint_set: KeypointSet) -> dict[str, Any]:
-    """A set that begins with COCO's keypoints, in the form of MMPose's metainfo files."""
+def dataset_info(num_keypoints: int) -> dict[str, Any]:
+    """The models' set with that many keypoints, in the form of MMPose's metainfo files."""
+    keypoint_set = MODEL_SETS[num_keypoints]
     names = keypoint_set.names
     return {
         'dataset_name': keypoint_set.name,

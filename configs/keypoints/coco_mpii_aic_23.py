@@ -3,5 +3,4 @@
 # pipeline/keypoint_sets.py.
 from importlib import import_module
 
-_sets = import_module('pipeline.keypoint_sets')
-dataset_info = _sets.dataset_info(_sets.COCO_MPII_AIC_23)
+dataset_info = import_module('pipeline.keypoint_sets').dataset_info(23)

@@ -57,10 +57,10 @@ def test_23_points_are_those_of_the_reference() -> None:
     meta = recordings.facts('pmpose_full')['dataset_meta']
     ours = MODEL_SETS[23]
     with scope_of('mmpose'):
-        info = parse_pose_metainfo(dataset_info(ours))
+        info = parse_pose_metainfo(dataset_info(23))
     assert [meta['keypoint_id2name'][str(i)] for i in range(23)] == list(ours.names)
     assert meta['flip_indices'] == list(ours.flip_indices)
     assert meta['lower_body_ids'] == info['lower_body_ids']
     np.testing.assert_allclose(meta['sigmas'], ours.sigmas, atol=1e-7)
-    weights = dataset_info(ours)['joint_weights']
+    weights = dataset_info(23)['joint_weights']
     np.testing.assert_allclose(meta['dataset_keypoint_weights'], weights, rtol=1e-6)
