@@ -14,7 +14,7 @@ Legend: N people, K keypoints.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -27,7 +27,6 @@ from .keypoints import (
     COCO_SIGMAS,
     COCO_SKELETON,
     NUM_COCO,
-    UNKNOWN_SIGMA,
     KeypointSet,
     mirrored,
 )
@@ -156,32 +155,6 @@ def sigmas_of(num_keypoints: int) -> tuple[float, ...]:
             f'{", ".join(map(str, MODEL_SETS))}); give them as `sigmas`'
         )
     return tuple(MODEL_SETS[num_keypoints].sigmas.tolist())
-
-
-def keypoint_set_of(meta: Mapping[str, Any]) -> KeypointSet:
-    """The keypoint set of a model, from MMPose's ``dataset_meta``.
-
-    Without sigmas, as in some data sets of hands, every one is `UNKNOWN_SIGMA`.
-
-    Raises:
-        ValueError: two keypoints have the same name.
-    """
-    by_index = {int(i): str(name) for i, name in meta['keypoint_id2name'].items()}
-    names = tuple(by_index[i] for i in range(len(by_index)))
-    if len(set(names)) < len(names):
-        raise ValueError(f'dataset_meta names a keypoint twice: {", ".join(sorted(names))}')
-    if names == COCO_NAMES:
-        return COCO_17
-    sigmas = np.array(meta.get('sigmas', ()), np.float64)
-    skeleton = tuple((int(a), int(b)) for a, b in meta.get('skeleton_links', ()))
-    colours = np.array(meta.get('skeleton_link_colors', ())).reshape(-1, 3).tolist()
-    return KeypointSet(
-        str(meta.get('dataset_name', 'unnamed')),
-        names,
-        sigmas if len(sigmas) == len(names) else np.full(len(names), UNKNOWN_SIGMA),
-        skeleton,
-        tuple((r, g, b) for r, g, b in colours) if len(colours) == len(skeleton) else (),
-    )
 
 
 def convention_of_names(names: Sequence[str]) -> Convention | None:

@@ -6,9 +6,10 @@ pycocotools ``Params.setKpParams``. Other keypoint sets: `pipeline.keypoint_sets
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -122,3 +123,29 @@ def unnamed_keypoints(num: int) -> KeypointSet:
     names = (*known.names, *(f'keypoint_{i}' for i in range(known.num, num)))
     sigmas = np.append(known.sigmas, np.full(num - known.num, UNKNOWN_SIGMA))
     return KeypointSet(f'unnamed_{num}', names, sigmas, known.skeleton)
+
+
+def keypoint_set_of(meta: Mapping[str, Any]) -> KeypointSet:
+    """The keypoint set of a model, from MMPose's ``dataset_meta``.
+
+    Without sigmas, as in some data sets of hands, every one is `UNKNOWN_SIGMA`.
+
+    Raises:
+        ValueError: two keypoints have the same name.
+    """
+    by_index = {int(i): str(name) for i, name in meta['keypoint_id2name'].items()}
+    names = tuple(by_index[i] for i in range(len(by_index)))
+    if len(set(names)) < len(names):
+        raise ValueError(f'dataset_meta names a keypoint twice: {", ".join(sorted(names))}')
+    if names == COCO_NAMES:
+        return COCO_17
+    sigmas = np.array(meta.get('sigmas', ()), np.float64)
+    skeleton = tuple((int(a), int(b)) for a, b in meta.get('skeleton_links', ()))
+    colours = np.array(meta.get('skeleton_link_colors', ())).reshape(-1, 3).tolist()
+    return KeypointSet(
+        str(meta.get('dataset_name', 'unnamed')),
+        names,
+        sigmas if len(sigmas) == len(names) else np.full(len(names), UNKNOWN_SIGMA),
+        skeleton,
+        tuple((r, g, b) for r, g, b in colours) if len(colours) == len(skeleton) else (),
+    )

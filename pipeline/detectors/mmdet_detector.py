@@ -13,7 +13,6 @@ from mmengine.dataset import pseudo_collate
 
 from ..masks import Masks
 from ..openmmlab import build_model, building_from, read_model_config, scope_of
-from ..runtime.mmcv_ops import use_torchvision_ops
 from ..runtime.options import ON_CPU, RuntimeOptions
 from ..runtime.precision import optimize_modules
 from ..stages import Detector
@@ -132,7 +131,10 @@ def build_mmdet_detector(
     if checkpoint is not None:
         fit_class_count(loaded, checkpoint)
     use_compact_masks(loaded)
-    use_torchvision_ops(loaded.model, runtime.device)
+    if not runtime.on_cpu or 'roi_head' in loaded.model:
+        from ..runtime.mmcv_ops import use_torchvision_ops
+
+        use_torchvision_ops(loaded.model, runtime.device)
     _raise_limits(loaded.model.get('test_cfg'), score_threshold, max_people)
     model, meta = build_model(loaded, checkpoint, 'mmdet', ignorable)
     _check_person_first(meta, config)

@@ -13,8 +13,7 @@ import cv2
 import numpy as np
 import torch
 
-from ..keypoint_sets import keypoint_set_of
-from ..keypoints import COCO_17, COCO_NAMES
+from ..keypoints import COCO_17, COCO_NAMES, keypoint_set_of
 from ..openmmlab import build_model, building_from, read_model_config, scope_of
 from ..runtime.batches import AdaptiveBatcher
 from ..runtime.options import ON_CPU, RuntimeOptions

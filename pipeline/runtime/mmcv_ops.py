@@ -42,14 +42,15 @@ def use_torchvision_ops(model: Any, device: str | torch.device) -> None:
     for part in _dicts(model):
         if _name(part.get('type')) == 'RoIAlign':
             part['type'] = RoIAlign
-        settings = part.get('nms')
+        settings: Any = part.get('nms')
         is_nms = isinstance(settings, dict) and _name(settings.get('type', 'nms')) == 'nms'
         if is_nms and not is_complete:
             settings['type'] = nms
     if not is_complete and torch.device(device).type == 'cuda':
         # The attention of DINO and Mask2Former takes no implementation from the config. With this
         # flag mmcv uses its implementation in plain PyTorch, as it does on other accelerators.
-        import_module('mmcv.ops.multi_scale_deform_attn').IS_CUDA_AVAILABLE = False
+        attention: Any = import_module('mmcv.ops.multi_scale_deform_attn')
+        attention.IS_CUDA_AVAILABLE = False
 
 
 def nms(

@@ -131,8 +131,10 @@ def test_detectors(name: str, image: np.ndarray, device: str, tmp_path: Path) ->
     assert len(found) == len(expected) > 0
     np.testing.assert_array_equal(found.boxes, expected.boxes)
     np.testing.assert_array_equal(found.box_scores, expected.box_scores)
-    np.testing.assert_array_equal(found.detector_masks.areas, expected.detector_masks.areas)
-    assert found.detector_masks.areas.any() == ('boxes' not in name and 'mask' in name)
+    # MMDetection pastes masks of two stages with other code on a CPU: their edges may differ.
+    areas = [people.detector_masks.areas for people in results]
+    np.testing.assert_allclose(*areas, rtol=0.03 if 'mask-rcnn' in name else 0)
+    assert areas[1].any() == ('-ins' in name or 'mask-rcnn' in name)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,14 @@ import pytest
 from pipeline.io.dataset_writers import CATEGORY, CocoImages, make_category, make_people_csv
 from pipeline.io.mmpose_json import mmpose_content
 from pipeline.io.records import MergeEntry, people_from_record, people_to_record
-from pipeline.keypoint_sets import keypoint_set_of
-from pipeline.keypoints import COCO_17, COCO_NAMES, COCO_SIGMAS, UNKNOWN_SIGMA, KeypointSet
+from pipeline.keypoints import (
+    COCO_17,
+    COCO_NAMES,
+    COCO_SIGMAS,
+    UNKNOWN_SIGMA,
+    KeypointSet,
+    keypoint_set_of,
+)
 from pipeline.nms import PoseNMSConfig, keep_distinct_poses
 from pipeline.scores import ScoreConfig
 from pipeline.segmenters.prompts import PromptConfig, make_prompts
