@@ -111,8 +111,6 @@ def mirrored(name: str) -> str:
 
 
 COCO_17 = KeypointSet('coco_17', COCO_NAMES, COCO_SIGMAS, COCO_SKELETON)
-
-
 UNKNOWN_SIGMA = float(COCO_SIGMAS.mean())  # of keypoints without a published one
 
 
