@@ -7,8 +7,8 @@
 #   file: absolute, beside this one, or in configs/. The files may use `custom_imports`.
 # `checkpoint`: a name in checkpoints/manifest.json or a file (absolute, beside the config, or from
 #   the working directory); None: random weights.
-# The detector's first class must be a person, masks are optional. The first 17 keypoints of the
-# pose model must be COCO's. All weights named here are Apache-2.0.
+# The detector's first class must be a person, masks are optional. The pose model may have any
+# keypoints. All weights named here are Apache-2.0.
 detector = dict(
     config='mmdet::rtmdet/rtmdet-ins_m_8xb32-300e_coco.py',
     checkpoint='rtmdet-ins_m_coco',

@@ -11,6 +11,7 @@ detector = dict(
 pose = dict(
     config='models/pmpose_b.py',
     checkpoint='PMPose-b-1.0.0',
+    keypoints='coco17',  # as in the reference; 'all' adds those of MPII and AI Challenger
 )
 segmenter = dict(
     config='sam2.1_hiera_b+',

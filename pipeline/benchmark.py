@@ -174,7 +174,7 @@ class TruePoses(PoseEstimator):
     def __init__(self, inner: PoseEstimator, scene: Scene) -> None:
         self.inner = inner
         self.scene = scene
-        self.num_keypoints = inner.num_keypoints
+        self.num_keypoints, self.keypoint_set = inner.num_keypoints, inner.keypoint_set
 
     def __call__(self, image: Image, detections: Detections) -> Poses:
         """Poses of every detection, same order."""

@@ -177,16 +177,20 @@ def _pose_estimator(
     from .poses.mmpose_estimator import build_mmpose_estimator
 
     part = settings.pose
-    return build_mmpose_estimator(
-        config,
-        weights.path if weights else None,
-        runtime,
-        batch_size=_batch_size(part.batch_size, runtime, 32, 8),
-        flip_test=part.flip_test,
-        mask_conditioning=part.mask_conditioning,
-        refine_boxes=part.refine_boxes,
-        ignorable=_ignorable(part, weights),
-    )
+    try:
+        return build_mmpose_estimator(
+            config,
+            weights.path if weights else None,
+            runtime,
+            batch_size=_batch_size(part.batch_size, runtime, 32, 8),
+            flip_test=part.flip_test,
+            mask_conditioning=part.mask_conditioning,
+            refine_boxes=part.refine_boxes,
+            coco_only=part.keypoints == 'coco17',
+            ignorable=_ignorable(part, weights),
+        )
+    except ValueError as error:
+        raise ConfigError(f'pose.config: {error}') from error
 
 
 def _batch_size(

@@ -71,6 +71,8 @@ class PoseConfig:
     batch_size: int | Literal['auto'] = 'auto'  # people per forward pass; auto: GPU 32, CPU 8
     flip_test: bool | None = None  # None: value of the model's config
     mask_conditioning: bool = True  # pass the detector's masks to `MaskBackground`
+    # Keypoints of the result: all that the model predicts, or only COCO's 17.
+    keypoints: Literal['all', 'coco17'] = 'all'
     ignorable: tuple[str, ...] = ()  # as in the detector
 
     # For the compact models.

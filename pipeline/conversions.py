@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .keypoints import keypoint_names
 from .masks import Masks, MaskSource
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def table_columns(people: Any) -> dict[str, Any]:
     columns |= dict(zip(corners, people.boxes.T, strict=True))
     columns |= {f'detector_{c}': v for c, v in zip(corners, people.detector_boxes.T, strict=True)}
     columns['mask_area'] = people.masks.areas.astype(int)
-    for k, name in enumerate(keypoint_names(people.num_keypoints)):
+    for k, name in enumerate(people.keypoint_set.names):
         columns[f'{name}_x'], columns[f'{name}_y'] = people.keypoints[:, k].T
         columns[f'{name}_score'] = people.keypoint_scores[:, k]
         columns[f'{name}_presence'] = people.presence[:, k]

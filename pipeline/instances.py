@@ -47,10 +47,10 @@ class Instances(Rows):
     detector_boxes: Floats  # (N, 4) xyxy px, before the pose estimator refined them
 
     @classmethod
-    def empty(cls, height: int, width: int, num_keypoints: int) -> Instances:
-        """Zero people in an image of (height, width) px."""
-        poses = Poses.empty_poses(height, width, num_keypoints)
-        segments = Segments.empty(height, width, num_keypoints)
+    def empty(cls, poses: Poses) -> Instances:
+        """Zero people, from zero poses."""
+        height, width = poses.detector_masks.height, poses.detector_masks.width
+        segments = Segments.empty(height, width, poses.num_keypoints)
         return cls.from_round(0, poses, segments, poses)
 
     @classmethod
@@ -150,7 +150,11 @@ def _weights(instances: Instances, score: ScoreConfig) -> Floats:
     """Instance scores (N,) before the root; they decide disputed pixels."""
     poses, segments = instances.poses, instances.segments
     scores = instance_scores(
-        poses.box_scores, poses.keypoint_scores, segments.mask_scores, segments.mask_sources, score
+        poses.box_scores,
+        poses.keypoint_set.view(poses.keypoint_scores),
+        segments.mask_scores,
+        segments.mask_sources,
+        score,
     )
     return np.where(instances.rounds > 1, score.later_rounds * scores, scores).astype(np.float32)
 

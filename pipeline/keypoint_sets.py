@@ -15,14 +15,21 @@ Legend: N people, K keypoints.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from .arrays import Floats
-from .keypoints import COCO_NAMES, COCO_SIGMAS, COCO_SKELETON, NUM_COCO
+from .keypoints import (
+    COCO_17,
+    COCO_NAMES,
+    COCO_SIGMAS,
+    COCO_SKELETON,
+    NUM_COCO,
+    KeypointSet,
+    mirrored,
+)
 
 Convention = Literal['coco17', 'crowdpose14']  # what people are annotated and scored in
 
@@ -47,74 +54,35 @@ AIC_TO_COCO = (
 )  # fmt: skip
 _AIC_HEAD_TOP, _AIC_NECK = 12, 13
 
-_OTHER_SIDE = {'left': 'right', 'right': 'left'}
 _COLOURS = {'left': [0, 255, 0], 'right': [255, 128, 0]}
 _CENTRE_COLOUR = [51, 153, 255]
 _HEAD_AND_TRUNK = ('nose', '_eye', '_ear', '_shoulder', '_hip')
 
 
-@dataclass(frozen=True, eq=False)
-class KeypointSet:
-    """Which keypoint has which index; K keypoints.
-
-    Attributes:
-        name: name of the set.
-        names: names of the K keypoints.
-        sigmas: (K,) of OKS.
-        bones: pairs of names.
-        mpii: (index in MPII's 16 keypoints, index here), for MMPose's `KeypointConverter`.
-        aic: the same for AIC's 14 keypoints.
-    """
-
-    name: str
-    names: tuple[str, ...]
-    sigmas: npt.NDArray[np.float64]
-    bones: tuple[tuple[str, str], ...] = ()
-    mpii: tuple[tuple[int, int], ...] = ()
-    aic: tuple[tuple[int, int], ...] = ()
-
-    @property
-    def num(self) -> int:
-        """K."""
-        return len(self.names)
-
-    @property
-    def flip_indices(self) -> tuple[int, ...]:
-        """Index of the mirrored keypoint for each of the K keypoints."""
-        return tuple(self.names.index(_mirrored(name)) for name in self.names)
-
-    @property
-    def coco(self) -> tuple[tuple[int, int], ...]:
-        """(index in COCO, index here) where the first 17 keypoints are COCO's."""
-        return tuple((i, i) for i in range(NUM_COCO))
-
-    def dataset_info(self) -> dict[str, Any]:
-        """A set that begins with COCO's keypoints, in the form of MMPose's metainfo files."""
-        return {
-            'dataset_name': self.name,
-            'paper_info': {},
-            'keypoint_info': {
-                i: {
-                    'name': name,
-                    'id': i,
-                    'color': _colour(name),
-                    'type': 'lower' if _is_lower(name) else 'upper',
-                    'swap': '' if _mirrored(name) == name else _mirrored(name),
-                }
-                for i, name in enumerate(self.names)
-            },
-            'skeleton_info': {
-                i: {'link': bone, 'id': i, 'color': _bone_colour(*bone)}
-                for i, bone in enumerate(self.bones)
-            },
-            'joint_weights': [*COCO_WEIGHTS, *[1.0] * (self.num - NUM_COCO)],
-            'sigmas': self.sigmas.tolist(),
-        }
-
-
-def _mirrored(name: str) -> str:
-    side = name.split('_')[0]
-    return name.replace(side, _OTHER_SIDE[side], 1) if side in _OTHER_SIDE else name
+def dataset_info(num_keypoints: int) -> dict[str, Any]:
+    """The models' set with that many keypoints, in the form of MMPose's metainfo files."""
+    keypoint_set = MODEL_SETS[num_keypoints]
+    names = keypoint_set.names
+    return {
+        'dataset_name': keypoint_set.name,
+        'paper_info': {},
+        'keypoint_info': {
+            i: {
+                'name': name,
+                'id': i,
+                'color': _colour(name),
+                'type': 'lower' if _is_lower(name) else 'upper',
+                'swap': '' if mirrored(name) == name else mirrored(name),
+            }
+            for i, name in enumerate(names)
+        },
+        'skeleton_info': {
+            i: {'link': (names[a], names[b]), 'id': i, 'color': _bone_colour(names[a], names[b])}
+            for i, (a, b) in enumerate(keypoint_set.skeleton)
+        },
+        'joint_weights': [*COCO_WEIGHTS, *[1.0] * (keypoint_set.num - NUM_COCO)],
+        'sigmas': keypoint_set.sigmas.tolist(),
+    }
 
 
 def _colour(name: str) -> list[int]:
@@ -135,13 +103,13 @@ def _is_lower(name: str) -> bool:
 
 def _extended_coco(name: str, extra: dict[str, float], **maps: Any) -> KeypointSet:
     """COCO's keypoints, then those of ``extra``: names and sigmas."""
-    bones = tuple((COCO_NAMES[a], COCO_NAMES[b]) for a, b in COCO_SKELETON)
+    names = (*COCO_NAMES, *extra)
+    bones = tuple((names.index(a), names.index(b)) for a, b in maps.pop('bones'))
     sigmas = np.concatenate([COCO_SIGMAS, np.array([*extra.values()], np.float64)])
-    return KeypointSet(name, (*COCO_NAMES, *extra), sigmas, bones + maps.pop('bones', ()), **maps)
+    return KeypointSet(name, names, sigmas, COCO_SKELETON + bones, **maps)
 
 
 _SHOULDER, _HIP = 0.079, 0.107
-COCO_17 = _extended_coco('coco_17', {})
 COCO_MPII_AIC_21 = _extended_coco(
     'coco_mpii_aic_21',
     {'thorax': _SHOULDER, 'upper_neck': _SHOULDER, 'head_top': _SHOULDER, 'pelvis': _HIP},

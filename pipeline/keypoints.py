@@ -1,4 +1,4 @@
-"""COCO's 17 keypoints: names, swaps, sigmas and bones.
+"""Keypoint sets, and COCO's 17 keypoints: names, swaps, sigmas and bones.
 
 Names, swaps and skeleton are those of the COCO person-keypoint categories; sigmas are those of
 pycocotools ``Params.setKpParams``. Other keypoint sets: `pipeline.keypoint_sets`.
@@ -6,7 +6,15 @@ pycocotools ``Params.setKpParams``. Other keypoint sets: `pipeline.keypoint_sets
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, TypeVar
+
 import numpy as np
+import numpy.typing as npt
+
+_T = TypeVar('_T', bound=np.generic)
 
 COCO_NAMES = (
     'nose', 'left_eye', 'right_eye', 'left_ear', 'right_ear',
@@ -39,9 +47,103 @@ COCO_SKELETON = (
 # Nose and eyes: the loop of BMP v1 keeps only one of them as a prompt.
 FACE = (0, 1, 2)
 
+_OTHER_SIDE = {'left': 'right', 'right': 'left'}
 
-def keypoint_names(num_keypoints: int) -> tuple[str, ...]:
-    """Return COCO names for 17 keypoints, numbered names for other sets."""
-    if num_keypoints == len(COCO_NAMES):
-        return COCO_NAMES
-    return tuple(f'keypoint_{i}' for i in range(num_keypoints))
+
+@dataclass(frozen=True, eq=False)
+class KeypointSet:
+    """Which keypoint has which index; K keypoints.
+
+    Attributes:
+        name: name of the set.
+        names: names of the K keypoints.
+        sigmas: (K,) of OKS.
+        skeleton: bones as pairs of indices, from 0.
+        bone_colours: RGB of each bone; empty: bones have the colour of the person.
+        mpii: (index in MPII's 16 keypoints, index here), for MMPose's `KeypointConverter`.
+        aic: the same for AIC's 14 keypoints.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    sigmas: npt.NDArray[np.float64]
+    skeleton: tuple[tuple[int, int], ...] = ()
+    bone_colours: tuple[tuple[int, int, int], ...] = ()
+    mpii: tuple[tuple[int, int], ...] = ()
+    aic: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def num(self) -> int:
+        """K."""
+        return len(self.names)
+
+    @property
+    def has_coco(self) -> bool:
+        """Whether all 17 keypoints of COCO are among the K."""
+        return set(COCO_NAMES) <= set(self.names)
+
+    @cached_property
+    def compared(self) -> npt.NDArray[np.int64]:
+        """Indices of the keypoints that the loop uses: COCO's 17 in their order, else all K."""
+        names = COCO_NAMES if self.has_coco else self.names
+        return np.array([self.names.index(name) for name in names], np.int64)
+
+    def view(self, columns: npt.NDArray[_T]) -> npt.NDArray[_T]:
+        """The `compared` keypoints of an array (N, K, ...); the array itself if these are all."""
+        is_all = self.names == COCO_NAMES or not self.has_coco
+        return columns if is_all else columns.take(self.compared, axis=1)
+
+    @property
+    def flip_indices(self) -> tuple[int, ...]:
+        """Index of the mirrored keypoint for each of the K keypoints."""
+        return tuple(self.names.index(mirrored(name)) for name in self.names)
+
+    @property
+    def coco(self) -> tuple[tuple[int, int], ...]:
+        """(index in COCO, index here) where the first 17 keypoints are COCO's."""
+        return tuple((i, i) for i in range(NUM_COCO))
+
+
+def mirrored(name: str) -> str:
+    """Name of the keypoint on the other side of the body."""
+    side = name.split('_')[0]
+    return name.replace(side, _OTHER_SIDE[side], 1) if side in _OTHER_SIDE else name
+
+
+COCO_17 = KeypointSet('coco_17', COCO_NAMES, COCO_SIGMAS, COCO_SKELETON)
+UNKNOWN_SIGMA = float(COCO_SIGMAS.mean())  # of keypoints without a published one
+
+
+@lru_cache
+def unnamed_keypoints(num: int) -> KeypointSet:
+    """Return a set for K keypoints without metadata; the first 17 of more are COCO's."""
+    known = COCO_17 if num >= NUM_COCO else KeypointSet('', (), COCO_SIGMAS[:0])
+    names = (*known.names, *(f'keypoint_{i}' for i in range(known.num, num)))
+    sigmas = np.append(known.sigmas, np.full(num - known.num, UNKNOWN_SIGMA))
+    return KeypointSet(f'unnamed_{num}', names, sigmas, known.skeleton)
+
+
+def keypoint_set_of(meta: Mapping[str, Any]) -> KeypointSet:
+    """The keypoint set of a model, from MMPose's ``dataset_meta``.
+
+    Without sigmas, as in some data sets of hands, every one is `UNKNOWN_SIGMA`.
+
+    Raises:
+        ValueError: two keypoints have the same name.
+    """
+    by_index = {int(i): str(name) for i, name in meta['keypoint_id2name'].items()}
+    names = tuple(by_index[i] for i in range(len(by_index)))
+    if len(set(names)) < len(names):
+        raise ValueError(f'dataset_meta names a keypoint twice: {", ".join(sorted(names))}')
+    if names == COCO_NAMES:
+        return COCO_17
+    sigmas = np.array(meta.get('sigmas', ()), np.float64)
+    skeleton = tuple((int(a), int(b)) for a, b in meta.get('skeleton_links', ()))
+    colours = np.array(meta.get('skeleton_link_colors', ())).reshape(-1, 3).tolist()
+    return KeypointSet(
+        str(meta.get('dataset_name', 'unnamed')),
+        names,
+        sigmas if len(sigmas) == len(names) else np.full(len(names), UNKNOWN_SIGMA),
+        skeleton,
+        tuple((r, g, b) for r, g, b in colours) if len(colours) == len(skeleton) else (),
+    )

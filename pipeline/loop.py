@@ -195,7 +195,10 @@ class PersonPipeline:
         return [self._refine(*row, timer) for row in zip(states, is_large, poses, strict=True)]
 
     def _start(self, image: Image) -> ImageState:
-        instances = Instances.empty(*size_of(image), self.pose_estimator.num_keypoints)
+        pose = self.pose_estimator
+        instances = Instances.empty(
+            Poses.empty_poses(*size_of(image), pose.num_keypoints, pose.keypoint_set)
+        )
         return ImageState(image, self.segmenter(image), instances, self._build_result(instances))
 
     def detector_of(self, number: int) -> Detector:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .boxes import box_areas
-from .keypoints import COCO_SIGMAS, NUM_COCO
+from .keypoints import COCO_SIGMAS
 from .masks import Masks
 from .scores import pose_scores
 from .structures import Floats, People, Poses
@@ -43,7 +43,9 @@ class PoseNMSConfig:
     def keep(self, candidates: Candidates) -> Indices:
         """Rows that survive, ascending."""
         rows, confident = candidates, candidates.confident(self.confidence_threshold)
-        similarity = oks_matrix(rows.keypoints, confident, rows.areas(self.box_area), rows.boxes)
+        similarity = oks_matrix(
+            rows.keypoints, confident, rows.areas(self.box_area), rows.boxes, rows.sigmas
+        )
         # A pose without a confident keypoint suppresses no other pose.
         similarity[~confident.any(1)] = 0
         return greedy_nms(similarity, rows.quality(self), self.max_oks)
@@ -66,6 +68,7 @@ def oks_matrix(
     confident: npt.NDArray[np.bool_],
     areas: npt.NDArray[Any],
     boxes: npt.NDArray[Any],
+    sigmas: npt.NDArray[np.float64] = COCO_SIGMAS,
 ) -> Similarity:
     """Object keypoint similarity (N, N) in [0, 1] of every pose j to every pose i.
 
@@ -74,14 +77,15 @@ def oks_matrix(
     points to its doubled box, again as COCO does.
 
     Args:
-        keypoints: (N, K, 2) px; the first 17 must be COCO's, further ones are not compared.
+        keypoints: (N, K, 2) px.
         confident: (N, K) keypoints that count.
         areas: (N,) px^2.
         boxes: (N, 4) xyxy px.
+        sigmas: (S,) of the first S keypoints; further ones are not compared.
     """
-    points = keypoints[:, :NUM_COCO].astype(np.float64)
-    use = confident[:, :NUM_COCO]
-    variances = (2 * COCO_SIGMAS) ** 2
+    points = keypoints[:, : len(sigmas)].astype(np.float64)
+    use = confident[:, : len(sigmas)]
+    variances = (2 * sigmas) ** 2
     sizes = areas.astype(np.float64) + np.spacing(1)
     result = np.zeros((len(points), len(points)))
     for i in range(len(points)):  # a row at a time: N x K temporaries, not N x N x K
@@ -111,21 +115,24 @@ class Candidates:
 
     boxes: Floats
     box_scores: Floats
-    keypoints: Floats
-    keypoint_scores: Floats
+    keypoints: Floats  # (N, S, 2) px, those that `KeypointSet.compared` names
+    keypoint_scores: Floats  # (N, S)
     mask_areas: Floats
+    sigmas: npt.NDArray[np.float64]  # (S,)
 
     @classmethod
     def join(cls, old: Poses, new: Poses) -> Candidates:
         """Old poses, then new ones."""
         names = ('boxes', 'box_scores', 'keypoints', 'keypoint_scores')
         columns = {n: np.concatenate([getattr(old, n), getattr(new, n)]) for n in names}
+        kept = new.keypoint_set
+        columns |= {n: kept.view(columns[n]) for n in names[2:]}
         areas = np.concatenate([_masks(old).areas, _masks(new).areas])
-        return cls(**columns, mask_areas=areas)
+        return cls(**columns, mask_areas=areas, sigmas=kept.sigmas[kept.compared])
 
     def confident(self, threshold: float) -> npt.NDArray[np.bool_]:
-        """Whether the score of each COCO keypoint is above the threshold, (N, 17)."""
-        return np.asarray(self.keypoint_scores[:, :NUM_COCO] > threshold)
+        """Whether the score of each keypoint is above the threshold, (N, S)."""
+        return np.asarray(self.keypoint_scores > threshold)
 
     def areas(self, kind: str) -> Floats:
         """Area of each person (N,) px^2: of the 'box', or of the 'mask' where one exists."""
@@ -139,7 +146,7 @@ class Candidates:
         if config.quality == 'num_confident':
             return np.asarray(self.confident(config.confidence_threshold).sum(1), np.float32)
         if config.quality == 'keypoint_score':
-            return np.asarray(self.keypoint_scores[:, :NUM_COCO].mean(1), np.float32)
+            return np.asarray(self.keypoint_scores.mean(1), np.float32)
         return np.asarray(self.box_scores * pose_scores(self.keypoint_scores))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from .keypoints import COCO_17, KeypointSet
 from .structures import Detections, Image, Poses, Segments
 
 PoseToMask = Callable[[Poses, Poses], Segments]
@@ -32,6 +33,7 @@ class PoseEstimator(Protocol):
     """
 
     num_keypoints: int
+    keypoint_set: KeypointSet = COCO_17  # names, skeleton and sigmas of other keypoints
 
     def __call__(self, image: Image, detections: Detections) -> Poses:
         """Estimate one pose per detection, in the same order."""

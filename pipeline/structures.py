@@ -25,7 +25,7 @@ from .arrays import Index as Index
 from .arrays import Ints as Ints
 from .arrays import size_of as size_of
 from .boxes import xyxy_to_xywh
-from .keypoints import COCO_NAMES, NUM_COCO, PERSON
+from .keypoints import COCO_17, PERSON, KeypointSet, unnamed_keypoints
 from .masks import LogitMasks, Masks
 from .masks import MaskSource as MaskSource
 from .scores import pose_scores
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
     from .io.images import ChannelOrder
     from .visualization.style import DrawingStyle
-
-SHARED = {'shared': True}  # metadata of a field that is no column but belongs to all rows
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,10 @@ class ImageSource:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Equally long columns, one row per person; a column may itself be rows."""
+    """Equally long columns, one row per person; a column may itself be rows.
+
+    Keyword-only fields are no columns: they hold for all rows.
+    """
 
     def __post_init__(self) -> None:
         sizes = {name: len(getattr(self, name)) for name in self._columns()}
@@ -99,7 +100,7 @@ class Rows:
         return (self[i] for i in range(len(self)))
 
     def _columns(self) -> list[str]:
-        return [f.name for f in fields(self) if f.metadata != SHARED]
+        return [f.name for f in fields(self) if not f.kw_only]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -146,9 +147,22 @@ class Poses(Detections):
     keypoint_scores: Floats  # (N, K) how well the point is placed (predicted OKS or heatmap peak)
     presence: Floats  # (N, K) probability that the point lies in the image
     visibility: Floats  # (N, K) probability that nothing hides the point
+    keypoint_set: KeypointSet = field(default=COCO_17, kw_only=True)  # names, skeleton, sigmas
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.keypoint_set.num != self.num_keypoints:
+            if self.keypoint_set is not COCO_17:
+                raise ValueError(
+                    f'{self.num_keypoints} keypoints, but the keypoint set '
+                    f'{self.keypoint_set.name} has {self.keypoint_set.num}'
+                )
+            object.__setattr__(self, 'keypoint_set', unnamed_keypoints(self.num_keypoints))
 
     @classmethod
-    def empty_poses(cls, height: int, width: int, num_keypoints: int) -> Poses:
+    def empty_poses(
+        cls, height: int, width: int, num_keypoints: int, keypoint_set: KeypointSet = COCO_17
+    ) -> Poses:
         """Zero poses in an image of (height, width) px."""
         empty = Detections.from_boxes([], (height, width))
         per_point = np.zeros((0, num_keypoints), np.float32)
@@ -161,6 +175,7 @@ class Poses(Detections):
             per_point,
             per_point,
             per_point,
+            keypoint_set=keypoint_set,
         )
 
     @property
@@ -207,7 +222,7 @@ class People(Poses):
     detector_boxes: Floats  # (N, 4) xyxy px, from the detector or the user
     rounds: Ints  # (N,) round that found the person, from 1
     scores: Floats  # (N,) instance score, see `pipeline.scores`
-    source: ImageSource = field(default=ImageSource(), kw_only=True, metadata=SHARED)
+    source: ImageSource = field(default=ImageSource(), kw_only=True)
 
     @classmethod
     def empty(cls, height: int, width: int, num_keypoints: int = 17) -> People:
@@ -240,31 +255,29 @@ class People(Poses):
         - ``person_id``, 1, 2, ... in the order of the rows;
         - ``bbox`` xywh px, ``segmentation`` (compressed RLE, ``counts`` as str), ``area`` px of
           the mask;
-        - ``keypoints``: 17 times x, y, keypoint score, flat;
-        - ``keypoint_scores``, ``keypoint_visibility``, ``keypoint_presence``: 17 each, in [0, 1];
+        - ``keypoints``: 17 times x, y, keypoint score, flat, or K times from a model without
+          COCO's keypoints;
+        - ``keypoint_scores``, ``keypoint_visibility``, ``keypoint_presence``: as many, in [0, 1];
         - ``box_score``, ``mask_score``, ``pose_score``: the factors of the instance score;
         - ``detector_bbox`` xywh px, ``round`` (from 1);
         - ``mask_source``: 'sam', or a fallback, 'detector' or 'box';
-        - ``prompt_keypoints``: names of the keypoints that prompted the mask, in order.
+        - ``prompt_keypoints``: names of the keypoints that prompted the mask, in order;
+        - ``extra_keypoints``, if there are more than COCO's 17: the others, like ``keypoints``.
 
-        Pixels are rounded to 2 digits, scores to 5. Of K > 17 keypoints the first 17 are written:
-        COCO defines no others. ``COCO.loadRes`` accepts the list, but takes the areas of the boxes
-        for all three tasks; pass `pipeline.io.coco.select_task` of it to score people by size.
+        Pixels are rounded to 2 digits, scores to 5. ``COCO.loadRes`` accepts the list, but takes
+        the areas of the boxes for all three tasks; pass `pipeline.io.coco.select_task` of it to
+        score people by size.
 
         Args:
             image_id: id of the image in the annotation file.
-
-        Raises:
-            ValueError: K < 17.
         """
-        if self.num_keypoints < NUM_COCO:
-            raise ValueError(
-                f'COCO results need {NUM_COCO} keypoints per person, got {self.num_keypoints}'
-            )
+        kept = self.keypoint_set
+        compared = kept.compared
+        extra = np.setdiff1d(np.arange(kept.num), compared)
         rles, areas = self.masks.to_rle(), self.masks.areas
         boxes_xywh = xyxy_to_xywh(self.boxes)
         detector_boxes_xywh = xyxy_to_xywh(self.detector_boxes)
-        poses = pose_scores(self.keypoint_scores)
+        poses = pose_scores(kept.view(self.keypoint_scores))
         return [
             {
                 'image_id': image_id,
@@ -274,17 +287,18 @@ class People(Poses):
                 'score': _score(self.scores[i]),
                 'segmentation': rles[i],
                 'area': int(areas[i]),
-                'keypoints': _flat_keypoints(self.keypoints[i], self.keypoint_scores[i]),
-                'keypoint_scores': _scores(self.keypoint_scores[i]),
-                'keypoint_visibility': _scores(self.visibility[i]),
-                'keypoint_presence': _scores(self.presence[i]),
+                'keypoints': _flat_keypoints(self, i, compared),
+                'keypoint_scores': _scores(self.keypoint_scores[i, compared]),
+                'keypoint_visibility': _scores(self.visibility[i, compared]),
+                'keypoint_presence': _scores(self.presence[i, compared]),
                 'box_score': _score(self.box_scores[i]),
                 'mask_score': _score(self.mask_scores[i]),
                 'pose_score': _score(poses[i]),
                 'detector_bbox': _pixels(detector_boxes_xywh[i]),
                 'round': int(self.rounds[i]),
                 'mask_source': MaskSource(int(self.mask_sources[i])).name.lower(),
-                'prompt_keypoints': [_keypoint_name(k) for k in self.prompts[i] if k >= 0],
+                'prompt_keypoints': [kept.names[k] for k in self.prompts[i] if k >= 0],
+                **({'extra_keypoints': _flat_keypoints(self, i, extra)} if len(extra) else {}),
             }
             for i in range(len(self))
         ]
@@ -294,13 +308,10 @@ class People(Poses):
     ) -> list[dict[str, Any]]:
         """COCO annotations of one image, numbered from ``first_id``, for example to correct them.
 
-        As in a COCO file, plus ``score``. The third number of a keypoint is 2 (visible),
-        1 (hidden) or 0 (score or presence below ``keypoint_threshold``; x = y = 0).
-
-        Raises:
-            ValueError: K < 17.
+        As in a COCO file, plus ``score`` and ``person_id``. The third number of a keypoint is 2
+        (visible), 1 (hidden) or 0 (score or presence below ``keypoint_threshold``; x = y = 0).
         """
-        keys = ('image_id', 'category_id', 'bbox', 'segmentation', 'area', 'score')
+        keys = ('image_id', 'category_id', 'person_id', 'bbox', 'segmentation', 'area', 'score')
         annotations = []
         for number, row in enumerate(self.to_coco(image_id), first_id):
             points = np.array(row['keypoints']).reshape(-1, 3)
@@ -446,8 +457,9 @@ def _join(first: Any, second: Any) -> Any:
 _PX_DIGITS, _SCORE_DIGITS = 2, 5
 
 
-def _flat_keypoints(points: Floats, scores: Floats) -> list[float]:
-    rows = zip(points[:NUM_COCO].tolist(), scores[:NUM_COCO].tolist(), strict=True)
+def _flat_keypoints(people: People, i: int, index: Index) -> list[float]:
+    points, scores = people.keypoints[i][index], people.keypoint_scores[i][index]
+    rows = zip(points.tolist(), scores.tolist(), strict=True)
     return [
         v
         for (x, y), s in rows
@@ -460,13 +472,8 @@ def _pixels(values: Floats) -> list[float]:
 
 
 def _scores(values: Floats) -> list[float]:
-    return [round(v, _SCORE_DIGITS) for v in values[:NUM_COCO].tolist()]
+    return [round(v, _SCORE_DIGITS) for v in values.tolist()]
 
 
 def _score(value: np.float32) -> float:
     return round(float(value), _SCORE_DIGITS)
-
-
-def _keypoint_name(index: int) -> str:
-    # Models with more keypoints than COCO put them after the 17.
-    return COCO_NAMES[index] if index < NUM_COCO else f'keypoint_{index}'

@@ -3,4 +3,4 @@
 # pipeline/keypoint_sets.py.
 from importlib import import_module
 
-dataset_info = import_module('pipeline.keypoint_sets').COCO_MPII_AIC_21.dataset_info()
+dataset_info = import_module('pipeline.keypoint_sets').dataset_info(21)

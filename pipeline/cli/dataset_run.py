@@ -25,7 +25,6 @@ from ..io.records import MergeEntry, record_path
 from ..io.results import ResultsInfo, info_path, write_info
 from ..io.run import disk_errors, lock_folder, read_entries, run_images
 from ..io.run_options import RunOptions, RunReport
-from ..keypoints import NUM_COCO
 from .protocols import (
     Protocol,
     ProtocolError,
@@ -222,8 +221,6 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     """Yield the COCO results of an image with the additional keys of the evaluation."""
     for i, row in enumerate(entry.people.to_coco(entry.image_id)):
-        if entry.people.num_keypoints > NUM_COCO:
-            row['extra_keypoints'] = _extra_keypoints(entry, i)
         if protocol.from_ground_truth:
             row['annotation_id'] = people[i]['id']
         if protocol.name == 'oracle':
@@ -231,16 +228,6 @@ def _rows(
             points = people[i].get('keypoints', [])
             row['keypoints'] = points if any(points[2::3]) else None
         yield row
-
-
-def _extra_keypoints(entry: MergeEntry, i: int) -> list[float]:
-    points = entry.people.keypoints[i, NUM_COCO:].tolist()
-    scores = entry.people.keypoint_scores[i, NUM_COCO:].tolist()
-    return [
-        value
-        for (x, y), score in zip(points, scores, strict=True)
-        for value in (round(x, 2), round(y, 2), round(score, 5))
-    ]
 
 
 def _build_info(

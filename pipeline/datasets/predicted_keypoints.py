@@ -11,7 +11,6 @@ import numpy as np
 from ..boxes import xywh_to_xyxy
 from ..io.images import ImageReadError, read_image
 from ..io.progress import Reporter
-from ..keypoints import NUM_COCO
 from ..masks import Masks
 from ..rle import rle_of
 from ..structures import Detections, Image, Poses
@@ -96,9 +95,9 @@ def build_detections(people: list[Annotation], image: Image) -> Detections:
 
 def build_keypoint_fields(poses: Poses) -> Iterator[Annotation]:
     """Build `keypoints`, `num_keypoints` and `visibility` of each person."""
-    part = slice(NUM_COCO)
+    view = poses.keypoint_set.view
     for points, presence, visibility in zip(
-        poses.keypoints[:, part], poses.presence[:, part], poses.visibility[:, part], strict=True
+        view(poses.keypoints), view(poses.presence), view(poses.visibility), strict=True
     ):
         flags = np.where(presence >= _THRESHOLD, HIDDEN, ABSENT)
         flags = np.where(visibility >= _THRESHOLD, VISIBLE, flags)

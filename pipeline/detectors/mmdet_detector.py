@@ -132,6 +132,10 @@ def build_mmdet_detector(
     if checkpoint is not None:
         fit_class_count(loaded, checkpoint)
     use_compact_masks(loaded)
+    if not runtime.on_cpu or 'roi_head' in loaded.model:
+        from ..runtime.mmcv_ops import use_torchvision_ops
+
+        use_torchvision_ops(loaded.model, runtime.device)
     _raise_limits(loaded.model.get('test_cfg'), score_threshold, max_people)
     model, meta = build_model(loaded, checkpoint, 'mmdet', ignorable)
     with warnings.catch_warnings():  # about a call of MMDetection; torch warns once per process

@@ -20,8 +20,8 @@ from ..datasets.annotations import Annotations, check_annotations
 from ..io.atomic import compute_sha256
 from ..io.coco import PERSON, RESULT_KEYS, TASKS, Task, select_task
 from ..io.results import PROTOCOLS, ResultsInfo, read_json, read_results
-from ..keypoint_sets import KEYPOINT_SETS, KeypointSet, to_convention
-from ..keypoints import AREA_OF_BOX, NUM_COCO
+from ..keypoint_sets import KEYPOINT_SETS, to_convention
+from ..keypoints import AREA_OF_BOX, NUM_COCO, KeypointSet
 from .image_names import join_by_name
 from .mask_iou import compute_mean_mask_iou
 from .metrics import CocoMetrics, CrowdLevels, MaskIoU, TaskMetrics

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..io.coco import RESULT_KEYS, Task
-from ..keypoint_sets import KEYPOINT_SETS, KeypointSet
+from ..keypoint_sets import KEYPOINT_SETS
+from ..keypoints import KeypointSet
 from ..rle import to_rle
 from .scored import ScoredResults
 

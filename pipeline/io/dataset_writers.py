@@ -13,18 +13,27 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from ..keypoints import COCO_NAMES, COCO_SKELETON
+from ..keypoints import COCO_17, KeypointSet
 from .atomic import atomic_file, dump_json
 from .records import MergeEntry
 
-CATEGORY = {
-    'id': 1,
-    'name': 'person',
-    'supercategory': 'person',
-    'keypoints': list(COCO_NAMES),
-    # COCO numbers the keypoints of a skeleton from 1.
-    'skeleton': [[a + 1, b + 1] for a, b in COCO_SKELETON],
-}
+
+def make_category(keypoint_set: KeypointSet) -> dict[str, Any]:
+    """COCO category of people with these keypoints; as in `People.to_coco`, COCO's come first."""
+    shown = COCO_17 if keypoint_set.has_coco else keypoint_set
+    extra = [name for name in keypoint_set.names if name not in shown.names]
+    return {
+        'id': 1,
+        'name': 'person',
+        'supercategory': 'person',
+        'keypoints': list(shown.names),
+        # COCO numbers the keypoints of a skeleton from 1.
+        'skeleton': [[a + 1, b + 1] for a, b in shown.skeleton],
+        **({'extra_keypoints': extra} if extra else {}),
+    }
+
+
+CATEGORY = make_category(COCO_17)
 
 
 def image_row(entry: MergeEntry) -> dict[str, Any]:
@@ -47,7 +56,7 @@ class JsonRows:
     """Writer of a JSON list, one element per line."""
 
     def __init__(self, stream: IO[str], head: str = '[', tail: str = ']') -> None:
-        self._stream, self._tail, self._separator = stream, tail, '\n'
+        self._stream, self.tail, self._separator = stream, tail, '\n'
         stream.write(head)
 
     def append(self, row: Mapping[str, Any]) -> None:
@@ -57,7 +66,7 @@ class JsonRows:
 
     def close(self) -> None:
         """Write the end of the list."""
-        self._stream.write(f'\n{self._tail}\n')
+        self._stream.write(f'\n{self.tail}\n')
 
 
 class CocoResults:
@@ -80,15 +89,18 @@ class CocoImages:
     """COCO file without annotations: file name and size of each image id, and the category."""
 
     def __init__(self, stream: IO[str]) -> None:
-        tail = f'], "annotations": [], "categories": {dump_json([CATEGORY])}}}'
-        self._rows = JsonRows(stream, '{"images": [', tail)
+        self._rows = JsonRows(stream, '{"images": [')
+        self._keypoint_set = COCO_17
 
     def add(self, entry: MergeEntry) -> None:
         """Append an image."""
+        self._keypoint_set = entry.people.keypoint_set
         self._rows.append(image_row(entry))
 
     def close(self) -> None:
         """Write the end of the file."""
+        category = dump_json([make_category(self._keypoint_set)])
+        self._rows.tail = f'], "annotations": [], "categories": {category}}}'
         self._rows.close()
 
 

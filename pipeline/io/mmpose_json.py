@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..keypoints import COCO_FLIP, COCO_NAMES, COCO_SIGMAS, COCO_SKELETON, keypoint_names
+from ..keypoints import COCO_17, COCO_FLIP, KeypointSet
 from ..structures import People
 
 
@@ -23,22 +23,21 @@ def mmpose_content(people: People) -> dict[str, Any]:
         }
         for i in range(len(people))
     ]
-    return {'meta_info': build_mmpose_meta(people.num_keypoints), 'instance_info': rows}
+    return {'meta_info': build_mmpose_meta(people.keypoint_set), 'instance_info': rows}
 
 
-def build_mmpose_meta(num_keypoints: int) -> dict[str, Any]:
+def build_mmpose_meta(keypoint_set: KeypointSet) -> dict[str, Any]:
     """Build the keypoint part of MMPose's ``dataset_meta`` as JSON content."""
-    names = keypoint_names(num_keypoints)
-    meta: dict[str, Any] = {
-        'num_keypoints': num_keypoints,
-        'keypoint_id2name': dict(enumerate(names)),
-        'keypoint_name2id': {name: i for i, name in enumerate(names)},
+    is_coco = keypoint_set is COCO_17
+    meta = {
+        'num_keypoints': keypoint_set.num,
+        'keypoint_id2name': dict(enumerate(keypoint_set.names)),
+        'keypoint_name2id': {name: i for i, name in enumerate(keypoint_set.names)},
+        'dataset_name': 'coco' if is_coco else keypoint_set.name,
     }
-    if names == COCO_NAMES:
-        meta |= {
-            'dataset_name': 'coco',
-            'flip_indices': list(COCO_FLIP),
-            'skeleton_links': [list(bone) for bone in COCO_SKELETON],
-            'sigmas': COCO_SIGMAS.tolist(),
-        }
-    return meta
+    if is_coco:
+        meta['flip_indices'] = list(COCO_FLIP)
+    meta['skeleton_links'] = [list(bone) for bone in keypoint_set.skeleton]
+    if keypoint_set.bone_colours:
+        meta['skeleton_link_colors'] = [list(colour) for colour in keypoint_set.bone_colours]
+    return {**meta, 'sigmas': keypoint_set.sigmas.tolist()}

@@ -9,6 +9,7 @@ K is the number of keypoints; boxes are x1, y1, x2, y2 in px of the upright imag
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..candidates import Candidates
+from ..keypoints import COCO_17, COCO_NAMES, KeypointSet
 from ..masks import Masks
 from ..structures import Floats, ImageSource, MaskSource, People
 from .atomic import write_json
@@ -84,6 +86,8 @@ def candidates_to_record(candidates: Candidates, min_score: float | None) -> dic
         ``mask_source`` (sam, detector or box), ``round`` (from 1), ``prompts`` (keypoints used,
         in order), ``mask`` and ``detector_mask`` (COCO RLE). ``candidate_mask`` and
         ``candidate_box``: those before the people of lower scores took their pixels, if different.
+        ``keypoint_set``, for other keypoints than COCO's 17: ``name``, ``names``, ``sigmas``,
+        ``skeleton`` and ``bone_colours``.
 
     Raises:
         ValueError: A number is NaN or infinite.
@@ -98,6 +102,7 @@ def candidates_to_record(candidates: Candidates, min_score: float | None) -> dic
         'format': FORMAT,
         'image': {'height': height, 'width': width},
         'num_keypoints': everybody.num_keypoints,
+        **_describe_keypoints(everybody.keypoint_set),
         'exclusive': candidates.exclusive,
         'mask_boxes': candidates.mask_boxes,
         'people': rows[: len(kept)],
@@ -120,6 +125,27 @@ def _rows(people: People) -> list[dict[str, Any]]:
         }
         for i in range(len(people))
     ]
+
+
+def _describe_keypoints(keypoint_set: KeypointSet) -> dict[str, Any]:
+    if keypoint_set.names == COCO_NAMES:
+        return {}
+    content: dict[str, Any] = {'name': keypoint_set.name}
+    for key in ('names', 'sigmas', 'skeleton', 'bone_colours'):
+        content[key] = np.array(getattr(keypoint_set, key)).tolist()
+    return {'keypoint_set': content}
+
+
+def _read_keypoints(content: Mapping[str, Any] | None) -> KeypointSet:
+    if content is None:
+        return COCO_17
+    return KeypointSet(
+        content['name'],
+        tuple(content['names']),
+        np.array(content['sigmas'], np.float64),
+        tuple((a, b) for a, b in content['skeleton']),
+        tuple((r, g, b) for r, g, b in content['bone_colours']),
+    )
 
 
 def people_from_record(record: dict[str, Any]) -> People:
@@ -168,6 +194,7 @@ def _people(record: dict[str, Any], persons: list[dict[str, Any]]) -> People:
         mask_sources=np.array([MaskSource[p['mask_source'].upper()] for p in persons], np.int32),
         prompts=_prompts([p['prompts'] for p in persons], points),
         rounds=np.array([p['round'] for p in persons], np.int32),
+        keypoint_set=_read_keypoints(record.get('keypoint_set')),
     )
 
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import torch
 
-from ..keypoints import COCO_NAMES, NUM_COCO
+from ..keypoints import COCO_17, COCO_NAMES, keypoint_set_of
 from ..openmmlab import build_model, building_from, read_model_config, scope_of
 from ..runtime.batches import AdaptiveBatcher
 from ..runtime.options import ON_CPU, RuntimeOptions
@@ -39,7 +39,7 @@ MARGIN_PX = 3
 
 
 class MMPoseEstimator(PoseEstimator):
-    """Runs an MMPose top-down model on boxes, in bounded batches, and keeps its COCO keypoints.
+    """Runs an MMPose top-down model on boxes, in bounded batches.
 
     For a model without presence and visibility outputs (plain ViTPose), the keypoint score replaces
     them, as in the reference.
@@ -52,9 +52,11 @@ class MMPoseEstimator(PoseEstimator):
         dimmer: The `MaskBackground` of the test pipeline, applied with the detector masks; None
             ignores the masks.
         refine_boxes: Return the boxes predicted by the model (`PMPoseBoxHead`).
-    """
+        coco_only: Keep only COCO's 17 keypoints.
 
-    num_keypoints = NUM_COCO
+    Raises:
+        ValueError: ``coco_only``, but the model lacks some of COCO's keypoints.
+    """
 
     def __init__(
         self,
@@ -65,8 +67,19 @@ class MMPoseEstimator(PoseEstimator):
         batch_size: int,
         dimmer: Any,
         refine_boxes: bool = False,
+        coco_only: bool = False,
     ) -> None:
         self.model = model
+        predicted = keypoint_set_of(dataset_meta)
+        if coco_only and not predicted.has_coco:
+            absent = ', '.join(name for name in COCO_NAMES if name not in predicted.names)
+            raise ValueError(
+                f"pose.keypoints = 'coco17', but the model predicts no {absent}; use 'all'"
+            )
+        self.coco_only = coco_only
+        self.columns = predicted.compared if coco_only else np.arange(predicted.num)
+        self.keypoint_set = COCO_17 if coco_only else predicted
+        self.num_keypoints = self.keypoint_set.num
         self.transforms = transforms
         self.dataset_meta = dataset_meta
         self.batcher = AdaptiveBatcher(batch_size, 'pose.batch_size')
@@ -99,7 +112,7 @@ class MMPoseEstimator(PoseEstimator):
         parts = (part for group in groups for _, part in self.batcher.run(group, forward))
         samples = iter([sample for part in parts for sample in part])
         return [
-            _poses(size_of(image), people, [next(samples) for _ in people.boxes], self.refine_boxes)
+            self._poses(size_of(image), people, [next(samples) for _ in people.boxes])
             for image, people in zip(images, detections, strict=True)
         ]
 
@@ -143,23 +156,33 @@ class MMPoseEstimator(PoseEstimator):
             return part
         return self.dimmer({'img': part, 'mask': masks.crop(i, window)})['img']
 
+    def _poses(
+        self, shape: tuple[int, int], detections: Detections, predictions: list[Any]
+    ) -> Poses:
+        """Combine detections with the MMPose predictions."""
+        kept = self.keypoint_set
+        if not predictions:
+            return Poses.empty_poses(*shape, kept.num, kept)
+        points, scores = (self._column(predictions, n) for n in ('keypoints', 'keypoint_scores'))
+        presence, visible = (
+            self._column(predictions, name) if name in predictions[0] else scores
+            for name in ('keypoints_probs', 'keypoints_visible')
+        )
+        poses = Poses(
+            detections.boxes, detections.box_scores, detections.detector_masks,
+            points, scores.clip(0, 1), presence.clip(0, 1), visible.clip(0, 1), keypoint_set=kept,
+        )  # fmt: skip
+        return _with_refined_boxes(poses, shape, predictions) if self.refine_boxes else poses
 
-def _poses(
-    shape: tuple[int, int], detections: Detections, predictions: list[Any], refine_boxes: bool
-) -> Poses:
-    """Combine detections with the MMPose predictions."""
-    if not predictions:
-        return Poses.empty_poses(*shape, NUM_COCO)
-    points, scores = _column(predictions, 'keypoints'), _column(predictions, 'keypoint_scores')
-    presence, visible = (
-        _column(predictions, name) if name in predictions[0] else scores
-        for name in ('keypoints_probs', 'keypoints_visible')
-    )
-    poses = Poses(
-        detections.boxes, detections.box_scores, detections.detector_masks,
-        points, scores.clip(0, 1), presence.clip(0, 1), visible.clip(0, 1),
-    )  # fmt: skip
-    return _with_refined_boxes(poses, shape, predictions) if refine_boxes else poses
+    def _column(self, predictions: list[Any], name: str) -> Any:
+        """Stack a field of the kept keypoints: (N, K, ...) float32."""
+        column = np.concatenate([np.asarray(row[name])[:1] for row in predictions])
+        if column.shape[1] != self.num_keypoints and not self.coco_only:
+            raise ValueError(
+                f'the pose model predicts {column.shape[1]} keypoints, but its dataset_meta names '
+                f'{self.num_keypoints}; set test_dataloader.dataset.metainfo in its config'
+            )
+        return column.take(self.columns, axis=1).astype(np.float32)
 
 
 def _with_refined_boxes(poses: Poses, shape: tuple[int, int], predictions: list[Any]) -> Poses:
@@ -181,13 +204,18 @@ def build_mmpose_estimator(
     flip_test: bool | None = None,
     mask_conditioning: bool = True,
     refine_boxes: bool = False,
+    coco_only: bool = False,
     ignorable: tuple[str, ...] = (),
 ) -> MMPoseEstimator:
     """Build a pose estimator from a config (file or ``mmpose::name``) and weights (None: random).
 
     Configs of the reference's MMPose fork work too; see `stock_config`.
+
+    Raises:
+        ValueError: The model is bottom-up, or cannot do what the options ask for.
     """
     loaded = stock_config(read_model_config(config, 'mmpose'))
+    _check_top_down(loaded.model, config)
     for part in loaded.custom_imports['imports']:
         if part.startswith('pipeline.'):
             import_module(part)
@@ -196,7 +224,6 @@ def build_mmpose_estimator(
     ignorable = (*ignorable, ERROR_BRANCH)
     model, checkpoint_meta = build_model(loaded, checkpoint, 'mmpose', ignorable)
     meta = _dataset_meta(loaded, checkpoint_meta)
-    _check_coco_first(meta, config)
     if refine_boxes and not hasattr(model.head, 'box_layers'):
         raise ValueError(
             f'pose.refine_boxes = True, but {config} cannot refine boxes: use a model with a '
@@ -211,6 +238,7 @@ def build_mmpose_estimator(
         batch_size=batch_size,
         dimmer=dimmer if mask_conditioning else None,
         refine_boxes=refine_boxes,
+        coco_only=coco_only,
     )
 
 
@@ -255,13 +283,13 @@ def _dataset_meta(config: Config, checkpoint_meta: dict[str, Any]) -> dict[str, 
         return dict(found or parse_pose_metainfo({'from_file': 'configs/_base_/datasets/coco.py'}))
 
 
-def _check_coco_first(meta: dict[str, Any], config: str) -> None:
-    names = meta.get('keypoint_id2name', {})
-    first = tuple(names.get(i, names.get(str(i))) for i in range(NUM_COCO))
-    if first != COCO_NAMES:
+def _check_top_down(model: Any, config: str) -> None:
+    kind = str(model.get('type')).rpartition('.')[2]
+    if kind.startswith('Bottomup'):
         raise ValueError(
-            f'{config}: the first {NUM_COCO} keypoints of this model are {first}, but the loop '
-            f'needs those of COCO: {COCO_NAMES}'
+            f'{config} is a bottom-up model ({kind}): it finds the people of a whole image itself. '
+            'The loop needs a top-down model, which estimates the pose inside a box, such as '
+            'mmpose::body_2d_keypoint/rtmpose/coco/rtmpose-m_8xb256-420e_coco-256x192.py'
         )
 
 
@@ -297,9 +325,3 @@ def _window(box: Any, shape: tuple[int, int], crop: _Crop | None) -> Window:
     high = np.maximum(high, 1)
     low = np.minimum(low, high - 1)  # at least one pixel, also for a box outside the image
     return slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0]))
-
-
-def _column(predictions: list[Any], name: str) -> Any:
-    """Stack a field of the first 17 keypoints: (N, 17, ...) float32."""
-    column = np.concatenate([np.asarray(row[name])[:1] for row in predictions])
-    return column[:, :NUM_COCO].astype(np.float32)

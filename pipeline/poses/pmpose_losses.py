@@ -107,7 +107,7 @@ def _label_levels(sample: Any) -> Any:
     """Return COCO's level of every keypoint, (K,): 0 not labelled, 1 hidden, 2 visible."""
     labels = sample.gt_instance_labels
     if 'keypoints_annotated' in labels:  # from `OKSArgMaxHeatmap`
-        return (labels.keypoints_annotated + labels.keypoints_visibility)[0].numpy()
+        return (labels.keypoints_annotated + labels.keypoints_visibility)[0].cpu().numpy()
     levels = np.array(sample.metainfo['raw_ann_info']['keypoints'], dtype=np.float32)[2::3]
     # The augmentation does not flip the raw annotation.
     if sample.metainfo.get('flip', False):

@@ -9,7 +9,7 @@ Legend: N people, K keypoints, P prompt points.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -117,6 +117,7 @@ def select_keypoints(
     method: Method = 'k_most_visible',
     visibility_threshold: float = 0.5,
     confidence_threshold: float | None = None,
+    face: Sequence[int] = FACE,
 ) -> Order:
     """Select the usable keypoints of one person, best prompt first.
 
@@ -132,6 +133,7 @@ def select_keypoints(
         method: Order of the result.
         visibility_threshold: Ignore keypoints with a lower visibility.
         confidence_threshold: Ignore keypoints with this score or a lower one; None disables it.
+        face: Indices of nose and eyes; may be empty.
 
     Returns:
         Keypoint indices (P,).
@@ -139,11 +141,11 @@ def select_keypoints(
     usable = visibility >= visibility_threshold
     if confidence_threshold is not None:
         usable &= scores > confidence_threshold
-    if method != 'k_most_visible':
-        face = np.array(FACE)
-        anchor = face[visibility[face].argmax()]
+    if method != 'k_most_visible' and len(face):
+        rows = np.array(face)
+        anchor = rows[visibility[rows].argmax()]
         if usable[anchor]:
-            usable[face[face != anchor]] = False
+            usable[rows[rows != anchor]] = False
     index = np.flatnonzero(usable)
     if len(index) == 0:
         return index
@@ -173,7 +175,7 @@ def _without_absent(poses: Poses, config: PromptConfig) -> Poses:
 
 
 def _choose(poses: Poses, i: int, crowded: bool, config: PromptConfig) -> Order:
-    k = slice(NUM_COCO)
+    k = poses.keypoint_set.compared
     scores, visibility = poses.keypoint_scores[i, k], poses.visibility[i, k]
     floor = config.min_confident
     if (
@@ -185,9 +187,10 @@ def _choose(poses: Poses, i: int, crowded: bool, config: PromptConfig) -> Order:
         poses.keypoints[i, k], scores, visibility, poses.boxes[i],
         method=config.method, visibility_threshold=config.visibility_threshold,
         confidence_threshold=config.confidence_threshold,
+        face=FACE if poses.keypoint_set.has_coco else (),
     )  # fmt: skip
     in_crowd = config.num_keypoints_in_crowd
-    return order[: in_crowd if crowded and in_crowd is not None else config.num_keypoints]
+    return k[order][: in_crowd if crowded and in_crowd is not None else config.num_keypoints]
 
 
 def _negative_points(
@@ -196,8 +199,9 @@ def _negative_points(
     """Return the visible keypoints of other people nearest to each box centre."""
     if config.num_negative == 0:
         return [np.zeros((0, 2), np.float32)] * len(poses)
-    points = np.concatenate([poses.keypoints[:, :NUM_COCO], others.keypoints[:, :NUM_COCO]])
-    visible = np.concatenate([poses.visibility[:, :NUM_COCO], others.visibility[:, :NUM_COCO]])
+    view = poses.keypoint_set.view
+    points = view(np.concatenate([poses.keypoints, others.keypoints]))
+    visible = view(np.concatenate([poses.visibility, others.visibility]))
     visible = visible >= config.visibility_threshold
     result = []
     for i, clicks in enumerate(positives):

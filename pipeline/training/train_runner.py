@@ -1,11 +1,13 @@
-"""MMEngine's Runner with atomic checkpoints."""
+"""MMEngine's Runner with atomic checkpoints, on any device."""
 
 from __future__ import annotations
 
+import copy
 import os
 from pathlib import Path
 from typing import Any
 
+from mmengine.device import get_device
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, RUNNERS
@@ -18,6 +20,15 @@ GRADIENTS = 'accumulated_gradients'
 @RUNNERS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
 class TrainRunner(Runner):  # type: ignore[misc,unused-ignore]
     """`Runner` that writes checkpoints atomically. Same arguments."""
+
+    def build_model(self, model: Any) -> Any:
+        """Build the model; on a GPU without mmcv's kernels, it validates with torchvision's."""
+        if isinstance(model, dict) and get_device() != 'cpu':
+            from pipeline.runtime.mmcv_ops import use_torchvision_ops
+
+            model = copy.deepcopy(model)
+            use_torchvision_ops(model, get_device())
+        return super().build_model(model)
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
         """Write to a temporary file, then rename it; same arguments as `Runner`."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import cv2
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from ..arrays import Floats, Image
 from ..boxes import box_areas
-from ..keypoints import COCO_SKELETON
+from ..keypoints import KeypointSet
 from .labels import draw_labels
 from .palette import Colours, choose_colours
 from .style import DrawingStyle
@@ -28,6 +29,7 @@ _Colour = tuple[int, int, int]
 _DARK: _Colour = (24, 24, 28)
 _WHITE: _Colour = (255, 255, 255)
 _VISIBLE = 0.5  # minimum visibility of a visible keypoint
+_SMALL = 0.5  # width of the bones and dots beside COCO's 17 keypoints, such as those of a hand
 _SHIFT = 4  # fractional bits of the fixed-point coordinates of OpenCV
 _ONE = 1 << _SHIFT
 
@@ -168,10 +170,17 @@ def _draw_skeleton(
     corner = np.array([window[1].start, window[0].start])
     points = (people.keypoints[i] - corner + 0.5) * zoom - 0.5
     pen = _Pen(large, colour, widths.limb * zoom, widths.rim * zoom)
-    pen.limbs([(points[a], points[b]) for a, b in _bones(shown)])
+    scales = np.full(len(shown), _SMALL)
+    scales[people.keypoint_set.compared] = 1
+    pen.limbs(
+        [
+            (points[a], points[b], own or colour, min(scales[a], scales[b]))
+            for a, b, own in _bones(people.keypoint_set, shown)
+        ]
+    )
     visible = people.visibility[i] >= _VISIBLE
     for k in np.flatnonzero(shown):
-        pen.dot(points[k], hollow=not visible[k])
+        pen.dot(points[k], scales[k], hollow=not visible[k])
     if zoom > 1:
         size = (region.shape[1], region.shape[0])
         region[:] = cv2.resize(large, size, interpolation=cv2.INTER_AREA)
@@ -191,10 +200,14 @@ def _window(
     return slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0]))
 
 
-def _bones(shown: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-    for a, b in COCO_SKELETON:
-        if max(a, b) < len(shown) and shown[a] and shown[b]:
-            yield a, b
+def _bones(
+    keypoint_set: KeypointSet, shown: npt.NDArray[np.bool_]
+) -> Iterator[tuple[int, int, _Colour | None]]:
+    """Ends of the visible bones, and their colours if the data set defines any."""
+    bones = keypoint_set.skeleton
+    for (a, b), colour in zip_longest(bones, keypoint_set.bone_colours):
+        if shown[a] and shown[b]:
+            yield a, b, colour
 
 
 @dataclass(frozen=True)
@@ -206,17 +219,18 @@ class _Pen:
     limb: float
     rim: float
 
-    def limbs(self, ends: list[tuple[Floats, Floats]]) -> None:
+    def limbs(self, ends: list[tuple[Floats, Floats, _Colour, float]]) -> None:
+        """Draw bones: start, end, colour and scale of the width."""
         # Draw all rims first, so that no rim covers a limb of the same person.
-        for colour, width in ((_DARK, self.limb + 2 * self.rim), (self.colour, self.limb)):
-            for start, end in ends:
-                thickness = max(1, round(width))
+        for is_rim, width in ((True, self.limb + 2 * self.rim), (False, self.limb)):
+            for start, end, own, scale in ends:
+                colour, thickness = _DARK if is_rim else own, max(1, round(width * scale))
                 cv2.line(
                     self.canvas, _fixed(start), _fixed(end), colour, thickness, cv2.LINE_AA, _SHIFT
                 )
 
-    def dot(self, point: Floats, *, hollow: bool) -> None:
-        radius = max(self.limb * 1.1, 1.0)
+    def dot(self, point: Floats, scale: float, *, hollow: bool) -> None:
+        radius = max(self.limb * 1.1 * scale, 1.0)
         self._disc(point, radius + self.rim, _DARK)
         self._disc(point, radius, self.colour if hollow else _WHITE)
         self._disc(point, radius * 0.62, _DARK if hollow else self.colour)

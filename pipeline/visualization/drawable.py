@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from ..arrays import Floats
+from ..keypoints import KeypointSet
 from ..masks import Masks
 
 
@@ -22,6 +23,10 @@ class Drawable(Protocol):
     @property
     def keypoints(self) -> Floats:
         """(N, K, 2) px."""
+
+    @property
+    def keypoint_set(self) -> KeypointSet:
+        """Names and skeleton of the K keypoints."""
 
     @property
     def keypoint_scores(self) -> Floats:

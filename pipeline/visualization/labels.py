@@ -18,7 +18,7 @@ from .palette import Colours, oklab
 if TYPE_CHECKING:
     from .drawable import Drawable
 
-_HEAD = [COCO_NAMES.index(n) for n in ('nose', 'left_eye', 'right_eye', 'left_ear', 'right_ear')]
+_HEAD = COCO_NAMES[:5]  # nose, eyes, ears
 _PAD = 2
 _MAX_FRACTION = 0.35  # maximum area of a label, as a fraction of the person's box
 _MAX_OVERLAP = 0.1  # of a label with a face or another label
@@ -65,8 +65,9 @@ def estimate_face_boxes(people: Drawable, shown: npt.NDArray[np.bool_]) -> Float
     middle = (boxes[:, 0] + boxes[:, 2]) / 2
     half = np.minimum(width * 0.25, height * 0.12)
     guess = np.stack([middle - half, boxes[:, 1], middle + half, boxes[:, 1] + 2 * half], axis=1)
+    head = [k for k, name in enumerate(people.keypoint_set.names) if name in _HEAD]
     for i, row in enumerate(shown):
-        points = people.keypoints[i, _HEAD][row[_HEAD]]
+        points = people.keypoints[i, head][row[head]]
         if len(points):
             low, high = points.min(0), points.max(0)
             margin = max(float((high - low).max()) * 0.5, float(half[i]) * 0.5)

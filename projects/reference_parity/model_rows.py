@@ -133,7 +133,7 @@ def compare_our_stage(c: Comparison, config: Config, checkpoint: Path, px: float
         config.dump(path)
         stages = {
             prefix: build_mmpose_estimator(
-                str(path), checkpoint, batch_size=3, flip_test=prefix == 'flip'
+                str(path), checkpoint, batch_size=3, flip_test=prefix == 'flip', coco_only=True
             )
             for prefix in ('noflip', 'flip')
         }

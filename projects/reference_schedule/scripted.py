@@ -74,7 +74,7 @@ class ScriptedPoses(PoseEstimator):
     def __init__(self, inner: PoseEstimator, crowd: Crowd) -> None:
         self.inner = inner
         self.crowd = crowd
-        self.num_keypoints = inner.num_keypoints
+        self.num_keypoints, self.keypoint_set = inner.num_keypoints, inner.keypoint_set
         self.keypoints: list[Floats] = []  # keypoints (n, K, 2) of the real model, per call
 
     def __call__(self, image: Image, detections: Detections) -> Poses:

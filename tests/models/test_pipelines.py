@@ -11,11 +11,18 @@ import torch
 
 from pipeline import load_pipeline
 from pipeline.build import build_pipeline
-from pipeline.config import CONFIG_FOLDER, ConfigError, PipelineConfig, load_config
+from pipeline.config import (
+    CONFIG_FOLDER,
+    ConfigError,
+    PipelineConfig,
+    SegmenterConfig,
+    load_config,
+)
 from pipeline.detectors.mmdet_detector import MMDetDetector
 from pipeline.detectors.slices import SlicedDetector
 from pipeline.loop import LoopConfig
 from pipeline.nms import PoseNMSConfig
+from pipeline.runtime.options import RuntimeOptions
 from pipeline.segmenters.prompts import PromptConfig
 from pipeline.structures import Detections, MaskSource
 from pipeline.weights.manifest import CheckpointError, read_manifest
@@ -92,6 +99,18 @@ def test_without_weights_nothing_is_built_and_every_file_is_named(
 def test_every_pipeline_file_is_in_the_tables() -> None:
     names = {path.stem for path in CONFIG_FOLDER.glob('*.py')}
     assert names == {*VARIANTS, 'bmp_compact', 'bmp_custom_example'}
+
+
+def test_the_template_has_no_setting_of_the_compact_models() -> None:
+    settings = settings_of('bmp_custom_example')
+    detector, pose, segmenter = (getattr(settings, stage) for stage in STAGES)
+    assert (settings.loop, settings.runtime) == (LoopConfig(), RuntimeOptions())
+    assert (detector.eval_score_threshold, pose.refine_boxes, pose.keypoints) == (
+        None,
+        False,
+        'all',
+    )
+    assert segmenter == SegmenterConfig(segmenter.config, segmenter.checkpoint)
 
 
 def test_models_named_in_the_example_build_without_a_network(

@@ -26,13 +26,14 @@ from pipeline.io.records import (
 )
 from pipeline.io.writers import WRITERS, FinishedImage, MaskWriter, MMPoseWriter, OverlayWriter
 from pipeline.masks import Masks
-from pipeline.structures import SHARED, People
+from pipeline.structures import People
 from tests.run_fakes import make_people
 
 
 def assert_same_people(people: People, others: People) -> None:
     assert people.image_shape == others.image_shape
-    for column in (c for c in fields(People) if c.metadata != SHARED):
+    assert people.keypoint_set is others.keypoint_set
+    for column in (field for field in fields(People) if not field.kw_only):
         a, b = getattr(people, column.name), getattr(others, column.name)
         assert len(a) == len(b), column.name
         if isinstance(a, Masks):

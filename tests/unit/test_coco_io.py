@@ -49,12 +49,11 @@ def test_fallbacks_rounds_and_prompts_are_named() -> None:
     ]
 
 
-def test_17_keypoints_of_coco_are_written() -> None:
-    results = people_in(PAIR, (200, 300), points=23).to_coco(0)
-    lengths = [len(results[0][k]) for k in ('keypoints', 'keypoint_scores', 'keypoint_presence')]
-    assert lengths == [51, 17, 17]
-    with pytest.raises(ValueError, match='17 keypoints per person, got 14'):
-        people_in(PAIR, (200, 300), points=14).to_coco(0)
+def test_17_keypoints_of_coco_and_further_ones_are_written() -> None:
+    keys = ('keypoints', 'keypoint_scores', 'keypoint_presence', 'extra_keypoints')
+    for points, lengths in ((17, [51, 17, 17, 0]), (23, [51, 17, 17, 18]), (14, [42, 14, 14, 0])):
+        row = people_in(PAIR, (200, 300), points=points).to_coco(0)[0]
+        assert [len(row.get(key, ())) for key in keys] == lengths
     assert People.empty(200, 300).to_coco(0) == []
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
 
-from pipeline.keypoint_sets import MODEL_SETS
+from pipeline.keypoint_sets import MODEL_SETS, dataset_info
 from pipeline.openmmlab import scope_of
 from projects.reference_parity import __main__ as parity
 from projects.reference_parity import recordings
@@ -57,10 +57,10 @@ def test_23_points_are_those_of_the_reference() -> None:
     meta = recordings.facts('pmpose_full')['dataset_meta']
     ours = MODEL_SETS[23]
     with scope_of('mmpose'):
-        info = parse_pose_metainfo(ours.dataset_info())
+        info = parse_pose_metainfo(dataset_info(23))
     assert [meta['keypoint_id2name'][str(i)] for i in range(23)] == list(ours.names)
     assert meta['flip_indices'] == list(ours.flip_indices)
     assert meta['lower_body_ids'] == info['lower_body_ids']
     np.testing.assert_allclose(meta['sigmas'], ours.sigmas, atol=1e-7)
-    weights = ours.dataset_info()['joint_weights']
+    weights = dataset_info(23)['joint_weights']
     np.testing.assert_allclose(meta['dataset_keypoint_weights'], weights, rtol=1e-6)
