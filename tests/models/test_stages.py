@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from pipeline.config import CONFIG_FOLDER
+from pipeline.config import CONFIG_FOLDER, ROOT
 from pipeline.detectors.mmdet_detector import build_mmdet_detector
 from pipeline.detectors.slices import EDGE, SliceConfig, SlicedDetector, make_slices
 from pipeline.logit_crops import logit_crop
@@ -22,6 +23,7 @@ from pipeline.segmenters.prompts import PromptConfig
 from pipeline.segmenters.sam2_forward import ImageEmbedding
 from pipeline.segmenters.sam2_segmenter import build_sam2_segmenter
 from pipeline.structures import Detections, MaskSource, Poses
+from pipeline.synthetic.scene import SceneConfig, make_scene
 
 COMPACT = CONFIG_FOLDER / 'compact'
 SAM = str(COMPACT / 'sam2.1_hiera_compact.yaml')
@@ -102,13 +104,18 @@ def test_limits_hold_for_every_kind_of_detector(image: np.ndarray, config: str) 
 
 
 @pytest.mark.parametrize(
-    'config',
-    [str(COMPACT / 'rtmdet-ins_compact.py'), 'mmdet::yolox/yolox_tiny_8xb8-300e_coco.py'],
+    ('config', 'weights'),
+    [
+        (str(COMPACT / 'rtmdet-ins_compact.py'), ROOT / 'checkpoints/rtmdet-ins_compact.pth'),
+        ('mmdet::yolox/yolox_tiny_8xb8-300e_coco.py', None),
+    ],
     ids=['RTMDet-Ins', 'YOLOX'],
 )
-def test_slices_work_with_every_kind_of_detector(image: np.ndarray, config: str) -> None:
+def test_slices_work_with_every_kind_of_detector(config: str, weights: Path | None) -> None:
     torch.manual_seed(0)
-    inner = build_mmdet_detector(config, None, score_threshold=0.001, max_people=9)
+    scene = SceneConfig(width=210, height=150, min_people=4, max_people=4, overlap=0.2)
+    image = make_scene(scene).image
+    inner = build_mmdet_detector(config, weights, score_threshold=0.001, max_people=9)
     slices = SliceConfig('2x1', overlap=0.0, max_iou=0.9999)
     assert make_slices((150, 210), slices) == [(0, 0, 105, 150), (105, 0, 210, 150)]
     left, right = inner(image[:, :105]), inner(image[:, 105:])
