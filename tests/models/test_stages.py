@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from pipeline.config import CONFIG_FOLDER
+from pipeline.config import CONFIG_FOLDER, ROOT
 from pipeline.detectors.mmdet_detector import build_mmdet_detector
 from pipeline.detectors.slices import EDGE, SliceConfig, SlicedDetector, make_slices
 from pipeline.logit_crops import logit_crop
@@ -20,6 +23,7 @@ from pipeline.segmenters.prompts import PromptConfig
 from pipeline.segmenters.sam2_forward import ImageEmbedding
 from pipeline.segmenters.sam2_segmenter import build_sam2_segmenter
 from pipeline.structures import Detections, MaskSource, Poses
+from pipeline.synthetic.scene import SceneConfig, make_scene
 
 COMPACT = CONFIG_FOLDER / 'compact'
 SAM = str(COMPACT / 'sam2.1_hiera_compact.yaml')
@@ -100,25 +104,41 @@ def test_limits_hold_for_every_kind_of_detector(image: np.ndarray, config: str) 
 
 
 @pytest.mark.parametrize(
-    'config',
-    [str(COMPACT / 'rtmdet-ins_compact.py'), 'mmdet::yolox/yolox_tiny_8xb8-300e_coco.py'],
+    ('config', 'weights'),
+    [
+        (str(COMPACT / 'rtmdet-ins_compact.py'), ROOT / 'checkpoints/rtmdet-ins_compact.pth'),
+        ('mmdet::yolox/yolox_tiny_8xb8-300e_coco.py', None),
+    ],
     ids=['RTMDet-Ins', 'YOLOX'],
 )
-def test_slices_work_with_every_kind_of_detector(image: np.ndarray, config: str) -> None:
+def test_slices_work_with_every_kind_of_detector(config: str, weights: Path | None) -> None:
     torch.manual_seed(0)
-    inner = build_mmdet_detector(config, None, score_threshold=0.001, max_people=9)
+    scene = SceneConfig(width=210, height=150, min_people=4, max_people=4, overlap=0.2)
+    image = make_scene(scene).image
+    inner = build_mmdet_detector(config, weights, score_threshold=0.001, max_people=9)
     slices = SliceConfig('2x1', overlap=0.0, max_iou=0.9999)
     assert make_slices((150, 210), slices) == [(0, 0, 105, 150), (105, 0, 210, 150)]
     left, right = inner(image[:, :105]), inner(image[:, 105:])
     left = left.select(left.boxes[:, 2] <= 105 - EDGE)
     right = right.select(right.boxes[:, 0] >= EDGE)
-    right_boxes = right.boxes + np.array([105, 0, 105, 0], np.float32)
+    right = dataclasses.replace(right, boxes=right.boxes + np.array([105, 0, 105, 0], np.float32))
+
+    def rows(*parts: Detections) -> set[tuple[float, ...]]:
+        """Box, score and mask area of each person; random networks repeat some."""
+        return {
+            (*box, score, area)
+            for part in parts
+            for box, score, area in zip(
+                part.boxes.tolist(), part.box_scores.tolist(),
+                part.detector_masks.areas.tolist(), strict=True,
+            )
+        }  # fmt: skip
+
     found = SlicedDetector(inner, slices)(image)
-    expected = np.concatenate([inner(image).boxes, left.boxes, right_boxes])
-    assert sorted(found.boxes.tolist()) == sorted(expected.tolist())
-    masks = [m for part in (left, right) for m in part.detector_masks.areas.tolist()]
-    areas = inner(image).detector_masks.areas.tolist() + masks
-    assert sorted(found.detector_masks.areas.tolist()) == sorted(areas)
+    assert rows(found) <= rows(inner(image), left, right)
+    if 'rtmdet' in config:
+        assert rows(found) == rows(inner(image), left, right)
+        assert (found.detector_masks.areas > 0).any()
 
 
 def test_a_detector_gets_rgb_as_bgr(image: np.ndarray) -> None:

@@ -31,13 +31,13 @@ def test_a_table_has_a_row_for_each_way(tmp_path: Path, capsys: pytest.CaptureFi
     assert len(people) == 2 and all(person['num_keypoints'] == 0 for person in people)
 
 
-def test_the_picture_has_a_row_without_and_one_with_slices(
+def test_the_picture_has_a_column_without_and_one_with_slices(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(draw_slices, 'CROWDS', {'street': (3, 0.2, 0.5, 0.2)})
     assert draw_slices.main([str(tmp_path / 'a.jpg')]) == 0
     with Image.open(tmp_path / 'a.jpg') as picture:
-        assert picture.size == (480, 720)
+        assert picture.size == (1280, 300)
     first, second = capsys.readouterr().out.strip().splitlines()
     assert first.startswith('slices off: street ') and first.endswith(' of 3')
     assert second.startswith('slices 2x2: street ')

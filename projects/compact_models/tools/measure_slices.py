@@ -89,6 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     import torch
 
     from pipeline.cli.options import parse_cfg_options
+    from pipeline.evaluation.metrics import format_percent
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -104,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         slices = {'detector.slices.grid': grid, 'detector.slices.from_round': number}
         metrics, seconds = measure(content, images, args.config, {**common, **slices}, args.tasks)
         aps = [metrics[task].ap for task in args.tasks]
-        cells = [f'{100 * ap:.1f}' for ap in (*aps, metrics[args.tasks[0]].ap_small)]
+        cells = [format_percent(ap) for ap in (*aps, metrics[args.tasks[0]].ap_small)]
         name = 'off' if grid is None else f'{grid}, from round {number}'
         print(f'| {name} | {" | ".join(cells)} | {seconds:.2f} |', flush=True)
     return 0
