@@ -205,12 +205,14 @@ def save_people(people: People, path: Path) -> None:
 
 def load_people(path: Path) -> People:
     """Read a file of `save_people` or the record of a run."""
-    record = read_record(path)
-    if record is None:
+    record = read_record(path) or {}
+    try:
+        return replace(people_from_record(record), source=ImageSource(record.get('path')))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f'{path}: not people; use a file of People.save or of the folder predictions/ of a run'
-        )
-    return replace(people_from_record(record), source=ImageSource(record.get('path')))
+            f'{path}: not people ({error}); use a file of People.save or of the folder '
+            'predictions/ of a run'
+        ) from error
 
 
 def _prompts(rows: list[list[int]], points: int) -> npt.NDArray[np.int32]:

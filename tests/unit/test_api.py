@@ -13,10 +13,11 @@ import pytest
 
 from pipeline.api import LoadedPipeline, name_settings
 from pipeline.build import BuiltPipeline
+from pipeline.candidates import Candidates
 from pipeline.config import ConfigError, load_config
 from pipeline.io.images import ImageReadError
 from pipeline.io.inputs import InputError
-from pipeline.structures import People, size_of
+from pipeline.structures import size_of
 from tests.run_fakes import save_image
 from tests.toy_people import people_in
 
@@ -28,13 +29,13 @@ class Loop:
         self.batches: list[int] = []
         self.boxes: list[Any] = []
 
-    def predict_batch(self, images: Any, boxes: Any, timer: Any) -> list[People]:
+    def predict_candidates(self, images: Any, boxes: Any, timer: Any) -> list[Candidates]:
         self.batches.append(len(images))
         self.boxes += [None if b is None else b.boxes.tolist() for b in boxes]
         found = [people_in([(1, 1, 5, 5)], size_of(image)) for image in images]
         for people, image in zip(found, images, strict=True):
             people.scores[:] = image[..., 0].mean()
-        return found
+        return [Candidates(people) for people in found]
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def loop() -> Loop:
 @pytest.fixture
 def model(loop: Loop) -> LoadedPipeline:
     built = BuiltPipeline(loop, (), (), 'cpu')  # type: ignore[arg-type]
-    return LoadedPipeline(load_config('bmp_compact'), built, 0.0)
+    return LoadedPipeline(load_config('bmp_compact', {'loop.min_score': None}), built, 0.0)
 
 
 def frame(value: int) -> np.ndarray:
@@ -148,7 +149,7 @@ WRONG = {
     'empty pattern': (
         lambda m: list(m.predict_stream('no*.jpg')),
         InputError,
-        'match this pattern',
+        'matches this pattern',
     ),
     'float frames': (lambda m: list(m.predict_stream([BLUE / 255])), ValueError, 'uint8'),
 }

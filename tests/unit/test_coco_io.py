@@ -22,9 +22,9 @@ def test_one_json_dict_per_person_with_every_documented_key() -> None:
     results = people_in(PAIR, (200, 300)).to_coco(12)
     assert json.loads(json.dumps(results, allow_nan=False)) == results
     assert set(results[0]) == {
-        'image_id', 'category_id', 'bbox', 'score', 'segmentation', 'area', 'keypoints',
-        'keypoint_scores', 'keypoint_visibility', 'keypoint_presence', 'box_score', 'mask_score',
-        'pose_score', 'detector_bbox', 'round', 'mask_source', 'prompt_keypoints',
+        'image_id', 'category_id', 'person_id', 'bbox', 'score', 'segmentation', 'area',
+        'keypoints', 'keypoint_scores', 'keypoint_visibility', 'keypoint_presence', 'box_score',
+        'mask_score', 'pose_score', 'detector_bbox', 'round', 'mask_source', 'prompt_keypoints',
     }  # fmt: skip
     assert results[1]['bbox'] == [40.0, 15.0, 60.13, 175.0]
     assert [r['score'] for r in results] == [0.9, 0.5]

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.io.dataset_writers import CATEGORY, CocoImages, make_category, make_people_csv
+from pipeline.io.dataset_writers import CATEGORY, CocoImages, make_category
 from pipeline.io.mmpose_json import mmpose_content
+from pipeline.io.people_csv import PeopleCsv
 from pipeline.io.records import MergeEntry, people_from_record, people_to_record
 from pipeline.keypoints import (
     COCO_17,
@@ -25,7 +26,8 @@ from pipeline.nms import PoseNMSConfig, keep_distinct_poses
 from pipeline.scores import ScoreConfig
 from pipeline.segmenters.prompts import PromptConfig, make_prompts
 from pipeline.structures import People
-from pipeline.visualization.draw import DrawStyle, draw_people
+from pipeline.visualization.draw import draw_people
+from pipeline.visualization.style import DrawingStyle
 from tests.toy_people import people_in
 
 FINGERS = tuple(f'finger_{i}' for i in range(4))
@@ -130,7 +132,7 @@ def test_files_keep_every_keypoint(kept: KeypointSet) -> None:
     assert (category['keypoints'] == list(COCO_NAMES)) == kept.has_coco
 
     streams = io.StringIO(), io.StringIO()
-    for writer in (make_people_csv(streams[0]), CocoImages(streams[1])):
+    for writer in (PeopleCsv(streams[0]), CocoImages(streams[1])):
         writer.add(MergeEntry('a.jpg', 1, people))
         writer.close()
     header = streams[0].getvalue().splitlines()[0]
@@ -149,7 +151,7 @@ def test_coco_files_do_not_change() -> None:
 
 
 def test_bones_have_the_colours_of_the_data_set() -> None:
-    style = DrawStyle(show_boxes=False, show_masks=False, show_labels=False)
+    style = DrawingStyle(('skeletons',), 'none')
     grey = np.full((200, 300, 3), 90, np.uint8)
 
     def has(kept: KeypointSet, colour: tuple[int, int, int]) -> bool:

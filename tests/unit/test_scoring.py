@@ -245,7 +245,7 @@ def test_command_prints_a_table_and_writes_json(
 def test_command_reports_invalid_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ground_truth = write(tmp_path / 'truth.json', toy_annotations())
     assert exit_code(score_tool.main, tmp_path / 'absent.json', ground_truth) == 2
-    said = 'score.py: error: {}: No such file or directory; check the path\n'
+    said = 'bmp score: error: {}: No such file or directory; check the path\n'
     assert capsys.readouterr().err == said.format(tmp_path / 'absent.json')
     with pytest.raises(SystemExit):
         score_tool.main([str(ground_truth), str(ground_truth), '--json-ids'])
