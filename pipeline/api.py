@@ -50,12 +50,14 @@ class LoadedPipeline:
 
         Args:
             image: RGB uint8 array (H, W, 3), a path, or a PIL image.
-            boxes: User boxes (N, 4) xyxy px, which replace the detector in round one.
+            boxes: User boxes, which replace the detector in round one: (N, 4) xyxy px, or
+                ``{'boxes': (N, 4), 'scores': (N,)}``.
             timer: Adds up the seconds per stage.
 
         Raises:
             ImageReadError: The file cannot be read.
-            ValueError: The array is not an RGB uint8 image, or a box is not xyxy.
+            ValueError: The array is not an RGB uint8 image.
+            BoxesError: The boxes are wrong; see `pipeline.boxes.check_boxes`.
         """
         return self.predict_batch([image], [boxes], timer)[0]
 
@@ -80,7 +82,9 @@ class LoadedPipeline:
         arrays = [as_image(image) for image in images]
         rows = [None] * len(arrays) if boxes is None else boxes
         user_boxes = [
-            None if user is None else Detections.from_boxes(user, size_of(image))
+            user
+            if user is None or isinstance(user, Detections)
+            else Detections.from_boxes(user, size_of(image))
             for user, image in zip(rows, arrays, strict=True)
         ]
         return self._run.predict_batch(arrays, user_boxes, timer)

@@ -1,8 +1,9 @@
-"""Messages about wrong settings of a config."""
+"""Messages about wrong settings of a config, and about values in general."""
 
 from __future__ import annotations
 
 import difflib
+import reprlib
 import typing
 from dataclasses import is_dataclass
 from typing import Any, Literal
@@ -20,6 +21,18 @@ RENAMED = {
 }
 
 
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 60
+_REPR.maxlong = 30
+_REPR.maxlevel, _REPR.maxtuple, _REPR.maxlist, _REPR.maxdict = 3, 6, 6, 4
+
+
+def shorten(value: Any) -> str:
+    """Format any value for a message, in a bounded length and depth."""
+    text = _REPR.repr(value)
+    return text if len(text) <= 120 else f'{text[:117]}...'
+
+
 def describe_unknown(key: str, place: str, known: list[str]) -> str:
     """Describe an unknown setting, with its new name or the most similar known one."""
     full = f'{place}.{key}' if place else key
@@ -33,7 +46,7 @@ def describe_unknown(key: str, place: str, known: list[str]) -> str:
 def describe_wrong_type(place: str, options: tuple[Any, ...], value: Any) -> str:
     """Describe a setting whose value has none of the types ``options``."""
     off = ' (off is None, never False)' if value is False and type(None) in options else ''
-    return f'{place} must be {_describe_types(options)}, got {value!r}{off}'
+    return f'{place} must be {_describe_types(options)}, got {shorten(value)}{off}'
 
 
 def nearest(word: str, known: list[str]) -> str:

@@ -18,7 +18,7 @@ from pipeline.io.run import run_images
 from pipeline.io.run_options import OUTPUTS, RunOptions, RunReport
 from pipeline.masks import Masks
 from pipeline.runtime.timing import StageTimer
-from pipeline.structures import People
+from pipeline.structures import Detections, People
 
 IMAGES = {'1.jpg': 50, '1.png': 60, 'a/1.jpg': 70, 'b/1.jpg': 80}
 
@@ -66,7 +66,7 @@ class FakePipeline:
         self.load_seconds = 0.5
         self.seconds = seconds
         self.calls: list[np.ndarray] = []
-        self.boxes: list[np.ndarray | None] = []
+        self.boxes: list[Detections | None] = []
         self.batches: list[int] = []
 
     def predict_batch(
@@ -76,7 +76,7 @@ class FakePipeline:
         return [self(*both, timer) for both in zip(images, boxes, strict=True)]
 
     def __call__(
-        self, image: np.ndarray, boxes: np.ndarray | None = None, timer: StageTimer | None = None
+        self, image: np.ndarray, boxes: Detections | None = None, timer: StageTimer | None = None
     ) -> People:
         self.calls.append(image)
         self.boxes.append(boxes)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..io.coco import TASKS
-from .options import add_data_root, handle_errors, make_parser
+from .options import add_data_root, add_person_category, handle_errors, make_parser
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,6 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     add('results', type=Path, metavar='RESULTS', help='COCO results')
     add('annotations', metavar='ANNOTATIONS', help='COCO annotations of people, or a data set')
     add_data_root(parser)
+    add_person_category(parser)
     add('--study', nargs='+', choices=STUDIES, help='default: all four')
     add('--tasks', nargs='+', choices=TASKS, help='default: all tasks of both files')
     add('--crowding-edges', nargs='+', type=float, metavar='IOU',
@@ -54,7 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the studies and print their findings."""
     args = build_parser().parse_args(argv)
-    with handle_errors(PROG, wrong_input=1):
+    with handle_errors(PROG):
         for name, text in run(args).items():
             print(f'{name}: {text}')
         print(f'tables and charts: {args.out}')
@@ -76,7 +77,9 @@ def run(args: argparse.Namespace) -> dict[str, str]:
     from ..io.tables import replace_infinity, write_csv
 
     annotations = find_annotations(args.annotations, args.data_root)
-    scored = load_scored_results(args.results, annotations, args.tasks)
+    scored = load_scored_results(
+        args.results, annotations, args.tasks, person_category=args.person_category
+    )
     studies = list(args.study or STUDIES)
     if 'keypoints' not in scored.tasks:
         if args.study and 'visibility' in args.study:

@@ -100,7 +100,7 @@ def write_dataset(configs: Sequence[SceneConfig], out_dir: Path, jpeg_quality: i
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw the images and write the annotations."""
     args = build_parser().parse_args(argv)
-    with handle_errors(PROG, wrong_input=1):
+    with handle_errors(PROG):
         configs = list(scene_configs(args))
         people = write_dataset(configs, args.out_dir, args.jpeg_quality)
         print(f'{len(configs)} images with {people} people in {args.out_dir}')

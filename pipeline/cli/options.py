@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..config_messages import shorten
+from ..io.coco_checks import PERSON_OPTION
 from ..io.progress import Reporter
 
 # Option -> setting of the pipeline config.
@@ -58,6 +60,13 @@ def add_data_root(parser: argparse.ArgumentParser) -> None:
                         help='folder of the data sets (default: $BMP_DATA)')  # fmt: skip
 
 
+def add_person_category(parser: argparse.ArgumentParser) -> None:
+    """Add ``--person-category``."""
+    parser.add_argument(PERSON_OPTION, metavar='NAME|ID',
+                        help='category of people in your COCO files (default: person, else '
+                        'pedestrian, human or people)')  # fmt: skip
+
+
 def get_overrides(args: argparse.Namespace) -> dict[str, Any]:
     """Return the overrides of the config; named options override ``--cfg-options``."""
     named = {key: vars(args)[name] for name, key in SETTINGS.items() if name in vars(args)}
@@ -65,14 +74,22 @@ def get_overrides(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def parse_cfg_options(pairs: Sequence[str]) -> dict[str, Any]:
-    """Parse the values of ``--cfg-options`` by the rules of MMEngine."""
+    """Parse the values of ``--cfg-options`` by the rules of MMEngine.
+
+    Raises:
+        ValueError: A value cannot be parsed.
+    """
     if not pairs:
         return {}
     from mmengine.config import DictAction  # slow to import
 
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
-    values: dict[str, Any] = parser.parse_args(['--cfg-options', *pairs]).cfg_options
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, _, text = pair.partition('=')
+        try:
+            values[key] = DictAction._parse_iterable(text)
+        except (AssertionError, ValueError, RecursionError) as error:
+            raise ValueError(f'--cfg-options {shorten(pair)}: {str(error) or "wrong"}') from error
     return values
 
 
@@ -106,16 +123,16 @@ def get_command(prog: str, argv: Sequence[str] | None) -> tuple[str, ...]:
 
 
 @contextmanager
-def handle_errors(prog: str, wrong_input: int = 2, failed: int = 1) -> Iterator[None]:
+def handle_errors(prog: str, failed: int = 1) -> Iterator[None]:
     """Log to stderr inside the block; print errors and exit.
 
     Args:
         prog: Name of the command, for the message.
-        wrong_input: Exit code for invalid arguments and files (`ValueError`).
-        failed: Exit code for files and weights that cannot be read or written.
+        failed: Exit code for weights that cannot be read and files that cannot be written.
 
     Raises:
-        SystemExit: With one of these codes, or 130 after Ctrl-C.
+        SystemExit: With 2 for invalid arguments and files (`ValueError`), ``failed``, or 130 after
+            Ctrl-C.
     """
     from ..io.run_options import OutputError
     from ..openmmlab import quiet_libraries
@@ -130,7 +147,7 @@ def handle_errors(prog: str, wrong_input: int = 2, failed: int = 1) -> Iterator[
         sys.exit(130)
     except (ValueError, OSError, CheckpointError, OutputError) as error:
         print(f'{prog}: error: {error}', file=sys.stderr)
-        sys.exit(wrong_input if isinstance(error, ValueError) else failed)
+        sys.exit(2 if isinstance(error, ValueError) else failed)
 
 
 def _key_value(text: str) -> str:

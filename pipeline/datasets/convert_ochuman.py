@@ -8,7 +8,6 @@ overlap others. The optional ``keypoint_names`` and ``keypoint_visible`` overrid
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +17,8 @@ import numpy.typing as npt
 
 from ..boxes import box_iou, xywh_to_xyxy
 from ..io.coco import PERSON
+from ..io.coco_checks import check_images, read_json, refuse
+from ..io.inputs import read_lines
 from ..io.progress import Reporter
 from ..keypoints import COCO_NAMES
 from ..masks import Bitmap, Masks
@@ -220,13 +221,9 @@ def _size(record: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _names_in(path: Path) -> set[str]:
-    text = path.read_text()
     if path.suffix == '.json':
-        try:
-            return {image['file_name'] for image in json.loads(text)['images']}
-        except (ValueError, TypeError, KeyError) as error:
-            raise ConversionError(f'{path}: not a COCO file ({_reason(error)})') from error
-    return {line.strip() for line in text.splitlines() if line.strip()}
+        return {image['file_name'] for image in check_images(read_json(path), refuse(path))}
+    return set(read_lines(path))
 
 
 def _numbers(values: Any, length: int, key: str) -> Floats64:
@@ -237,12 +234,7 @@ def _numbers(values: Any, length: int, key: str) -> Floats64:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ConversionError(f'{path}: cannot be read ({error.strerror})') from error
-    except ValueError as error:
-        raise ConversionError(f'{path}: not a JSON file: {error}') from error
+    content = read_json(path)
     records = content.get('images') if isinstance(content, dict) else None
     if not isinstance(records, list) or not all(
         isinstance(r, dict) and isinstance(r.get('annotations'), list) for r in records

@@ -19,12 +19,13 @@ from ..datasets.annotation_rules import count_labelled
 from ..datasets.annotations import Annotations, check_annotations
 from ..io.atomic import compute_sha256
 from ..io.coco import PERSON, RESULT_KEYS, TASKS, Task, select_task
-from ..io.results import PROTOCOLS, ResultsInfo, read_json, read_results
+from ..io.coco_checks import read_json
+from ..io.results import PROTOCOLS, ResultsInfo, read_results
 from ..keypoint_sets import KEYPOINT_SETS, KeypointSet, to_convention
 from ..keypoints import AREA_OF_BOX, NUM_COCO
 from .mask_iou import compute_mean_mask_iou
 from .metrics import CocoMetrics, CrowdLevels, MaskIoU, TaskMetrics
-from .results_check import check_rows, select_task_rows
+from .results_check import select_people, select_task_rows
 
 # Bounds of easy, medium and hard in the evaluation code of CrowdPose, the source of published
 # results; the paper (arXiv 1812.00324) has 0.1 and 0.8.
@@ -39,17 +40,24 @@ def score_files(
     tasks: Sequence[Task] | None = None,
     *,
     crowd_bounds: tuple[float, float] = CROWD_BOUNDS,
+    person_category: str | None = None,
 ) -> CocoMetrics:
     """Score a COCO results file against a COCO annotation file; see `score`.
 
     Raises:
-        OSError: a file cannot be read.
-        ValueError: a file is not JSON or has invalid content; names the file.
+        ValueError: a file cannot be read, is not JSON or has invalid content; names the file.
     """
     results, info = read_results(Path(results_file))
-    annotations = read_json(Path(annotation_file))
+    annotations = read_json(annotation_file)
     try:
-        metrics = score(results, annotations, tasks, info=info, crowd_bounds=crowd_bounds)
+        metrics = score(
+            results,
+            annotations,
+            tasks,
+            info=info,
+            crowd_bounds=crowd_bounds,
+            person_category=person_category,
+        )
     except ValueError as error:
         raise ValueError(f'{results_file} against {annotation_file}: {error}') from error
     if info is not None and info.annotations_sha256 != compute_sha256(Path(annotation_file)):
@@ -66,6 +74,7 @@ def score(
     info: ResultsInfo | None = None,
     crowd_bounds: tuple[float, float] = CROWD_BOUNDS,
     sizes_of_boxes: bool = False,
+    person_category: str | None = None,
 ) -> CocoMetrics:
     """Score results with the rules of COCO, or of CrowdPose for annotations of its 14 keypoints.
 
@@ -82,16 +91,17 @@ def score(
         crowd_bounds: minimum ``crowdIndex`` of medium and of hard images.
         sizes_of_boxes: use the ``bbox`` of a pose as its size, as in MMPose's metric; COCO uses
             the extent of its keypoints. Affects AP and AR by size only.
+        person_category: name or id of the category of people; None: found by its name.
 
     Raises:
         ValueError: unknown images or tasks, missing keys, or values that are not finite numbers.
     """
     _check_tasks(tasks)
-    ground_truth = check_annotations(annotations, tasks=tasks)
+    ground_truth = check_annotations(annotations, tasks=tasks, person_category=person_category)
     scene = _Scene.of(ground_truth, info)
-    person, categories = find_person_categories(annotations)
-    check_rows(results, scene.numbers, categories)
-    results = [r for r in results if r.get('category_id', person) in (person, PERSON)]
+    results = select_people(
+        results, annotations, person_category, known_ids=scene.numbers, ours=info is not None
+    )
     requested = _tasks_of_results(results, info) if tasks is None else tuple(tasks)
     scored = [task for task in requested if task in ground_truth.tasks]
     skipped, remarks = _split_warnings(ground_truth.warnings)
@@ -175,14 +185,6 @@ def _split_warnings(warnings: Sequence[str]) -> tuple[dict[Task, str], tuple[str
     return skipped, tuple(remarks)
 
 
-def find_person_categories(annotations: Mapping[str, Any]) -> tuple[int, set[int]]:
-    """Find the id of the person category, and all ids that are valid in results."""
-    listed = {c['id']: c.get('name') for c in annotations.get('categories') or ()}
-    person = next((i for i, name in listed.items() if name == 'person'), PERSON)
-    # This project always writes people as category 1.
-    return person, {person, PERSON, *listed}
-
-
 def _tasks_of_results(results: Sequence[Row], info: ResultsInfo | None) -> tuple[Task, ...]:
     if info is not None:
         return info.tasks
@@ -214,7 +216,7 @@ def convert_to_crowdpose(rows: Sequence[Row]) -> list[list[float]]:
         if len(row['keypoints']) != 3 * NUM_COCO:
             converted.append(row['keypoints'])
             continue
-        flat = [*row['keypoints'], *row.get('extra_keypoints', ())]
+        flat = [*row['keypoints'], *(row.get('extra_keypoints') or ())]
         points = np.array(flat, np.float32).reshape(1, -1, 3)
         xy, scores = to_convention(points[..., :2], points[..., 2], 'crowdpose14')
         converted.append(np.concatenate([xy[0], scores[0, :, None]], 1).ravel().tolist())

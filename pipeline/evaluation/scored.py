@@ -10,9 +10,11 @@ from typing import Any
 from ..datasets.annotation_rules import count_labelled
 from ..datasets.annotations import check_annotations
 from ..io.coco import PERSON, TASKS, Task
-from ..io.results import PROTOCOLS, ResultsInfo, read_json, read_results
-from .coco import Row, convert_to_crowdpose, find_person_categories, score
+from ..io.coco_checks import read_json
+from ..io.results import PROTOCOLS, ResultsInfo, read_results
+from .coco import Row, convert_to_crowdpose, score
 from .metrics import CocoMetrics
+from .results_check import select_people
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,17 +48,24 @@ def load_scored_results(
     tasks: Sequence[Task] | None = None,
     *,
     min_score: float = 0,
+    person_category: str | None = None,
 ) -> ScoredResults:
     """Read, check and score two files; see `score_results`.
 
     Raises:
-        OSError: a file cannot be read.
-        ValueError: the files do not match; names both.
+        ValueError: a file cannot be read, or the files do not match; names them.
     """
     results, info = read_results(results_file)
     annotations = read_json(annotation_file)
     try:
-        return score_results(results, annotations, tasks, info=info, min_score=min_score)
+        return score_results(
+            results,
+            annotations,
+            tasks,
+            info=info,
+            min_score=min_score,
+            person_category=person_category,
+        )
     except ValueError as error:
         raise ValueError(f'{results_file} against {annotation_file}: {error}') from error
 
@@ -68,6 +77,7 @@ def score_results(
     *,
     info: ResultsInfo | None = None,
     min_score: float = 0,
+    person_category: str | None = None,
 ) -> ScoredResults:
     """Validate and score results with `pipeline.evaluation.coco.score`; raises the same errors.
 
@@ -77,18 +87,21 @@ def score_results(
         tasks: None: all tasks of both.
         info: provenance of the results.
         min_score: minimum score of the results.
+        person_category: name or id of the category of people; None: found by its name.
     """
-    metrics = score(results, annotations, tasks, info=info)
+    metrics = score(results, annotations, tasks, info=info, person_category=person_category)
     if min_score > 0:  # after validation of all results
         results = [r for r in results if r['score'] >= min_score]
-        metrics = score(results, annotations, tasks, info=info)
-    ground_truth = check_annotations(annotations, tasks=tasks)
-    person, _ = find_person_categories(annotations)
-    rows = [
-        r | {'category_id': PERSON}
-        for r in results
-        if r.get('category_id', person) in (person, PERSON)
-    ]
+        metrics = score(results, annotations, tasks, info=info, person_category=person_category)
+    ground_truth = check_annotations(annotations, tasks=tasks, person_category=person_category)
+    people = select_people(
+        results,
+        annotations,
+        person_category,
+        known_ids=set(metrics.image_ids),
+        ours=info is not None,
+    )
+    rows = [r | {'category_id': PERSON} for r in people]
     if ground_truth.convention == 'crowdpose14' and 'keypoints' in metrics.tasks:
         posed = [r for r in rows if r['keypoints'] is not None]
         for row, points in zip(posed, convert_to_crowdpose(posed), strict=True):

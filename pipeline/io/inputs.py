@@ -94,13 +94,42 @@ def is_list_file(source: str) -> bool:
     return source.startswith('@') or source.lower().endswith(LIST_SUFFIXES)
 
 
+def read_lines(path: Path) -> list[str]:
+    """Read the lines of a text file of the user, without spaces around them and empty ones.
+
+    Raises:
+        InputError: The file cannot be read or is not text.
+    """
+    try:
+        lines = [line.strip() for line in path.read_text('utf-8-sig').splitlines()]
+    except UnicodeDecodeError:
+        raise InputError(f'{path}: not a list, the file is not UTF-8 text') from None
+    except OSError as error:
+        raise InputError(f'{path}: {error.strerror}; check the path of the list') from error
+    return [line for line in lines if line]
+
+
+def _expand(source: str) -> Path:
+    """Return the path that a user wrote.
+
+    Raises:
+        InputError: It is empty, has a NUL character or names the folder of an unknown user.
+    """
+    if not source or '\0' in source:
+        raise InputError(f'{source!r} is no path: it is empty or has a NUL character')
+    try:
+        return Path(source).expanduser()
+    except RuntimeError:
+        raise InputError(f'{source}: there is no such user; write ./{source} for a file') from None
+
+
 def _find(source: str, exclude: Path | None) -> Iterator[InputImage]:
     if '://' in source:
         raise InputError(f'{source}: is a URL; download it and pass the file')
     if is_list_file(source) and not os.path.isdir(source):
-        yield from _from_list(Path(source.removeprefix('@')).expanduser(), exclude)
+        yield from _from_list(_expand(source.removeprefix('@')), exclude)
     else:
-        yield from _from_path(Path(source).expanduser(), exclude)
+        yield from _from_path(_expand(source), exclude)
 
 
 def _from_path(path: Path, exclude: Path | None) -> Iterator[InputImage]:
@@ -142,19 +171,13 @@ def _from_pattern(pattern: Path, exclude: Path | None) -> Iterator[InputImage]:
 
 
 def _from_list(file: Path, exclude: Path | None) -> Iterator[InputImage]:
-    try:
-        lines = [line.strip() for line in file.read_text('utf-8-sig').splitlines()]
-    except UnicodeDecodeError:
-        raise InputError(f'{file}: not a list of inputs, the file is not UTF-8 text') from None
-    except FileNotFoundError:
-        raise InputError(f'{file}: No such file; check the path of the list') from None
-    entries = [line for line in lines if line and not line.startswith('#')]
+    entries = [line for line in read_lines(file) if not line.startswith('#')]
     if not entries:
         raise InputError(f'{file}: this list is empty; write one path per line')
     for entry in entries:
         if is_list_file(entry):
             raise InputError(f'{file}: {entry!r} is another list; put its lines into this one')
-        for image in _from_path(file.parent / Path(entry).expanduser(), exclude):
+        for image in _from_path(file.parent / _expand(entry), exclude):
             name = _relative(image.path, file.parent)
             yield replace(image, name=name, root=file.parent) if name else image
 

@@ -50,12 +50,13 @@ def record_path(out_dir: Path, name: str) -> Path:
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """Read a record; None if it is damaged or has another format."""
+    """Read a record; None if it is damaged in any way or has another format."""
     try:
-        record = json.loads(path.read_bytes())
-    except ValueError:
+        record: dict[str, Any] = json.loads(path.read_bytes())
+        people_from_record(record)
+        return record if isinstance(record.get('made_with', {}), dict) else None
+    except Exception:  # noqa: BLE001 - the image is computed again, whatever the damage
         return None
-    return record if isinstance(record, dict) and record.get('format') == FORMAT else None
 
 
 def people_to_record(people: People) -> dict[str, Any]:
@@ -99,7 +100,8 @@ def people_from_record(record: dict[str, Any]) -> People:
     """Convert JSON content of `people_to_record` back to people.
 
     Raises:
-        ValueError: The record has another format, or the lengths of its columns differ.
+        ValueError: The record has another format, lengths of its columns differ, or a mask or a
+            number is damaged.
         KeyError: A key is missing.
     """
     if record.get('format') != FORMAT:
@@ -117,6 +119,8 @@ def people_from_record(record: dict[str, Any]) -> People:
         )
         for key, name in _FLOATS.items()
     }
+    if not all(np.isfinite(column).all() for column in floats.values()):
+        raise ValueError('the record has numbers that are not finite')
     return People(
         **floats,
         detector_masks=Masks.from_rle([p['detector_mask'] for p in persons], shape),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..runtime.timing import StageTimer
-from ..structures import Floats, Image, People
+from ..structures import Detections, Image, People
 from .dataset_writers import DATASET_WRITERS
 from .inputs import Failure
 from .writers import WRITERS
@@ -46,11 +46,9 @@ class Pipeline(Protocol):
         """
 
 
-def check_user_boxes(rows: Any, shape: tuple[int, int]) -> Floats:
-    """Convert the user's boxes of an image; see `pipeline.io.annotations.check_boxes`."""
-    from .annotations import check_boxes  # only runs with boxes need it
-
-    return check_boxes(rows, shape)
+def check_user_boxes(rows: Any, shape: tuple[int, int]) -> Detections:
+    """Convert the user's boxes of an image; see `pipeline.structures.Detections.from_boxes`."""
+    return Detections.from_boxes(rows, shape)
 
 
 @dataclass(frozen=True)

@@ -258,7 +258,7 @@ def test_top_and_min_score(tmp_path: Path) -> None:
 
 WRONG = [
     ('absent', {'a': 'absent.json'}, 'absent.json'),
-    ('no JSON', {'b': 'broken.json'}, 'broken.json is not a JSON file'),
+    ('no JSON', {'b': 'broken.json'}, 'broken.json: not a JSON file'),
     ('unknown image', {'b': 'strange.json'}, 'strange.json against'),
     ('other images', {'a': 'three.json', 'b': 'seven.json'}, 'results of the same images'),
     ('no data set', {'annotations': 'coco_val'}, "did you mean 'coco_val2017'"),
@@ -279,7 +279,7 @@ def test_command_reports_invalid_input(
     paths = {'a': a, 'b': b, 'annotations': annotations, 'images': str(tmp_path)}
     paths |= {k: v if v == 'coco_val' else str(tmp_path / v) for k, v in changes.items()}
     args = [paths['a'], paths['b'], paths['annotations'], '--images', paths['images']]
-    assert exit_code(compare_results.main, *args, '--out', tmp_path / 'out') == 1
+    assert exit_code(compare_results.main, *args, '--out', tmp_path / 'out') == 2
     error = capsys.readouterr().err
     assert error.startswith('compare_results.py: ') and reason in error
     assert not (tmp_path / 'out').exists()

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 # loop knows no settings, and outputs and scores know no model.
 FLOORS = (
     ('arrays', 'config_messages', 'data_sample', 'runtime'),
-    ('keypoints', 'masks', 'rle'),
+    ('config_file', 'keypoints', 'masks', 'rle'),
     ('boxes', 'keypoint_sets', 'logit_crops', 'scores', 'synthetic'),
     ('visualization',),
     ('structures',),

@@ -284,6 +284,6 @@ def test_command_reports_invalid_input(
     write(tmp_path / 'boxes.json', [r | {'segmentation': None, 'keypoints': None} for r in rows])
     write(tmp_path / 'truth.json', toy_annotations())
     files = [str(tmp_path / a) if a.endswith('.json') else a for a in args]
-    assert exit_code(analyze_results.main, *files, '--out', tmp_path / 'out') == 1
+    assert exit_code(analyze_results.main, *files, '--out', tmp_path / 'out') == 2
     error = capsys.readouterr().err
     assert error.startswith('analyze_results.py: ') and reason in error

@@ -60,7 +60,7 @@ def test_scoring_again_needs_the_results_alone(
 
 def test_results_without_side_file(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     info_path(results).unlink()
-    assert exit_code(score_tool.main, results) == 1
+    assert exit_code(score_tool.main, results) == 2
     assert 'ANNOTATIONS is required' in capsys.readouterr().err
     annotations = results.parents[1] / 'data' / 'annotations.json'
     assert score_tool.main([str(results), str(annotations)]) == 0
@@ -92,7 +92,7 @@ def edit_rows(change: Callable[[list[Any]], Any]) -> Callable[[Path], None]:
 
 
 WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
-    'no JSON': (lambda r: info_path(r).write_text('{') and None, r'results\.info\.json is not a J'),
+    'no JSON': (lambda r: info_path(r).write_text('{') and None, r'results\.info\.json: not a J'),
     'format': (edit_info(format='x'), r'not a side file of format'),
     'lacks a key': (edit_info(protocol=...), 'does not fit this version'),
     'unknown protocol': (edit_info(protocol='x'), 'does not fit this version'),
