@@ -223,7 +223,7 @@ def _checked(hint: Any, value: Any, place: str) -> Any:
     options = typing.get_args(hint) if _is_union(hint) else (hint,)
     if isinstance(value, int | float) and not -MAX_NUMBER <= value <= MAX_NUMBER:  # also NaN
         raise ConfigError(f'{place} must be a finite number, got {shorten(value)}')
-    if '\0' in str(value):
+    if isinstance(value, str) and '\0' in value:
         raise ConfigError(f'{place} has a NUL character: {shorten(value)}')
     for option in options:
         if is_dataclass(option) and isinstance(value, Mapping):

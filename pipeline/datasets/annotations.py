@@ -19,6 +19,7 @@ from ..io.coco_checks import (
     as_id,
     check_images,
     describe_unknown_id,
+    errors_in,
     find_person,
     is_number,
     read_json,
@@ -66,7 +67,7 @@ def load_annotations(
         AnnotationError: the file is invalid; names the file.
     """
     content = read_json(path)
-    try:
+    with errors_in(path):
         loaded = check_annotations(
             content, tasks=tasks, convention=convention, person_category=person_category
         )
@@ -75,8 +76,6 @@ def load_annotations(
                 f'{len(missing)} of {len(loaded.content["images"])} images are missing in '
                 f'{images}: {_listed(missing)}'
             )
-    except AnnotationError as error:
-        raise AnnotationError(f'{path}: {error}') from error
     return loaded
 
 

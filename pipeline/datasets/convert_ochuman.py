@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ..boxes import box_iou, xywh_to_xyxy
 from ..io.coco import PERSON
-from ..io.coco_checks import check_images, read_json, refuse
+from ..io.coco_checks import check_images, errors_in, read_json
 from ..io.inputs import read_lines
 from ..io.progress import Reporter
 from ..keypoints import COCO_NAMES
@@ -222,7 +222,8 @@ def _size(record: Mapping[str, Any]) -> dict[str, int]:
 
 def _names_in(path: Path) -> set[str]:
     if path.suffix == '.json':
-        return {image['file_name'] for image in check_images(read_json(path), refuse(path))}
+        with errors_in(path) as report:
+            return {image['file_name'] for image in check_images(read_json(path), report)}
     return set(read_lines(path))
 
 

@@ -112,21 +112,40 @@ def select_task_rows(
             raise ValueError(
                 f'{_where(index, row)} has no {", ".join(missing)}, which task {task!r} needs'
             )
-        if row[payload] is None:
-            continue
-        if not are_finite([row['score']]):
-            got = shorten(row['score'])
-            raise ValueError(f'{_where(index, row)}: score must be a finite number, got {got}')
-        if task == 'bbox':
-            reason = find_box_error(row['bbox'])
-        elif task == 'segm':
-            reason = _find_mask_error(row['segmentation'], sizes[row['image_id']])
-        else:
-            reason = _find_keypoints_error(row, (3 * NUM_COCO, 3 * keypoints))
-        if reason is not None:
-            raise ValueError(f'{_where(index, row)}: {reason}')
-        rows.append(row)
+        if row[payload] is not None:
+            _check_payload(index, row, task, sizes, keypoints)
+            rows.append(row)
     return rows
+
+
+def check_payloads(
+    results: Sequence[Row], sizes: Mapping[Any, list[int]], keypoints: int = NUM_COCO
+) -> None:
+    """Check the box, mask and keypoints of every row that has them; see `select_task_rows`.
+
+    Raises:
+        ValueError: one is wrong.
+    """
+    for index, row in enumerate(results):
+        for task, key in RESULT_KEYS.items():
+            if row.get(key) is not None:
+                _check_payload(index, row, task, sizes, keypoints)
+
+
+def _check_payload(
+    index: int, row: Row, task: Task, sizes: Mapping[Any, list[int]], keypoints: int
+) -> None:
+    if not are_finite([row['score']]):
+        got = shorten(row['score'])
+        raise ValueError(f'{_where(index, row)}: score must be a finite number, got {got}')
+    if task == 'bbox':
+        reason = find_box_error(row['bbox'])
+    elif task == 'segm':
+        reason = _find_mask_error(row['segmentation'], sizes[row['image_id']])
+    else:
+        reason = _find_keypoints_error(row, (3 * NUM_COCO, 3 * keypoints))
+    if reason is not None:
+        raise ValueError(f'{_where(index, row)}: {reason}')
 
 
 def _find_mask_error(mask: Any, size: list[int]) -> str | None:

@@ -12,9 +12,10 @@ from ..datasets.annotations import check_annotations
 from ..io.coco import PERSON, TASKS, Task
 from ..io.coco_checks import read_json
 from ..io.results import PROTOCOLS, ResultsInfo, read_results
+from ..keypoint_sets import KEYPOINT_SETS
 from .coco import Row, convert_to_crowdpose, score
 from .metrics import CocoMetrics
-from .results_check import select_people
+from .results_check import check_payloads, select_people
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +102,8 @@ def score_results(
         known_ids=set(metrics.image_ids),
         ours=info is not None,
     )
+    sizes = {i['id']: [i['height'], i['width']] for i in ground_truth.content['images']}
+    check_payloads(people, sizes, KEYPOINT_SETS[ground_truth.convention].num)
     rows = [r | {'category_id': PERSON} for r in people]
     if ground_truth.convention == 'crowdpose14' and 'keypoints' in metrics.tasks:
         posed = [r for r in rows if r['keypoints'] is not None]

@@ -18,18 +18,17 @@ from ..config_messages import shorten
 from ..keypoints import PERSON
 from .coco_checks import (
     PERSON_OPTION,
-    AnnotationError,
     ImageId,
     Report,
     as_flag,
     as_id,
     check_images,
     describe_unknown_id,
+    errors_in,
     find_box_error,
     find_person,
     read_json,
     read_section,
-    refuse,
 )
 from .inputs import InputError, InputImage
 
@@ -85,12 +84,11 @@ def load_boxes(
     """
     content, left_out = read_json(path), ''
     if isinstance(content, dict) and {'annotations', 'images', 'categories'} & set(content):
-        try:
-            boxes = _from_annotations(content, person_category, refuse(path))
-        except AnnotationError as error:
-            raise InputError(f'{path}: {error}') from error
+        with errors_in(path) as report:
+            boxes = _from_annotations(content, person_category, report)
     elif isinstance(content, list):
-        boxes, left_out = _from_results(path, content, images, image_ids, person_category)
+        with errors_in(path) as report:
+            boxes, left_out = _from_results(content, images, image_ids, person_category, report)
     elif isinstance(content, dict):
         boxes = content
     else:
@@ -117,10 +115,8 @@ def load_image_ids(path: Path, images: Sequence[InputImage]) -> ImageIds:
             one image, or matches no image.
     """
     content = read_json(path)
-    try:
-        rows = check_images(content, refuse(path))
-    except AnnotationError as error:
-        raise InputError(f'{path}: {error}') from error
+    with errors_in(path) as report:
+        rows = check_images(content, report)
     ids = {row['file_name']: row['id'] for row in rows}
     by_image = {image: ids[name] for name, image in match_images(path, ids, images).items()}
     if images and not by_image:
@@ -171,11 +167,9 @@ def load_coco(path: Path) -> dict[str, Any]:
         InputError: The file cannot be read, is not JSON, or has no `images` or `annotations`.
     """
     content: dict[str, Any] = read_json(path)
-    try:
+    with errors_in(path):
         for key in ('images', 'annotations'):
             read_section(content, key)
-    except AnnotationError as error:
-        raise InputError(f'{path}: {error}') from error
     return content
 
 
@@ -200,17 +194,16 @@ def _from_annotations(
 
 
 def _from_results(
-    path: Path,
     rows: list[Any],
     images: Sequence[InputImage],
     image_ids: Mapping[str, ImageId] | None,
     person_category: str | None,
+    report: Report,
 ) -> tuple[dict[str, Any], str]:
     """Return the boxes by image, and a remark about rows of other categories."""
     person, names = person_category or str(PERSON), _names_of_ids(images, image_ids)
     boxes: dict[str, Any] = defaultdict(list)
     others: Counter[str] = Counter()
-    report = refuse(path)
     for number, row in enumerate(rows):
         where = f'row {number}'
         if not isinstance(row, dict):
@@ -231,7 +224,7 @@ def _from_results(
     counts = ', '.join(f'{count} of category {key}' for key, count in others.items())
     left_out = f'{counts} (people are category {person}; {PERSON_OPTION} chooses another)'
     if others and not boxes:
-        raise InputError(f'{path}: all rows are left out: {left_out}')
+        report('categories', f'all rows are left out: {left_out}')
     return dict(boxes), left_out if others else ''
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -45,6 +46,19 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f'{path}: not a JSON file of this kind: nested too deeply') from None
     except ValueError as error:
         raise InputError(f'{path}: not a JSON file: {error}') from error
+
+
+@contextmanager
+def errors_in(path: str | Path) -> Iterator[Report]:
+    """Name the file in every `AnnotationError` of the block; yields a `Report` that raises."""
+
+    def refuse(kind: str, text: str) -> NoReturn:
+        raise AnnotationError(text)
+
+    try:
+        yield refuse
+    except AnnotationError as error:
+        raise AnnotationError(f'{path}: {error}') from error
 
 
 def read_section(content: Any, key: str) -> list[Row]:
@@ -166,8 +180,8 @@ def find_person(content: Any, chosen: str | None = None) -> Row:
     Raises:
         AnnotationError: There is no such category, or several, or a category has no valid id.
     """
-    listed = content.get('categories') if isinstance(content, dict) else None
-    rows = read_section(content, 'categories') if listed else [{'id': PERSON, 'name': 'person'}]
+    absent = isinstance(content, dict) and content.get('categories', []) == []
+    rows = [{'id': PERSON, 'name': 'person'}] if absent else read_section(content, 'categories')
     categories = [{**row, 'id': as_id(row.get('id'))} for row in rows]
     ids = [category['id'] for category in categories]
     names = [_name_of(category) for category in categories]
@@ -250,12 +264,3 @@ def are_finite(values: Sequence[Any]) -> bool:
 def is_number(value: Any) -> bool:
     """Whether a value is a finite number."""
     return isinstance(value, int | float) and are_finite([value])  # JSON has no others
-
-
-def refuse(path: str | Path) -> Report:
-    """Return a `Report` that raises the first mistake in the file ``path``."""
-
-    def report(kind: str, text: str) -> NoReturn:
-        raise InputError(f'{path}: {text}')
-
-    return report
