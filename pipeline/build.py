@@ -153,6 +153,7 @@ def _detector(
         max_people=part.max_people,
         batch_size=_batch_size(part.batch_size, runtime, 8, 1),
         ignorable=_ignorable(part, weights),
+        person_class=part.person_class,
     )
 
 

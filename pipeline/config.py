@@ -47,6 +47,7 @@ class DetectorConfig:
     # Images per forward pass; auto: GPU 8, CPU 1. On a CPU batches change the last bits of results.
     batch_size: int | Literal['auto'] = 'auto'
     ignorable: tuple[str, ...] = ()  # prefixes of keys of the checkpoint that need not fit
+    person_class: str | int | None = None  # name or number of the class; None: found by its name
 
     # For the compact models.
     eval_score_threshold: float | None = None  # For average precision; None: score_threshold

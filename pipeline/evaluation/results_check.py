@@ -135,8 +135,8 @@ def check_payloads(
 def _check_payload(
     index: int, row: Row, task: Task, sizes: Mapping[Any, list[int]], keypoints: int
 ) -> None:
-    if not are_finite([row['score']]):
-        got = shorten(row['score'])
+    if not are_finite([row.get('score')]):
+        got = shorten(row.get('score'))
         raise ValueError(f'{_where(index, row)}: score must be a finite number, got {got}')
     if task == 'bbox':
         reason = find_box_error(row['bbox'])
