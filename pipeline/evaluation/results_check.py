@@ -159,7 +159,8 @@ def _find_keypoints_error(row: Row, lengths: tuple[int, ...]) -> str | None:
     if isinstance(values, list) and len(values) not in lengths:
         allowed = ' or '.join(str(n) for n in dict.fromkeys(lengths))
         return f'keypoints must hold {allowed}, got {len(values)}'
-    reason = find_numbers_error('keypoints', values, len(values) if values else lengths[0])
+    length = len(values) if isinstance(values, list) else lengths[0]
+    reason = find_numbers_error('keypoints', values, length)
     whole = 3 * (len(extra) // 3) if isinstance(extra, list) else 0
     return reason or find_numbers_error('extra_keypoints', extra, whole)
 
