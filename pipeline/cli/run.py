@@ -38,7 +38,7 @@ from .summary import print_summary
 
 if TYPE_CHECKING:
     from ..api import LoadedPipeline
-    from ..io.annotations import ImageId
+    from ..io.coco_checks import ImageId
 
 PROG = 'run_bmp.py'
 logger = logging.getLogger(__name__)

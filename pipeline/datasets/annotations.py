@@ -22,7 +22,7 @@ from ..io.coco_checks import (
     errors_in,
     find_person,
     is_number,
-    read_json,
+    read_coco,
     read_section,
 )
 from ..keypoint_sets import KEYPOINT_SETS, Convention, convention_of_names
@@ -60,17 +60,15 @@ def load_annotations(
         tasks: as in `check_annotations`.
         convention: as in `check_annotations`.
         images: folder that must contain all images of the file. None: not checked.
-        person_category: as in `check_annotations`.
+        person_category: name or id of the category of people. None: found by its name.
 
     Raises:
         InputError: the file cannot be read; names the file.
         AnnotationError: the file is invalid; names the file.
     """
-    content = read_json(path)
+    content = read_coco(path, person_category)
     with errors_in(path):
-        loaded = check_annotations(
-            content, tasks=tasks, convention=convention, person_category=person_category
-        )
+        loaded = check_annotations(content, tasks=tasks, convention=convention)
         if images is not None and (missing := find_missing_images(loaded.content, images)):
             raise AnnotationError(
                 f'{len(missing)} of {len(loaded.content["images"])} images are missing in '
@@ -80,11 +78,7 @@ def load_annotations(
 
 
 def check_annotations(
-    content: Any,
-    *,
-    tasks: Sequence[Task] | None = None,
-    convention: Convention | None = None,
-    person_category: str | None = None,
+    content: Any, *, tasks: Sequence[Task] | None = None, convention: Convention | None = None
 ) -> Annotations:
     """Validate the content of a COCO file, and complete its people.
 
@@ -105,7 +99,6 @@ def check_annotations(
             which all people are annotated; a missing task is a warning.
         convention: keypoint order if the category does not name the keypoints. None: derived from
             their number.
-        person_category: name or id of the category of people. None: found by its name.
 
     Raises:
         AnnotationError: the content is not a COCO file, or its people or images are invalid. The
@@ -114,7 +107,7 @@ def check_annotations(
     found = _Findings()
     images = check_images(content, found.fatal, sizes=True)
     annotations = read_section(content, 'annotations')
-    category = find_person(content, person_category)
+    category = find_person(content)
     sizes = {image['id']: (image['height'], image['width']) for image in images}
     rows = _people(annotations, content.get('categories') or [], category['id'], sizes, found)
     order = _convention(category, [row for _, row in rows], convention)

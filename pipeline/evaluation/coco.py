@@ -19,7 +19,7 @@ from ..datasets.annotation_rules import count_labelled
 from ..datasets.annotations import Annotations, check_annotations
 from ..io.atomic import compute_sha256
 from ..io.coco import PERSON, RESULT_KEYS, TASKS, Task, select_task
-from ..io.coco_checks import read_json
+from ..io.coco_checks import read_coco
 from ..io.results import PROTOCOLS, ResultsInfo, read_results
 from ..keypoint_sets import KEYPOINT_SETS, KeypointSet, to_convention
 from ..keypoints import AREA_OF_BOX, NUM_COCO
@@ -48,16 +48,9 @@ def score_files(
         ValueError: a file cannot be read, is not JSON or has invalid content; names the file.
     """
     results, info = read_results(Path(results_file))
-    annotations = read_json(annotation_file)
+    annotations = read_coco(annotation_file, person_category)
     try:
-        metrics = score(
-            results,
-            annotations,
-            tasks,
-            info=info,
-            crowd_bounds=crowd_bounds,
-            person_category=person_category,
-        )
+        metrics = score(results, annotations, tasks, info=info, crowd_bounds=crowd_bounds)
     except ValueError as error:
         raise ValueError(f'{results_file} against {annotation_file}: {error}') from error
     if info is not None and info.annotations_sha256 != compute_sha256(Path(annotation_file)):
@@ -74,7 +67,6 @@ def score(
     info: ResultsInfo | None = None,
     crowd_bounds: tuple[float, float] = CROWD_BOUNDS,
     sizes_of_boxes: bool = False,
-    person_category: str | None = None,
 ) -> CocoMetrics:
     """Score results with the rules of COCO, or of CrowdPose for annotations of its 14 keypoints.
 
@@ -91,17 +83,14 @@ def score(
         crowd_bounds: minimum ``crowdIndex`` of medium and of hard images.
         sizes_of_boxes: use the ``bbox`` of a pose as its size, as in MMPose's metric; COCO uses
             the extent of its keypoints. Affects AP and AR by size only.
-        person_category: name or id of the category of people; None: found by its name.
 
     Raises:
         ValueError: unknown images or tasks, missing keys, or values that are not finite numbers.
     """
     _check_tasks(tasks)
-    ground_truth = check_annotations(annotations, tasks=tasks, person_category=person_category)
+    ground_truth = check_annotations(annotations, tasks=tasks)
     scene = _Scene.of(ground_truth, info)
-    results = select_people(
-        results, annotations, person_category, known_ids=scene.numbers, ours=info is not None
-    )
+    results = select_people(results, annotations, scene.numbers, ours=info is not None)
     requested = _tasks_of_results(results, info) if tasks is None else tuple(tasks)
     scored = [task for task in requested if task in ground_truth.tasks]
     skipped, remarks = _split_warnings(ground_truth.warnings)

@@ -25,9 +25,8 @@ Row = dict[str, Any]
 def select_people(
     results: Any,
     annotations: Mapping[str, Any],
-    person_category: str | None = None,
-    *,
     known_ids: Collection[ImageId],
+    *,
     ours: bool = False,
 ) -> list[Row]:
     """Check that results are rows of known images and categories; return those of people.
@@ -38,7 +37,6 @@ def select_people(
     Args:
         results: rows of COCO results.
         annotations: content of a COCO annotation file.
-        person_category: see `pipeline.io.coco_checks.find_person`.
         known_ids: of the images that count.
         ours: whether the results have a side file of this project.
 
@@ -46,7 +44,7 @@ def select_people(
         ValueError: the results are not a list of dicts, or a row has no ``image_id``, an image not
             in ``known_ids`` or a category that the annotations do not list.
     """
-    person = find_person(annotations, person_category)['id']
+    person = find_person(annotations)['id']
     listed = {as_id(category['id']) for category in annotations.get('categories') or ()}
     if not isinstance(results, list):
         raise ValueError(f'results must be a list of dicts, got {type(results).__name__}')

@@ -10,7 +10,7 @@ from typing import Any
 from ..datasets.annotation_rules import count_labelled
 from ..datasets.annotations import check_annotations
 from ..io.coco import PERSON, TASKS, Task
-from ..io.coco_checks import read_json
+from ..io.coco_checks import read_coco
 from ..io.results import PROTOCOLS, ResultsInfo, read_results
 from ..keypoint_sets import KEYPOINT_SETS
 from .coco import Row, convert_to_crowdpose, score
@@ -57,16 +57,9 @@ def load_scored_results(
         ValueError: a file cannot be read, or the files do not match; names them.
     """
     results, info = read_results(results_file)
-    annotations = read_json(annotation_file)
+    annotations = read_coco(annotation_file, person_category)
     try:
-        return score_results(
-            results,
-            annotations,
-            tasks,
-            info=info,
-            min_score=min_score,
-            person_category=person_category,
-        )
+        return score_results(results, annotations, tasks, info=info, min_score=min_score)
     except ValueError as error:
         raise ValueError(f'{results_file} against {annotation_file}: {error}') from error
 
@@ -78,7 +71,6 @@ def score_results(
     *,
     info: ResultsInfo | None = None,
     min_score: float = 0,
-    person_category: str | None = None,
 ) -> ScoredResults:
     """Validate and score results with `pipeline.evaluation.coco.score`; raises the same errors.
 
@@ -88,20 +80,13 @@ def score_results(
         tasks: None: all tasks of both.
         info: provenance of the results.
         min_score: minimum score of the results.
-        person_category: name or id of the category of people; None: found by its name.
     """
-    metrics = score(results, annotations, tasks, info=info, person_category=person_category)
+    metrics = score(results, annotations, tasks, info=info)
     if min_score > 0:  # after validation of all results
         results = [r for r in results if r['score'] >= min_score]
-        metrics = score(results, annotations, tasks, info=info, person_category=person_category)
-    ground_truth = check_annotations(annotations, tasks=tasks, person_category=person_category)
-    people = select_people(
-        results,
-        annotations,
-        person_category,
-        known_ids=set(metrics.image_ids),
-        ours=info is not None,
-    )
+        metrics = score(results, annotations, tasks, info=info)
+    ground_truth = check_annotations(annotations, tasks=tasks)
+    people = select_people(results, annotations, set(metrics.image_ids), ours=info is not None)
     sizes = {i['id']: [i['height'], i['width']] for i in ground_truth.content['images']}
     check_payloads(people, sizes, KEYPOINT_SETS[ground_truth.convention].num)
     rows = [r | {'category_id': PERSON} for r in people]

@@ -208,6 +208,22 @@ def find_person(content: Any, chosen: str | None = None) -> Row:
     )
 
 
+def read_coco(path: str | Path, person_category: str | None = None) -> Any:
+    """Read a COCO annotation file; the chosen category of people gets the name ``person``.
+
+    Raises:
+        InputError: The file cannot be read, or there is no such category.
+    """
+    content = read_json(path)
+    if person_category is None:
+        return content
+    with errors_in(path):
+        chosen = find_person(content, person_category)
+    others = [c for c in content.get('categories') or () if as_id(c['id']) != chosen['id']]
+    renamed = [{**c, 'name': f'not {c["name"]}'} if 'name' in c else c for c in others]
+    return {**content, 'categories': [chosen | {'name': PERSON_NAMES[0]}, *renamed]}
+
+
 def _name_of(category: Mapping[str, Any]) -> str:
     return str(category.get('name')).strip().casefold()
 

@@ -28,7 +28,7 @@ from .run_options import OutputError, Pipeline, RunOptions, RunReport
 from .runner import DISK_ERRORS, JobReader, JobWriter
 
 if TYPE_CHECKING:
-    from .annotations import ImageId
+    from .coco_checks import ImageId
 
 
 def run_images(

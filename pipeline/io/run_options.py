@@ -14,7 +14,7 @@ from .inputs import Failure
 from .writers import WRITERS
 
 if TYPE_CHECKING:
-    from .annotations import ImageId
+    from .coco_checks import ImageId
 
 # Choices of --save; json is always written, since a run resumes from it.
 OUTPUTS = ('json', *sorted(DATASET_WRITERS), *sorted(WRITERS))

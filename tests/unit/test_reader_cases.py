@@ -18,7 +18,7 @@ from pipeline.cli import score as score_tool
 from pipeline.cli.options import parse_cfg_options
 from pipeline.config import CONFIG_FOLDER, ConfigError, load_config
 from pipeline.datasets.annotations import AnnotationError, check_annotations, load_annotations
-from pipeline.evaluation.coco import score
+from pipeline.evaluation.coco import score, score_files
 from pipeline.io.annotations import load_boxes, load_image_ids
 from pipeline.io.coco_checks import as_flag, as_id, as_side, read_json
 from pipeline.io.inputs import InputError, InputImage, find_images
@@ -81,13 +81,15 @@ PERSONS: dict[str, tuple[list[dict[str, Any]], Any, str | None]] = {
 def test_people_are_found_by_name(name: str, tmp_path: Path) -> None:
     categories, person, chosen = PERSONS[name]
     content = with_categories(*categories, person=person)
-    loaded = check_annotations(content, person_category=chosen)
+    path = saved(tmp_path, content)
+    loaded = load_annotations(path, person_category=chosen)
     assert [row['category_id'] for row in loaded.content['annotations']] == [1] * 5
-    boxes = load_boxes(saved(tmp_path, content), images('7.jpg'), person_category=chosen)
+    boxes = load_boxes(path, images('7.jpg'), person_category=chosen)
     assert len(boxes.by_image['7.jpg']) == 2  # without the crowd region
     for row in (rows := toy_results(tmp_path)):
         row['category_id'] = person
-    metrics = score(rows, content, ['bbox'], person_category=chosen)
+    results = write(tmp_path / 'results.json', rows)
+    metrics = score_files(results, path, ['bbox'], person_category=chosen)
     assert metrics.num_results == len(rows)
 
 
@@ -110,7 +112,7 @@ def test_wrong_categories_are_refused(
 ) -> None:
     content = toy_annotations() | {'categories': categories}
     with pytest.raises(AnnotationError, match=message):
-        check_annotations(content, person_category=chosen)
+        load_annotations(saved(tmp_path, content), person_category=chosen)
     with pytest.raises(AnnotationError, match=message):
         load_boxes(saved(tmp_path, content), images('7.jpg'), person_category=chosen)
 
