@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 from ..config_messages import shorten
 from ..keypoints import PERSON
@@ -136,7 +136,7 @@ def check_images(content: Any, report: Report, *, sizes: bool = False) -> list[R
     return images
 
 
-def _is_name(value: Any) -> bool:
+def _is_name(value: Any) -> TypeGuard[str]:
     try:
         return isinstance(value, str) and bool(value) and b'\0' not in os.fsencode(value)
     except UnicodeEncodeError:
