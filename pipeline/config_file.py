@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -62,7 +63,9 @@ def _read(path: str, options: dict[str, Any]) -> Config:
 
 
 def _describe(path: str, error: BaseException) -> str:
-    place, cause = _place(path, error.__traceback__), error
+    place, cause = _place(os.path.abspath(path), error.__traceback__), error
+    if not place.startswith(os.path.abspath(path)):
+        place = f'{path}: {place}'  # a base
     while other := cause.__cause__ or (isinstance(cause, SyntaxError) and cause.__context__):
         cause = other  # MMEngine adds the search path, or the name of its copy
     if isinstance(cause, SyntaxError):

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..io.coco_checks import PERSON_NAMES
+from ..openmmlab import building_from
 from ..weights.loading import load_state
 from ..weights.manifest import CheckpointError
 
@@ -99,9 +101,10 @@ def _config_names(config: Config, count: int | None) -> tuple[str, ...]:
             ('test', 'val', 'train')]  # fmt: skip
     metas = [config.get('metainfo'), *(data.get('metainfo') for data in sets)]
     if count not in UNNAMED:  # the import takes seconds
-        from mmdet.datasets import DATASETS
-
-        kinds = [DATASETS.get(str(data.get('type'))) for data in sets if data.get('type')]
+        with building_from('mmdet'):
+            import_module('mmdet.datasets')
+            known = import_module('mmdet.registry').DATASETS
+            kinds = [known.get(str(data.get('type'))) for data in sets if data.get('type')]
         metas += [getattr(kind, 'METAINFO', None) for kind in kinds]
     found = (class_names({'dataset_meta': meta}) for meta in metas if isinstance(meta, Mapping))
     return next((names for names in found if len(names) == count), ())

@@ -105,7 +105,12 @@ def test_the_person_is_found_by_name(
     path = save_random(tmp_path / 'w.pth', TINY_BOX, num_classes, names)
     detector = build_mmdet_detector(config, path, score_threshold=0.0, person_class=chosen)
     assert detector.person == label
+    for layer in detector.model.bbox_head.rtm_cls:
+        layer.weight.data.zero_()
+        layer.bias.data.fill_(-9).scatter_(0, torch.tensor([label]), 3.0)
     assert len(detector(np.zeros((60, 80, 3), np.uint8))) > 0
+    detector.person = num_classes  # no such class
+    assert len(detector(np.zeros((60, 80, 3), np.uint8))) == 0
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_people_are_found_by_name(name: str, tmp_path: Path) -> None:
     content = with_categories(*categories, person=person)
     path = saved(tmp_path, content)
     loaded = load_annotations(path, person_category=chosen)
-    assert [row['category_id'] for row in loaded.content['annotations']] == [1] * 5
+    assert [row['category_id'] for row in loaded.content['annotations']] == [1] * 6
     boxes = load_boxes(path, images('7.jpg'), person_category=chosen)
     assert len(boxes.by_image['7.jpg']) == 2  # without the crowd region
     for row in (rows := toy_results(tmp_path)):
@@ -406,7 +406,7 @@ def test_damaged_rle_is_named(name: str, tmp_path: Path) -> None:
 def test_files_that_are_no_json(text: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / 'x.json'
     path.write_bytes(text)
-    with pytest.raises(InputError, match=rf'x\.json: {message}'):
+    with pytest.raises(InputError, match=rf'x\.json: .*{message}'):
         read_json(path)
     with pytest.raises(InputError, match='not a JSON file'):
         read_json(f'{path}\0')
@@ -495,7 +495,7 @@ def test_wrong_list_files_are_failures(content: bytes, tmp_path: Path) -> None:
         ('def f():\n    return 1 / 0\nx = f()', ':3: ZeroDivisionError'),
         ('exit()', ':2: SystemExit'),
         ("custom_imports = dict(imports=['nope'])", ': ImportError: Failed to import nope'),
-        ("_base_ = 'absent.py'", ': FileNotFoundError'),
+        ("_base_ = 'absent.py'", ': .*absent.py: FileNotFoundError'),
         ('x = "\xff"'.encode('latin-1'), ': UnicodeDecodeError'),
         ('detector = 3', ': detector must be a dict|: TypeError'),
         ('loop = dict(min_score=float("nan"))', ': loop.min_score must be a finite number'),
@@ -517,7 +517,7 @@ def test_broken_configs_name_file_and_line(text: str | bytes, message: str, tmp_
 def test_the_line_of_a_base_is_named(tmp_path: Path) -> None:
     (tmp_path / 'base.py').write_text('\n\nx = nothing')
     (tmp_path / 'mine.py').write_text("_base_ = 'base.py'")
-    with pytest.raises(ConfigError, match=r'base\.py:3: NameError'):
+    with pytest.raises(ConfigError, match=r'mine\.py: .*base\.py:3: NameError'):
         load_config(tmp_path / 'mine.py')
 
 

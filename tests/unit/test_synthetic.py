@@ -267,6 +267,6 @@ def test_command_output_in_pycocotools(tmp_path: Path) -> None:
 def test_command_rejects_invalid_arguments(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert exit_code(make_synthetic_crowd.main, tmp_path / 'new', *arguments) == 1
+    assert exit_code(make_synthetic_crowd.main, tmp_path / 'new', *arguments) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / 'new').exists()
