@@ -60,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the study; returns the exit code."""
     args = build_parser().parse_args(argv)
-    with handle_errors('study_prompts.py', wrong_input=1):
+    with handle_errors('study_prompts.py'):
         return run(args)
 
 

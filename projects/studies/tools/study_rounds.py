@@ -46,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the study; returns the exit code."""
     args = build_parser().parse_args(argv)
-    with handle_errors('study_rounds.py', wrong_input=1):
+    with handle_errors('study_rounds.py'):
         return run(args)
 
 
