@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..boxes import box_iou, xywh_to_xyxy
+from ..config_messages import shorten
 from ..io.coco import PERSON
-from ..io.coco_checks import check_images, errors_in, read_json
+from ..io.coco_checks import MAX_PX, as_sizes, check_images, errors_in, find_mask_error, read_json
 from ..io.inputs import read_lines
 from ..io.progress import Reporter
 from ..keypoints import COCO_NAMES
@@ -47,6 +48,8 @@ _COCO_FLAGS = {'missing': 0, 'vis': 2, 'self_occluded': 1, 'others_occluded': 1}
 
 # Minimum median IoU of boxes and outlines; a lower one means that the box format is wrong.
 _MIN_OVERLAP = 0.5
+# Exceptions of a record with values of other types.
+_DAMAGE = (AttributeError, KeyError, OverflowError, TypeError, ValueError)
 
 
 def convert_ochuman(
@@ -84,7 +87,10 @@ def convert_ochuman(
     wanted = set(ids) if only is None else _names_in(only)
     problems = [Problem(name, f'is in {only}, not in the source') for name in wanted - set(ids)]
     problems.sort(key=lambda problem: problem.name)
-    reader = _Reader(content, boxes, others)
+    try:
+        reader = _Reader(content, boxes, others)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ConversionError(f'{source}: wrong keypoint names or flags ({error})') from error
     kept: list[dict[str, Any]] = []
     people: list[Annotation] = []
     for record in records:
@@ -93,7 +99,7 @@ def convert_ochuman(
             continue
         try:
             rows = reader.people(record, ids[name])
-        except (ValueError, TypeError, KeyError) as error:
+        except _DAMAGE as error:
             problems.append(Problem(name, f'cannot be converted ({_reason(error)})'))
             continue
         if any(not row['iscrowd'] for row in rows):
@@ -125,7 +131,7 @@ class _Reader:
         for number, person in enumerate(record['annotations'], start=1):
             try:
                 row = self._person(person, size['height'], size['width'])
-            except (ValueError, TypeError, KeyError) as error:
+            except _DAMAGE as error:
                 raise ValueError(f'person {number}: {_reason(error)}') from error
             if row is not None:
                 rows.append({'image_id': image_id, 'category_id': PERSON, **row})
@@ -176,6 +182,8 @@ def _raster(polygons: Sequence[Any], height: int, width: int) -> Bitmap:
         if len(polygon) < 6 or len(polygon) % 2:
             raise ValueError(f'a polygon needs at least 3 x, y pairs, got {len(polygon)} numbers')
     rows = [_numbers(polygon, len(polygon), 'a polygon').tolist() for polygon in polygons]
+    if error := find_mask_error(rows, height, width):
+        raise ValueError(error)
     merged = coco_mask.merge(coco_mask.frPyObjects(rows, height, width))
     return np.asarray(coco_mask.decode(merged), bool)
 
@@ -202,7 +210,7 @@ def _fit(person: Any, boxes: Boxes) -> float | None:
     try:
         points = np.concatenate([_numbers(p, len(p), 'p') for p in person['segms']['outer']])
         box = _numbers(person['bbox'], 4, 'bbox').reshape(2, 2)
-    except (ValueError, TypeError, KeyError):
+    except _DAMAGE:
         return None
     if boxes == 'xywh':
         box[1] += box[0]
@@ -214,9 +222,10 @@ def _fit(person: Any, boxes: Boxes) -> float | None:
 
 
 def _size(record: Mapping[str, Any]) -> dict[str, int]:
-    size = {side: record[side] for side in ('height', 'width')}
-    if not all(isinstance(side, int) and side > 0 for side in size.values()):
-        raise ValueError(f'height and width must be px, got {size}')
+    size = as_sizes(record)
+    if size is None:
+        got = {side: record[side] for side in ('height', 'width')}
+        raise ValueError(f'height and width must be px, got {shorten(got)}')
     return size
 
 
@@ -229,8 +238,8 @@ def _names_in(path: Path) -> set[str]:
 
 def _numbers(values: Any, length: int, key: str) -> Floats64:
     numbers = np.asarray(values, np.float64)
-    if numbers.shape != (length,) or not np.isfinite(numbers).all():
-        raise ValueError(f'{key} must hold {length} finite numbers, got shape {numbers.shape}')
+    if numbers.shape != (length,) or not (np.abs(numbers) <= MAX_PX).all():  # also NaN
+        raise ValueError(f'{key} must hold {length} finite numbers, got {shorten(values)}')
     return numbers
 
 

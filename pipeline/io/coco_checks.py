@@ -143,13 +143,20 @@ def _is_name(value: Any) -> TypeGuard[str]:
         return False
 
 
-def _sizes(row: Row, where: str, report: Report) -> dict[str, int]:
+def as_sizes(row: Mapping[str, Any]) -> dict[str, int] | None:
+    """Return height and width of an image as int; None: they are wrong."""
     height, width = as_side(row.get('height')), as_side(row.get('width'))
     if height and width and height * width <= MAX_PIXELS:
         return {'height': height, 'width': width}
-    got = f'{shorten(row.get("height"))} and {shorten(row.get("width"))}'
-    report('image size', f'{where}: height and width must be px, got {got}')
-    return {'height': 0, 'width': 0}
+    return None
+
+
+def _sizes(row: Row, where: str, report: Report) -> dict[str, int]:
+    sizes = as_sizes(row)
+    if sizes is None:
+        got = f'{shorten(row.get("height"))} and {shorten(row.get("width"))}'
+        report('image size', f'{where}: height and width must be px, got {got}')
+    return sizes or {'height': 0, 'width': 0}
 
 
 def describe_unknown_id(value: Any, known: Collection[Any]) -> str:

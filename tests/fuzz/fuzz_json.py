@@ -28,6 +28,7 @@ from pipeline.io.records import people_to_record, read_record
 from pipeline.structures import Detections
 from tests.run_fakes import make_people
 from tests.toy_people import toy_annotations, toy_results
+from tests.unit.test_convert import native, native_person
 
 SECONDS = 10
 VALUES: tuple[Any, ...] = (
@@ -102,6 +103,10 @@ def readers(folder: Path) -> dict[str, tuple[Any, Callable[[Path], Any]]]:
         path.replace(folder / 'side.info.json')
         return score.main([str(folder / 'side.json')])
 
+    def ochuman(path: Path) -> int:
+        words = ['ochuman', str(path), str(out / 'o.json'), '--overwrite']
+        return convert_dataset.main(words)
+
     def oracle(path: Path) -> int:
         options = ['--protocol', 'oracle', '--no-resume', '--images', str(folder)]
         return test.main(
@@ -121,6 +126,7 @@ def readers(folder: Path) -> dict[str, tuple[Any, Callable[[Path], Any]]]:
             [str(path), str(folder / 'rows.json'), str(folder / 'truth.json'), '--out', str(out)])),
         'convert': (truth, lambda path: convert_dataset.main(
             ['coco', str(path), str(out / 'c.json'), '--overwrite'])),
+        'convert, OCHuman': (native(_1=[native_person()], _2=[native_person()]), ochuman),
         'test': (truth, oracle),
         'record': (people_to_record(make_people(2)), read_record),
     }  # fmt: skip
