@@ -219,6 +219,8 @@ def _from_results(
         if len(fits) > 1:
             report('image', f'{where}: image_id {image_id} can mean {fits[0]} or {fits[1]}; rename '
                             'the images, or give their ids with --coco-ids')  # fmt: skip
+        if not fits and ': it is' in (text := describe_unknown_id(image_id, names)):
+            report('image', f'{where}: {text}')
         box = _xyxy(row.get('bbox'), where, report)
         boxes[fits[0] if fits else f'image_id {image_id}'].append(box)
     counts = ', '.join(f'{count} of category {key}' for key, count in others.items())

@@ -117,7 +117,7 @@ def check_images(content: Any, report: Report, *, sizes: bool = False) -> list[R
     names: set[str] = set()
     for number, row in enumerate(read_section(content, 'images')):
         image_id, name = as_id(row.get('id')), row.get('file_name')
-        where = f'image number {number}' if image_id is None else f'image {image_id!r}'
+        where = f'image number {number}' if image_id is None else f'image {shorten(image_id)}'
         if image_id is None:
             got = shorten(row['id']) if 'id' in row else 'none'
             report('image id', f'{where}: the id must be a number or text, got {got}')
@@ -128,7 +128,7 @@ def check_images(content: Any, report: Report, *, sizes: bool = False) -> list[R
             got = shorten(name) if 'file_name' in row else 'none'
             report('no file_name', f'{where}: there is no file_name (a path as text); got {got}')
         elif name in names:
-            report('file_name twice', f'{where}: another image has the file_name {name!r}')
+            report('file_name twice', f'{where}: another image has the file_name {shorten(name)}')
         else:
             names.add(name)
         ids.add(image_id)

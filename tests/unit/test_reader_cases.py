@@ -292,6 +292,7 @@ RESULT = {'image_id': 1, 'bbox': [1, 1, 5, 5]}
         ([RESULT], ['1.jpg', '1.png'], 'row 0: image_id 1 can mean'),
         ([RESULT], ['a/1.jpg', 'b/1.jpg'], 'row 0: image_id 1 can mean'),
         ([RESULT | {'image_id': [1]}], ['1.jpg'], 'row 0: needs image_id or file_name'),
+        ([RESULT | {'image_id': '1'}], ['1.jpg'], 'row 0: .*: it is text here and a number there'),
         ([RESULT | {'file_name': 3}], ['1.jpg'], 'row 0: needs image_id or file_name'),
         ([RESULT | {'bbox': ['1', '1', '5', '5']}], ['1.jpg'], 'row 0: bbox .* not finite'),
         ([RESULT | {'bbox': [1, 1, -5, 5]}], ['1.jpg'], 'row 0: .*width and height must be >= 0'),
