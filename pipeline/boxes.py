@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import Floats
-from .config_messages import shorten
+from .values import shorten
 
 
 class BoxesError(ValueError):

@@ -20,11 +20,11 @@ from typing import Any, Literal, TypeVar
 
 from .config_file import ConfigError as ConfigError
 from .config_file import merge_overrides, read_config
-from .config_messages import shorten
 from .loop import LoopConfig
 from .runtime.options import RuntimeOptions
 from .segmenters.crop_segmentation import CropSegmentationConfig
 from .segmenters.prompts import PromptConfig
+from .values import shorten
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG_FOLDER = ROOT / 'configs'

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from .config_messages import shorten
+from .values import shorten
 
 if TYPE_CHECKING:
     from mmengine.config import Config

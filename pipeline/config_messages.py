@@ -1,12 +1,13 @@
-"""Messages about wrong settings of a config, and about values in general."""
+"""Messages about wrong settings of a config."""
 
 from __future__ import annotations
 
 import difflib
-import reprlib
 import typing
 from dataclasses import is_dataclass
 from typing import Any, Literal
+
+from .values import shorten
 
 # Settings of version 0.1 -> their names now, for the message about an unknown setting.
 RENAMED = {
@@ -19,18 +20,6 @@ RENAMED = {
     'segmenter.own_box': 'segmenter.prompt_with_mask_box',
     'segmenter.zoom': 'segmenter.crop_segmentation',
 }
-
-
-_REPR = reprlib.Repr()
-_REPR.maxstring = _REPR.maxother = 60
-_REPR.maxlong = 30
-_REPR.maxlevel, _REPR.maxtuple, _REPR.maxlist, _REPR.maxdict = 3, 6, 6, 4
-
-
-def shorten(value: Any) -> str:
-    """Format any value for a message, in a bounded length and depth."""
-    text = _REPR.repr(value)
-    return text if len(text) <= 120 else f'{text[:117]}...'
 
 
 def describe_unknown(key: str, place: str, known: list[str]) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
-from .config_messages import shorten
+from .values import shorten
 
 Bitmap = npt.NDArray[np.bool_]
 Crop = npt.NDArray[Any]

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..config_messages import shorten
-from ..io.coco_checks import PERSON_OPTION
+from ..io.coco import PERSON_OPTION
 from ..io.progress import Reporter
+from ..values import shorten
 
 # Option -> setting of the pipeline config.
 SETTINGS = {

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from ..config_messages import shorten
 from ..io.coco import Task
 from ..io.coco_checks import as_flag, find_box_error, find_mask_error, find_numbers_error, is_number
 from ..keypoint_sets import KEYPOINT_SETS, Convention
 from ..keypoints import AREA_OF_BOX
 from ..rle import polygons, rle_of
+from ..values import shorten
 
 Annotation = dict[str, Any]
 Severity = Literal['fatal', 'warning'] | Task

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config_messages import shorten
 from ..io.coco import PERSON, TASKS, Task
 from ..io.coco_checks import (
     AnnotationError,
@@ -26,6 +25,7 @@ from ..io.coco_checks import (
     read_section,
 )
 from ..keypoint_sets import KEYPOINT_SETS, Convention, convention_of_names
+from ..values import shorten
 from .annotation_rules import PERSON_RULES, Annotation, Person, Severity, repair_annotation
 
 # Values of a person that may be absent; null and [] mean the same.

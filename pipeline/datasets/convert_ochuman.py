@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..boxes import box_iou, xywh_to_xyxy
-from ..config_messages import shorten
 from ..io.coco import PERSON
 from ..io.coco_checks import MAX_PX, as_sizes, check_images, errors_in, find_mask_error, read_json
 from ..io.inputs import read_lines
 from ..io.progress import Reporter
 from ..keypoints import COCO_NAMES
 from ..masks import Bitmap, Masks
+from ..values import shorten
 from .annotation_rules import Annotation
 from .convert import (
     Conversion,

@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..io.coco_checks import PERSON_NAMES
+from ..io.coco import PERSON_NAMES
 from ..openmmlab import building_from
 from ..weights.loading import load_state
 from ..weights.manifest import CheckpointError

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..config_messages import shorten
 from ..io.coco_checks import as_id
 from ..rle import to_rle
+from ..values import shorten
 from .metrics import MaskIoU, mean_or_none
 
 Row = dict[str, Any]

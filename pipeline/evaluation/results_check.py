@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from ..config_messages import shorten
 from ..io.coco import PERSON, RESULT_KEYS, Task
 from ..io.coco_checks import (
     ImageId,
@@ -18,6 +17,7 @@ from ..io.coco_checks import (
     find_person,
 )
 from ..keypoints import NUM_COCO
+from ..values import shorten
 
 Row = dict[str, Any]
 

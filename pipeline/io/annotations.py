@@ -14,10 +14,10 @@ from typing import Any
 from urllib.parse import unquote
 
 from ..boxes import xywh_to_xyxy
-from ..config_messages import shorten
 from ..keypoints import PERSON
+from ..values import shorten
+from .coco import PERSON_OPTION
 from .coco_checks import (
-    PERSON_OPTION,
     ImageId,
     Report,
     as_flag,

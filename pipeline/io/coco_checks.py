@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TypeGuard
 
-from ..config_messages import shorten
 from ..keypoints import PERSON
 from ..masks import find_rle_error
+from ..values import shorten
+from .coco import PERSON_NAMES, PERSON_OPTION
 from .images import MAX_PIXELS
 from .inputs import InputError
 
@@ -23,8 +24,6 @@ Row = dict[str, Any]
 ImageId = int | str
 Report = Callable[[str, str], None]  # (kind of mistake, text of this one)
 
-PERSON_NAMES = ('person', 'pedestrian', 'human', 'people')
-PERSON_OPTION = '--person-category'
 MAX_PX = 1e6  # coordinates and sides beyond are no pixels
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from ..boxes import xywh_to_xyxy
-from ..config_messages import shorten
 from ..keypoints import NUM_COCO
 from ..masks import Masks
 from ..structures import Floats, MaskSource, People
+from ..values import shorten
 
 
 def people_from_coco(rows: Sequence[dict[str, Any]], height: int, width: int) -> People:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from ..config_messages import shorten
+from ..values import shorten
 from .atomic import write_json
 from .coco import TASKS, Task
 from .coco_checks import as_id, read_json

@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[2]
 # A module imports from lower floors and from its own folder. So no stage knows another stage, the
 # loop knows no settings, and outputs and scores know no model.
 FLOORS = (
-    ('arrays', 'config_messages', 'data_sample', 'runtime'),
-    ('config_file', 'keypoints', 'masks', 'rle'),
+    ('arrays', 'data_sample', 'runtime', 'values'),
+    ('config_file', 'config_messages', 'keypoints', 'masks', 'rle'),
     ('boxes', 'keypoint_sets', 'logit_crops', 'scores', 'synthetic'),
     ('visualization',),
     ('structures',),
