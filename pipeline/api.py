@@ -86,13 +86,15 @@ class LoadedPipeline:
 
         Args:
             image: Image of any kind named above.
-            boxes: User boxes (N, 4) xyxy px, which replace the detector in round one.
+            boxes: User boxes, which replace the detector in round one: (N, 4) xyxy px, or
+                ``{'boxes': (N, 4), 'scores': (N,)}``.
             channel_order: ``'rgb'`` or ``'bgr'``, of an array or a tensor.
             timer: Adds up the seconds per stage.
 
         Raises:
             ImageReadError: The file cannot be read.
-            ValueError: The image is of no kind named above, or a box is not xyxy.
+            ValueError: The image is of no kind named above.
+            BoxesError: The boxes are wrong; see `pipeline.boxes.check_boxes`.
         """
         return self.predict_batch([image], [boxes], channel_order=channel_order, timer=timer)[0]
 
@@ -147,7 +149,9 @@ class LoadedPipeline:
     ) -> list[Candidates]:
         """Find people of any score in RGB uint8 arrays (H, W, 3); see `predict_batch`."""
         user_boxes = [
-            None if user is None else Detections.from_boxes(user, size_of(image))
+            user
+            if user is None or isinstance(user, Detections)
+            else Detections.from_boxes(user, size_of(image))
             for user, image in zip(boxes, images, strict=True)
         ]
         return self._run.predict_candidates(images, user_boxes, timer)

@@ -8,11 +8,60 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import Floats
+from .values import shorten
+
+
+class BoxesError(ValueError):
+    """The user's boxes of one image are invalid."""
+
+
+def check_boxes(rows: npt.ArrayLike, shape: tuple[int, int]) -> Floats:
+    """Convert the user's boxes of an image of ``shape`` (H, W) to an array (N, 4), xyxy px.
+
+    Boxes may reach out of the image, by its longer side at most.
+
+    Raises:
+        BoxesError: The content is not N rows of four finite numbers, or a box has no area, is
+            outside the image or is not in px.
+    """
+    form = 'boxes must be (N, 4): rows of x1, y1, x2, y2 in px of the upright image'
+    try:
+        boxes = np.asarray(rows)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BoxesError(f'{form}; got {shorten(rows)}') from error
+    if boxes.ndim in (1, 2) and len(boxes) == 0:
+        return np.zeros((0, 4), np.float32)
+    if boxes.dtype.kind not in 'iuf' or boxes.ndim != 2 or boxes.shape[1] != 4:
+        got = f'shape {boxes.shape}' if boxes.dtype.kind in 'iuf' else 'other values than numbers'
+        hint = ' (one box is [[x1, y1, x2, y2]])' if boxes.shape == (4,) else ''
+        if boxes.shape[1:] == (5,):
+            hint = '; are the last ones scores? Give {"boxes": rows of four, "scores": N numbers}'
+        raise BoxesError(f'{form}; got {got}: {shorten(boxes.tolist())}{hint}')
+    height, width = shape
+    first, last, reach = boxes[:, :2], boxes[:, 2:], max(shape)
+    far = (first < -reach).any(1) | (last > [width + reach, height + reach]).any(1)
+    relative = np.full(len(boxes), ((boxes >= 0) & (boxes <= 1)).all())
+    for wrong, reason in (
+        (~np.isfinite(boxes).all(1), 'is not finite'),
+        (relative, 'and all others are within 0..1; are they fractions of the image?'),
+        ((last <= first).any(1), 'needs x2 > x1 and y2 > y1; is it x, y, width, height?'),
+        ((last <= 0).any(1) | (first >= [width, height]).any(1), 'is outside the image'),
+        (far, 'reaches far out of the image'),
+    ):
+        if wrong.any():
+            raise BoxesError(
+                f'box {boxes[wrong][0].tolist()} {reason} (image: {width} x {height} px); {form}'
+            )
+    return boxes.astype(np.float32)
 
 
 def xywh_to_xyxy(boxes_xywh: npt.ArrayLike) -> Floats:
-    """Boxes (N, 4) from x, y, width, height to x1, y1, x2, y2."""
-    boxes = np.array(boxes_xywh, np.float32).reshape(-1, 4)
+    """Boxes (N, 4), or one (4,), from x, y, width, height to x1, y1, x2, y2 (N, 4)."""
+    boxes = np.atleast_2d(np.array(boxes_xywh, np.float32))
+    if boxes.size == 0:
+        return np.zeros((0, 4), np.float32)
+    if boxes.shape[1:] != (4,):
+        raise ValueError(f'boxes must be (N, 4), got shape {boxes.shape}')
     boxes[:, 2:] += boxes[:, :2]
     return boxes
 

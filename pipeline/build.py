@@ -164,6 +164,7 @@ def _detectors(
         max_people=part.max_people,
         batch_size=_batch_size(part.batch_size, runtime, 8, 1),
         ignorable=_ignorable(part, weights),
+        person_class=part.person_class,
     )
     if part.slices.grid is None:
         return detector, None

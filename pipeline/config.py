@@ -11,7 +11,6 @@ defaults are off. In each class below they come last, under "For the compact mod
 
 from __future__ import annotations
 
-import copy
 import types
 import typing
 from collections.abc import Mapping
@@ -19,21 +18,22 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from .config_file import ConfigError as ConfigError
+from .config_file import merge_overrides, read_config
 from .detectors.slices import SliceConfig
 from .loop import LoopConfig
 from .resources import ROOT
 from .runtime.options import RuntimeOptions
 from .segmenters.crop_segmentation import CropSegmentationConfig
 from .segmenters.prompts import PromptConfig
+from .values import shorten
 
 CONFIG_FOLDER = ROOT / 'configs'
 
+MAX_NUMBER = 2**31 - 1  # of a setting
+
 T = TypeVar('T')
 _TEXTS = tuple[str, ...]
-
-
-class ConfigError(ValueError):
-    """A setting is wrong; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class DetectorConfig:
     batch_size: int | Literal['auto'] = 'auto'
     slices: SliceConfig = field(default_factory=SliceConfig)
     ignorable: tuple[str, ...] = ()  # prefixes of keys of the checkpoint that need not fit
+    person_class: str | int | None = None  # name or number of the class; None: found by its name
 
     # For the compact models.
     eval_score_threshold: float | None = None  # For average precision; None: score_threshold
@@ -148,15 +149,16 @@ def load_config(config: str | Path, options: Mapping[str, Any] | None = None) ->
     Raises:
         ConfigError: no such config, an unknown key, a wrong type or value.
     """
-    from mmengine.config import Config
-
     path = find_config(config)
-    loaded = Config.fromfile(str(path), lazy_import=False)
-    loaded.merge_from_dict(copy.deepcopy(dict(options or {})))
-    values = loaded.to_dict()
+    loaded = read_config(path, lazy_import=False)
+    merge_overrides(loaded, options or {}, path)
     # Names with a leading underscore are helpers of the file (MMEngine drops `_base_`).
-    values = {k: v for k, v in values.items() if not k.startswith('_')}
-    return ResolvedConfig(parse(PipelineConfig, values, ''), str(loaded.pretty_text), path)
+    values = {k: v for k, v in loaded.to_dict().items() if not k.startswith('_')}
+    try:
+        settings = parse(PipelineConfig, values, '')
+    except ConfigError as error:
+        raise ConfigError(f'{path}: {error}') from error
+    return ResolvedConfig(settings, str(loaded.pretty_text), path)
 
 
 def find_model_config(name: str, beside: Path) -> str:
@@ -181,10 +183,9 @@ def find_model_config(name: str, beside: Path) -> str:
 
 def find_config(config: str | Path) -> Path:
     """Path of a pipeline config given by name or path."""
-    path = Path(config)
     named = CONFIG_FOLDER / f'{config}.py'
-    for candidate in (path, named):
-        if candidate.suffix == '.py' and candidate.is_file():
+    for candidate in (Path(config), named):
+        if '\0' not in str(config) and candidate.suffix == '.py' and candidate.is_file():
             return candidate
     from .config_messages import nearest
 
@@ -198,14 +199,14 @@ def find_config(config: str | Path) -> Path:
 def parse(kind: type[T], values: Any, place: str) -> T:
     """Create a dataclass of type ``kind`` from nested dicts; checks every key and type."""
     if not isinstance(values, Mapping):
-        raise ConfigError(f'{place or "config"} must be a dict, got {values!r}')
+        raise ConfigError(f'{place or "config"} must be a dict, got {shorten(values)}')
     hints = typing.get_type_hints(kind)
     known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
     for key in values:
         if key not in known:
             from .config_messages import describe_unknown
 
-            raise ConfigError(describe_unknown(key, place, list(known)))
+            raise ConfigError(describe_unknown(str(key), place, list(known)))
     for name, f in known.items():
         if f.default is MISSING and f.default_factory is MISSING and name not in values:
             raise ConfigError(f'{f"{place}.{name}" if place else name} is missing')
@@ -225,6 +226,10 @@ def _checked(hint: Any, value: Any, place: str) -> Any:
     if is_dataclass(hint):
         return parse(hint, value, place)  # type: ignore[arg-type]
     options = typing.get_args(hint) if _is_union(hint) else (hint,)
+    if isinstance(value, int | float) and not -MAX_NUMBER <= value <= MAX_NUMBER:  # also NaN
+        raise ConfigError(f'{place} must be a finite number, got {shorten(value)}')
+    if isinstance(value, str) and '\0' in value:
+        raise ConfigError(f'{place} has a NUL character: {shorten(value)}')
     for option in options:
         if is_dataclass(option) and isinstance(value, Mapping):
             return parse(option, value, place)  # type: ignore[arg-type]

@@ -7,6 +7,8 @@ import typing
 from dataclasses import is_dataclass
 from typing import Any, Literal
 
+from .values import shorten
+
 # Settings of version 0.1 -> their names now, for the message about an unknown setting.
 RENAMED = {
     'loop.exclusive': 'loop.resolve_overlaps',
@@ -33,7 +35,7 @@ def describe_unknown(key: str, place: str, known: list[str]) -> str:
 def describe_wrong_type(place: str, options: tuple[Any, ...], value: Any) -> str:
     """Describe a setting whose value has none of the types ``options``."""
     off = ' (off is None, never False)' if value is False and type(None) in options else ''
-    return f'{place} must be {_describe_types(options)}, got {value!r}{off}'
+    return f'{place} must be {_describe_types(options)}, got {shorten(value)}{off}'
 
 
 def nearest(word: str, known: list[str]) -> str:

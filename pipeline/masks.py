@@ -16,9 +16,12 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
+from .values import shorten
+
 Bitmap = npt.NDArray[np.bool_]
 Crop = npt.NDArray[Any]
 Runs = npt.NDArray[np.int64]
+_MAX_GROUPS = 7  # of 5 bits: runs of more than 32 bits do not exist
 
 
 class MaskSource(IntEnum):
@@ -317,21 +320,37 @@ def _counts(rle: dict[str, Any], height: int, width: int) -> Runs:
     """Counts of a COCO RLE dict, decompressed.
 
     Raises:
-        ValueError: it is of another size, or its counts do not add up to it.
+        ValueError: it is damaged or of another size; see `find_rle_error`.
     """
-    if list(rle['size']) != [height, width]:
-        raise ValueError(f'RLE of size {list(rle["size"])} for an image of [{height}, {width}]')
+    if (error := find_rle_error(rle, height, width)) is not None:
+        raise ValueError(error)
     counts = rle['counts']
-    if not isinstance(counts, list):
-        runs = decode_counts(counts)
-    else:
-        runs = np.array(counts, np.int64)
-    if runs.sum() != height * width or (runs < 0).any():
-        raise ValueError(
-            f'RLE whose counts add up to {runs.sum()} px, but the image has {height} x {width}; '
-            'the mask is damaged'
-        )
-    return runs
+    return np.array(counts, np.int64) if isinstance(counts, list) else decode_counts(counts)
+
+
+def find_rle_error(rle: Any, height: int, width: int) -> str | None:
+    """Describe what is wrong with a COCO RLE of an image; None: nothing.
+
+    The COCO API checks nothing: it reads past the end of damaged counts.
+    """
+    if not isinstance(rle, dict) or not {'size', 'counts'} <= set(rle):
+        return 'a mask as RLE needs size and counts'
+    size, counts = rle['size'], rle['counts']
+    if not isinstance(size, list | tuple) or list(size) != [height, width]:
+        return f'RLE of size {shorten(size)} for an image of [{height}, {width}] (H, W)'
+    if not isinstance(counts, list | str | bytes):
+        return f'counts of an RLE must be whole numbers or text, got {type(counts).__name__}'
+    try:
+        runs = np.asarray(counts) if isinstance(counts, list) else decode_counts(counts)
+    except (ValueError, OverflowError) as error:
+        return f'counts of an RLE: {error}'
+    if runs.ndim != 1 or (runs.size and runs.dtype.kind not in 'iu'):
+        return f'counts of an RLE must be whole numbers or text, got {shorten(counts)}'
+    if not runs.size or runs.min() < 0 or runs.max() > height * width:
+        return f'counts of an RLE must be runs in [0, {height * width}], got {shorten(counts)}'
+    if runs.sum() != height * width:
+        return f'the runs of the RLE cover {runs.sum()} of {height * width} px'
+    return None
 
 
 def decode_counts(counts: str | bytes) -> Runs:
@@ -340,15 +359,23 @@ def decode_counts(counts: str | bytes) -> Runs:
     A run is a number in groups of 5 bits, lowest first, stored as characters from 48 on. The 6th
     bit marks that more groups follow; the 5th bit of the last group is the sign. From the fourth
     run on, a number is the difference to the run before the last.
+
+    Raises:
+        ValueError: the text is no such counts, or ends within a number.
     """
-    text = counts.encode() if isinstance(counts, str) else counts
+    text = counts.encode(errors='replace') if isinstance(counts, str) else counts
+    if text[:2] in (b"b'", b'b"'):
+        raise ValueError(f"{shorten(text)} is printed Python bytes; write counts.decode('ascii')")
     groups = np.frombuffer(text, np.uint8).astype(np.int64) - 48
-    ends = np.flatnonzero((groups & 32) == 0)
-    if len(ends) == 0:
+    if len(groups) == 0:
         return np.zeros(0, np.int64)
-    groups = groups[: ends[-1] + 1]
+    ends = np.flatnonzero((groups & 32) == 0)
+    if groups.min() < 0 or groups.max() > 63 or len(ends) == 0 or ends[-1] + 1 != len(groups):
+        raise ValueError(f'{shorten(counts)} has other characters than an RLE, or its end is cut')
     starts = np.concatenate([[0], ends[:-1] + 1])
     lengths = ends - starts + 1
+    if lengths.max() > _MAX_GROUPS:
+        raise ValueError(f'{shorten(counts)} has a run longer than any image')
     shifts = 5 * (np.arange(len(groups)) - np.repeat(starts, lengths))
     runs = np.add.reduceat((groups & 31) << shifts, starts)
     runs -= ((groups[ends] & 16) > 0) * (1 << 5 * lengths)

@@ -16,6 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from .config_file import read_config
 from .weights.loading import load_into, load_state
 
 if TYPE_CHECKING:
@@ -52,15 +53,13 @@ def building_from(library: Library) -> Iterator[None]:
 
 
 def read_model_config(path: str, library: Library) -> Config:
-    """Config of a model, from a file or by a name such as ``mmdet::rtmdet/...py``."""
-    from mmengine.config import Config
+    """Config of a model, from a file or by a name such as ``mmdet::rtmdet/...py``.
 
+    Raises:
+        ConfigError: The config cannot be read.
+    """
     with scope_of(library):
-        if '::' not in path:
-            return Config.fromfile(path, lazy_import=False)
-        from mmengine.hub import get_config  # also imports everything for training
-
-        return get_config(path)
+        return read_config(path, lazy_import=False)
 
 
 def build_model(

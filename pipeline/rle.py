@@ -44,7 +44,7 @@ def to_rle(segmentation: Any, height: int, width: int) -> RLE:
     elif isinstance(segmentation['counts'], list):
         rle = coco_mask.frPyObjects(segmentation, height, width)
     else:
-        rle = {'size': list(segmentation['size']), 'counts': segmentation['counts']}
+        rle = {'size': [height, width], 'counts': segmentation['counts']}
     return rle
 
 

@@ -9,7 +9,7 @@ Legend: N people, K keypoints, H x W image.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from io import BytesIO
 from pathlib import Path
@@ -24,7 +24,7 @@ from .arrays import Image as Image
 from .arrays import Index as Index
 from .arrays import Ints as Ints
 from .arrays import size_of as size_of
-from .boxes import xyxy_to_xywh
+from .boxes import BoxesError, check_boxes, xyxy_to_xywh
 from .keypoints import COCO_17, PERSON, KeypointSet, unnamed_keypoints
 from .masks import LogitMasks, Masks
 from .masks import MaskSource as MaskSource
@@ -115,13 +115,17 @@ class Detections(Rows):
         super().__post_init__()
         if self.boxes.shape[1:] != (4,):
             raise ValueError(f'boxes must be (N, 4) xyxy, got shape {self.boxes.shape}')
-        wrong = (self.boxes[:, 2:] < self.boxes[:, :2]).any(axis=1) | ~np.isfinite(self.boxes).all(
-            axis=1
-        )
+        finite = np.isfinite(self.boxes).all(axis=1)
+        if not finite.all():
+            raise ValueError(
+                f'a model returned the box {self.boxes[~finite][0].tolist()}, which is not finite; '
+                'try runtime.precision=fp32 and check the weights'
+            )
+        wrong = (self.boxes[:, 2:] < self.boxes[:, :2]).any(axis=1)
         if wrong.any():
             raise ValueError(
-                'boxes must be finite and xyxy with x2 >= x1 and y2 >= y1, got '
-                f'{self.boxes[wrong][0].tolist()}; convert xywh boxes first'
+                'boxes must be xyxy with x2 >= x1 and y2 >= y1, got '
+                f'{self.boxes[wrong][0].tolist()}'
             )
 
     def __repr__(self) -> str:
@@ -130,13 +134,27 @@ class Detections(Rows):
         return f'{type(self).__name__}({number} {noun}, image {masks.height}x{masks.width})'
 
     @classmethod
-    def from_boxes(cls, boxes: npt.ArrayLike, shape: tuple[int, int]) -> Detections:
-        """Detections of score 1 without masks from boxes (N, 4) xyxy px in an image (H, W)."""
-        rows = np.asarray(boxes, np.float32)
-        if rows.size and rows.shape[-1:] != (4,):
-            raise ValueError(f'boxes must have the shape (N, 4), got {rows.shape}')
-        rows = rows.reshape(-1, 4)
-        return cls(rows, np.ones(len(rows), np.float32), Masks.empty(*shape, len(rows)))
+    def from_boxes(
+        cls, boxes: npt.ArrayLike | Mapping[str, npt.ArrayLike], shape: tuple[int, int]
+    ) -> Detections:
+        """Detections without masks from the user's boxes in an image (H, W).
+
+        Args:
+            boxes: (N, 4) xyxy px, with score 1; or ``{'boxes': (N, 4), 'scores': (N,)}``.
+            shape: (H, W) of the image.
+
+        Raises:
+            BoxesError: The boxes are wrong; see `pipeline.boxes.check_boxes`.
+        """
+        named = boxes if isinstance(boxes, Mapping) else {'boxes': boxes}
+        if 'boxes' not in named or set(named) - {'boxes', 'scores'}:
+            raise BoxesError(f'boxes by name have the keys boxes and scores, got {sorted(named)}')
+        rows = check_boxes(named['boxes'], shape)
+        scores = np.asarray(named.get('scores', np.ones(len(rows))))
+        unit = scores.shape == (len(rows),) and (not len(rows) or scores.dtype.kind in 'iuf')
+        if not unit or not ((scores >= 0) & (scores <= 1)).all():
+            raise BoxesError(f'scores of {len(rows)} boxes must be as many numbers in [0, 1]')
+        return cls(rows, scores.astype(np.float32), Masks.empty(*shape, len(rows)))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -269,8 +287,9 @@ class People(Poses):
         score people by size.
 
         Args:
-            image_id: id of the image in the annotation file.
+            image_id: id of the image in the annotation file; a NumPy integer becomes an int.
         """
+        image_id = image_id.item() if isinstance(image_id, np.generic) else image_id
         kept = self.keypoint_set
         compared = kept.compared
         extra = np.setdiff1d(np.arange(kept.num), compared)

@@ -20,7 +20,7 @@ from pipeline.io.run import run_images
 from pipeline.io.run_options import OUTPUTS, RunOptions, RunReport
 from pipeline.masks import Masks
 from pipeline.runtime.timing import StageTimer
-from pipeline.structures import People
+from pipeline.structures import Detections, People
 
 IMAGES = {'1.jpg': 50, '1.png': 60, 'a/1.jpg': 70, 'b/1.jpg': 80}
 OUTPUT_NAMES = {'1.jpg': '1.jpg', '1.png': '1.png', 'a/1.jpg': 'a/1', 'b/1.jpg': 'b/1'}
@@ -70,7 +70,7 @@ class FakePipeline:
         self.seconds = seconds
         self.min_score: float | None = None
         self.calls: list[np.ndarray] = []
-        self.boxes: list[np.ndarray | None] = []
+        self.boxes: list[Detections | None] = []
         self.batches: list[int] = []
 
     @property
@@ -87,7 +87,7 @@ class FakePipeline:
         ]
 
     def __call__(
-        self, image: np.ndarray, boxes: np.ndarray | None = None, timer: StageTimer | None = None
+        self, image: np.ndarray, boxes: Detections | None = None, timer: StageTimer | None = None
     ) -> People:
         self.calls.append(image)
         self.boxes.append(boxes)

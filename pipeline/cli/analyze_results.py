@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..io.coco import TASKS
-from .options import add_data_root, handle_errors, make_parser
+from .options import add_data_root, add_person_category, handle_errors, make_parser
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     add('results', type=Path, metavar='RESULTS', help='COCO results')
     add('annotations', metavar='ANNOTATIONS', help='COCO annotations of people, or a data set')
     add_data_root(parser)
+    add_person_category(parser)
     add('--study', nargs='+', choices=STUDIES, help='default: all')
     add('--groups', action='store_const', dest='study', const=['groups'], help='--study groups')
     add('--tasks', nargs='+', choices=TASKS, help='default: all tasks of both files')
@@ -81,7 +82,9 @@ def run(args: argparse.Namespace) -> dict[str, str]:
     from ..io.tables import replace_infinity, write_csv
 
     annotations = find_annotations(args.annotations, args.data_root)
-    scored = load_scored_results(args.results, annotations, args.tasks)
+    scored = load_scored_results(
+        args.results, annotations, args.tasks, person_category=args.person_category
+    )
     studies = list(args.study or STUDIES)
     if 'keypoints' not in scored.tasks:
         if args.study and 'visibility' in args.study:

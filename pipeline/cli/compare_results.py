@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..io.coco import TASKS
-from .options import add_data_root, handle_errors, make_parser
+from .options import add_data_root, add_person_category, handle_errors, make_parser
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     add('b', type=Path, metavar='B', help='COCO results to compare with A')
     add('annotations', metavar='ANNOTATIONS', help='COCO annotations of people, or a data set')
     add_data_root(parser)
+    add_person_category(parser)
     add('--images', type=Path, metavar='DIR', help='images (default: next to the annotations)')
     add('--task', choices=TASKS, default='segm', help='default: segm')
     add('--min-score', type=float, default=0, metavar='S', help='ignore results with lower scores')
@@ -92,7 +93,13 @@ def run(args: argparse.Namespace) -> tuple[Comparison, list[str]]:
 
     annotations = find_annotations(args.annotations, args.data_root)
     sides = [
-        load_scored_results(file, annotations, [args.task], min_score=args.min_score)
+        load_scored_results(
+            file,
+            annotations,
+            [args.task],
+            min_score=args.min_score,
+            person_category=args.person_category,
+        )
         for file in (args.a, args.b)
     ]
     comparison = compare(sides[0], sides[1], args.task)
@@ -124,7 +131,11 @@ def find_image_folders(args: argparse.Namespace, annotations: Path) -> list[Path
             raise ValueError(f'--images {args.images} is not a folder')
         return [args.images]
     try:
-        return [resolve_dataset(args.annotations, args.data_root).images]
+        return [
+            resolve_dataset(
+                args.annotations, args.data_root, person_category=args.person_category
+            ).images
+        ]
     except DatasetError:
         return [annotations.parent, annotations.parent / 'images']  # images are optional
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from ..io.atomic import write_json
 from ..io.progress import Reporter
-from .options import handle_errors, make_parser, make_reporter
+from .options import add_person_category, handle_errors, make_parser, make_reporter
 
 if TYPE_CHECKING:
     from ..datasets.convert import Conversion
@@ -50,6 +50,8 @@ def build_parser() -> argparse.ArgumentParser:
             add('--images', type=Path, metavar='FOLDER',
                 help='images, to find missing and broken ones and other sizes',
             )  # fmt: skip
+        if name not in ('cihp', 'ochuman'):
+            add_person_category(sub)
         if name in ('ochuman', 'cocopersons'):
             add('--others', choices=('drop', 'ignore'), default='drop',
                 help='people without keypoints or mask: left out (the published protocol), or '
@@ -102,10 +104,13 @@ def convert(args: argparse.Namespace, reporter: Reporter) -> Conversion:
             boxes=args.boxes,
             others=args.others,
         )
+    person = args.person_category
     if args.format == 'cocopersons':
-        return convert_cocopersons(args.source, args.images, reporter, others=args.others)
+        return convert_cocopersons(
+            args.source, args.images, reporter, others=args.others, person_category=person
+        )
     converter = convert_crowdpose if args.format == 'crowdpose' else convert_coco
-    return converter(args.source, args.images, reporter)
+    return converter(args.source, args.images, reporter, person_category=person)
 
 
 def _report(out: Path, conversion: Conversion) -> int:

@@ -76,6 +76,7 @@ class DatasetRequest:
     cfg_options: Mapping[str, Any] = field(default_factory=dict)
     data_root: Path | None = None
     images: Path | None = None
+    person_category: str | None = None  # name or id; None: found by its name
     shard: Shard | None = None
     limit: int | None = None  # number of images; None: all
     resume: bool = True
@@ -105,8 +106,13 @@ def run_dataset(request: DatasetRequest, *, load: Load, reporter: Reporter) -> D
         OutputError: The results cannot be written.
         ConfigError, CheckpointError: From ``load``.
     """
-    data = resolve_dataset(request.data, request.data_root, images=request.images)
-    ground_truth = load_annotations(data.annotations)
+    data = resolve_dataset(
+        request.data,
+        request.data_root,
+        images=request.images,
+        person_category=request.person_category,
+    )
+    ground_truth = load_annotations(data.annotations, person_category=request.person_category)
     _check_protocol(request.protocol, ground_truth, data)
     rows = ground_truth.content['images'][: request.limit]
     images = _list_images(data, [row['file_name'] for row in rows])

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..io.coco import PERSON_OPTION
 from ..io.progress import Reporter
+from ..values import shorten
 
 # Option -> setting of the pipeline config.
 SETTINGS = {
@@ -72,6 +74,13 @@ def add_data_root(parser: argparse.ArgumentParser) -> None:
                         help='folder of the data sets (default: $BMP_DATA)')  # fmt: skip
 
 
+def add_person_category(parser: argparse.ArgumentParser) -> None:
+    """Add ``--person-category``."""
+    parser.add_argument(PERSON_OPTION, metavar='NAME|ID',
+                        help='category of people in your COCO files (default: person, else '
+                        'pedestrian, human or people)')  # fmt: skip
+
+
 def get_overrides(args: argparse.Namespace) -> dict[str, Any]:
     """Return the overrides of the config; named options override ``--cfg-options``."""
     named = {key: vars(args)[name] for name, key in SETTINGS.items() if name in vars(args)}
@@ -79,14 +88,22 @@ def get_overrides(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def parse_cfg_options(pairs: Sequence[str]) -> dict[str, Any]:
-    """Parse the values of ``--cfg-options`` by the rules of MMEngine."""
+    """Parse the values of ``--cfg-options`` by the rules of MMEngine.
+
+    Raises:
+        ValueError: A value cannot be parsed.
+    """
     if not pairs:
         return {}
     from mmengine.config import DictAction  # slow to import
 
-    parser = argparse.ArgumentParser(allow_abbrev=False)
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
-    values: dict[str, Any] = parser.parse_args(['--cfg-options', *pairs]).cfg_options
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, _, text = pair.partition('=')
+        try:
+            values[key] = DictAction._parse_iterable(text)
+        except (AssertionError, ValueError, RecursionError) as error:
+            raise ValueError(f'--cfg-options {shorten(pair)}: {str(error) or "wrong"}') from error
     return values
 
 
@@ -135,10 +152,10 @@ def handle_errors(prog: str, failed: int = 1) -> Iterator[None]:
 
     Args:
         prog: Name of the command, for the message.
-        failed: Exit code for files and weights that cannot be read or written.
+        failed: Exit code for weights that cannot be read and files that cannot be written.
 
     Raises:
-        SystemExit: With this code, 2 for wrong arguments, invalid and missing files, or 130 after
+        SystemExit: With 2 for wrong arguments, invalid and missing files, ``failed``, or 130 after
             Ctrl-C.
     """
     from ..io.run_options import OutputError

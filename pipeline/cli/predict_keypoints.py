@@ -16,9 +16,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..io.annotations import load_coco
+from ..datasets.annotations import load_annotations
 from ..io.atomic import write_json
-from .options import handle_errors, make_parser, make_reporter
+from .options import add_person_category, handle_errors, make_parser, make_reporter
 
 PROG = 'bmp predict-keypoints'
 
@@ -32,6 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     add('--images', type=Path, required=True, help='folder of the images')
     add('--config', default='bmp_v2', help='pipeline with the pose model (default: bmp_v2)')
     add('--device', default='auto', help='torch device (default: auto)')
+    add_person_category(parser)
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument('--overwrite', action='store_true', help='replace OUT if it exists')
     existing.add_argument('--resume', action='store_true', help='continue the file OUT')
@@ -50,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from ..config import load_config
         from ..datasets.predicted_keypoints import add_keypoints
 
-        content = load_coco(args.out if args.resume and args.out.exists() else args.annotations)
+        source = args.out if args.resume and args.out.exists() else args.annotations
+        content = load_annotations(source, person_category=args.person_category).content
         estimate = build_pose_estimator(load_config(args.config, {'runtime.device': args.device}))
         problems = add_keypoints(
             content, args.images, estimate, make_reporter(), lambda: write_json(args.out, content)

@@ -30,6 +30,7 @@ from ..io.run_options import DEFAULT_SAVE, OUTPUTS, RunOptions, RunReport
 from ..visualization.style import LABELS, LAYERS, DrawingStyle
 from .options import (
     add_loop_options,
+    add_person_category,
     add_runtime_options,
     get_command,
     get_overrides,
@@ -43,7 +44,7 @@ from .summary import print_summary
 
 if TYPE_CHECKING:
     from ..api import LoadedPipeline
-    from ..io.annotations import ImageId
+    from ..io.coco_checks import ImageId
 
 PROG = 'bmp run'
 logger = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
         help='batch size (default: 1)')  # fmt: skip
     add('--boxes', type=Path, metavar='FILE', help='your boxes for round one, JSON')
     add('--coco-ids', type=Path, metavar='FILE', help='COCO file with the image ids to use')
+    add_person_category(parser)
     add_loop_options(parser)
     add_runtime_options(parser)
     return parser
@@ -118,7 +120,7 @@ def build_options(
         out_dir,
         frozenset(args.save),
         resume=args.resume,
-        boxes={} if args.boxes is None else _load_boxes(args.boxes, images, ids),
+        boxes={} if args.boxes is None else _load_boxes(args, images, ids),
         image_ids=ids,
         config=args.config,
         command=command,
@@ -169,11 +171,14 @@ def _load_ids(file: Path, images: Sequence[InputImage]) -> Mapping[str, ImageId]
 
 
 def _load_boxes(
-    file: Path, images: Sequence[InputImage], image_ids: Mapping[str, ImageId] | None
+    args: argparse.Namespace, images: Sequence[InputImage], ids: Mapping[str, ImageId] | None
 ) -> Mapping[str, Any]:
     from ..io.annotations import load_boxes
 
-    boxes = load_boxes(file, images, image_ids=image_ids)
+    file: Path = args.boxes
+    boxes = load_boxes(file, images, image_ids=ids, person_category=args.person_category)
+    if boxes.left_out:
+        logger.warning('%s: left out: %s', file, boxes.left_out)
     if boxes.unknown:
         logger.warning('%s has boxes for %s, not among the inputs', file, _shorten(boxes.unknown))
     without = tuple(image.name for image in images if image.name not in boxes.by_image)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..io.coco import TASKS, Task
-from .options import add_data_root, handle_errors, make_parser
+from .options import add_data_root, add_person_category, handle_errors, make_parser
 
 if TYPE_CHECKING:
     from ..evaluation.metrics import CocoMetrics
@@ -33,6 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     add('results', type=Path, metavar='RESULTS', help='COCO results')
     add('annotations', nargs='?', metavar='ANNOTATIONS', help='COCO annotations, or a data set')
     add_data_root(parser)
+    add_person_category(parser)
     add('--tasks', nargs='+', choices=TASKS,
         help='default: all tasks of results and annotations')  # fmt: skip
     add('--crowd-bounds', nargs=2, type=float, default=(0.2, 0.8), metavar=('MEDIUM', 'HARD'),
@@ -53,7 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error('--json-ids needs --json OUT')
     with handle_errors(PROG):
         metrics = score_results(
-            args.results, args.annotations, args.data_root, args.tasks, tuple(args.crowd_bounds)
+            args.results,
+            args.annotations,
+            args.data_root,
+            args.tasks,
+            tuple(args.crowd_bounds),
+            args.person_category,
         )
         report(metrics, args.json, args.markdown, with_ids=args.json_ids)
     return 0
@@ -65,6 +71,7 @@ def score_results(
     data_root: Path | None = None,
     tasks: Sequence[Task] | None = None,
     crowd_bounds: tuple[float, float] | None = None,
+    person_category: str | None = None,
 ) -> CocoMetrics:
     """Compute the metrics of a results file.
 
@@ -74,9 +81,10 @@ def score_results(
         data_root: Folder of the data sets.
         tasks: None: all tasks.
         crowd_bounds: See `pipeline.evaluation.coco.score`.
+        person_category: Name or id of the category of people; None: found by its name.
 
     Raises:
-        OSError, ValueError: The files cannot be read or do not fit.
+        ValueError: The files cannot be read or do not fit.
     """
     from ..datasets.eval_sets import find_annotations
     from ..evaluation.coco import CROWD_BOUNDS, score_files
@@ -86,14 +94,20 @@ def score_results(
         info = read_info(results)
         if info is None:
             if not results.is_file():
-                raise FileNotFoundError(f'{results}: no such file')
+                raise ValueError(f'{results}: no such file')
             raise ValueError(
                 f'{results}: ANNOTATIONS is required; only results of `bmp test` name their own'
             )
         file = Path(info.annotations)
     else:
         file = find_annotations(annotations, data_root)
-    return score_files(results, file, tasks, crowd_bounds=crowd_bounds or CROWD_BOUNDS)
+    return score_files(
+        results,
+        file,
+        tasks,
+        crowd_bounds=crowd_bounds or CROWD_BOUNDS,
+        person_category=person_category,
+    )
 
 
 def report(

@@ -30,6 +30,7 @@ from ..io.results import PROTOCOLS
 from .options import (
     add_data_root,
     add_loop_options,
+    add_person_category,
     add_runtime_options,
     get_command,
     get_overrides,
@@ -55,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     add('--data', required=True, metavar='NAME|FILE', help='data set, or COCO annotation file')
     add('--images', type=Path, metavar='DIR', help='folder of the images (default: data set)')
     add_data_root(parser)
+    add_person_category(parser)
     add('--protocol', choices=tuple(PROTOCOLS), default='loop',
         help='see above (default: %(default)s)')  # fmt: skip
     add('--gt-boxes', action='store_true', help='detected_keypoints: ground-truth boxes')
@@ -92,6 +94,7 @@ def build_request(args: argparse.Namespace, command: tuple[str, ...]) -> Dataset
         cfg_options=get_overrides(args),
         data_root=args.data_root,
         images=args.images,
+        person_category=args.person_category,
         shard=Shard.parse(args.shard) if args.shard else None,
         limit=args.limit,
         resume=args.resume,
@@ -115,5 +118,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f'results file: {done.results}')
             if args.score:
                 folder = done.results.parent
-                report(score_results(done.results), folder / 'scores.json', folder / 'scores.md')
+                metrics = score_results(done.results, person_category=args.person_category)
+                report(metrics, folder / 'scores.json', folder / 'scores.md')
     return done.run.exit_code

@@ -7,20 +7,17 @@ people), or the task that cannot be scored while the file contains such people.
 
 from __future__ import annotations
 
-import math
-import reprlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-import numpy as np
-
 from ..io.coco import Task
+from ..io.coco_checks import as_flag, find_box_error, find_mask_error, find_numbers_error, is_number
 from ..keypoint_sets import KEYPOINT_SETS, Convention
 from ..keypoints import AREA_OF_BOX
-from ..masks import decode_counts
 from ..rle import polygons, rle_of
+from ..values import shorten
 
 Annotation = dict[str, Any]
 Severity = Literal['fatal', 'warning'] | Task
@@ -38,14 +35,14 @@ class Person:
     @property
     def crowd(self) -> bool:
         """Whether this is a crowd region."""
-        return bool(self.annotation.get('iscrowd', 0))
+        return bool(as_flag(self.annotation.get('iscrowd', 0)))
 
     # Cached: several rules need these two, and they take most of the time.
 
     @cached_property
     def mask_error(self) -> str | None:
         """Error of the mask."""
-        return _find_mask_error(self)
+        return find_mask_error(self.annotation.get('segmentation', []), self.height, self.width)
 
     @cached_property
     def keypoint_error(self) -> str | None:
@@ -62,26 +59,27 @@ class Rule:
     find: Callable[[Person], str | None]  # returns the mistake, or None
 
 
+def _crowd(person: Person) -> str | None:
+    value = person.annotation.get('iscrowd', 0)
+    return None if as_flag(value) is not None else f'iscrowd must be 0 or 1, got {shorten(value)}'
+
+
 def _box(person: Person) -> str | None:
     if 'bbox' not in person.annotation:
         return 'there is no bbox'
-    box = person.annotation['bbox']
-    reason = _not_numbers('bbox', box, 4)
-    if reason is None and min(box[2:]) < 0:
-        reason = f'bbox is x, y, width, height; width and height must be >= 0, got {list(box)}'
-    return reason
+    return find_box_error(person.annotation['bbox'])
 
 
 def _flat_box(person: Person) -> str | None:
     box = person.annotation.get('bbox', [])
-    flat = _not_numbers('bbox', box, 4) is None and min(box[2:]) == 0
+    flat = find_box_error(box) is None and min(box[2:]) == 0
     return f'the box has no area: {list(box)}' if flat else None
 
 
 def _area(person: Person) -> str | None:
     area = person.annotation.get('area', 1)
-    if not _is_number(area) or area < 0:
-        return f'area must be a number >= 0, got {area!r}'
+    if not is_number(area) or area < 0:
+        return f'area must be a number >= 0, got {shorten(area)}'
     return None
 
 
@@ -97,7 +95,7 @@ def _find_keypoint_error(person: Person) -> str | None:
     points = person.annotation.get('keypoints')
     if points is None or person.convention is None:
         return None
-    reason = _not_numbers('keypoints', points, 3 * KEYPOINT_SETS[person.convention].num)
+    reason = find_numbers_error('keypoints', points, 3 * KEYPOINT_SETS[person.convention].num)
     if reason is None and not set(points[2::3]) <= {0, 1, 2}:
         wrong = sorted(set(points[2::3]) - {0, 1, 2})
         reason = f'keypoint flags must be 0, 1 or 2, got {wrong}'
@@ -115,22 +113,13 @@ def _count_of_keypoints(person: Person) -> str | None:
     if count is None or person.convention != 'coco17' or person.keypoint_error is not None:
         return None
     labelled = count_labelled(person.annotation)
-    if not _is_number(count):
-        return f'num_keypoints is {count!r}; using the number of labelled keypoints: {labelled}'
+    if not is_number(count):
+        got = shorten(count)
+        return f'num_keypoints is {got}; using the number of labelled keypoints: {labelled}'
     if (count == 0) == (labelled == 0):
         return None
     effect = 'ignored' if count == 0 else 'counted'
     return f'num_keypoints is {count} and {labelled} are labelled; this person is {effect}'
-
-
-def _find_mask_error(person: Person) -> str | None:
-    mask = person.annotation.get('segmentation', [])
-    if isinstance(mask, dict):
-        return _wrong_rle(mask, person.height, person.width)
-    if not isinstance(mask, list):
-        return f'segmentation must be polygons or RLE, got {type(mask).__name__}'
-    reasons = (_wrong_polygon(polygon) for polygon in mask)
-    return next((reason for reason in reasons if reason is not None), None)
 
 
 def _thin_polygon(person: Person) -> str | None:
@@ -152,6 +141,7 @@ def _no_mask(person: Person) -> str | None:
 
 
 PERSON_RULES: tuple[Rule, ...] = (
+    Rule('wrong iscrowd', 'fatal', _crowd),
     Rule('wrong box', 'fatal', _box),
     Rule('wrong keypoints', 'fatal', lambda person: person.keypoint_error),
     Rule('wrong mask', 'fatal', lambda person: person.mask_error),
@@ -176,6 +166,8 @@ def repair_annotation(person: Person, tasks: Collection[Task]) -> Annotation:
     x, y, width, height = row['bbox']
     if isinstance(row.get('segmentation'), list):
         row['segmentation'] = polygons(row['segmentation'])
+    elif 'segmentation' in row:
+        row['segmentation'] = row['segmentation'] | {'size': [person.height, person.width]}
     if 'area' not in row:
         row['area'] = compute_mask_area(person) or AREA_OF_BOX * width * height
     if person.crowd and 'segm' in tasks and not row.get('segmentation'):
@@ -185,7 +177,7 @@ def repair_annotation(person: Person, tasks: Collection[Task]) -> Annotation:
         row['keypoints'] = [0] * 3 * KEYPOINT_SETS[person.convention or 'coco17'].num
     if row.get('keypoints') is not None:
         count = row.get('num_keypoints')
-        row['num_keypoints'] = count if _is_number(count) else count_labelled(row)
+        row['num_keypoints'] = count if is_number(count) else count_labelled(row)
     return row
 
 
@@ -200,46 +192,3 @@ def compute_mask_area(person: Person) -> int:
 
     rle = rle_of(person.annotation.get('segmentation'), person.height, person.width)
     return 0 if rle is None else int(coco_mask.area(rle))
-
-
-def _wrong_polygon(polygon: Any) -> str | None:
-    if not isinstance(polygon, list) or len(polygon) % 2:
-        return 'a polygon must be a list of x, y pairs'
-    return _not_numbers('a polygon', polygon, len(polygon))
-
-
-def _wrong_rle(rle: dict[str, Any], height: int, width: int) -> str | None:
-    if not {'size', 'counts'} <= set(rle):
-        return f'a mask as RLE needs size and counts, got {sorted(rle)}'
-    size, counts = rle['size'], rle['counts']
-    if size not in ([height, width], (height, width)):
-        return f'RLE of size {size} for an image of [{height}, {width}] (H, W)'
-    numbers = isinstance(counts, list) and are_finite(counts)
-    if not numbers and not isinstance(counts, str | bytes):
-        return 'counts of an RLE must be numbers or text'
-    runs = np.asarray(counts if isinstance(counts, list) else decode_counts(counts), np.int64)
-    if runs.sum() != height * width or runs.min(initial=0) < 0:
-        return f'the runs of the RLE cover {runs.sum()} of {height * width} px'
-    return None
-
-
-def _not_numbers(key: str, values: Any, length: int) -> str | None:
-    if not isinstance(values, list):
-        return f'{key} must be a list, got {type(values).__name__}'
-    if len(values) != length:
-        return f'{key} must hold {length} numbers, got {len(values)}'
-    if not are_finite(values):
-        return f'{key} holds values that are not finite numbers: {reprlib.repr(values)}'
-    return None
-
-
-def are_finite(values: Sequence[Any]) -> bool:
-    """Whether all values are finite numbers."""
-    try:
-        return all(map(math.isfinite, values))  # fast: files have millions of numbers
-    except TypeError:
-        return False
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)  # JSON has no others

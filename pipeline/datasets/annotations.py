@@ -5,7 +5,6 @@ This module checks files and images; `annotation_rules` checks people.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,16 +12,27 @@ from pathlib import Path
 from typing import Any
 
 from ..io.coco import PERSON, TASKS, Task
+from ..io.coco_checks import (
+    AnnotationError,
+    ImageId,
+    as_id,
+    check_images,
+    describe_unknown_id,
+    errors_in,
+    find_person,
+    is_number,
+    read_coco,
+    read_section,
+)
 from ..keypoint_sets import KEYPOINT_SETS, Convention, convention_of_names
+from ..values import shorten
 from .annotation_rules import PERSON_RULES, Annotation, Person, Severity, repair_annotation
 
-ImageId = int | str
-
+# Values of a person that may be absent; null and [] mean the same.
+_OPTIONAL = frozenset({
+    'area', 'bbox', 'category_id', 'iscrowd', 'keypoints', 'num_keypoints', 'segmentation'
+})  # fmt: skip
 _SHOWN = 3  # names in a message
-
-
-class AnnotationError(ValueError):
-    """An invalid annotation file; one line per kind of mistake."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +51,7 @@ def load_annotations(
     tasks: Sequence[Task] | None = None,
     convention: Convention | None = None,
     images: str | Path | None = None,
+    person_category: str | None = None,
 ) -> Annotations:
     """Read and check a COCO annotation file; see `check_annotations`.
 
@@ -49,19 +60,20 @@ def load_annotations(
         tasks: as in `check_annotations`.
         convention: as in `check_annotations`.
         images: folder that must contain all images of the file. None: not checked.
+        person_category: name or id of the category of people. None: found by its name.
 
     Raises:
-        AnnotationError: the file cannot be read or is invalid; names the file.
+        InputError: the file cannot be read; names the file.
+        AnnotationError: the file is invalid; names the file.
     """
-    try:
-        loaded = check_annotations(_read(Path(path)), tasks=tasks, convention=convention)
+    content = read_coco(path, person_category)
+    with errors_in(path):
+        loaded = check_annotations(content, tasks=tasks, convention=convention)
         if images is not None and (missing := find_missing_images(loaded.content, images)):
             raise AnnotationError(
                 f'{len(missing)} of {len(loaded.content["images"])} images are missing in '
                 f'{images}: {_listed(missing)}'
             )
-    except AnnotationError as error:
-        raise AnnotationError(f'{path}: {error}') from error
     return loaded
 
 
@@ -70,8 +82,8 @@ def check_annotations(
 ) -> Annotations:
     """Validate the content of a COCO file, and complete its people.
 
-    The result contains only people (the category ``person``; category 1 if the file names none),
-    all with category 1. Missing values are added:
+    The result contains only people (see `find_person`), all with category 1. Null and empty values
+    are missing values. Ids and sizes such as 1.0 become 1. Missing values are added:
 
     * ``iscrowd``: 0;
     * ``area``: the area of the mask, else 0.53 of the box, as in CrowdPose;
@@ -92,21 +104,22 @@ def check_annotations(
         AnnotationError: the content is not a COCO file, or its people or images are invalid. The
             message has the first case and the count of each kind of mistake.
     """
-    images, annotations = _section(content, 'images'), _section(content, 'annotations')
-    categories = _section(content, 'categories')
-    category = _person_category(categories)
     found = _Findings()
-    sizes = _check_images(images, found)
-    rows = _people(annotations, categories, category['id'], sizes, found)
-    order = _convention(category, rows, convention)
+    images = check_images(content, found.fatal, sizes=True)
+    annotations = read_section(content, 'annotations')
+    category = find_person(content)
+    sizes = {image['id']: (image['height'], image['width']) for image in images}
+    rows = _people(annotations, content.get('categories') or [], category['id'], sizes, found)
+    order = _convention(category, [row for _, row in rows], convention)
     if order is None:
         found.add('keypoints', 'keypoint order', _other_keypoints(category))
     elif convention not in (None, order):
         text = f'the keypoints are those of {order}, not of {convention}'
         found.add('fatal', 'keypoint order', text)
-    people = [Person(row, *sizes[row['image_id']], order) for row in rows]
-    for person in people:
-        _check_person(person, found)
+    people = [Person(row, *sizes[row['image_id']], order) for _, row in rows]
+    for (where, _), person in zip(rows, people, strict=True):
+        if person.height:  # else the image has an error
+            _check_person(person, where, found)
     if order == 'crowdpose14':
         _check_crowd_index(images, found)
     found.refuse(tasks or ())
@@ -142,6 +155,9 @@ class _Findings:
         self._first.setdefault((severity, kind), text)
         self._counts[severity, kind] += 1
 
+    def fatal(self, kind: str, text: str) -> None:
+        self.add('fatal', kind, text)
+
     def __getitem__(self, severity: Severity) -> list[str]:
         """One line per kind."""
         return [
@@ -157,60 +173,42 @@ class _Findings:
             raise AnnotationError('\n'.join(lines))
 
 
-def _check_images(
-    images: Sequence[dict[str, Any]], found: _Findings
-) -> dict[ImageId, tuple[int, int]]:
-    """Check the images and return their (H, W) by id."""
-    sizes: dict[ImageId, tuple[int, int]] = {}
-    for number, image in enumerate(images):
-        image_id, name = image.get('id'), image.get('file_name')
-        where = f'image {image_id!r}' if 'id' in image else f'image number {number}'
-        height, width = image.get('height'), image.get('width')
-        if not isinstance(image_id, int | str):
-            found.add('fatal', 'image id', f'{where}: the id must be a number or text')
-            continue
-        if image_id in sizes:
-            found.add('fatal', 'image id twice', f'{where}: there are two images of this id')
-        if not isinstance(name, str) or not name:
-            found.add('fatal', 'no file_name', f'{where}: there is no file_name')
-        sizes[image_id] = (0, 0)
-        if isinstance(height, int) and isinstance(width, int) and min(height, width) > 0:
-            sizes[image_id] = (height, width)
-        else:
-            text = f'{where}: height and width must be px, got {height!r} and {width!r}'
-            found.add('fatal', 'image size', text)
-    return sizes
-
-
 def _people(
     annotations: Sequence[Annotation],
     categories: Sequence[dict[str, Any]],
-    person: Any,
+    person: ImageId,
     sizes: Mapping[ImageId, tuple[int, int]],
     found: _Findings,
-) -> list[Annotation]:
-    """Select the people of known images."""
-    known = [category.get('id') for category in categories]
-    seen: set[str] = set()
+) -> list[tuple[str, Annotation]]:
+    """Copy the people of known images, each with its place for messages."""
+    known = [as_id(category.get('id')) for category in categories] or [person]
+    seen: set[ImageId] = set()
     people = []
-    for number, row in enumerate(annotations):
-        where, category = _where(row, number), row.get('category_id', person)
-        image_id, row_id = row.get('image_id'), repr(row.get('id', f'number {number}'))
+    for number, source in enumerate(annotations):
+        row = {k: v for k, v in source.items() if k not in _OPTIONAL or (v is not None and v != [])}
+        image_id, row_id = as_id(row.get('image_id')), as_id(row.get('id'))
+        category = as_id(row.get('category_id', person if len(known) == 1 else None))
+        name = f'number {number}' if row.get('id') is None else shorten(row['id'])
+        where = f'annotation {name} (image {shorten(row.get("image_id"))})'
         if category not in known:
-            found.add('fatal', 'category', f'{where}: category_id {category!r} is none of {known}')
-        elif not isinstance(image_id, int | str) or image_id not in sizes:
-            text = f'{where}: image_id {image_id!r} is not among "images"'
-            found.add('fatal', 'unknown image', text)
+            got = shorten(row.get('category_id'))
+            found.fatal('category', f'{where}: category_id {got} is none of {shorten(known)}')
+        elif image_id not in sizes:
+            text = describe_unknown_id(row.get('image_id'), sizes)
+            found.fatal('unknown image', f'{where}: {text}')
         elif row_id in seen:
-            found.add('fatal', 'annotation id twice', f'{where}: there are two of this id')
+            found.fatal('annotation id twice', f'{where}: there are two of this id')
+        elif row_id is None and row.get('id') is not None:
+            found.fatal('annotation id', f'{where}: the id must be a number or text')
         elif category == person:
-            people.append(row)
-        seen.add(row_id)
+            ids = {'image_id': image_id} if row_id is None else {'image_id': image_id, 'id': row_id}
+            people.append((where, row | ids))
+        if row_id is not None:
+            seen.add(row_id)
     return people
 
 
-def _check_person(person: Person, found: _Findings) -> None:
-    where = _where(person.annotation)
+def _check_person(person: Person, where: str, found: _Findings) -> None:
     for rule in PERSON_RULES:
         text = rule.find(person)
         if text is not None:
@@ -219,7 +217,10 @@ def _check_person(person: Person, found: _Findings) -> None:
 
 def _check_crowd_index(images: Sequence[dict[str, Any]], found: _Findings) -> None:
     for image in images:
-        if 'crowdIndex' not in image:
+        if not is_number(image.get('crowdIndex', 0)):
+            text = f'crowdIndex must be a number, got {shorten(image["crowdIndex"])}'
+            found.fatal('crowdIndex', f'image {image["id"]!r}: {text}')
+        elif 'crowdIndex' not in image:
             text = f'image {image["id"]!r}: no crowdIndex; it counts for none of easy, medium, hard'
             found.add('warning', 'no crowdIndex', text)
 
@@ -238,44 +239,13 @@ def _convention(
 def _other_keypoints(category: Mapping[str, Any]) -> str:
     names = _names(category)
     return (
-        f'the {len(names)} keypoints {names[:3]}, ... are not those of {" or ".join(KEYPOINT_SETS)}'
+        f'the {len(names)} keypoints {shorten(names)} are not those of {" or ".join(KEYPOINT_SETS)}'
     )
 
 
 def _names(category: Mapping[str, Any]) -> list[str]:
     names = category['keypoints']
     return [str(name) for name in names] if isinstance(names, list) else [str(names)]
-
-
-def _person_category(categories: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    people = [c for c in categories if c.get('name') == 'person' and isinstance(c.get('id'), int)]
-    if not people:
-        names = sorted(str(c.get('name')) for c in categories)
-        raise AnnotationError(f'no category is called "person", only {names}')
-    return people[0]
-
-
-def _section(content: Any, key: str) -> list[dict[str, Any]]:
-    rows = content.get(key) if isinstance(content, dict) else None
-    if key == 'categories' and not rows:
-        rows = [{'id': PERSON, 'name': 'person'}]
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise AnnotationError(f'not a COCO annotation file: it has no list of objects "{key}"')
-    return rows
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise AnnotationError(f'cannot be read ({error.strerror})') from error
-    except ValueError as error:
-        raise AnnotationError(f'not a JSON file: {error}') from error
-
-
-def _where(row: Annotation, number: int | None = None) -> str:
-    name = row.get('id', f'number {number}')
-    return f'annotation {name} (image {row.get("image_id")!r})'
 
 
 def _listed(names: Sequence[str]) -> str:

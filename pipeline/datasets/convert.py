@@ -43,7 +43,13 @@ class Conversion:
     warnings: tuple[str, ...] = ()
 
 
-def convert_coco(source: str | Path, images: Path | None, reporter: Reporter) -> Conversion:
+def convert_coco(
+    source: str | Path,
+    images: Path | None,
+    reporter: Reporter,
+    *,
+    person_category: str | None = None,
+) -> Conversion:
     """Validate and complete the people of a COCO file (`load_annotations`).
 
     Args:
@@ -51,27 +57,41 @@ def convert_coco(source: str | Path, images: Path | None, reporter: Reporter) ->
         images: image folder; missing or broken images and images of a different size are
             skipped. None: images are not checked.
         reporter: receives the progress.
+        person_category: name or id of the category of people; None: found by its name.
 
     Raises:
         AnnotationError: the file is invalid.
     """
-    loaded = load_annotations(source)
+    loaded = load_annotations(source, person_category=person_category)
     return drop_broken_images(loaded.content, images, reporter, warnings=loaded.warnings)
 
 
-def convert_crowdpose(source: str | Path, images: Path | None, reporter: Reporter) -> Conversion:
+def convert_crowdpose(
+    source: str | Path,
+    images: Path | None,
+    reporter: Reporter,
+    *,
+    person_category: str | None = None,
+) -> Conversion:
     """Convert CrowdPose: every person gets an area (0.53 of the box); see `convert_coco`.
 
     Raises:
         AnnotationError: the file is invalid, or its keypoints are not the CrowdPose keypoints.
     """
     tasks: tuple[Task, ...] = ('bbox', 'keypoints')
-    loaded = load_annotations(source, tasks=tasks, convention='crowdpose14')
+    loaded = load_annotations(
+        source, tasks=tasks, convention='crowdpose14', person_category=person_category
+    )
     return drop_broken_images(loaded.content, images, reporter, warnings=loaded.warnings)
 
 
 def convert_cocopersons(
-    source: str | Path, images: Path | None, reporter: Reporter, *, others: Others = 'drop'
+    source: str | Path,
+    images: Path | None,
+    reporter: Reporter,
+    *,
+    others: Others = 'drop',
+    person_category: str | None = None,
 ) -> Conversion:
     """Select the COCO people with keypoints and a mask, the evaluation set of Pose2Seg.
 
@@ -83,11 +103,17 @@ def convert_cocopersons(
         reporter: receives the progress.
         others: people without keypoints. 'drop' removes them, so their masks count as false
             positives; 'ignore' marks them as crowd regions, which do not affect the score.
+        person_category: see `convert_coco`.
 
     Raises:
         AnnotationError: the file is invalid.
     """
-    loaded = load_annotations(source, tasks=('bbox', 'segm', 'keypoints'), convention='coco17')
+    loaded = load_annotations(
+        source,
+        tasks=('bbox', 'segm', 'keypoints'),
+        convention='coco17',
+        person_category=person_category,
+    )
     rows = [
         row if row['iscrowd'] or row['num_keypoints'] else drop_or_ignore(row, others)
         for row in loaded.content['annotations']

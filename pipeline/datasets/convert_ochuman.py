@@ -8,7 +8,6 @@ overlap others. The optional ``keypoint_names`` and ``keypoint_visible`` overrid
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -18,9 +17,12 @@ import numpy.typing as npt
 
 from ..boxes import box_iou, xywh_to_xyxy
 from ..io.coco import PERSON
+from ..io.coco_checks import MAX_PX, as_sizes, check_images, errors_in, find_mask_error, read_json
+from ..io.inputs import read_lines
 from ..io.progress import Reporter
 from ..keypoints import COCO_NAMES
 from ..masks import Bitmap, Masks
+from ..values import shorten
 from .annotation_rules import Annotation
 from .convert import (
     Conversion,
@@ -46,6 +48,8 @@ _COCO_FLAGS = {'missing': 0, 'vis': 2, 'self_occluded': 1, 'others_occluded': 1}
 
 # Minimum median IoU of boxes and outlines; a lower one means that the box format is wrong.
 _MIN_OVERLAP = 0.5
+# Exceptions of a record with values of other types.
+_DAMAGE = (AttributeError, KeyError, OverflowError, TypeError, ValueError)
 
 
 def convert_ochuman(
@@ -83,7 +87,10 @@ def convert_ochuman(
     wanted = set(ids) if only is None else _names_in(only)
     problems = [Problem(name, f'is in {only}, not in the source') for name in wanted - set(ids)]
     problems.sort(key=lambda problem: problem.name)
-    reader = _Reader(content, boxes, others)
+    try:
+        reader = _Reader(content, boxes, others)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ConversionError(f'{source}: wrong keypoint names or flags ({error})') from error
     kept: list[dict[str, Any]] = []
     people: list[Annotation] = []
     for record in records:
@@ -92,7 +99,7 @@ def convert_ochuman(
             continue
         try:
             rows = reader.people(record, ids[name])
-        except (ValueError, TypeError, KeyError) as error:
+        except _DAMAGE as error:
             problems.append(Problem(name, f'cannot be converted ({_reason(error)})'))
             continue
         if any(not row['iscrowd'] for row in rows):
@@ -124,7 +131,7 @@ class _Reader:
         for number, person in enumerate(record['annotations'], start=1):
             try:
                 row = self._person(person, size['height'], size['width'])
-            except (ValueError, TypeError, KeyError) as error:
+            except _DAMAGE as error:
                 raise ValueError(f'person {number}: {_reason(error)}') from error
             if row is not None:
                 rows.append({'image_id': image_id, 'category_id': PERSON, **row})
@@ -175,6 +182,8 @@ def _raster(polygons: Sequence[Any], height: int, width: int) -> Bitmap:
         if len(polygon) < 6 or len(polygon) % 2:
             raise ValueError(f'a polygon needs at least 3 x, y pairs, got {len(polygon)} numbers')
     rows = [_numbers(polygon, len(polygon), 'a polygon').tolist() for polygon in polygons]
+    if error := find_mask_error(rows, height, width):
+        raise ValueError(error)
     merged = coco_mask.merge(coco_mask.frPyObjects(rows, height, width))
     return np.asarray(coco_mask.decode(merged), bool)
 
@@ -201,7 +210,7 @@ def _fit(person: Any, boxes: Boxes) -> float | None:
     try:
         points = np.concatenate([_numbers(p, len(p), 'p') for p in person['segms']['outer']])
         box = _numbers(person['bbox'], 4, 'bbox').reshape(2, 2)
-    except (ValueError, TypeError, KeyError):
+    except _DAMAGE:
         return None
     if boxes == 'xywh':
         box[1] += box[0]
@@ -213,36 +222,29 @@ def _fit(person: Any, boxes: Boxes) -> float | None:
 
 
 def _size(record: Mapping[str, Any]) -> dict[str, int]:
-    size = {side: record[side] for side in ('height', 'width')}
-    if not all(isinstance(side, int) and side > 0 for side in size.values()):
-        raise ValueError(f'height and width must be px, got {size}')
+    size = as_sizes(record)
+    if size is None:
+        got = {side: record[side] for side in ('height', 'width')}
+        raise ValueError(f'height and width must be px, got {shorten(got)}')
     return size
 
 
 def _names_in(path: Path) -> set[str]:
-    text = path.read_text()
     if path.suffix == '.json':
-        try:
-            return {image['file_name'] for image in json.loads(text)['images']}
-        except (ValueError, TypeError, KeyError) as error:
-            raise ConversionError(f'{path}: not a COCO file ({_reason(error)})') from error
-    return {line.strip() for line in text.splitlines() if line.strip()}
+        with errors_in(path) as report:
+            return {image['file_name'] for image in check_images(read_json(path), report)}
+    return set(read_lines(path))
 
 
 def _numbers(values: Any, length: int, key: str) -> Floats64:
     numbers = np.asarray(values, np.float64)
-    if numbers.shape != (length,) or not np.isfinite(numbers).all():
-        raise ValueError(f'{key} must hold {length} finite numbers, got shape {numbers.shape}')
+    if numbers.shape != (length,) or not (np.abs(numbers) <= MAX_PX).all():  # also NaN
+        raise ValueError(f'{key} must hold {length} finite numbers, got {shorten(values)}')
     return numbers
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ConversionError(f'{path}: cannot be read ({error.strerror})') from error
-    except ValueError as error:
-        raise ConversionError(f'{path}: not a JSON file: {error}') from error
+    content = read_json(path)
     records = content.get('images') if isinstance(content, dict) else None
     if not isinstance(records, list) or not all(
         isinstance(r, dict) and isinstance(r.get('annotations'), list) for r in records

@@ -41,7 +41,11 @@ def find_data_root(root: str | Path | None = None) -> Path:
 
 
 def resolve_dataset(
-    name_or_file: str | Path, root: str | Path | None = None, *, images: str | Path | None = None
+    name_or_file: str | Path,
+    root: str | Path | None = None,
+    *,
+    images: str | Path | None = None,
+    person_category: str | None = None,
 ) -> EvalDataset:
     """Resolve a name of `CATALOG` or a COCO file to an evaluation set.
 
@@ -50,6 +54,7 @@ def resolve_dataset(
         root: folder of the data sets for names; see `find_data_root`.
         images: image folder. None: the folder of the catalog; for files, the first that contains
             images of the file: its folder, ``images``, or a folder beside ``annotations``.
+        person_category: category of people in a COCO file; None: found by its name.
 
     Raises:
         DatasetError: the name is unknown, a file or folder is missing, or the file is not a COCO
@@ -59,7 +64,7 @@ def resolve_dataset(
         return _from_catalog(str(name_or_file), find_data_root(root), images)
     path = Path(name_or_file)
     if path.is_file():
-        return _from_file(path, images)
+        return _from_file(path, images, person_category)
     raise DatasetError(_unknown(str(name_or_file)))
 
 
@@ -104,12 +109,13 @@ def _from_catalog(name: str, root: Path, images: str | Path | None) -> EvalDatas
     )
 
 
-def _from_file(path: Path, images: str | Path | None) -> EvalDataset:
-    from .annotations import AnnotationError, load_annotations
+def _from_file(path: Path, images: str | Path | None, person_category: str | None) -> EvalDataset:
+    from ..io.inputs import InputError
+    from .annotations import load_annotations
 
     try:
-        loaded = load_annotations(path)
-    except AnnotationError as error:
+        loaded = load_annotations(path, person_category=person_category)
+    except InputError as error:
         raise DatasetError(str(error)) from error
     folder = Path(images) if images is not None else _find_images(path, loaded.content)
     if not folder.is_dir():

@@ -18,11 +18,10 @@ from ..runtime.options import ON_CPU, RuntimeOptions
 from ..runtime.precision import optimize_modules
 from ..stages import Detector
 from ..structures import Detections, Image, size_of
-from ..weights.manifest import CheckpointError
-from .class_count import class_names, fit_class_count
+from .class_count import find_person_class, fit_class_count
 from .compact_masks import use_compact_masks
 from .image_steps import build_image_transforms
-from .selection import PERSON, select_people
+from .selection import select_people
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -39,6 +38,7 @@ class MMDetDetector(Detector):
         max_iou: IoU threshold of the box NMS between people; None disables it.
         max_people: Keep at most this many people, those with the highest scores; None keeps all.
         batch_size: Images per forward pass; their inputs must have the same size.
+        person: Label of people.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class MMDetDetector(Detector):
         max_iou: float | None,
         max_people: int | None = None,
         batch_size: int = 1,
+        person: int = 0,
     ) -> None:
         self.model = model
         self.transforms = transforms
@@ -57,6 +58,7 @@ class MMDetDetector(Detector):
         self.max_iou = max_iou
         self.max_people = max_people
         self.batch_size = batch_size
+        self.person = person
 
     def __call__(self, image: Image) -> Detections:
         """Detect people in an RGB uint8 image (H, W, 3), highest score first."""
@@ -90,6 +92,7 @@ class MMDetDetector(Detector):
             score_threshold=self.score_threshold,
             max_iou=self.max_iou,
             max_people=self.max_people,
+            person=self.person,
         )
         return Detections(_clip(boxes[keep], shape), scores[keep], _masks(instances, keep, shape))
 
@@ -122,11 +125,12 @@ def build_mmdet_detector(
     max_people: int | None = None,
     batch_size: int = 1,
     ignorable: tuple[str, ...] = (),
+    person_class: str | int | None = None,
 ) -> MMDetDetector:
     """Build a detector from a config (file or ``mmdet::name``) and weights (None: random).
 
     Raises:
-        CheckpointError: The weights do not fit the config, or class 0 is not the person.
+        CheckpointError: The weights do not fit the config, or no class is the person.
     """
     loaded = read_model_config(config, 'mmdet')
     if checkpoint is not None:
@@ -141,7 +145,7 @@ def build_mmdet_detector(
     with warnings.catch_warnings():  # about a call of MMDetection; torch warns once per process
         warnings.simplefilter('ignore')
         torch.meshgrid(torch.zeros(1))
-    _check_person_first(meta, config)
+    person = find_person_class(loaded, meta, person_class, config)
     optimize_modules(model, ('backbone', 'neck'), runtime)
     return MMDetDetector(
         model.to(runtime.device),
@@ -150,6 +154,7 @@ def build_mmdet_detector(
         max_iou=max_iou,
         max_people=max_people,
         batch_size=batch_size,
+        person=person,
     )
 
 
@@ -174,15 +179,6 @@ def _transforms(config: Config) -> Any:
     steps[0] = {'type': 'mmdet.LoadImageFromNDArray'}
     with building_from('mmdet'):
         return build_image_transforms(steps) or Compose(steps)
-
-
-def _check_person_first(meta: dict[str, Any], config: str) -> None:
-    classes = class_names(meta)
-    if classes and classes[PERSON] != 'person':
-        raise CheckpointError(
-            f'{config}: class {PERSON} of this detector is {classes[PERSON]!r}, but the loop '
-            'expects people as class 0; use a COCO or a person-only detector'
-        )
 
 
 def _clip(boxes: Any, shape: tuple[int, int]) -> Any:

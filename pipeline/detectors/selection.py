@@ -9,8 +9,6 @@ import numpy.typing as npt
 
 from ..boxes import box_nms
 
-PERSON = 0  # label of the person class, in COCO's 80 classes and in person-only detectors
-
 
 def select_people(
     boxes: npt.NDArray[Any],
@@ -20,6 +18,7 @@ def select_people(
     score_threshold: float,
     max_iou: float | None,
     max_people: int | None = None,
+    person: int = 0,
 ) -> npt.NDArray[np.int64]:
     """Return the rows of people, highest score first, selected like the reference (`api.py`).
 
@@ -31,8 +30,9 @@ def select_people(
         max_iou: Threshold of the box NMS, with legacy areas (sides one pixel larger); None disables
             it.
         max_people: Keep at most this many people; None keeps all.
+        person: Label of people; 0 in COCO's 80 classes and in person-only detectors.
     """
-    rows = np.flatnonzero((labels == PERSON) & (scores > score_threshold))
+    rows = np.flatnonzero((labels == person) & (scores > score_threshold))
     rows = rows[np.argsort(-scores[rows], kind='stable')]
     if max_iou is not None:
         rows = rows[box_nms(boxes[rows], scores[rows], max_iou)]

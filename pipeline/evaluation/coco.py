@@ -19,13 +19,14 @@ from ..datasets.annotation_rules import count_labelled
 from ..datasets.annotations import Annotations, check_annotations
 from ..io.atomic import compute_sha256
 from ..io.coco import PERSON, RESULT_KEYS, TASKS, Task, select_task
-from ..io.results import PROTOCOLS, ResultsInfo, read_json, read_results
+from ..io.coco_checks import read_coco
+from ..io.results import PROTOCOLS, ResultsInfo, read_results
 from ..keypoint_sets import KEYPOINT_SETS, to_convention
 from ..keypoints import AREA_OF_BOX, NUM_COCO, KeypointSet
 from .image_names import join_by_name
 from .mask_iou import compute_mean_mask_iou
 from .metrics import CocoMetrics, CrowdLevels, MaskIoU, TaskMetrics
-from .results_check import check_rows, select_task_rows
+from .results_check import select_people, select_task_rows
 
 # Bounds of easy, medium and hard in the evaluation code of CrowdPose, the source of published
 # results; the paper (arXiv 1812.00324) has 0.1 and 0.8.
@@ -40,15 +41,15 @@ def score_files(
     tasks: Sequence[Task] | None = None,
     *,
     crowd_bounds: tuple[float, float] = CROWD_BOUNDS,
+    person_category: str | None = None,
 ) -> CocoMetrics:
     """Score a COCO results file against a COCO annotation file; see `score`.
 
     Raises:
-        OSError: a file cannot be read.
-        ValueError: a file is not JSON or has invalid content; names the file.
+        ValueError: a file cannot be read, is not JSON or has invalid content; names the file.
     """
     results, info = read_results(Path(results_file))
-    annotations = read_json(Path(annotation_file))
+    annotations = read_coco(annotation_file, person_category)
     try:
         results, remarks = join_by_name(results, Path(results_file), annotations, info)
         metrics = score(results, annotations, tasks, info=info, crowd_bounds=crowd_bounds)
@@ -92,9 +93,7 @@ def score(
     _check_tasks(tasks)
     ground_truth = check_annotations(annotations, tasks=tasks)
     scene = _Scene.of(ground_truth, info)
-    person, categories = find_person_categories(annotations)
-    check_rows(results, scene.numbers, categories)
-    results = [r for r in results if r.get('category_id', person) in (person, PERSON)]
+    results = select_people(results, annotations, scene.numbers, ours=info is not None)
     requested = _tasks_of_results(results, info) if tasks is None else tuple(tasks)
     scored = [task for task in requested if task in ground_truth.tasks]
     skipped, remarks = _split_warnings(ground_truth.warnings)
@@ -178,14 +177,6 @@ def _split_warnings(warnings: Sequence[str]) -> tuple[dict[Task, str], tuple[str
     return skipped, tuple(remarks)
 
 
-def find_person_categories(annotations: Mapping[str, Any]) -> tuple[int, set[int]]:
-    """Find the id of the person category, and all ids that are valid in results."""
-    listed = {c['id']: c.get('name') for c in annotations.get('categories') or ()}
-    person = next((i for i, name in listed.items() if name == 'person'), PERSON)
-    # This project always writes people as category 1.
-    return person, {person, PERSON, *listed}
-
-
 def _tasks_of_results(results: Sequence[Row], info: ResultsInfo | None) -> tuple[Task, ...]:
     if info is not None:
         return info.tasks
@@ -217,7 +208,7 @@ def convert_to_crowdpose(rows: Sequence[Row]) -> list[list[float]]:
         if len(row['keypoints']) != 3 * NUM_COCO:
             converted.append(row['keypoints'])
             continue
-        flat = [*row['keypoints'], *row.get('extra_keypoints', ())]
+        flat = [*row['keypoints'], *(row.get('extra_keypoints') or ())]
         points = np.array(flat, np.float32).reshape(1, -1, 3)
         xy, scores = to_convention(points[..., :2], points[..., 2], 'crowdpose14')
         converted.append(np.concatenate([xy[0], scores[0, :, None]], 1).ravel().tolist())

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..io.results import ResultsInfo, read_json
+from ..io.coco_checks import read_json
+from ..io.results import ResultsInfo
 
 IMAGES = 'coco_images.json'
 Row = dict[str, Any]

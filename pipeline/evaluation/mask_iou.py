@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..io.coco_checks import as_id
 from ..rle import to_rle
+from ..values import shorten
 from .metrics import MaskIoU, mean_or_none
 
 Row = dict[str, Any]
@@ -52,6 +54,9 @@ def _by_id(rows: Sequence[Row], key: str, what: str) -> dict[int | str, Row]:
     for row in rows:
         if key not in row:
             raise ValueError(f'a {what} of image {row.get("image_id")!r} has no {key}')
+        if as_id(row[key]) is None:
+            got = shorten(row[key])
+            raise ValueError(f'{key} of a {what} must be a number or text, got {got}')
         if row[key] in by_id:
             raise ValueError(f'duplicate {what} {row[key]!r}')
         by_id[row[key]] = row
@@ -64,4 +69,4 @@ def _iou(result: Row | None, person: Row, size: tuple[int, int]) -> float:
     if result is None or result['segmentation'] is None:
         return 0.0
     mask = to_rle(person['segmentation'], *size)
-    return float(coco_mask.iou([result['segmentation']], [mask], [0])[0, 0])
+    return float(coco_mask.iou([to_rle(result['segmentation'], *size)], [mask], [0])[0, 0])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,8 @@ from mmengine.evaluator import BaseMetric
 from mmengine.fileio import get_local_path
 
 from ..boxes import xyxy_to_xywh
-from ..io.coco import PERSON, Task
-from ..io.results import read_json
+from ..io.coco import Task
+from ..io.coco_checks import find_person, read_json
 from ..masks import Masks
 from .coco import score
 from .metrics import TaskMetrics
@@ -50,7 +49,8 @@ class BmpInstanceMetric(BaseMetric):  # type: ignore[misc,unused-ignore]
         if wrong or not self._tasks:
             raise ValueError(f'metric must be bbox, segm or both, got {metric!r}')
         with get_local_path(ann_file) as local:
-            self._annotations = read_json(Path(local))
+            self._annotations = read_json(local)
+        self._person = find_person(self._annotations)['id']
 
     def process(self, data_batch: Any, data_samples: Sequence[Row]) -> None:
         """Collect the people of a batch.
@@ -72,7 +72,7 @@ class BmpInstanceMetric(BaseMetric):  # type: ignore[misc,unused-ignore]
                 payloads['segm'] = [{'segmentation': m} for m in _rles(instances['masks'], rows)]
                 if 'mask_scores' in instances:
                     task_scores['segm'] = _array(instances['mask_scores'])[rows].tolist()
-            head = {'image_id': sample['img_id'], 'category_id': PERSON}
+            head = {'image_id': sample['img_id'], 'category_id': self._person}
             self.results.append(
                 {
                     task: [

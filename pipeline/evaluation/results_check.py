@@ -5,39 +5,87 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from ..datasets.annotation_rules import are_finite
 from ..io.coco import PERSON, RESULT_KEYS, Task
+from ..io.coco_checks import (
+    ImageId,
+    are_finite,
+    as_id,
+    describe_unknown_id,
+    find_box_error,
+    find_mask_error,
+    find_numbers_error,
+    find_person,
+)
 from ..keypoints import NUM_COCO
+from ..values import shorten
 
 Row = dict[str, Any]
 
 
-def check_rows(results: Any, known_ids: Collection[int | str], categories: Collection[int]) -> None:
-    """Check that results are rows of known images and categories.
+def select_people(
+    results: Any,
+    annotations: Mapping[str, Any],
+    known_ids: Collection[ImageId],
+    *,
+    ours: bool = False,
+) -> list[Row]:
+    """Check that results are rows of known images and categories; return those of people.
+
+    A row without a category is a person. This project always writes people as category 1. Where
+    the annotations list another category 1, a 1 is a person only in files of this project.
+
+    Args:
+        results: rows of COCO results.
+        annotations: content of a COCO annotation file.
+        known_ids: of the images that count.
+        ours: whether the results have a side file of this project.
 
     Raises:
         ValueError: the results are not a list of dicts, or a row has no ``image_id``, an image not
-            in ``known_ids`` or a category not in ``categories``.
+            in ``known_ids`` or a category that the annotations do not list.
     """
+    person = find_person(annotations)['id']
+    listed = {as_id(category['id']) for category in annotations.get('categories') or ()}
     if not isinstance(results, list):
         raise ValueError(f'results must be a list of dicts, got {type(results).__name__}')
-    for index, row in enumerate(results):
-        if not isinstance(row, dict):
-            raise ValueError(f'result {index} must be a dict, got {type(row).__name__}')
-        if 'image_id' not in row:
-            raise ValueError(f'result {index} has no image_id')
-        if row.get('category_id', PERSON) not in categories:
-            raise ValueError(
-                f'{_where(results, index)}: category_id {row["category_id"]!r} is none of '
-                f'{sorted(categories)}'
-            )
-    unknown = list(dict.fromkeys(r['image_id'] for r in results if r['image_id'] not in known_ids))
+    categories = [_check_row(i, row, person, listed) for i, row in enumerate(results)]
+    unknown = [row['image_id'] for row in results if row['image_id'] not in known_ids]
     if unknown:
-        listed = ', '.join(map(repr, unknown[:5])) + (', ...' if len(unknown) > 5 else '')
+        distinct = list(dict.fromkeys(unknown))
+        listing = ', '.join(map(repr, distinct[:5])) + (', ...' if len(distinct) > 5 else '')
         raise ValueError(
-            f'{len(unknown)} image ids in the results are not in the annotations: {listed}; '
-            'score against the annotation file of the run (run_bmp.py: use --coco-ids)'
+            f'{len(distinct)} image ids in the results are not in the annotations: {listing}; '
+            f'{describe_unknown_id(unknown[0], known_ids)}; score against the annotation file of '
+            'the run (run_bmp.py: use --coco-ids)'
         )
+    people = {person} | ({PERSON} - listed)
+    if PERSON in categories and not people & set(categories):
+        if not ours and not any('detector_bbox' in row for row in results):
+            raise ValueError(
+                f'all results have other categories than the person category of the annotations, '
+                f'{person!r}; write people as category {person!r}'
+            )
+        people.add(PERSON)
+    return [row for row, category in zip(results, categories, strict=True) if category in people]
+
+
+def _check_row(index: int, row: Any, person: ImageId, listed: set[ImageId | None]) -> ImageId:
+    """Check image id and category of a row; returns the category."""
+    if not isinstance(row, dict):
+        raise ValueError(f'result {index} must be a dict, got {type(row).__name__}')
+    if 'image_id' not in row:
+        raise ValueError(f'result {index} has no image_id')
+    if as_id(row['image_id']) is None:
+        got = shorten(row['image_id'])
+        raise ValueError(f'result {index}: image_id must be a number or text, got {got}')
+    category = as_id(row.get('category_id', person))
+    if category is None or category not in {person, PERSON, *listed}:
+        start = '; are they counted from 0?' if category == 0 else ''
+        raise ValueError(
+            f'{_where(index, row)}: category_id {shorten(row["category_id"])} is none of '
+            f'{sorted({person, *listed}, key=str)}{start}'
+        )
+    return category
 
 
 def select_task_rows(
@@ -46,13 +94,13 @@ def select_task_rows(
     """Select the results of one task: rows with a non-null value.
 
     Args:
-        results: rows of known images, see `check_rows`.
+        results: rows of known images, see `select_people`.
         task: 'bbox', 'segm' or 'keypoints'.
         sizes: [H, W] px by image id.
         keypoints: number in the annotations; results may have this number, or COCO's 17.
 
     Raises:
-        ValueError: a key is missing, a number is not finite, or a length or mask size is wrong.
+        ValueError: a key is missing, a number is not finite, or a length or a mask is wrong.
     """
     payload = RESULT_KEYS[task]
     rows = []
@@ -60,49 +108,60 @@ def select_task_rows(
         missing = [key for key in ('category_id', 'score', payload) if key not in row]
         if missing:
             raise ValueError(
-                f'{_where(results, index)} has no {", ".join(missing)}, which task {task!r} needs'
+                f'{_where(index, row)} has no {", ".join(missing)}, which task {task!r} needs'
             )
-        if row[payload] is None:
-            continue
-        if task == 'segm':
-            _check_mask(row[payload], sizes[row['image_id']], _where(results, index))
-        else:
-            lengths = (4,) if task == 'bbox' else (3 * NUM_COCO, 3 * keypoints)
-            _check_length(row[payload], lengths, f'{_where(results, index)}: {payload}')
-        rows.append(row)
-    _check_finite(results, rows, task)
+        if row[payload] is not None:
+            _check_payload(index, row, task, sizes, keypoints)
+            rows.append(row)
     return rows
 
 
-def _check_mask(mask: Any, size: list[int], where: str) -> None:
-    if not isinstance(mask, dict) or not isinstance(mask.get('counts'), (str, bytes)):
-        raise ValueError(f'{where}: segmentation must be compressed RLE, {{size, counts}}')
-    if mask.get('size') != size:
-        raise ValueError(f'{where}: mask of size {mask.get("size")} for an image of {size} (H, W)')
+def check_payloads(
+    results: Sequence[Row], sizes: Mapping[Any, list[int]], keypoints: int = NUM_COCO
+) -> None:
+    """Check the box, mask and keypoints of every row that has them; see `select_task_rows`.
+
+    Raises:
+        ValueError: one is wrong.
+    """
+    for index, row in enumerate(results):
+        for task, key in RESULT_KEYS.items():
+            if row.get(key) is not None:
+                _check_payload(index, row, task, sizes, keypoints)
 
 
-def _check_length(values: Any, lengths: tuple[int, ...], what: str) -> None:
-    if not isinstance(values, list) or len(values) not in lengths:
-        got = len(values) if isinstance(values, list) else repr(values)
+def _check_payload(
+    index: int, row: Row, task: Task, sizes: Mapping[Any, list[int]], keypoints: int
+) -> None:
+    if not are_finite([row.get('score')]):
+        got = shorten(row.get('score'))
+        raise ValueError(f'{_where(index, row)}: score must be a finite number, got {got}')
+    if task == 'bbox':
+        reason = find_box_error(row['bbox'])
+    elif task == 'segm':
+        reason = _find_mask_error(row['segmentation'], sizes[row['image_id']])
+    else:
+        reason = _find_keypoints_error(row, (3 * NUM_COCO, 3 * keypoints))
+    if reason is not None:
+        raise ValueError(f'{_where(index, row)}: {reason}')
+
+
+def _find_mask_error(mask: Any, size: list[int]) -> str | None:
+    if not isinstance(mask, dict) or not isinstance(mask.get('counts'), str | bytes):
+        return 'segmentation must be compressed RLE, {size, counts}'
+    return find_mask_error(mask, *size)
+
+
+def _find_keypoints_error(row: Row, lengths: tuple[int, ...]) -> str | None:
+    values, extra = row['keypoints'], row.get('extra_keypoints') or []
+    if isinstance(values, list) and len(values) not in lengths:
         allowed = ' or '.join(str(n) for n in dict.fromkeys(lengths))
-        raise ValueError(f'{what} must hold {allowed}, got {got}')
+        return f'keypoints must hold {allowed}, got {len(values)}'
+    length = len(values) if isinstance(values, list) else lengths[0]
+    reason = find_numbers_error('keypoints', values, length)
+    whole = 3 * (len(extra) // 3) if isinstance(extra, list) else 0
+    return reason or find_numbers_error('extra_keypoints', extra, whole)
 
 
-def _check_finite(results: Sequence[Row], rows: Sequence[Row], task: Task) -> None:
-    payload = RESULT_KEYS[task]
-    values = [row['score'] for row in rows]
-    if task != 'segm':
-        values += [value for row in rows for value in row[payload]]
-    if are_finite(values):
-        return
-    for row in rows:
-        if not are_finite([row['score']] if task == 'segm' else [row['score'], *row[payload]]):
-            index = next(i for i, r in enumerate(results) if r is row)
-            raise ValueError(
-                f'{_where(results, index)}: score or {payload} holds values that are not finite '
-                'numbers'
-            )
-
-
-def _where(results: Sequence[Row], index: int) -> str:
-    return f'result {index} (image {results[index]["image_id"]!r})'
+def _where(index: int, row: Row) -> str:
+    return f'result {index} (image {row["image_id"]!r})'

@@ -10,10 +10,13 @@ from typing import Any
 from ..datasets.annotation_rules import count_labelled
 from ..datasets.annotations import check_annotations
 from ..io.coco import PERSON, TASKS, Task
-from ..io.results import PROTOCOLS, ResultsInfo, read_json, read_results
-from .coco import Row, convert_to_crowdpose, find_person_categories, score
+from ..io.coco_checks import read_coco
+from ..io.results import PROTOCOLS, ResultsInfo, read_results
+from ..keypoint_sets import KEYPOINT_SETS
+from .coco import Row, convert_to_crowdpose, score
 from .image_names import join_by_name
 from .metrics import CocoMetrics
+from .results_check import check_payloads, select_people
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,15 +50,15 @@ def load_scored_results(
     tasks: Sequence[Task] | None = None,
     *,
     min_score: float = 0,
+    person_category: str | None = None,
 ) -> ScoredResults:
     """Read, check and score two files; see `score_results`.
 
     Raises:
-        OSError: a file cannot be read.
-        ValueError: the files do not match; names both.
+        ValueError: a file cannot be read, or the files do not match; names them.
     """
     results, info = read_results(results_file)
-    annotations = read_json(annotation_file)
+    annotations = read_coco(annotation_file, person_category)
     try:
         results, _ = join_by_name(results, results_file, annotations, info)
         return score_results(results, annotations, tasks, info=info, min_score=min_score)
@@ -85,12 +88,10 @@ def score_results(
         results = [r for r in results if r['score'] >= min_score]
         metrics = score(results, annotations, tasks, info=info)
     ground_truth = check_annotations(annotations, tasks=tasks)
-    person, _ = find_person_categories(annotations)
-    rows = [
-        r | {'category_id': PERSON}
-        for r in results
-        if r.get('category_id', person) in (person, PERSON)
-    ]
+    people = select_people(results, annotations, set(metrics.image_ids), ours=info is not None)
+    sizes = {i['id']: [i['height'], i['width']] for i in ground_truth.content['images']}
+    check_payloads(people, sizes, KEYPOINT_SETS[ground_truth.convention].num)
+    rows = [r | {'category_id': PERSON} for r in people]
     if ground_truth.convention == 'crowdpose14' and 'keypoints' in metrics.tasks:
         posed = [r for r in rows if r['keypoints'] is not None]
         for row, points in zip(posed, convert_to_crowdpose(posed), strict=True):

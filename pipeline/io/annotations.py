@@ -5,33 +5,41 @@ Both refer to images by name: the relative path of an image, or its file name if
 
 from __future__ import annotations
 
-import json
-import reprlib
-from collections import defaultdict
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
-
-import numpy as np
+from urllib.parse import unquote
 
 from ..boxes import xywh_to_xyxy
-from ..structures import Floats
+from ..keypoints import PERSON
+from ..values import shorten
+from .coco import PERSON_OPTION
+from .coco_checks import (
+    ImageId,
+    Report,
+    as_flag,
+    as_id,
+    check_images,
+    describe_unknown_id,
+    errors_in,
+    find_box_error,
+    find_person,
+    read_json,
+    read_section,
+)
 from .inputs import InputError, InputImage
-
-ImageId = int | str
-
-
-class BoxesError(ValueError):
-    """The user's boxes of one image are invalid."""
 
 
 @dataclass(frozen=True)
 class UserBoxes:
-    """The user's boxes for round one, before `check_boxes`."""
+    """The user's boxes for round one, before `pipeline.boxes.check_boxes`."""
 
     by_image: Mapping[str, Any]  # image name -> list of x1, y1, x2, y2
     unknown: tuple[str, ...]  # names in the file without an image
+    left_out: str = ''  # rows of other categories; '' if there are none
 
 
 @dataclass(frozen=True)
@@ -43,14 +51,19 @@ class ImageIds:
 
 
 def load_boxes(
-    path: Path, images: Sequence[InputImage], *, image_ids: Mapping[str, ImageId] | None = None
+    path: Path,
+    images: Sequence[InputImage],
+    *,
+    image_ids: Mapping[str, ImageId] | None = None,
+    person_category: str | None = None,
 ) -> UserBoxes:
     """Load the user's boxes for the images of a run.
 
     The file is one of three kinds of JSON:
 
-    - ``{"a/1.jpg": [[x1, y1, x2, y2], ...], ...}``;
-    - COCO annotations: all persons except crowd regions; a listed image without persons has no
+    - ``{"a/1.jpg": [[x1, y1, x2, y2], ...], ...}``, or with scores
+      ``{"a/1.jpg": {"boxes": [[x1, y1, x2, y2], ...], "scores": [...]}, ...}``;
+    - COCO annotations: all people except crowd regions; a listed image without people has no
       boxes, so its first round has no detections;
     - COCO results: a list of rows with ``bbox`` and ``image_id`` (or ``file_name``). Ids come
       from ``image_ids``; without it, the id is the number in the file name, such as
@@ -58,14 +71,24 @@ def load_boxes(
 
     COCO boxes are x, y, width, height.
 
+    Args:
+        path: The file.
+        images: The images of the run.
+        image_ids: Image name -> id, for COCO results.
+        person_category: Name or id of the category of people; in COCO results only an id. None:
+            found by its name; in COCO results 1.
+
     Raises:
-        InputError: The file cannot be read, has another format or contains an ambiguous name.
+        InputError: The file cannot be read, has another format, contains an ambiguous name or has
+            boxes for none of the images.
     """
-    content = load_json(path, 'boxes')
-    if isinstance(content, dict) and isinstance(content.get('annotations'), list):
-        boxes = _from_annotations(path, content)
+    content, left_out = read_json(path), ''
+    if isinstance(content, dict) and {'annotations', 'images', 'categories'} & set(content):
+        with errors_in(path) as report:
+            boxes = _from_annotations(content, person_category, report)
     elif isinstance(content, list):
-        boxes = _from_results(path, content, images, image_ids)
+        with errors_in(path) as report:
+            boxes, left_out = _from_results(content, images, image_ids, person_category, report)
     elif isinstance(content, dict):
         boxes = content
     else:
@@ -75,69 +98,58 @@ def load_boxes(
             'or COCO annotations or results'
         )
     matches = match_images(path, boxes, images)
+    if images and not matches:
+        raise InputError(
+            f'{path}: has boxes for none of the {len(images)} images, e.g. {images[0].name}; it '
+            f'has {_listed(boxes)}'
+        )
     by_image = {image: boxes[name] for name, image in matches.items()}
-    return UserBoxes(by_image, tuple(name for name in boxes if name not in matches))
-
-
-def check_boxes(rows: Any, shape: tuple[int, int]) -> Floats:
-    """Convert the user's boxes of an image of ``shape`` (H, W) to an array (N, 4), xyxy px.
-
-    Raises:
-        BoxesError: The content is not N rows of four finite numbers, or a box has no area or is
-            outside the image.
-    """
-    try:
-        boxes = np.array(rows, np.float32)
-    except (TypeError, ValueError) as error:
-        raise BoxesError(f'boxes must be rows of four numbers, got {reprlib.repr(rows)}') from error
-    if boxes.size == 0:
-        return np.zeros((0, 4), np.float32)
-    if boxes.ndim != 2 or boxes.shape[1] != 4 or not np.isfinite(boxes).all():
-        raise BoxesError(f'boxes must be rows of four finite numbers, got {reprlib.repr(rows)}')
-    height, width = shape
-    flat = (boxes[:, 2:] <= boxes[:, :2]).any(1)
-    outside = (boxes[:, 2:] <= 0).any(1) | (boxes[:, :2] >= [width, height]).any(1)
-    for wrong, reason in ((flat, 'needs x2 > x1 and y2 > y1'), (outside, 'is outside the image')):
-        if wrong.any():
-            raise BoxesError(
-                f'box {boxes[wrong][0].tolist()} {reason} ({width} x {height}); boxes are '
-                'x1, y1, x2, y2 in px of the upright image'
-            )
-    return boxes
+    return UserBoxes(by_image, tuple(name for name in boxes if name not in matches), left_out)
 
 
 def load_image_ids(path: Path, images: Sequence[InputImage]) -> ImageIds:
     """Load the ids of the images from a COCO annotation file.
 
     Raises:
-        InputError: The file cannot be read, has no ``images``, matches two of its entries to one
-            image, or matches no image.
+        InputError: The file cannot be read, has no valid ``images``, matches two of its entries to
+            one image, or matches no image.
     """
-    content = load_json(path, 'COCO annotations')
-    if not isinstance(content, dict) or not isinstance(content.get('images'), list):
-        raise InputError(f'{path}: not a COCO annotation file, it has no list "images"')
-    rows = _rows(path, content['images'], 'file_name', 'id')
-    ids = {str(row['file_name']): row['id'] for row in rows}
+    content = read_json(path)
+    with errors_in(path) as report:
+        rows = check_images(content, report)
+    ids = {row['file_name']: row['id'] for row in rows}
     by_image = {image: ids[name] for name, image in match_images(path, ids, images).items()}
     if images and not by_image:
-        raise InputError(f'{path}: has none of the {len(images)} images, e.g. {images[0].name}')
+        raise InputError(
+            f'{path}: has none of the {len(images)} images, e.g. {images[0].name}; it has '
+            f'{_listed(ids)}'
+        )
     return ImageIds(by_image, tuple(i.name for i in images if i.name not in by_image))
 
 
 def match_images(path: Path, names: Iterable[str], images: Sequence[InputImage]) -> dict[str, str]:
     """Match names in a file to image names; names without an image are left out.
 
+    A name is tried as it is, then with slashes for backslashes, percent-decoded and in Unicode
+    form NFC, then as a file name without folders.
+
     Raises:
         InputError: A name matches several images, or two names match the same image.
     """
-    exact = {image.name for image in images}
+    exact = {image.name: [image.name] for image in images}
+    by_path: dict[str, list[str]] = defaultdict(list)
     by_file_name: dict[str, list[str]] = defaultdict(list)
     for image in images:
-        by_file_name[image.path.name].append(image.name)
+        by_path[unicodedata.normalize('NFC', image.name)].append(image.name)
+        by_file_name[unicodedata.normalize('NFC', image.path.name)].append(image.name)
     matches: dict[str, str] = {}
     name_of: dict[str, str] = {}
     for name in names:
-        fits = [name] if name in exact else by_file_name.get(PurePosixPath(name).name, [])
+        forms = [unicodedata.normalize('NFC', form.replace('\\', '/')) for form in
+                 (name, unquote(name))]  # fmt: skip
+        tried = [exact.get(name), *(by_path.get(form) for form in forms)]
+        tried += [by_file_name.get(PurePosixPath(form).name) for form in forms]
+        fits = next(filter(None, tried), [])
         if len(fits) > 1:
             raise InputError(f'{path}: {name!r} can mean {fits[0]} or {fits[1]}; use these names')
         for image_name in fits:
@@ -148,81 +160,94 @@ def match_images(path: Path, names: Iterable[str], images: Sequence[InputImage])
     return matches
 
 
-def load_json(path: Path, what: str) -> Any:
-    """Load a JSON file of the user; ``what`` names its content in messages.
-
-    Raises:
-        InputError: The file cannot be read or is not JSON.
-    """
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f'{path}: cannot read the {what} ({error.strerror})') from error
-    except ValueError as error:
-        raise InputError(f'{path}: the {what} must be JSON ({error})') from error
-
-
 def load_coco(path: Path) -> dict[str, Any]:
     """Load a COCO annotation file of the user.
 
     Raises:
         InputError: The file cannot be read, is not JSON, or has no `images` or `annotations`.
     """
-    content: dict[str, Any] = load_json(path, 'annotation file')
-    absent = [name for name in ('images', 'annotations') if name not in content]
-    if absent:
-        missing = ' and no '.join(absent)
-        raise InputError(f'{path} is not a COCO annotation file: it has no {missing}')
+    content: dict[str, Any] = read_json(path)
+    with errors_in(path):
+        for key in ('images', 'annotations'):
+            read_section(content, key)
     return content
 
 
-def _from_annotations(path: Path, content: dict[str, Any]) -> dict[str, Any]:
-    images = _rows(path, content.get('images'), 'file_name', 'id')
-    names = {image['id']: str(image['file_name']) for image in images}
-    persons = {c['id'] for c in content.get('categories', []) if c.get('name') == 'person'}
+def _from_annotations(
+    content: dict[str, Any], person_category: str | None, report: Report
+) -> dict[str, Any]:
+    names = {image['id']: image['file_name'] for image in check_images(content, report)}
+    rows = read_section(content, 'annotations')
+    person = find_person(content, person_category)['id']
     boxes: dict[str, Any] = {name: [] for name in names.values()}
-    for row in _rows(path, content['annotations'], 'image_id', 'bbox'):
-        if row.get('iscrowd') or (persons and row.get('category_id') not in persons):
-            continue
-        if row['image_id'] not in names:
-            raise InputError(f'{path}: "images" has no image_id {row["image_id"]!r} of a box')
-        boxes[names[row['image_id']]].append(_xyxy(path, row['bbox']))
+    for number, row in enumerate(rows):
+        where = f'annotation number {number} (id {shorten(row.get("id"))})'
+        image_id = as_id(row.get('image_id'))
+        crowd = as_flag(row.get('iscrowd') or 0)
+        if crowd is None:
+            report('iscrowd', f'{where}: iscrowd must be 0 or 1, got {shorten(row["iscrowd"])}')
+        if image_id not in names:
+            report('unknown image', f'{where}: {describe_unknown_id(row.get("image_id"), names)}')
+        elif not crowd and as_id(row.get('category_id', person)) == person:
+            boxes[names[image_id]].append(_xyxy(row.get('bbox'), where, report))
     return boxes
 
 
 def _from_results(
-    path: Path,
     rows: list[Any],
     images: Sequence[InputImage],
     image_ids: Mapping[str, ImageId] | None,
-) -> dict[str, Any]:
-    names: dict[ImageId, str] = {i: name for name, i in (image_ids or {}).items()}
-    if image_ids is None:
-        names = {int(p.path.stem): p.name for p in images if p.path.stem.isdecimal()}
+    person_category: str | None,
+    report: Report,
+) -> tuple[dict[str, Any], str]:
+    """Return the boxes by image, and a remark about rows of other categories."""
+    person, names = person_category or str(PERSON), _names_of_ids(images, image_ids)
     boxes: dict[str, Any] = defaultdict(list)
-    for row in _rows(path, rows, 'bbox'):
-        if row.get('category_id', 1) != 1:
+    others: Counter[str] = Counter()
+    for number, row in enumerate(rows):
+        where = f'row {number}'
+        if not isinstance(row, dict):
+            report('row', f'{where} must be an object with image_id and bbox, got {shorten(row)}')
+        category = as_id(row.get('category_id', person))
+        if str(category) != person:
+            others[shorten(row['category_id'])] += 1
             continue
-        name = row.get('file_name') or names.get(row.get('image_id', ''))
-        boxes[name or f'image_id {row.get("image_id")}'].append(_xyxy(path, row['bbox']))
-    return dict(boxes)
+        image_id, name = as_id(row.get('image_id')), row.get('file_name')
+        if not isinstance(name, str) and (name is not None or image_id is None):
+            report('image', f'{where}: needs image_id or file_name, got {shorten(row)}')
+        fits = names.get(image_id, []) if name is None else [name]  # type: ignore[arg-type]
+        if len(fits) > 1:
+            report('image', f'{where}: image_id {image_id} can mean {fits[0]} or {fits[1]}; rename '
+                            'the images, or give their ids with --coco-ids')  # fmt: skip
+        if not fits and ': it is' in (text := describe_unknown_id(image_id, names)):
+            report('image', f'{where}: {text}')
+        box = _xyxy(row.get('bbox'), where, report)
+        boxes[fits[0] if fits else f'image_id {image_id}'].append(box)
+    counts = ', '.join(f'{count} of category {key}' for key, count in others.items())
+    left_out = f'{counts} (people are category {person}; {PERSON_OPTION} chooses another)'
+    if others and not boxes:
+        report('categories', f'all rows are left out: {left_out}')
+    return dict(boxes), left_out if others else ''
 
 
-def _rows(path: Path, rows: Any, *keys: str) -> list[dict[str, Any]]:
-    if not isinstance(rows, list):
-        raise InputError(f'{path}: not a COCO file, it has no list with {", ".join(keys)}')
-    for row in rows:
-        if not isinstance(row, dict) or any(key not in row for key in keys):
-            raise InputError(f'{path}: a row without {", ".join(keys)}: {reprlib.repr(row)}')
-    return rows
+def _names_of_ids(
+    images: Sequence[InputImage], image_ids: Mapping[str, ImageId] | None
+) -> dict[ImageId, list[str]]:
+    """Return the names by image id; without ids, the id is the number in the file name."""
+    numbers = {i.name: int(i.path.stem) for i in images if i.path.stem.isdecimal()}
+    names: dict[ImageId, list[str]] = defaultdict(list)
+    for name, image_id in (numbers if image_ids is None else image_ids).items():
+        names[image_id].append(name)
+    return names
 
 
-def _xyxy(path: Path, box_xywh: Any) -> list[float]:
-    try:
-        (box,) = xywh_to_xyxy([box_xywh]).tolist()
-    except (TypeError, ValueError):
-        raise InputError(
-            f'{path}: bbox must be x, y, width, height, got {reprlib.repr(box_xywh)}'
-        ) from None
-    corners: list[float] = box
+def _xyxy(box_xywh: Any, where: str, report: Report) -> list[float]:
+    if error := find_box_error(box_xywh):
+        report('bbox', f'{where}: {error}')
+    corners: list[float] = xywh_to_xyxy(box_xywh)[0].tolist()
     return corners
+
+
+def _listed(names: Iterable[str]) -> str:
+    shown = [shorten(name) for name in names]
+    return ', '.join(shown[:3]) + (', ...' if len(shown) > 3 else '') if shown else 'none'

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from ..keypoints import PERSON as PERSON
 
+PERSON_NAMES = ('person', 'pedestrian', 'human', 'people')  # of classes, the first one preferred
+PERSON_OPTION = '--person-category'
 Task = Literal['bbox', 'segm', 'keypoints']
 TASKS: tuple[Task, ...] = ('bbox', 'segm', 'keypoints')
 # Task -> the key of a results row that it scores.

@@ -11,6 +11,7 @@ from ..boxes import xywh_to_xyxy
 from ..keypoints import NUM_COCO
 from ..masks import Masks
 from ..structures import Floats, MaskSource, People
+from ..values import shorten
 
 
 def people_from_coco(rows: Sequence[dict[str, Any]], height: int, width: int) -> People:
@@ -41,7 +42,10 @@ def people_from_coco(rows: Sequence[dict[str, Any]], height: int, width: int) ->
 
     def column(key: str, default: Floats) -> Floats:
         values = [r.get(key, d) for r, d in zip(rows, default.tolist(), strict=True)]
-        return np.array(values, np.float32).reshape(default.shape)
+        try:
+            return np.array(values, np.float32).reshape(default.shape)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f'{key} of a result is not numbers: {shorten(values)}') from error
 
     scores = np.array([r['score'] for r in rows], np.float32)
     return People(

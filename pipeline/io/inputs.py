@@ -103,6 +103,35 @@ def is_list_file(source: str) -> bool:
     return source.startswith('@') or source.lower().endswith(LIST_SUFFIXES)
 
 
+def read_lines(path: Path) -> list[str]:
+    """Read the lines of a text file of the user, without spaces around them and empty ones.
+
+    Raises:
+        InputError: The file cannot be read or is not text.
+    """
+    try:
+        text = sys.stdin.read() if str(path) == '-' else path.read_text('utf-8-sig')
+    except UnicodeDecodeError:
+        raise InputError(f'{path}: not a list, the file is not UTF-8 text') from None
+    except OSError as error:
+        raise WrongInputError(f'{path}: {error.strerror}; check the path of the list') from error
+    return [line for line in map(str.strip, text.splitlines()) if line]
+
+
+def _expand(source: str) -> Path:
+    """Return the path that a user wrote.
+
+    Raises:
+        InputError: It is empty, has a NUL character or names the folder of an unknown user.
+    """
+    if not source or '\0' in source:
+        raise InputError(f'{source!r} is no path: it is empty or has a NUL character')
+    try:
+        return Path(source).expanduser()
+    except RuntimeError:
+        raise InputError(f'{source}: there is no such user; write ./{source} for a file') from None
+
+
 def _find(source: str, exclude: Path | None, downloads: Path) -> Iterator[InputImage]:
     if _is_no_file(source):
         from .fetch import fetch_input
@@ -110,9 +139,9 @@ def _find(source: str, exclude: Path | None, downloads: Path) -> Iterator[InputI
         path = fetch_input(source, downloads)
         yield InputImage(path, path.name, path.parent)
     elif is_list_file(source) and not os.path.isdir(source):
-        yield from _from_list(Path(source.removeprefix('@')).expanduser(), exclude, downloads)
+        yield from _from_list(_expand(source.removeprefix('@')), exclude, downloads)
     else:
-        yield from _from_path(Path(source).expanduser(), exclude)
+        yield from _from_path(_expand(source), exclude)
 
 
 def _is_no_file(source: str) -> bool:
@@ -165,14 +194,7 @@ def _from_pattern(pattern: Path, exclude: Path | None) -> Iterator[InputImage]:
 
 
 def _from_list(file: Path, exclude: Path | None, downloads: Path) -> Iterator[InputImage]:
-    try:
-        text = sys.stdin.read() if str(file) == '-' else file.read_text('utf-8-sig')
-        lines = [line.strip() for line in text.splitlines()]
-    except UnicodeDecodeError:
-        raise InputError(f'{file}: not a list of inputs, the file is not UTF-8 text') from None
-    except FileNotFoundError:
-        raise WrongInputError(f'{file}: no such file; check the path of the list') from None
-    entries = [line for line in lines if line and not line.startswith('#')]
+    entries = [line for line in read_lines(file) if not line.startswith('#')]
     if not entries:
         raise InputError(f'{file}: this list is empty; write one path per line')
     for entry in entries:
@@ -181,7 +203,7 @@ def _from_list(file: Path, exclude: Path | None, downloads: Path) -> Iterator[In
         if _is_no_file(entry):
             yield from _find(entry, exclude, downloads)
             continue
-        for image in _from_path(file.parent / Path(entry).expanduser(), exclude):
+        for image in _from_path(file.parent / _expand(entry), exclude):
             name = _relative(image.path, file.parent)
             yield replace(image, name=name, root=file.parent) if name else image
 

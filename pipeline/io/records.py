@@ -57,12 +57,14 @@ def record_path(out_dir: Path, output: str) -> Path:
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """Read a record of any format; None if it is damaged."""
+    """Read a record of any format; None if it is damaged in any way."""
     try:
-        record = json.loads(path.read_bytes())
-    except ValueError:
+        record: dict[str, Any] = json.loads(path.read_bytes())
+        if record['format'] == FORMAT:
+            candidates_from_record(record)
+        return record if isinstance(record.get('made_with', {}), dict) else None
+    except Exception:  # noqa: BLE001 - the image is computed again, whatever the damage
         return None
-    return record if isinstance(record, dict) else None
 
 
 def people_to_record(people: People) -> dict[str, Any]:
@@ -152,7 +154,8 @@ def people_from_record(record: dict[str, Any]) -> People:
     """Convert JSON content of `people_to_record` back to people, without the dropped ones.
 
     Raises:
-        ValueError: The record has another format, or the lengths of its columns differ.
+        ValueError: The record has another format, lengths of its columns differ, or a mask or a
+            number is damaged.
         KeyError: A key is missing.
     """
     _check_format(record)
@@ -187,6 +190,8 @@ def _people(record: dict[str, Any], persons: list[dict[str, Any]]) -> People:
         )
         for key, name in _FLOATS.items()
     }
+    if not all(np.isfinite(column).all() for column in floats.values()):
+        raise ValueError('the record has numbers that are not finite')
     return People(
         **floats,
         detector_masks=Masks.from_rle([p['detector_mask'] for p in persons], shape),

@@ -6,14 +6,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from ..values import shorten
 from .atomic import write_json
 from .coco import TASKS, Task
+from .coco_checks import as_id, read_json
+from .inputs import InputError
 
 ProtocolName = Literal['loop', 'gt_boxes', 'gt_keypoints', 'detected_keypoints', 'oracle']
 FORMAT = 'bbox-mask-pose-results/1'
@@ -97,8 +99,7 @@ def read_results(path: Path) -> tuple[Any, ResultsInfo | None]:
     """Read a results file, and its side file if it exists.
 
     Raises:
-        OSError: The file cannot be read.
-        ValueError: A file is not JSON, or the side file has another format.
+        InputError: A file cannot be read or is not JSON, or the side file has another format.
     """
     return read_json(path), read_info(path)
 
@@ -110,22 +111,26 @@ def read_info(results: Path) -> ResultsInfo | None:
         return None
     content = read_json(path)
     if not isinstance(content, dict) or content.pop('format', None) != FORMAT:
-        raise ValueError(f'{path} is not a side file of format {FORMAT!r}; remove it or run again')
+        raise InputError(f'{path} is not a side file of format {FORMAT!r}; remove it or run again')
     known = {f.name for f in fields(ResultsInfo)}
-    if set(content) != known or content['protocol'] not in PROTOCOLS:
-        raise ValueError(f'{path} does not fit this version; remove it or run again')
+    wrong = sorted(set(content) ^ known) or [k for k in known if not _fits(k, content[k])]
+    if wrong:
+        raise InputError(
+            f'{path} does not fit this version: {wrong[0]} is '
+            f'{shorten(content.get(wrong[0], "missing"))}; remove the file or run again'
+        )
     lists = {key: tuple(value) for key, value in content.items() if isinstance(value, list)}
     return ResultsInfo(**(content | lists))
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        OSError: The file cannot be read.
-        ValueError: The content is not JSON; names the file.
-    """
-    try:
-        return json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f'{path} is not a JSON file: {error}') from error
+def _fits(name: str, value: Any) -> bool:
+    """Whether a value of a side file has the type of its field."""
+    if name == 'from_truth':
+        return isinstance(value, bool)
+    if name == 'weights':
+        return isinstance(value, dict) and all(isinstance(v, str) for v in value.values())
+    if name in ('tasks', 'image_ids', 'failed', 'notes'):
+        allowed = {'tasks': lambda v: v in TASKS, 'image_ids': lambda v: as_id(v) is not None}
+        is_right = allowed.get(name, lambda v: isinstance(v, str))
+        return isinstance(value, list) and all(map(is_right, value))
+    return isinstance(value, str) and (name != 'protocol' or value in PROTOCOLS)

@@ -36,7 +36,7 @@ from .runner import (
 )
 
 if TYPE_CHECKING:
-    from .annotations import ImageId
+    from .coco_checks import ImageId
 
 
 def run_images(

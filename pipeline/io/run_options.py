@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..candidates import Candidates
 from ..runtime.timing import StageTimer
-from ..structures import Floats, Image
+from ..structures import Detections, Image
 from ..visualization.style import DrawingStyle
 from .dataset_writers import DATASET_WRITERS
 from .inputs import Failure
 from .writers import WRITERS
 
 if TYPE_CHECKING:
-    from .annotations import ImageId
+    from .coco_checks import ImageId
 
 # Choices of --save; json is always written, since a run resumes from it.
 OUTPUTS = ('json', *sorted(DATASET_WRITERS), *sorted(WRITERS))
@@ -51,11 +51,9 @@ class Pipeline(Protocol):
         """
 
 
-def check_user_boxes(rows: Any, shape: tuple[int, int]) -> Floats:
-    """Convert the user's boxes of an image; see `pipeline.io.annotations.check_boxes`."""
-    from .annotations import check_boxes  # only runs with boxes need it
-
-    return check_boxes(rows, shape)
+def check_user_boxes(rows: Any, shape: tuple[int, int]) -> Detections:
+    """Convert the user's boxes of an image; see `pipeline.structures.Detections.from_boxes`."""
+    return Detections.from_boxes(rows, shape)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ mask for `MaskBackground`.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ from mmcv.transforms import BaseTransform
 from mmpose.registry import TRANSFORMS
 
 from pipeline.boxes import xywh_to_xyxy
+from pipeline.io.coco_checks import as_id, read_json
+from pipeline.io.inputs import InputError
 
 TOLERANCE = 0.05  # px; covers rounding in JSON and float32
 EXAMPLE = '[{"image_id": 1, "bbox": [x, y, w, h], "score": 0.9, "segmentation": {RLE}}, ...]'
@@ -67,11 +68,12 @@ _NO_PERSON: _Rows = (np.zeros((0, 4), np.float32), np.zeros(0, np.float32), [])
 
 def _read(path: Path) -> list[dict[str, Any]]:
     try:
-        rows: list[dict[str, Any]] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f'mask_file {path} cannot be read: {error}') from error
+        rows: list[dict[str, Any]] = read_json(path)
+    except InputError as error:
+        raise InputError(f'mask_file {error}') from error
     complete = isinstance(rows, list) and all(
-        isinstance(row, dict) and {'image_id', 'bbox'} <= row.keys() for row in rows
+        isinstance(row, dict) and 'bbox' in row and as_id(row.get('image_id')) is not None
+        for row in rows
     )
     if not complete:
         raise ValueError(f'mask_file {path} is no list of COCO results; expected {EXAMPLE}')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib.util
 import io
 import os
@@ -13,6 +12,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from .. import config_file
+from ..config_file import ConfigError
 from ..resources import ROOT
 from ..weights.checkpoints import find_weights
 from ..weights.manifest import CheckpointError
@@ -30,11 +31,6 @@ BF16_ANYWHERE = 'Bf16OptimWrapper'
 PLAIN_WRAPPERS = ('OptimWrapper', AMP_ON_GPU, BF16_ANYWHERE)
 TENSORBOARD = 'TensorboardVisBackend'
 PIPELINES = ('pipeline', 'switch_pipeline')
-# Exceptions of executing a config and merging options into it.
-UNREADABLE = (
-    TypeError, KeyError, ValueError, IndexError, ImportError, OSError, SyntaxError, NameError,
-    AttributeError,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -109,15 +105,12 @@ def read_config(path: Path, overrides: Mapping[str, object]) -> tuple[Any, str]:
             f'no config at {path}; training configs are in configs/detector, configs/pose, '
             'configs/pose2seg and projects/compact_models/configs'
         )
-    from mmengine.config import Config
-
     try:
-        config = Config.fromfile(found)
+        config = config_file.read_config(found)
         problems = unknown_overrides(config, overrides)
-        # Merging removes `_delete_` from its dicts: pass copies.
-        config.merge_from_dict(copy.deepcopy(dict(overrides)))
-    except UNREADABLE as error:
-        raise SettingsError([f'cannot be read: {type(error).__name__}: {error}']) from error
+        config_file.merge_overrides(config, overrides, path)
+    except ConfigError as error:
+        raise SettingsError([f'cannot be read: {error}']) from error
     scope = config.get('default_scope', 'mmengine')
     if scope not in SCOPES:
         problems.append(f'default_scope = {scope!r}; allowed: {", ".join(SCOPES)}')

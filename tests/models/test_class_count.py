@@ -1,4 +1,4 @@
-"""RTMDet checkpoints with 80 classes or one load; others are refused by count and names."""
+"""RTMDet checkpoints of any count load; the person is found by its name, or refused with names."""
 
 from __future__ import annotations
 
@@ -77,22 +77,63 @@ def test_a_config_that_has_the_count_of_the_checkpoint_is_enough(tmp_path: Path)
     assert build_mmdet_detector(str(config), path).model.bbox_head.num_classes == 3
 
 
+VOC = ('aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow',
+       'diningtable', 'dog', 'horse', 'motorbike', 'person', 'pottedplant')  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ('num_classes', 'names', 'message'),
+    ('num_classes', 'names', 'chosen', 'label'),
     [
-        (2, ('person', 'ball'), r'has 2 classes \(person, ball\), its config 80'),
-        (3, None, r'has 3 classes \(the file does not name them\)'),
-        (81, None, r'has 81 classes.*Only 80 \(COCO\) and 1 \(person\).*bbox_head.num_classes'),
-        (1, ('cat',), "class 0 of this detector is 'cat'"),
-        (80, ('cat',), "class 0 of this detector is 'cat'"),
+        pytest.param(2, ('ball', 'Person'), None, 1, id='person second, without case'),
+        pytest.param(16, VOC, None, 14, id='as in VOC'),
+        pytest.param(2, ('car', 'pedestrian'), None, 1, id='pedestrian'),
+        pytest.param(3, ('person', 'people', 'dog'), None, 0, id='person before people'),
+        pytest.param(3, None, 2, 2, id='a number'),
+        pytest.param(2, ('rider', 'walker'), 'Walker', 1, id='a name'),
+        pytest.param(20, None, None, 14, id='names of the config'),
+        pytest.param(1, ('head',), 0, 0, id='another class'),
     ],
 )
-def test_other_classes_are_refused_by_count_and_name(
-    tmp_path: Path, num_classes: int, names: Any, message: str
+def test_the_person_is_found_by_name(
+    tmp_path: Path, num_classes: int, names: Any, chosen: Any, label: int
 ) -> None:
-    path = save_random(tmp_path / 'w.pth', TINY_INS, num_classes, names)
+    config = TINY_BOX
+    if (num_classes, names) == (20, None):
+        config = str(tmp_path / 'voc.py')
+        data = "test_dataloader = dict(dataset=dict(type='VOCDataset'))"
+        Path(config).write_text(f"_base_ = '{TINY_BOX}'\n{data}\n")
+    path = save_random(tmp_path / 'w.pth', TINY_BOX, num_classes, names)
+    detector = build_mmdet_detector(config, path, score_threshold=0.0, person_class=chosen)
+    assert detector.person == label
+    for layer in detector.model.bbox_head.rtm_reg:
+        layer.weight.data.zero_()
+        layer.bias.data.fill_(1)
+    for layer in detector.model.bbox_head.rtm_cls:
+        layer.weight.data.zero_()
+        layer.bias.data.fill_(-9).scatter_(0, torch.tensor([label]), 3.0)
+    assert len(detector(np.zeros((60, 80, 3), np.uint8))) > 0
+    detector.person = num_classes  # no such class
+    assert len(detector(np.zeros((60, 80, 3), np.uint8))) == 0
+
+
+@pytest.mark.parametrize(
+    ('num_classes', 'names', 'chosen', 'message'),
+    [
+        (3, None, None, r'none of the 3 classes \(not named\).*detector.person_class'),
+        (81, None, None, r'none of the 81 classes'),
+        (1, ('cat',), None, r'1 classes \(cat\)'),
+        (2, ('pedestrian', 'people'), None, r'2 of the 2 classes'),
+        (3, ('person', 'horse', 'cart'), 'dog', "is 'dog'"),
+        (3, ('person', 'horse', 'cart'), 3, 'is 3; set'),
+        (3, None, -1, 'is -1; set'),
+    ],
+)
+def test_no_class_of_people_is_refused_with_the_names(
+    tmp_path: Path, num_classes: int, names: Any, chosen: Any, message: str
+) -> None:
+    path = save_random(tmp_path / 'w.pth', TINY_BOX, num_classes, names)
     with pytest.raises(CheckpointError, match=message):
-        build_mmdet_detector(TINY_INS, path)
+        build_mmdet_detector(TINY_BOX, path, person_class=chosen)
 
 
 def test_layers_that_disagree_or_are_absent_are_refused(tmp_path: Path) -> None:

@@ -116,4 +116,4 @@ def test_command_rejects_invalid_input_and_resumes(content, tmp_path, monkeypatc
     assert rows[3]['num_keypoints'] == 2
     source.write_text('{}')
     assert exit_code(predict_keypoints.main, *words, '--overwrite') == 2
-    assert 'no images and no annotations' in capsys.readouterr().err
+    assert 'no list of objects "images"' in capsys.readouterr().err

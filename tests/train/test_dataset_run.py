@@ -213,7 +213,7 @@ def named(name: str) -> Any:
         (Protocol('gt_keypoints'), without_masks, 'is scored by segm'),
         (Protocol('gt_boxes', gt_masks=True), without_masks, 'no masks, which --gt-masks'),
         (ORACLE, named('../7.jpg'), 'a path inside'),
-        (ORACLE, named('3.jpg'), 'must be unique'),
+        (ORACLE, named('3.jpg'), "another image has the file_name '3.jpg'"),
     ],
 )
 def test_errors_are_raised_before_models_load(

@@ -177,7 +177,7 @@ def test_wrong_files(
 ) -> None:
     out = ['--out-dir', str(image_folder.parent / 'out')]
     assert command(image_folder, option, image_folder / 'none.json', *out) == 2
-    assert 'none.json: cannot read' in capsys.readouterr().err
+    assert 'none.json: cannot be read' in capsys.readouterr().err
     assert fake_models == []
 
 

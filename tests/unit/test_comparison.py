@@ -289,7 +289,7 @@ def test_top_and_min_score(tmp_path: Path) -> None:
 
 WRONG = [
     ('absent', {'a': 'absent.json'}, 'absent.json'),
-    ('no JSON', {'b': 'broken.json'}, 'broken.json is not a JSON file'),
+    ('no JSON', {'b': 'broken.json'}, 'broken.json: not a JSON file'),
     ('unknown image', {'b': 'strange.json'}, 'strange.json against'),
     ('other images', {'a': 'three.json', 'b': 'seven.json'}, 'results of the same images'),
     ('no data set', {'annotations': 'coco_val'}, "did you mean 'coco_val2017'"),

@@ -139,10 +139,10 @@ def test_invalid_ochuman_images_are_reported_and_skipped(
 def test_only_images_of_a_split(tmp_path: Path, name: str) -> None:
     source = write(tmp_path / 'a.json', native(_1=[native_person()], _2=[native_person()]))
     split, as_text = tmp_path / name, name.endswith('txt')
-    split.write_text('2.jpg\n\n' if as_text else '{"images": [{"file_name": "2.jpg"}]}')
+    split.write_text('2.jpg\n\n' if as_text else '{"images": [{"id": 2, "file_name": "2.jpg"}]}')
     code, content = convert(tmp_path, 'ochuman', source, '--only', split)
     assert (code, [image['id'] for image in content['images']]) == (0, [2])
-    split.write_text('9.jpg' if as_text else '{"images": [{"file_name": "9.jpg"}]}')
+    split.write_text('9.jpg' if as_text else '{"images": [{"id": 9, "file_name": "9.jpg"}]}')
     result = convert_ochuman(source, None, Reporter(), only=split)
     assert [problem.name for problem in result.problems] == ['9.jpg']
 
@@ -337,7 +337,7 @@ def test_invalid_image_folder_or_split_is_named(
     source = write(tmp_path / 'a.json', native(_1=[native_person()]))
     split = write(tmp_path / 'val.json', {})
     assert convert(tmp_path, 'ochuman', source, '--only', split)[0] == 2
-    assert 'val.json: not a COCO file' in capsys.readouterr().err
+    assert 'val.json: not a COCO annotation file' in capsys.readouterr().err
 
 
 def test_image_ids_from_names_or_positions() -> None:

@@ -13,9 +13,9 @@ ROOT = Path(__file__).parents[2]
 # A module imports from lower floors and from its own folder. So no stage knows another stage, the
 # loop knows no settings, and outputs and scores know no model.
 FLOORS = (
-    ('arrays', 'config_messages', 'data_sample', 'resources', 'runtime'),
+    ('arrays', 'data_sample', 'resources', 'runtime', 'values'),
     ('io.images',),
-    ('keypoints', 'masks', 'rle'),
+    ('config_file', 'config_messages', 'keypoints', 'masks', 'rle'),
     ('boxes', 'keypoint_sets', 'logit_crops', 'scores', 'synthetic'),
     ('conversions', 'visualization'),
     ('structures',),

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.io.annotations import BoxesError, check_boxes, load_boxes, load_image_ids
+from pipeline.boxes import BoxesError, check_boxes
+from pipeline.io.annotations import load_boxes, load_image_ids
 from pipeline.io.inputs import InputError, InputImage, find_images
 
 FILES = (
@@ -214,18 +215,21 @@ def test_boxes_by_given_ids(tmp_path: Path) -> None:
     [
         ({'1.jpg': BOX}, "'1.jpg' can mean a/1.jpg or b/1.jpg"),
         ({'a/1.jpg': BOX, 'q/2.jpg': BOX, '2.jpg': BOX}, 'both match'),
-        ('{', 'must be JSON'),
+        ('{', 'not a JSON file'),
         ('3', 'is a int'),
-        ([3], 'a row without bbox'),
-        ([{'file_name': 'a', 'bbox': [1, 2]}], 'x, y, width, height'),
+        ([3], 'row 0 must be an object with image_id and bbox, got 3'),
+        ([{'file_name': 'a', 'bbox': [1, 2]}], 'row 0: bbox must hold 4 numbers'),
         ({'annotations': []}, 'it has no list'),
-        ({'annotations': [{'image_id': 3, 'bbox': [1] * 4}], 'images': []}, 'has no image_id 3'),
+        (
+            {'annotations': [{'image_id': 3, 'bbox': [1] * 4}], 'images': []},
+            'annotation number 0 .*image_id 3 is not',
+        ),
     ],
 )
 def test_bad_boxes_files(content: Any, reason: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=reason):
         load_boxes(json_file(tmp_path, content), input_images('a/1.jpg', 'b/1.jpg', 'c/2.jpg'))
-    with pytest.raises(InputError, match='cannot read the boxes'):
+    with pytest.raises(InputError, match=r'none.json: cannot be read'):
         load_boxes(tmp_path / 'none.json', [])
 
 
@@ -260,7 +264,7 @@ def test_image_ids(tmp_path: Path) -> None:
     [
         ({'images': []}, ['x.jpg'], 'has none of the 1 images'),
         ([], ['x.jpg'], 'not a COCO annotation file'),
-        ({'images': [{'id': 3}]}, ['x.jpg'], 'a row without file_name'),
+        ({'images': [{'id': 3}]}, ['x.jpg'], 'there is no file_name'),
         (COCO, ['a/007.jpg', 'b/007.jpg'], 'can mean'),
     ],
 )

@@ -320,5 +320,5 @@ def test_detections_on_painted_people_can_be_dropped(fraction: float | None, fou
 
 
 def test_an_xywh_box_is_refused() -> None:
-    with pytest.raises(ValueError, match='xyxy'):
+    with pytest.raises(ValueError, match='is it x, y, width, height'):
         Detections.from_boxes([[400, 100, 100, 200]], SHAPE)

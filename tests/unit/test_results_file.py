@@ -92,7 +92,7 @@ def edit_rows(change: Callable[[list[Any]], Any]) -> Callable[[Path], None]:
 
 
 WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
-    'no JSON': (lambda r: info_path(r).write_text('{') and None, r'results\.info\.json is not a J'),
+    'no JSON': (lambda r: info_path(r).write_text('{') and None, r'results\.info\.json: not a J'),
     'format': (edit_info(format='x'), r'not a side file of format'),
     'lacks a key': (edit_info(protocol=...), 'does not fit this version'),
     'unknown protocol': (edit_info(protocol='x'), 'does not fit this version'),

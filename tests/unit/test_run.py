@@ -120,8 +120,8 @@ def test_user_boxes(image_folder: Path, tmp_path: Path) -> None:
     assert failure.input.endswith('b/1.jpg') and failure.error == 'BoxesError'
     no_boxes, none, one = pipeline.boxes  # 1.jpg, 1.png, a/1.jpg
     assert no_boxes is None
-    assert none is not None and none.shape == (0, 4)
-    assert one is not None and one.tolist() == [[1, 2, 30, 20]]
+    assert none is not None and none.boxes.shape == (0, 4)
+    assert one is not None and one.boxes.tolist() == [[1, 2, 30, 20]]
     report, pipeline = run(
         image_folder, tmp_path / 'out', boxes={**boxes, 'a/1.jpg': [[1, 2, 31, 20]]}
     )

@@ -169,14 +169,14 @@ def test_unknown_image_ids_are_named(tmp_path: Path, image_id: Any, named: str) 
 
 WRONG = [
     ('no score', {'score': ...}, 'has no score'),
-    ('NaN score', {'score': float('nan')}, 'not finite'),
+    ('NaN score', {'score': float('nan')}, 'must be a finite number, got nan'),
     ('short box', {'bbox': [1, 2, 3]}, 'bbox must hold 4'),
     ('inf box', {'bbox': [1, 2, 3, float('inf')]}, 'not finite'),
     ('keypoints', {'keypoints': [1.0] * 50}, 'keypoints must hold 51'),
-    ('text score', {'score': '0.5'}, 'not finite'),
+    ('text score', {'score': '0.5'}, "must be a finite number, got '0.5'"),
     ('category', {'category_id': 0}, r'category_id 0 is none of \[1\]'),
     ('polygons', {'segmentation': [[0, 0, 5, 0, 5, 5]]}, 'must be compressed RLE'),
-    ('mask size', {'segmentation': {'size': [5, 5], 'counts': 'i0'}}, r'mask of size \[5, 5\]'),
+    ('mask size', {'segmentation': {'size': [5, 5], 'counts': 'i0'}}, r'RLE of size \[5, 5\]'),
 ]
 
 
@@ -219,7 +219,7 @@ def test_files_are_named_in_errors(tmp_path: Path) -> None:
     broken = tmp_path / 'broken.json'
     broken.write_text('[')
     ground_truth = write(tmp_path / 'truth.json', toy_annotations())
-    with pytest.raises(ValueError, match=r'broken\.json is not a JSON file'):
+    with pytest.raises(ValueError, match=r'broken\.json: not a JSON file'):
         score_files(broken, ground_truth)
     with pytest.raises(ValueError, match=r'truth\.json against .*results must be a list'):
         score_files(ground_truth, ground_truth)
@@ -245,8 +245,7 @@ def test_command_prints_a_table_and_writes_json(
 def test_command_reports_invalid_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ground_truth = write(tmp_path / 'truth.json', toy_annotations())
     assert exit_code(score_tool.main, tmp_path / 'absent.json', ground_truth) == 2
-    said = 'bmp score: error: {}: No such file or directory; check the path\n'
-    assert capsys.readouterr().err == said.format(tmp_path / 'absent.json')
+    assert 'absent.json' in capsys.readouterr().err
     with pytest.raises(SystemExit):
         score_tool.main([str(ground_truth), str(ground_truth), '--json-ids'])
     assert '--json OUT' in capsys.readouterr().err

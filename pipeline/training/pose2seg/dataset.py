@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 from mmengine.dataset import BaseDataset
-from mmengine.fileio import load
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from pipeline.datasets.annotations import load_annotations
 from pipeline.keypoints import NUM_COCO
 from pipeline.rle import rle_of
 
@@ -80,7 +80,7 @@ class PoseMaskDataset(BaseDataset):  # type: ignore[misc,unused-ignore]
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """Read the annotation file; log the number of omitted people by reason."""
-        content = load(self.ann_file)
+        content = load_annotations(self.ann_file).content
         images = {image['id']: image for image in content['images'] if self.includes(image)}
         people: dict[Any, list[dict[str, Any]]] = {}
         skipped: Counter[str] = Counter()

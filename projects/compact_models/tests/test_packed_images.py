@@ -220,8 +220,8 @@ def plain(coco):
     [
         ({}, [], 'there is no annotation file'),
         ({'coco.json': '[]'}, ['--images', 'none'], 'the folder of the images'),
-        ({'coco.json': '{"images": []}'}, [], 'has no annotations'),
-        ({'coco.json': '{'}, [], 'must be JSON'),
+        ({'coco.json': '{"images": []}'}, [], 'no list of objects "annotations"'),
+        ({'coco.json': '{'}, [], 'not a JSON file'),
         ({'coco.json': '{"images": [], "annotations": []}'}, [], 'has no images'),
         ({'coco.json': '{}', 'out/part_00.pt': ''}, [], 'holds parts already'),
     ],

@@ -25,7 +25,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this checkout, installed or not
 
 from pipeline.boxes import box_areas, box_iou, box_nms, xywh_to_xyxy
-from pipeline.io.annotations import load_coco, load_json
+from pipeline.io.annotations import load_coco
+from pipeline.io.coco_checks import read_json
 from pipeline.io.inputs import InputError
 from pipeline.structures import Floats
 
@@ -168,7 +169,7 @@ def paired_set(args: argparse.Namespace) -> dict[str, Any]:
     """
     coco = load_coco(args.source / 'train.json')
     names = stems(coco)
-    found = load_json(args.detections, 'detections')
+    found = read_json(args.detections)
     unknown = {row['image_id'] for row in found} - set(names)
     if unknown:
         raise InputError(

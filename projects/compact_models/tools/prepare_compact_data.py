@@ -27,7 +27,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this checkout, installed or not
 
-from pipeline.io.annotations import load_coco, load_json
+from pipeline.io.annotations import load_coco
+from pipeline.io.coco_checks import read_json
 from pipeline.io.inputs import InputError
 
 Record = dict[str, Any]
@@ -175,7 +176,7 @@ def prepare(args: argparse.Namespace) -> None:
     train, val = select_images(content['images'], extra)
     if args.pseudo_boxes is not None:
         partial = [image for image in train if not image['fully_annotated']]
-        add_missing_people(people, partial, load_json(args.pseudo_boxes, 'detections'))
+        add_missing_people(people, partial, read_json(args.pseudo_boxes))
     train += person_free_images(args.source, first_id=1 + max(i['id'] for i in content['images']))
     masked = [i for i in val if all(person.get('has_mask') for person in people[i['id']])]
 
@@ -222,7 +223,7 @@ def person_free_images(source: Path, first_id: int) -> list[Record]:
     path = source / 'backgrounds.json'
     if not path.exists():
         return []
-    content = load_json(path, 'list of images')
+    content = read_json(path)
     images: list[Record] = content['images'] if isinstance(content, dict) else content
     return [{**image, 'id': first_id + index} for index, image in enumerate(images)]
 

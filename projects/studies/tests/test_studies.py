@@ -348,7 +348,7 @@ def test_invalid_input_is_reported_before_models_load(
         del row['keypoints'], row['num_keypoints']
     write(tmp_path / 'boxes.json', content)
     files = [str(tmp_path / a) if a.endswith('.json') else a for a in args]
-    assert exit_code(tool.main, *files, '--out', tmp_path / 'out') == 1
+    assert exit_code(tool.main, *files, '--out', tmp_path / 'out') == 2
     error = capsys.readouterr().err
     assert error.startswith(f'{Path(tool.__file__).name}: ') and reason in error
 
@@ -360,7 +360,7 @@ def test_study_without_valid_images_reports_the_reason(
     data = prompted_data(tmp_path)
     (tmp_path / 'images' / '1.png').write_bytes(b'not an image')
     args = ['bmp_compact', '--data', str(data), '--device', 'cpu', '--out', str(tmp_path / 'out')]
-    assert exit_code(tool.main, *args) == 1
+    assert exit_code(tool.main, *args) == 2
     assert 'no image was computed: ' in capsys.readouterr().err
 
 
