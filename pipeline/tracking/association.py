@@ -1,0 +1,226 @@
+"""Assign identities by box motion, masks, poses and colours together.
+
+Each frame takes three steps: predict the box of every track, match the tracks to the detections of
+high score and then to those of low score (as ByteTrack does, arXiv 2110.06864), and start tracks
+from the detections of high score that are left. A track that ends behind another person waits
+longer for its next detection.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
+
+from ..arrays import Image
+from ..boxes import box_iou
+from ..masks import Masks
+from ..structures import People
+from .motion import MotionConfig, MotionModel
+from .observations import (
+    Observations,
+    mask_similarity,
+    motion_similarity,
+    pose_similarity,
+)
+
+Array = npt.NDArray[np.float64]
+Ids = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How much each cue counts in the similarity of a track and a detection."""
+
+    motion: float = 1.0
+    box: float = 0.5
+    mask: float = 0.5
+    pose: float = 0.5
+    color: float = 1.0
+
+
+@dataclass(frozen=True)
+class AssociationConfig:
+    """Settings of `AssociationTracker`.
+
+    Attributes:
+        high_score: detections above this may start a track.
+        low_score: detections below this are ignored.
+        min_similarity: matches below this are rejected.
+        min_low_similarity: the same for detections between the two scores.
+        min_motion: a detection farther from the prediction is no candidate, in [0, 1].
+        min_hits: detections of a track before its id is reported.
+        max_lost_seconds: a track without detection ends after this time.
+        max_hidden_seconds: the same for a track that ended behind another person.
+        min_covered: fraction of the predicted box behind nearer boxes that counts as hidden.
+        color_rate: weight of a new detection in the colours of a track.
+        weights: cues of the similarity.
+        motion: noise of the motion model.
+    """
+
+    high_score: float = 0.4
+    low_score: float = 0.15
+    min_similarity: float = 0.4
+    min_low_similarity: float = 0.5
+    min_motion: float = 0.05
+    min_hits: int = 3
+    max_lost_seconds: float = 1.5
+    max_hidden_seconds: float = 4.0
+    min_covered: float = 0.5
+    color_rate: float = 0.1
+    weights: Weights = field(default_factory=Weights)
+    motion: MotionConfig = field(default_factory=MotionConfig)
+
+
+class AssociationTracker:
+    """Tracks of one video."""
+
+    def __init__(self, config: AssociationConfig | None = None) -> None:
+        self.config = config or AssociationConfig()
+        self.motion = MotionModel(self.config.motion)
+        self.last: Observations | None = None  # last detection of each track
+        self.ids: Ids = np.zeros(0, np.int64)
+        self.hits: Ids = np.zeros(0, np.int64)
+        self.seen: Array = np.zeros(0)  # time of the last detection
+        self.hidden: Flags = np.zeros(0, bool)
+        self.seconds = -np.inf
+        self.started = 0
+
+    def update(self, people: People, image: Image, seconds: float) -> Ids:
+        """Assign the people of the next frame.
+
+        Args:
+            people: N people; include those of low score.
+            image: (H, W, 3) RGB, for the colours.
+            seconds: timestamp, larger than that of the last frame.
+
+        Returns:
+            Track ids (N,), -1 for people without a track.
+        """
+        found = Observations.collect(people, image)
+        assigned = np.full(len(people), -1, np.int64)
+        high = people.scores >= self.config.high_score
+        first = self.last is None
+        if self.last is None:
+            self.last = found.select(np.zeros(0, np.int64))
+        else:
+            low = ~high & (people.scores >= self.config.low_score)
+            recent = self.seen >= self.seconds
+            self.motion.predict(seconds - self.seconds, ~recent)
+            rows, columns = self._match_all(self._similarity(found, seconds), recent, high, low)
+            self._update(rows, columns, found, seconds)
+            known = self.hits[rows] >= self.config.min_hits
+            assigned[columns[known]] = self.ids[rows[known]]
+            high[columns] = False
+        new = np.flatnonzero(high)
+        self._add(new, found, seconds, self.config.min_hits if first else 1)
+        if first or self.config.min_hits <= 1:
+            assigned[new] = self.ids[len(self.ids) - len(new) :]
+        self._end(seconds)
+        self.seconds = seconds
+        return assigned
+
+    def _similarity(self, found: Observations, seconds: float) -> Array:
+        """Similarity (T, N) in [0, 1]; 0 for pairs that motion excludes."""
+        assert self.last is not None
+        weights, model = self.config.weights, self.motion
+        spread = np.sqrt(0.15**2 + model.covariances[:, 0, 0])
+        motion = motion_similarity(model.boxes, spread, found.boxes)
+        pairs = np.nonzero(motion >= self.config.min_motion)
+        i, j = pairs
+        predicted = np.asarray(model.boxes, np.float32)
+        shifts = self.last.shifted(i, predicted[i])
+        # Shapes of people change: poses and masks of long ago say less than colours.
+        fresh = np.exp(-(seconds - self.seen[i]) / 0.5)
+        pose = pose_similarity(self.last, found, pairs, shifts)
+        cues = (
+            (weights.motion, motion[pairs]),
+            (weights.box * fresh, box_iou(predicted, found.boxes)[pairs]),
+            (weights.mask * fresh, mask_similarity(self.last, found, pairs, shifts)),
+            (weights.pose * fresh * (pose >= 0), np.maximum(pose, 0)),
+            (weights.color, (self.last.colors[i] * found.colors[j]).sum(1)),
+        )
+        result = np.zeros_like(motion)
+        result[pairs] = sum(w * c for w, c in cues) / sum(w for w, _ in cues)
+        return result
+
+    def _match_all(
+        self, similarity: Array, recent: Flags, high: Flags, low: Flags
+    ) -> tuple[Ids, Ids]:
+        """Match all tracks to high scores, then recent tracks to low scores."""
+        everyone = np.ones(len(self.ids), bool)
+        rows, columns = _match(similarity, everyone, high, self.config.min_similarity)
+        free = recent.copy()
+        free[rows] = False
+        more = _match(similarity, free, low, self.config.min_low_similarity)
+        return np.concatenate([rows, more[0]]), np.concatenate([columns, more[1]])
+
+    def _update(self, rows: Ids, columns: Ids, found: Observations, seconds: float) -> None:
+        assert self.last is not None
+        self.motion.update(rows, found.boxes[columns])
+        rate = self.config.color_rate
+        old = self.last.colors[rows]
+        order = np.arange(len(self.ids))
+        order[rows] = len(self.ids) + columns
+        self.last = self.last.concat(found).select(order)
+        self.last.colors[rows] = _mix(old, self.last.colors[rows], rate)
+        self.hits[rows] += 1
+        self.seen[rows] = seconds
+
+    def _add(self, new: Ids, found: Observations, seconds: float, hits: int) -> None:
+        assert self.last is not None
+        self.motion.add(found.boxes[new])
+        self.last = self.last.concat(found.select(new))
+        ids = np.arange(self.started + 1, self.started + len(new) + 1)
+        self.started += len(new)
+        self.ids = np.concatenate([self.ids, ids])
+        self.hits = np.concatenate([self.hits, np.full(len(new), hits, np.int64)])
+        self.seen = np.concatenate([self.seen, np.full(len(new), seconds)])
+        self.hidden = np.concatenate([self.hidden, np.zeros(len(new), bool)])
+
+    def _end(self, seconds: float) -> None:
+        """End tracks that were not seen for too long, or unconfirmed and not seen now."""
+        assert self.last is not None
+        config, age = self.config, seconds - self.seen
+        self.hidden = np.where(age > 0, self.hidden | self._covered(), False)
+        limit = np.where(self.hidden, config.max_hidden_seconds, config.max_lost_seconds)
+        limit[self.hits < config.min_hits] = 0
+        height, width = self.last.masks.height, self.last.masks.width
+        center = (self.motion.boxes[:, :2] + self.motion.boxes[:, 2:]) / 2
+        inside = ((center > 0) & (center < (width, height))).all(1)
+        keep = (age <= limit) & (inside | (age == 0))
+        self.motion.keep(keep)
+        self.last = self.last.select(keep)
+        self.ids, self.hits = self.ids[keep], self.hits[keep]
+        self.seen, self.hidden = self.seen[keep], self.hidden[keep]
+
+    def _covered(self) -> Flags:
+        """Whether the box (T, 4) of each track lies mostly behind the box of a nearer track."""
+        boxes = self.motion.boxes
+        low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+        high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+        shared = np.prod(np.maximum(high - low, 0), axis=2)
+        area = np.maximum(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), 1)
+        np.fill_diagonal(shared, 0)
+        return np.asarray((shared / area[:, None]).max(1, initial=0) >= self.config.min_covered)
+
+
+def _match(similarity: Array, rows: Flags, columns: Flags, minimum: float) -> tuple[Ids, Ids]:
+    """One-to-one pairs of maximal total similarity among the flagged rows and columns."""
+    i, j = np.flatnonzero(rows), np.flatnonzero(columns)
+    block = similarity[np.ix_(i, j)]
+    block = np.where(block >= minimum, block, 0)
+    a, b = linear_sum_assignment(block, maximize=True)
+    good = block[a, b] > 0
+    return i[a[good]], j[b[good]]
+
+
+def _mix(old: Array, new: Array, rate: float) -> Array:
+    """Mix colour histograms given as square roots."""
+    return np.asarray(np.sqrt((1 - rate) * old**2 + rate * new**2), np.float32)
+
+
+__all__ = ['AssociationConfig', 'AssociationTracker', 'Masks', 'Weights']
