@@ -22,7 +22,7 @@ from .motion import MotionConfig, MotionModel
 from .observations import (
     Observations,
     mask_similarity,
-    motion_similarity,
+    motion_distance,
     pose_similarity,
 )
 
@@ -33,13 +33,21 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Weights:
-    """How much each cue counts in the similarity of a track and a detection."""
+    """Cost of each cue; a pair whose costs sum up to 1 or more is no match.
 
-    motion: float = 1.0
-    box: float = 0.5
-    mask: float = 0.5
-    pose: float = 0.5
-    color: float = 1.0
+    Attributes:
+        motion: per squared standard deviation of the prediction.
+        box: of boxes that do not overlap.
+        mask: of masks that do not overlap.
+        pose: of an OKS of 0.
+        color: of histograms that have no colour in common.
+    """
+
+    motion: float = 0.03
+    box: float = 0.2
+    mask: float = 0.2
+    pose: float = 0.2
+    color: float = 1.5
 
 
 @dataclass(frozen=True)
@@ -49,23 +57,25 @@ class AssociationConfig:
     Attributes:
         high_score: detections above this may start a track.
         low_score: detections below this are ignored.
-        min_similarity: matches below this are rejected.
-        min_low_similarity: the same for detections between the two scores.
-        min_motion: a detection farther from the prediction is no candidate, in [0, 1].
+        min_affinity: matches below this are rejected.
+        min_low_affinity: the same for detections between the two scores.
+        max_distance: detections farther from the prediction are rejected, in standard deviations.
+        motion_spread: standard deviation of a box edge around its prediction, in body heights.
         min_hits: detections of a track before its id is reported.
         max_lost_seconds: a track without detection ends after this time.
         max_hidden_seconds: the same for a track that ended behind another person.
         min_covered: fraction of the predicted box behind nearer boxes that counts as hidden.
         color_rate: weight of a new detection in the colours of a track.
-        weights: cues of the similarity.
+        weights: cues of the affinity.
         motion: noise of the motion model.
     """
 
-    high_score: float = 0.4
-    low_score: float = 0.15
-    min_similarity: float = 0.4
-    min_low_similarity: float = 0.5
-    min_motion: float = 0.05
+    high_score: float = 0.45
+    low_score: float = 0.3
+    min_affinity: float = 0.0
+    min_low_affinity: float = 0.3
+    max_distance: float = 4.0
+    motion_spread: float = 0.12
     min_hits: int = 3
     max_lost_seconds: float = 1.5
     max_hidden_seconds: float = 4.0
@@ -110,52 +120,52 @@ class AssociationTracker:
             low = ~high & (people.scores >= self.config.low_score)
             recent = self.seen >= self.seconds
             self.motion.predict(seconds - self.seconds, ~recent)
-            rows, columns = self._match_all(self._similarity(found, seconds), recent, high, low)
+            rows, columns = self._match_all(self._affinity(found, seconds), recent, high, low)
             self._update(rows, columns, found, seconds)
-            known = self.hits[rows] >= self.config.min_hits
-            assigned[columns[known]] = self.ids[rows[known]]
+            assigned[columns] = self.ids[rows]
             high[columns] = False
         new = np.flatnonzero(high)
         self._add(new, found, seconds, self.config.min_hits if first else 1)
-        if first or self.config.min_hits <= 1:
-            assigned[new] = self.ids[len(self.ids) - len(new) :]
+        assigned[new] = self.ids[len(self.ids) - len(new) :]
         self._end(seconds)
         self.seconds = seconds
         return assigned
 
-    def _similarity(self, found: Observations, seconds: float) -> Array:
-        """Similarity (T, N) in [0, 1]; 0 for pairs that motion excludes."""
+    def _affinity(self, found: Observations, seconds: float) -> Array:
+        """Affinity (T, N), 1 for certain pairs, at or below 0 for impossible ones."""
         assert self.last is not None
         weights, model = self.config.weights, self.motion
-        spread = np.sqrt(0.15**2 + model.covariances[:, 0, 0])
-        motion = motion_similarity(model.boxes, spread, found.boxes)
-        pairs = np.nonzero(motion >= self.config.min_motion)
+        spread = np.sqrt(self.config.motion_spread**2 + model.covariances[:, 0, 0])[:, None]
+        smallest = np.hypot(self.config.motion_spread, self.config.motion.position_noise / 2)
+        distance = motion_distance(model.boxes, found.boxes) / spread
+        pairs = np.nonzero(distance < self.config.max_distance)
         i, j = pairs
         predicted = np.asarray(model.boxes, np.float32)
         shifts = self.last.shifted(i, predicted[i])
-        # Shapes of people change: poses and masks of long ago say less than colours.
+        # Shapes change: poses and masks of long ago say less than colours.
         fresh = np.exp(-(seconds - self.seen[i]) / 0.5)
         pose = pose_similarity(self.last, found, pairs, shifts)
-        cues = (
-            (weights.motion, motion[pairs]),
-            (weights.box * fresh, box_iou(predicted, found.boxes)[pairs]),
-            (weights.mask * fresh, mask_similarity(self.last, found, pairs, shifts)),
-            (weights.pose * fresh * (pose >= 0), np.maximum(pose, 0)),
-            (weights.color, (self.last.colors[i] * found.colors[j]).sum(1)),
+        cost = (
+            # The negative log-likelihood of a Gaussian: a vague prediction must not win.
+            weights.motion * (distance[pairs] ** 2 + 4 * np.log(spread / smallest)[i, 0])
+            + weights.color * (1 - (self.last.colors[i] * found.colors[j]).sum(1))
+            + weights.box * fresh * (1 - box_iou(predicted, found.boxes)[pairs])
+            + weights.mask * fresh * (1 - mask_similarity(self.last, found, pairs, shifts))
+            + weights.pose * fresh * np.where(pose < 0, 0.5, 1 - pose)
         )
-        result = np.zeros_like(motion)
-        result[pairs] = sum(w * c for w, c in cues) / sum(w for w, _ in cues)
+        result = np.zeros_like(distance)
+        result[pairs] = 1 - cost
         return result
 
     def _match_all(
-        self, similarity: Array, recent: Flags, high: Flags, low: Flags
+        self, affinity: Array, recent: Flags, high: Flags, low: Flags
     ) -> tuple[Ids, Ids]:
         """Match all tracks to high scores, then recent tracks to low scores."""
         everyone = np.ones(len(self.ids), bool)
-        rows, columns = _match(similarity, everyone, high, self.config.min_similarity)
+        rows, columns = _match(affinity, everyone, high, self.config.min_affinity)
         free = recent.copy()
         free[rows] = False
-        more = _match(similarity, free, low, self.config.min_low_similarity)
+        more = _match(affinity, free, low, self.config.min_low_affinity)
         return np.concatenate([rows, more[0]]), np.concatenate([columns, more[1]])
 
     def _update(self, rows: Ids, columns: Ids, found: Observations, seconds: float) -> None:
@@ -208,10 +218,10 @@ class AssociationTracker:
         return np.asarray((shared / area[:, None]).max(1, initial=0) >= self.config.min_covered)
 
 
-def _match(similarity: Array, rows: Flags, columns: Flags, minimum: float) -> tuple[Ids, Ids]:
-    """One-to-one pairs of maximal total similarity among the flagged rows and columns."""
+def _match(affinity: Array, rows: Flags, columns: Flags, minimum: float) -> tuple[Ids, Ids]:
+    """One-to-one pairs of maximal total affinity among the flagged rows and columns."""
     i, j = np.flatnonzero(rows), np.flatnonzero(columns)
-    block = similarity[np.ix_(i, j)]
+    block = affinity[np.ix_(i, j)]
     block = np.where(block >= minimum, block, 0)
     a, b = linear_sum_assignment(block, maximize=True)
     good = block[a, b] > 0

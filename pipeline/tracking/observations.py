@@ -108,25 +108,21 @@ def mask_similarity(
     return result
 
 
-def motion_similarity(boxes: Similarity, spread: Similarity, targets: Floats) -> Similarity:
-    """Similarity (T, N) in [0, 1] of predicted boxes (T, 4) and boxes (N, 4).
+def motion_distance(boxes: Similarity, targets: Floats) -> Similarity:
+    """Distance (T, N) of predicted boxes (T, 4) and boxes (N, 4), in body heights.
 
-    A Gaussian of the distance of the centres and of the difference of the heights, in body heights.
-
-    Args:
-        boxes: (T, 4) xyxy px.
-        spread: (T,) standard deviation in body heights.
-        targets: (N, 4) xyxy px.
+    Where another person hides one side of a box, the opposite edges still agree, so the distance
+    along each axis is that of the nearest pair of edges, plus a fifth of that of the centres.
     """
-    height = np.maximum(boxes[:, 3] - boxes[:, 1], 1)[:, None]
-    dx = (targets[:, [0]] + targets[:, [2]]).T - (boxes[:, [0]] + boxes[:, [2]])
-    # The top of a person is seen more often than the feet.
-    dy = targets[:, [1]].T - boxes[:, [1]]
-    squared = ((dx / 2) ** 2 + dy**2) / height**2
-    return np.asarray(np.exp(-squared / (2 * spread[:, None] ** 2)))
+    height = np.maximum(boxes[:, 3] - boxes[:, 1], 1)[:, None, None]
+    edges = np.abs(targets[None].astype(np.float64) - boxes[:, None]) / height
+    nearest = np.minimum(edges[..., :2], edges[..., 2:])
+    centers = np.abs((targets[None, :, :2] + targets[None, :, 2:]) / 2
+                     - (boxes[:, None, :2] + boxes[:, None, 2:]) / 2) / height  # fmt: skip
+    return np.asarray(np.linalg.norm(nearest + 0.2 * centers, axis=2))
 
 
 __all__ = [
-    'Observations', 'box_iou', 'color_histograms', 'mask_similarity', 'motion_similarity',
+    'Observations', 'box_iou', 'color_histograms', 'mask_similarity', 'motion_distance',
     'pose_similarity',
 ]  # fmt: skip
