@@ -34,7 +34,7 @@ class VideoConfig:
         width: px.
         height: px.
         num_people: identities; some of them leave the image and come back.
-        min_person_height: standing height of the farthest people, as a fraction of the image height.
+        min_person_height: height of the farthest people, as a fraction of the image height.
         max_person_height: that of the nearest people.
         standing: fraction of people who stay in one place.
         leaving: fraction of people whose path ends outside of the image before they return.
@@ -92,11 +92,9 @@ def make_frames(config: VideoConfig, start: int = 0) -> Iterator[VideoFrame]:
     """Draw the frames of a video from frame ``start`` on."""
     walkers = [_Walker.sample(config, i) for i in range(config.num_people)]
     pan = round(config.camera_pan * config.width)
-    far_row = _ground(config, 0.0)
-    background = draw_background(
-        np.random.default_rng([config.seed, STREAM_BACKGROUND]),
-        config.width + 2 * pan, config.height, far_row - 0.3 * config.height * config.min_person_height,
-    )  # fmt: skip
+    horizon = _ground(config, 0.0) - 0.3 * _height(config, 0.0)
+    rng = np.random.default_rng([config.seed, STREAM_BACKGROUND])
+    background = draw_background(rng, config.width + 2 * pan, config.height, horizon)
     for index in range(start, config.num_frames):
         seconds = index / config.fps
         shift = round(pan * float(np.sin(2 * np.pi * seconds / 12)))
@@ -168,7 +166,9 @@ class _Walker:
         # Seconds until the next turn and since the last one: both sides of a turn meet at yaw 0.
         edge = min(place % span, span - place % span) / max(self.speed, 1e-6)
         yaw = 82.0 * min(edge / TURN_SECONDS, 1.0) * (1 if forward else -1)
-        rig = build_rig(self.body, _walk(walked, yaw if self.speed else 20 * self.phase, self.speed))
+        rig = build_rig(
+            self.body, _walk(walked, yaw if self.speed else 20 * self.phase, self.speed)
+        )
         return draw_figure(rig, self.look, x, _ground(self.config, depth), unit * self.size)
 
 

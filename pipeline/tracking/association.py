@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
-from ..arrays import Image
+from ..arrays import Floats, Image
 from ..boxes import box_iou
-from ..masks import Masks
 from ..structures import People
+from .camera import CameraConfig, CameraMotion
 from .motion import MotionConfig, MotionModel
 from .observations import (
     Observations,
@@ -66,8 +66,9 @@ class AssociationConfig:
         max_hidden_seconds: the same for a track that ended behind another person.
         min_covered: fraction of the predicted box behind nearer boxes that counts as hidden.
         color_rate: weight of a new detection in the colours of a track.
-        weights: cues of the affinity.
+        weights: cost of each cue.
         motion: noise of the motion model.
+        camera: estimate of the camera's motion and of cuts; None takes a still camera.
     """
 
     high_score: float = 0.45
@@ -83,6 +84,7 @@ class AssociationConfig:
     color_rate: float = 0.1
     weights: Weights = field(default_factory=Weights)
     motion: MotionConfig = field(default_factory=MotionConfig)
+    camera: CameraConfig | None = field(default_factory=CameraConfig)
 
 
 class AssociationTracker:
@@ -91,6 +93,7 @@ class AssociationTracker:
     def __init__(self, config: AssociationConfig | None = None) -> None:
         self.config = config or AssociationConfig()
         self.motion = MotionModel(self.config.motion)
+        self.camera = CameraMotion(self.config.camera) if self.config.camera else None
         self.last: Observations | None = None  # last detection of each track
         self.ids: Ids = np.zeros(0, np.int64)
         self.hits: Ids = np.zeros(0, np.int64)
@@ -110,6 +113,7 @@ class AssociationTracker:
         Returns:
             Track ids (N,), -1 for people without a track.
         """
+        self._follow_camera(image)
         found = Observations.collect(people, image)
         assigned = np.full(len(people), -1, np.int64)
         high = people.scores >= self.config.high_score
@@ -130,6 +134,17 @@ class AssociationTracker:
         self._end(seconds)
         self.seconds = seconds
         return assigned
+
+    def _follow_camera(self, image: Image) -> None:
+        """Move the tracks with the camera; at a cut, end all of them."""
+        if self.camera is None:
+            return
+        boxes = self.motion.boxes[self.seen >= self.seconds]
+        transform, cut = self.camera.update(image, boxes.astype(np.float32))
+        if cut:
+            self._keep(np.zeros(len(self.ids), bool))
+        else:
+            self.motion.warp(transform)
 
     def _affinity(self, found: Observations, seconds: float) -> Array:
         """Affinity (T, N), 1 for certain pairs, at or below 0 for impossible ones."""
@@ -202,10 +217,16 @@ class AssociationTracker:
         center = (self.motion.boxes[:, :2] + self.motion.boxes[:, 2:]) / 2
         inside = ((center > 0) & (center < (width, height))).all(1)
         keep = (age <= limit) & (inside | (age == 0))
-        self.motion.keep(keep)
-        self.last = self.last.select(keep)
-        self.ids, self.hits = self.ids[keep], self.hits[keep]
-        self.seen, self.hidden = self.seen[keep], self.hidden[keep]
+        self._keep(keep)
+
+    def _keep(self, rows: Flags) -> None:
+        """Drop all other tracks."""
+        if self.last is None:
+            return
+        self.motion.keep(rows)
+        self.last = self.last.select(rows)
+        self.ids, self.hits = self.ids[rows], self.hits[rows]
+        self.seen, self.hidden = self.seen[rows], self.hidden[rows]
 
     def _covered(self) -> Flags:
         """Whether the box (T, 4) of each track lies mostly behind the box of a nearer track."""
@@ -228,9 +249,6 @@ def _match(affinity: Array, rows: Flags, columns: Flags, minimum: float) -> tupl
     return i[a[good]], j[b[good]]
 
 
-def _mix(old: Array, new: Array, rate: float) -> Array:
+def _mix(old: Floats, new: Floats, rate: float) -> Floats:
     """Mix colour histograms given as square roots."""
     return np.asarray(np.sqrt((1 - rate) * old**2 + rate * new**2), np.float32)
-
-
-__all__ = ['AssociationConfig', 'AssociationTracker', 'Masks', 'Weights']

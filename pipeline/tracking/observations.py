@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Floats, Image
-from ..boxes import box_iou
 from ..keypoints import COCO_SIGMAS, NUM_COCO
 from ..masks import Masks
 from ..structures import People, Rows
@@ -59,7 +58,7 @@ def color_histograms(image: Image, masks: Masks) -> Floats:
         values, middle = codes[masks.window(i)], len(crop) // 2
         for half, part in enumerate((slice(0, middle), slice(middle, None))):
             result[i, half] = np.bincount(values[part][crop[part]], minlength=size)
-    rows = result.reshape(len(masks), -1)
+    rows = result.reshape(len(masks), 2 * size)
     return np.asarray(np.sqrt(rows / np.maximum(rows.sum(1, keepdims=True), 1)), np.float32)
 
 
@@ -120,9 +119,3 @@ def motion_distance(boxes: Similarity, targets: Floats) -> Similarity:
     centers = np.abs((targets[None, :, :2] + targets[None, :, 2:]) / 2
                      - (boxes[:, None, :2] + boxes[:, None, 2:]) / 2) / height  # fmt: skip
     return np.asarray(np.linalg.norm(nearest + 0.2 * centers, axis=2))
-
-
-__all__ = [
-    'Observations', 'box_iou', 'color_histograms', 'mask_similarity', 'motion_distance',
-    'pose_similarity',
-]  # fmt: skip

@@ -44,7 +44,9 @@ class TrackRows(Rows):
         """Zero rows."""
         none = np.zeros(0, np.int64)
         scores = np.zeros(0, np.float32)
-        return cls(none, np.zeros(0), none, np.zeros((0, 4), np.float32), scores, np.zeros(0, np.int32))
+        return cls(
+            none, np.zeros(0), none, np.zeros((0, 4), np.float32), scores, np.zeros(0, np.int32)
+        )
 
 
 def finish_tracks(

@@ -19,7 +19,7 @@ FLOORS = (
     ('visualization',),
     ('structures',),
     ('instances', 'io', 'nms', 'stages'),
-    ('datasets', 'weights'),
+    ('datasets', 'tracking', 'video', 'weights'),
     ('doctor', 'openmmlab'),
     ('evaluation',),
     ('runtime.precision',),
