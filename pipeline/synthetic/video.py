@@ -77,13 +77,16 @@ class VideoFrame:
         index: from 0.
         seconds: time since the start.
         scene: image, boxes, masks, keypoints and depth order of the people with a visible pixel.
-        track_ids: (N,) identity of each person of the scene, from 1.
+        person_ids: (N,) identity of each person of the scene, from 1.
+        track_ids: (N,) the same, but a person who left the image returns under a new number, as
+            in MOTChallenge.
         visible_fractions: (N,) visible pixels relative to those of the whole person.
     """
 
     index: int
     seconds: float
     scene: Scene
+    person_ids: npt.NDArray[np.int64]
     track_ids: npt.NDArray[np.int64]
     visible_fractions: npt.NDArray[np.float32]
 
@@ -100,14 +103,16 @@ def make_frames(config: VideoConfig, start: int = 0) -> Iterator[VideoFrame]:
         shift = round(pan * float(np.sin(2 * np.pi * seconds / 12)))
         view = background[:, pan + shift : pan + shift + config.width].copy()
         figures = [walker.draw(seconds, shift) for walker in walkers]
-        track_ids = {id(figure): i + 1 for i, figure in enumerate(figures)}
         people = select_visible(figures, [], (config.height, config.width), min_visible=0)
+        rows = {id(figure): row for row, figure in enumerate(figures)}
+        persons = np.array([rows[id(person)] for person in people], np.int64)
+        visits = np.array([walker.count_absences(seconds) for walker in walkers], np.int64)
         camera = np.random.default_rng([config.seed, STREAM_CAMERA])
         scene = compose(view, people, [], camera, config.noise)
         areas = np.array([person.area for person in people], np.float32)
         yield VideoFrame(
             index, seconds, scene,
-            np.array([track_ids[id(person)] for person in people], np.int64),
+            persons + 1, persons + 1 + config.num_people * visits[persons],
             scene.masks.areas.astype(np.float32) / np.maximum(areas, 1),
         )  # fmt: skip
 
@@ -143,7 +148,9 @@ class _Walker:
         center, reach = rng.uniform(-0.7, 0.7) * half, rng.uniform(0.25, 0.9) * half
         left, right = max(center - reach, -half), min(center + reach, half)
         if rng.random() < config.leaving:
-            left, right = (-half - 1.2, right) if rng.random() < 0.5 else (left, half + 1.2)
+            # Outside of the image wherever the camera looks.
+            far = half * (1 + 2 * config.camera_pan) + 1.2
+            left, right = (-far, right) if rng.random() < 0.5 else (left, far)
         moves = rng.random() >= config.standing
         return cls(
             config, body, look, 0.74 if body.child else float(rng.normal(1, 0.04)), depth,
@@ -152,10 +159,25 @@ class _Walker:
             float(rng.uniform(0, 2 * (right - left))),
         )  # fmt: skip
 
+    def count_absences(self, seconds: float) -> int:
+        """How often the person turned outside of the image before a time."""
+        span, half = (
+            self.right - self.left,
+            0.5 * self.config.width / _height(self.config, self.depth),
+        )
+        start = 0.0 if self.left < -half - 1 else span if self.right > half + 1 else None
+        if start is None:
+            return 0
+        turns = [np.floor((w + start) / (2 * span)) for w in (self.phase, self._walked(seconds))]
+        return int(turns[1] - turns[0])
+
+    def _walked(self, seconds: float) -> float:
+        return self.phase + self.speed * seconds
+
     def draw(self, seconds: float, shift: int) -> Figure:
         """Draw the person at a time; ``shift`` is the camera's position in px."""
         span = self.right - self.left
-        walked = self.phase + self.speed * seconds
+        walked = self._walked(seconds)
         place = walked % (2 * span)
         forward = place < span
         column = self.left + (place if forward else 2 * span - place)

@@ -43,11 +43,11 @@ class Weights:
         color: of histograms that have no colour in common.
     """
 
-    motion: float = 0.03
-    box: float = 0.2
-    mask: float = 0.2
-    pose: float = 0.2
-    color: float = 1.5
+    motion: float = 0.011
+    box: float = 0.13
+    mask: float = 0.17
+    pose: float = 0.17
+    color: float = 1.75
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,12 @@ class AssociationConfig:
     high_score: float = 0.45
     low_score: float = 0.3
     min_affinity: float = 0.0
-    min_low_affinity: float = 0.3
+    min_low_affinity: float = 0.46
     max_distance: float = 4.0
     motion_spread: float = 0.12
     min_hits: int = 3
-    max_lost_seconds: float = 1.5
-    max_hidden_seconds: float = 4.0
+    max_lost_seconds: float = 2.4
+    max_hidden_seconds: float = 3.8
     min_covered: float = 0.5
     color_rate: float = 0.1
     weights: Weights = field(default_factory=Weights)

@@ -23,14 +23,12 @@ class MotionConfig:
         speed: standard deviation of the speed of a new track, per second.
         acceleration: standard deviation of the change of speed within a second.
         decay_seconds: time after which an unseen person keeps 37 % of the predicted speed.
-        jump: error of an edge that counts half.
     """
 
     position_noise: float = 0.05
-    speed: float = 0.5
-    acceleration: float = 0.6
-    decay_seconds: float = 2.0
-    jump: float = 0.25
+    speed: float = 0.7
+    acceleration: float = 1.0
+    decay_seconds: float = 3.8
 
 
 class MotionModel:
@@ -79,9 +77,6 @@ class MotionModel:
         total = covariance[:, 0, 0] + self.config.position_noise**2
         gain = covariance[:, :, 0] / total[:, None]
         error = boxes - self.boxes[rows]
-        # An edge that jumps is mostly one that another person hides: it counts less.
-        height = np.maximum(self.boxes[rows, 3] - self.boxes[rows, 1], 1)[:, None]
-        error = error / (1 + (error / (self.config.jump * height)) ** 2)
         self.boxes[rows] += gain[:, [0]] * error
         self.velocities[rows] += gain[:, [1]] * error
         self.covariances[rows] = covariance - gain[:, :, None] * covariance[:, [0], :]

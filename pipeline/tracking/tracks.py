@@ -23,9 +23,9 @@ class FinishConfig:
         max_gap_seconds: longer gaps are not filled.
     """
 
-    min_detections: int = 3
+    min_detections: int = 5
     min_mean_score: float = 0.0
-    max_gap_seconds: float = 1.5
+    max_gap_seconds: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)

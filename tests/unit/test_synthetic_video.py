@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
@@ -39,6 +39,20 @@ def test_people_keep_their_identity_and_move_smoothly() -> None:
             places[track] = frame.index, float(x)
     assert max(distances) < 20
     assert np.mean(distances) > 1  # most of them walk
+
+
+def test_people_return_under_a_new_track_id() -> None:
+    config = replace(CONFIG, num_frames=60, fps=1, leaving=1, standing=0, noise=0)
+    seen: dict[int, list[tuple[int, int]]] = {}
+    for frame in frames(config):
+        for person, track in zip(frame.person_ids.tolist(), frame.track_ids.tolist(), strict=True):
+            assert (track - person) % config.num_people == 0
+            seen.setdefault(person, []).append((frame.index, track))
+    returned = [rows for rows in seen.values() if len({track for _, track in rows}) > 1]
+    assert returned
+    for rows in returned:  # a gap of at least one frame lies before each new id
+        for (first, a), (second, b) in pairwise(rows):
+            assert (a == b) or (b > a and second > first + 1)
 
 
 def test_visible_fractions_agree_with_the_masks() -> None:

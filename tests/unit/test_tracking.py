@@ -124,7 +124,7 @@ def test_motion_predicts_a_constant_velocity() -> None:
     np.testing.assert_allclose(model.boxes[0], [150, 0, 190, 100], atol=1)
     before = model.covariances.copy()
     model.predict(1.0, np.ones(1, bool))
-    assert model.boxes[0, 0] == pytest.approx(150 + 50 * np.exp(-1.0 / 2), abs=3)
+    assert model.boxes[0, 0] == pytest.approx(150 + 50 * np.exp(-1.0 / 3.8), abs=3)
     assert model.covariances[0, 0, 0] > before[0, 0, 0]
 
 
@@ -218,5 +218,7 @@ def test_gaps(frames: list[int], expected: list[int]) -> None:
 def test_doubtful_tracks_are_dropped() -> None:
     every = np.arange(10)
     rows = rows_of(1, [0, 1, 2, 3], 0.3).concat(rows_of(2, [0, 1, 2, 3], 0.8))
-    done = finish_tracks(rows, every, every / 10, FinishConfig(min_mean_score=0.5))
+    done = finish_tracks(
+        rows, every, every / 10, FinishConfig(min_detections=3, min_mean_score=0.5)
+    )
     assert set(done.track_ids.tolist()) == {2}
