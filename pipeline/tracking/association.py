@@ -135,6 +135,17 @@ class AssociationTracker:
         self.seconds = seconds
         return assigned
 
+    def predict_boxes(self, seconds: float) -> Floats:
+        """Boxes (T, 4) xyxy px, inside the image, of confirmed tracks seen in the last frame."""
+        if self.last is None:
+            return np.zeros((0, 4), np.float32)
+        recent = (self.seen >= self.seconds) & (self.hits >= self.config.min_hits)
+        boxes = self.motion.boxes + self.motion.velocities * (seconds - self.seconds)
+        width, height = self.last.masks.width, self.last.masks.height
+        boxes = np.clip(boxes[recent], 0, [width, height, width, height])
+        sides = boxes[:, 2:] - boxes[:, :2]
+        return np.asarray(boxes[(sides > 1).all(1)], np.float32)
+
     def _follow_camera(self, image: Image) -> None:
         """Move the tracks with the camera; at a cut, end all of them."""
         if self.camera is None:
