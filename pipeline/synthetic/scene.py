@@ -98,20 +98,29 @@ def make_scene(config: SceneConfig) -> Scene:
     blockers = layout.blockers()
     shape = config.height, config.width
     planned = [layout.person(i) for i in range(layout.count)]
-    people = _select_visible(planned, blockers, shape, config.min_visible)
+    people = select_visible(planned, blockers, shape, config.min_visible)
     for spare in range(layout.count, 4 * layout.count + 8):
         if len(people) >= layout.count:
             break
         candidates = [*people, layout.person(spare)]
-        more = _select_visible(candidates, blockers, shape, config.min_visible)
+        more = select_visible(candidates, blockers, shape, config.min_visible)
         people = max(people, more, key=len)
     rng = np.random.default_rng([config.seed, STREAM_BACKGROUND])
     image = draw_background(rng, config.width, config.height, layout.horizon)
-    instance_map = _paint(image, people, blockers)
-    image = _simulate_camera(
-        image, np.random.default_rng([config.seed, STREAM_CAMERA]), config.noise
-    )
-    return _scene(image, instance_map, people)
+    camera = np.random.default_rng([config.seed, STREAM_CAMERA])
+    return compose(image, people, blockers, camera, config.noise)
+
+
+def compose(
+    background: npt.NDArray[np.uint8],
+    people: list[Figure],
+    blockers: list[Layer],
+    camera: np.random.Generator,
+    noise: float,
+) -> Scene:
+    """Paint people, each with a visible pixel, and objects over a background, which is changed."""
+    instance_map = _paint(background, people, blockers)
+    return _scene(_simulate_camera(background, camera, noise), instance_map, people)
 
 
 def make_demo_scene() -> Scene:
@@ -124,7 +133,7 @@ def make_demo_scene() -> Scene:
     return make_scene(config)
 
 
-def _select_visible(
+def select_visible(
     people: list[Figure], blockers: list[Layer], shape: tuple[int, int], min_visible: float
 ) -> list[Figure]:
     """Select the people with a sufficient visible fraction, from far to near.

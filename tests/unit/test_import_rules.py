@@ -21,7 +21,7 @@ FLOORS = (
     ('structures',),
     ('candidates',),
     ('instances', 'io', 'nms', 'stages'),
-    ('datasets', 'weights'),
+    ('datasets', 'tracking', 'video', 'weights'),
     ('doctor', 'openmmlab'),
     ('evaluation',),
     ('runtime.precision',),

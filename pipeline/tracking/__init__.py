@@ -1,0 +1,1 @@
+"""Identities of people over the frames of a video."""

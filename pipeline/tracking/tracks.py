@@ -1,0 +1,94 @@
+"""Tracks of a whole video: drop short ones, fill gaps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..arrays import Floats, Ints
+from ..structures import Rows
+
+Ids = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class FinishConfig:
+    """Settings of `finish_tracks`.
+
+    Attributes:
+        min_detections: shorter tracks are dropped.
+        min_mean_score: tracks with a lower mean score are dropped.
+        max_gap_seconds: longer gaps are not filled.
+    """
+
+    min_detections: int = 5
+    min_mean_score: float = 0.0
+    max_gap_seconds: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class TrackRows(Rows):
+    """Boxes with identities, one row per person and frame."""
+
+    frames: Ids  # (M,) index of the frame
+    seconds: npt.NDArray[np.float64]  # (M,)
+    track_ids: Ids  # (M,)
+    boxes: Floats  # (M, 4) xyxy px
+    scores: Floats  # (M,)
+    person_rows: Ints  # (M,) row in the people of the frame, -1 for a filled gap
+
+    @classmethod
+    def empty(cls) -> TrackRows:
+        """Zero rows."""
+        none = np.zeros(0, np.int64)
+        scores = np.zeros(0, np.float32)
+        return cls(
+            none, np.zeros(0), none, np.zeros((0, 4), np.float32), scores, np.zeros(0, np.int32)
+        )
+
+
+def finish_tracks(
+    rows: TrackRows, frames: Ids, seconds: npt.NDArray[np.float64], config: FinishConfig
+) -> TrackRows:
+    """Drop short and doubtful tracks, and interpolate boxes over short gaps.
+
+    Args:
+        rows: in any order.
+        frames: (F,) index of every processed frame, ascending.
+        seconds: (F,) their timestamps.
+        config: settings.
+
+    Returns:
+        Rows sorted by frame, then by id.
+    """
+    kept = []
+    for track in np.unique(rows.track_ids):
+        part = rows.select(rows.track_ids == track)
+        part = part.select(np.argsort(part.frames))
+        if len(part) >= config.min_detections and part.scores.mean() >= config.min_mean_score:
+            kept += [part, _fill(part, frames, seconds, config.max_gap_seconds)]
+    result = TrackRows.empty()
+    for part in kept:
+        result = result.concat(part)
+    return result.select(np.lexsort((result.track_ids, result.frames)))
+
+
+def _fill(
+    track: TrackRows, frames: Ids, seconds: npt.NDArray[np.float64], max_gap: float
+) -> TrackRows:
+    """Rows of the processed frames that lie in short gaps of a track."""
+    first, last = track.frames[0], track.frames[-1]
+    missing = np.setdiff1d(frames[(frames > first) & (frames < last)], track.frames)
+    times = seconds[np.searchsorted(frames, missing)]
+    after = np.searchsorted(track.frames, missing)
+    short = track.seconds[after] - track.seconds[after - 1] <= max_gap
+    missing, times = missing[short], times[short]
+    boxes = [np.interp(times, track.seconds, track.boxes[:, k]) for k in range(4)]
+    return TrackRows(
+        missing, times, np.full(len(missing), track.track_ids[0]),
+        np.stack(boxes, axis=1).astype(np.float32),
+        np.interp(times, track.seconds, track.scores).astype(np.float32),
+        np.full(len(missing), -1, np.int32),
+    )  # fmt: skip

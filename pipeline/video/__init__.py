@@ -1,0 +1,1 @@
+"""Read and write videos with PyAV."""

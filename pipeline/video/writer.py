@@ -1,0 +1,113 @@
+"""Write annotated videos in segments, and join them with the sound of the source.
+
+A segment is complete once it has its final name, so that an interrupted run goes on after the
+last one. Joining copies packets: nothing is encoded twice.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from ..arrays import Image
+from ..io.atomic import atomic_file
+from .reader import open_video
+
+if TYPE_CHECKING:
+    from av.packet import Packet
+    from av.stream import Stream
+
+TICKS = Fraction(1, 90_000)
+# Codec, suffix and options; the first that PyAV was built with is used. H.264 plays everywhere.
+CODECS = (
+    ('libx264', '.mp4', {'crf': '20', 'preset': 'veryfast'}),
+    ('libvpx-vp9', '.webm', {'crf': '30', 'b:v': '0', 'deadline': 'realtime', 'cpu-used': '8'}),
+)
+
+
+def choose_codec() -> tuple[str, str, dict[str, str]]:
+    """Name, file suffix and options of the encoder."""
+    import av
+
+    available = av.codecs_available
+    return next((c for c in CODECS if c[0] in available), CODECS[-1])
+
+
+def write_segment(path: Path, frames: Iterable[tuple[float, Image]], rate: float) -> None:
+    """Encode frames (seconds, (H, W, 3) RGB) of one size; timestamps are kept.
+
+    Args:
+        path: file to write; its suffix chooses the container.
+        frames: timestamps ascend.
+        rate: nominal frames a second, for players and for the encoder's rate control.
+    """
+    import av
+
+    codec, _, options = choose_codec()
+    with atomic_file(path) as file, av.open(file, 'w', format=_container(path)) as output:
+        stream: Any = None
+        for seconds, image in frames:
+            even = _pad_to_even(image)
+            if stream is None:
+                stream = output.add_stream(codec, rate=Fraction(rate).limit_denominator(1001))
+                stream.height, stream.width = even.shape[:2]
+                stream.pix_fmt, stream.options = 'yuv420p', dict(options)
+                stream.codec_context.time_base = TICKS
+            frame = av.VideoFrame.from_ndarray(even, format='rgb24')
+            frame.pts, frame.time_base = round(seconds / TICKS), TICKS
+            output.mux(stream.encode(frame))
+        if stream is not None:
+            output.mux(stream.encode())
+
+
+def join_segments(path: Path, segments: Sequence[Path], sound: str | Path | None = None) -> None:
+    """Join segments in order, and copy the first sound stream of the video ``sound``."""
+    import av
+
+    with ExitStack() as stack:
+        file = stack.enter_context(atomic_file(path))
+        output = stack.enter_context(av.open(file, 'w', format=_container(path)))
+        first = stack.enter_context(open_video(segments[0]))
+        video = output.add_stream_from_template(first.streams.video[0])
+        sources = [_packets(segments, video)]
+        container = stack.enter_context(open_video(sound)) if sound is not None else None
+        if container is not None and container.streams.audio:
+            track = container.streams.audio[0]
+            with suppress(ValueError):  # the format cannot hold this codec
+                copy = output.add_stream_from_template(track)
+                sources.append(_copy(container.demux(track), copy))
+        for packet in heapq.merge(*sources, key=lambda p: p.dts * p.time_base):
+            output.mux(packet)
+
+
+def _packets(segments: Sequence[Path], target: Stream) -> Iterator[Packet]:
+    for segment in segments:
+        with open_video(segment) as container:
+            yield from _copy(container.demux(container.streams.video[0]), target)
+
+
+def _copy(packets: Iterable[Packet], target: Stream) -> Iterator[Packet]:
+    for packet in packets:
+        if packet.dts is not None:  # the last one of a file is empty
+            packet.stream = target
+            yield packet
+
+
+def _container(path: Path) -> str:
+    return {'.mp4': 'mp4', '.webm': 'webm'}.get(path.suffix, 'matroska')
+
+
+def _pad_to_even(image: Image) -> Image:
+    """Repeat the last row or column: yuv420p needs even sides."""
+    height, width = image.shape[:2]
+    if height % 2 == 0 and width % 2 == 0:
+        return np.ascontiguousarray(image)
+    padded = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+    return np.asarray(padded, np.uint8)
