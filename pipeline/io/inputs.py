@@ -114,7 +114,9 @@ def read_lines(path: Path) -> list[str]:
     except UnicodeDecodeError:
         raise InputError(f'{path}: not a list, the file is not UTF-8 text') from None
     except OSError as error:
-        raise WrongInputError(f'{path}: {(error.strerror or str(error)).lower()}; check the path') from error
+        raise WrongInputError(
+            f'{path}: {(error.strerror or str(error)).lower()}; check the path'
+        ) from error
     return [line for line in map(str.strip, text.splitlines()) if line]
 
 

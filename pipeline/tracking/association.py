@@ -181,7 +181,7 @@ class AssociationTracker:
         )
         result = np.zeros_like(distance)
         result[pairs] = 1 - cost
-        return result
+        return np.asarray(result, np.float64)
 
     def _match_all(
         self, affinity: Array, recent: Flags, high: Flags, low: Flags

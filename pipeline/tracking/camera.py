@@ -79,7 +79,7 @@ class CameraMotion:
         corners = cv2.goodFeaturesToTrack(before, self.config.num_points, 0.01, 5, mask=background)
         if corners is None or len(corners) < 8:
             return None
-        moved, found, _ = cv2.calcOpticalFlowPyrLK(before, now, corners, None)
+        moved, found, _ = cv2.calcOpticalFlowPyrLK(before, now, corners, np.zeros_like(corners))
         good = found.ravel() == 1
         if good.sum() < 8:
             return None

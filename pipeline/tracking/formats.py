@@ -179,7 +179,8 @@ def write_posetrack(path: Path, frames: Iterable[TrackedPeople], size: VideoSize
     COCO's eyes have no place there. Head bottom and head top are estimated as in MMPose's
     conversion of results: between the shoulders and the nose, and beyond the nose.
     """
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for frame in frames:
         image_id = 10_000_000_000 + frame.index
         images.append({

@@ -123,9 +123,10 @@ class VideoReader:
             start: float | None = None
             previous, index = -np.inf, -1
             for index, frame in enumerate(self._decode(container, stream)):
-                seconds = frame.time
-                if seconds is None:  # raw streams carry no timestamps
+                if frame.pts is None:  # raw streams carry no timestamps
                     seconds = index / float(stream.average_rate or FOLDER_FPS)
+                else:
+                    seconds = frame.time
                 start = seconds if start is None else start
                 # Timestamps of damaged files can jump back.
                 previous = max(seconds - start, previous + 1e-3) if index else 0.0

@@ -83,17 +83,17 @@ def join_segments(path: Path, segments: Sequence[Path], sound: str | Path | None
             with suppress(ValueError):  # the format cannot hold this codec
                 copy = output.add_stream_from_template(track)
                 sources.append(_copy(container.demux(track), copy))
-        for packet in heapq.merge(*sources, key=lambda p: p.dts * p.time_base):
+        for packet in heapq.merge(*sources, key=lambda p: (p.dts or 0) * p.time_base):
             output.mux(packet)
 
 
-def _packets(segments: Sequence[Path], target: Stream) -> Iterator[Packet]:
+def _packets(segments: Sequence[Path], target: Stream) -> Iterator[Packet[Any]]:
     for segment in segments:
         with open_video(segment) as container:
             yield from _copy(container.demux(container.streams.video[0]), target)
 
 
-def _copy(packets: Iterable[Packet], target: Stream) -> Iterator[Packet]:
+def _copy(packets: Iterable[Packet[Any]], target: Stream) -> Iterator[Packet[Any]]:
     for packet in packets:
         if packet.dts is not None:  # the last one of a file is empty
             packet.stream = target
