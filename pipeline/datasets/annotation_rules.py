@@ -66,7 +66,8 @@ def _crowd(person: Person) -> str | None:
 
 def _box(person: Person) -> str | None:
     if 'bbox' not in person.annotation:
-        return 'there is no bbox'
+        has_mask = person.annotation.get('segmentation') and person.mask_error is None
+        return None if has_mask else 'there is no bbox, and no mask that gives it'
     return find_box_error(person.annotation['bbox'])
 
 
@@ -158,11 +159,13 @@ PERSON_RULES: tuple[Rule, ...] = (
 def repair_annotation(person: Person, tasks: Collection[Task]) -> Annotation:
     """Copy an annotation and add everything that an evaluator of ``tasks`` reads.
 
-    The copy always has ``iscrowd``, ``area`` and ``category_id`` (1), and ``num_keypoints`` if it
+    The copy always has ``bbox``, ``iscrowd``, ``area`` and ``category_id`` (1), and ``num_keypoints`` if it
     has keypoints; existing values are kept. A crowd region without a mask gets its box as mask,
     one without keypoints gets unlabelled ones. The annotation must pass all fatal rules.
     """
     row = {**person.annotation, 'category_id': 1, 'iscrowd': int(person.crowd)}
+    if 'bbox' not in row:
+        row['bbox'] = compute_mask_box(person)
     x, y, width, height = row['bbox']
     if isinstance(row.get('segmentation'), list):
         row['segmentation'] = polygons(row['segmentation'])
@@ -184,6 +187,15 @@ def repair_annotation(person: Person, tasks: Collection[Task]) -> Annotation:
 def count_labelled(annotation: Annotation) -> int:
     """Count the keypoints with a flag above 0."""
     return sum(flag > 0 for flag in (annotation.get('keypoints') or [])[2::3])
+
+
+def compute_mask_box(person: Person) -> list[float]:
+    """Box x, y, width, height in px around the mask."""
+    from pycocotools import mask as coco_mask
+
+    rle = rle_of(person.annotation['segmentation'], person.height, person.width)
+    box: list[float] = [0.0] * 4 if rle is None else coco_mask.toBbox(rle).tolist()
+    return box
 
 
 def compute_mask_area(person: Person) -> int:

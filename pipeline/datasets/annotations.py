@@ -86,6 +86,7 @@ def check_annotations(
     are missing values. Ids and sizes such as 1.0 become 1. Missing values are added:
 
     * ``iscrowd``: 0;
+    * ``bbox``: the box of the mask;
     * ``area``: the area of the mask, else 0.53 of the box, as in CrowdPose;
     * ``num_keypoints``: the number of labelled keypoints (a person with 0 is ignored);
     * masks and keypoints of crowd regions, where a task needs them.

@@ -110,7 +110,9 @@ def run(c: Comparison, nms: PoseNMSConfig, rounds: int) -> tuple[People, Recorde
     stages = FunctionDetector(recorder.detect), recorder, recorder.segment
     loop = as_in_bmp(PersonPipeline(*stages, LoopConfig(max_rounds=rounds)))
     loop = replace(loop, config=replace(loop.config, pose_nms=nms))
-    return loop(np.ascontiguousarray(c.arrays['image_bgr'][..., ::-1])), recorder
+    image = np.ascontiguousarray(c.arrays['image_bgr'][..., ::-1])
+    *_, (state,) = loop.iter_rounds([image])  # in the order of discovery, as recorded
+    return state.people, recorder
 
 
 def loop_trace(scene: str) -> Comparison:

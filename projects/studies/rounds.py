@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from pipeline.evaluation.coco import score
 from pipeline.io.coco import Task
 from pipeline.loop import PersonPipeline
@@ -59,7 +61,8 @@ class RoundStudy:
         refine = any(name.endswith('-refined') for name in missing)
         parts = {}
         for setting, people, seconds in self._run_rounds(image, last, refine):
-            rows = people.to_coco(item.image_id)
+            order = np.argsort(-people.scores, kind='stable')  # as in the results of a run
+            rows = people.select(order).to_coco(item.image_id)
             parts[setting.name] = {'rows': rows, 'seconds': round(seconds, 4)}
         return parts
 

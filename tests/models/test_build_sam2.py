@@ -66,7 +66,10 @@ def test_equals_the_stock_builder(postprocessing):
     from hydra import initialize_config_module
 
     import_sam2()
+    from hydra.core.global_hydra import GlobalHydra
     from sam2.build_sam import build_sam2
+
+    GlobalHydra.instance().clear()  # another test may have imported sam2 itself
 
     name = 'configs/sam2.1/sam2.1_hiera_t.yaml'
     with initialize_config_module('sam2', version_base='1.2'):

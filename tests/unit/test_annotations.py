@@ -64,7 +64,7 @@ FATAL: list[tuple[str, Callable[[], Any], str]] = [
     ('no file name', lambda: with_image(file_name=...), 'image 12: there is no file_name'),
     ('no size', lambda: with_image(width=...), 'image 12: height and width must be px'),
     ('size', lambda: with_image(height=0), 'must be px, got 0 and 300'),
-    ('no box', lambda: with_person(bbox=...), 'there is no bbox'),
+    ('no box', lambda: with_person(bbox=..., segmentation=...), 'there is no bbox'),
     ('box of text', lambda: with_person(bbox='1 2 3 4'), r'bbox must be a list, got .* \(str\)'),
     ('short box', lambda: with_person(bbox=[1, 2, 3]), 'bbox must hold 4 numbers, got 3'),
     ('NaN box', lambda: with_person(bbox=[1, NAN, 3, 4]), 'bbox .*not finite'),
@@ -208,7 +208,7 @@ def test_images_without_a_crowd_index_are_counted() -> None:
 )
 def test_files_are_named(tmp_path: Path, name: str, reason: str) -> None:
     (tmp_path / 'broken.json').write_text('{"images": [')
-    write(tmp_path / 'wrong.json', with_person(bbox=...))
+    write(tmp_path / 'wrong.json', with_person(bbox=[1, 2, 3]))
     with pytest.raises(InputError, match=rf'{name}\.json: {reason}'):
         load_annotations(tmp_path / f'{name}.json')
 
