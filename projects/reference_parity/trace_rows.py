@@ -104,13 +104,14 @@ class Recorder(PoseEstimator):
 
 
 def run(c: Comparison, nms: PoseNMSConfig, rounds: int) -> tuple[People, Recorder]:
-    """People that the loop finds in a recorded scene in so many rounds."""
+    """People of a recorded scene after so many rounds, in the order found, as in the reference."""
     facts = recordings.facts('loop_trace')
     recorder = Recorder(c.arrays, facts['black_fraction_limit'])
     stages = FunctionDetector(recorder.detect), recorder, recorder.segment
     loop = as_in_bmp(PersonPipeline(*stages, LoopConfig(max_rounds=rounds)))
     loop = replace(loop, config=replace(loop.config, pose_nms=nms))
-    return loop(np.ascontiguousarray(c.arrays['image_bgr'][..., ::-1])), recorder
+    *_, (state,) = loop.iter_rounds([np.ascontiguousarray(c.arrays['image_bgr'][..., ::-1])])
+    return state.people, recorder
 
 
 def loop_trace(scene: str) -> Comparison:
