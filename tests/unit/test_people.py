@@ -19,6 +19,7 @@ import pytest
 from pipeline import DrawingStyle
 from pipeline.conversions import columns_from_supervision, table_columns
 from pipeline.io.records import people_to_record
+from pipeline.keypoints import KeypointSet
 from pipeline.structures import ImageSource, People
 from pipeline.visualization.draw import draw_people
 from tests.run_fakes import make_people
@@ -106,7 +107,12 @@ def test_table() -> None:
     assert list(frame) == ['path', *table] and len(frame) == 3
 
 
-@pytest.mark.parametrize('people', [make_people(4), People.empty(40, 60)], ids=len)
+HANDS = replace(
+    people_in(BOXES, SHAPE, points=4), keypoint_set=KeypointSet('hand', tuple('abcd'), np.ones(4))
+)
+
+
+@pytest.mark.parametrize('people', [make_people(4), People.empty(40, 60), HANDS], ids=len)
 def test_supervision_and_back(people: People) -> None:
     supervision = pytest.importorskip('supervision')
     found = people.to_supervision()
