@@ -397,6 +397,7 @@ class People(Poses):
         """Read people from a file of `save` or a file in ``predictions/`` of a run.
 
         Raises:
+            FileNotFoundError: No such file.
             ValueError: The file is not such a file.
         """
         from .io.records import load_people

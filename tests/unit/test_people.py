@@ -144,6 +144,8 @@ def test_files(tmp_path: Path) -> None:
     (tmp_path / 'other.json').write_text('{}')
     with pytest.raises(ValueError, match=r'other\.json: not people'):
         People.load(tmp_path / 'other.json')
+    with pytest.raises(FileNotFoundError, match=r'absent\.json'):
+        People.load(tmp_path / 'absent.json')
 
 
 def saved(folder: Path) -> str:
