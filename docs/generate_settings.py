@@ -20,6 +20,8 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # of this checkout, installed or not
+
 PAGE = Path(__file__).parent / 'reference' / 'settings.md'
 INTRODUCTION = """\
 # Settings

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .keypoints import COCO_17
 from .masks import Masks, MaskSource
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def make_supervision(people: Any) -> supervision.Detections:
         confidence=people.scores.copy(),
         class_id=np.zeros(len(people), int),
         data=data,
+        metadata={'keypoint_set': people.keypoint_set},
     )
     return found
 
@@ -79,6 +81,7 @@ def columns_from_supervision(detections: Any) -> dict[str, Any]:
         )
     shape = detections.mask.shape[1:]
     return {name: detections.data[name] for name in _DATA} | {
+        'keypoint_set': detections.metadata.get('keypoint_set', COCO_17),
         'boxes': np.asarray(detections.xyxy, np.float32),
         'scores': np.asarray(detections.confidence, np.float32),
         'masks': Masks.from_dense(detections.mask, shape),

@@ -327,22 +327,33 @@ class People(Poses):
     ) -> list[dict[str, Any]]:
         """COCO annotations of one image, numbered from ``first_id``, for example to correct them.
 
-        As in a COCO file, plus ``score`` and ``person_id``. The third number of a keypoint is 2
-        (visible), 1 (hidden) or 0 (score or presence below ``keypoint_threshold``; x = y = 0).
+        As in a COCO file, plus ``score``, ``person_id`` and, if there are more than COCO's 17,
+        ``extra_keypoints``. The third number of a keypoint is 2 (visible), 1 (hidden) or 0 (score
+        or presence below ``keypoint_threshold``; x = y = 0).
         """
         keys = ('image_id', 'category_id', 'person_id', 'bbox', 'segmentation', 'area', 'score')
-        annotations = []
-        for number, row in enumerate(self.to_coco(image_id), first_id):
-            points = np.array(row['keypoints']).reshape(-1, 3)
-            presence, visibility = row['keypoint_presence'], row['keypoint_visibility']
-            present = np.minimum(points[:, 2], presence) >= keypoint_threshold
-            points[:, 2] = np.where(np.array(visibility) >= 0.5, 2, 1)
-            points[~present] = 0
-            keypoints = {'keypoints': points.ravel().tolist(), 'num_keypoints': int(present.sum())}
-            annotations.append(
-                {'id': number, **{key: row[key] for key in keys}, 'iscrowd': 0, **keypoints}
-            )
-        return annotations
+        kept = self.keypoint_set
+        extra = np.setdiff1d(np.arange(kept.num), kept.compared)
+        present = np.minimum(self.keypoint_scores, self.presence) >= keypoint_threshold
+        flags = np.where(present, np.where(self.visibility >= 0.5, 2, 1), 0)
+
+        def labelled(i: int, index: Index) -> list[float]:
+            points = np.reshape(_flat_keypoints(self, i, index), (-1, 3))
+            points[:, 2] = flags[i, index]
+            points[points[:, 2] == 0] = 0
+            return list(points.ravel().tolist())
+
+        return [
+            {
+                'id': first_id + i,
+                **{key: row[key] for key in keys},
+                'iscrowd': 0,
+                'keypoints': labelled(i, kept.compared),
+                'num_keypoints': int(present[i, kept.compared].sum()),
+                **({'extra_keypoints': labelled(i, extra)} if len(extra) else {}),
+            }
+            for i, row in enumerate(self.to_coco(image_id))
+        ]
 
     def to_dataframe(self) -> pandas.DataFrame:
         """Table with one row per person: ``path`` and the columns of ``people.csv``.
@@ -386,6 +397,7 @@ class People(Poses):
         """Read people from a file of `save` or a file in ``predictions/`` of a run.
 
         Raises:
+            FileNotFoundError: No such file.
             ValueError: The file is not such a file.
         """
         from .io.records import load_people

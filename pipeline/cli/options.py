@@ -126,7 +126,10 @@ def parse_grid(text: str) -> str | None:
 
 def parse_score(text: str) -> float | None:
     """Parse a number or ``none``, for argparse; the config checks the range."""
-    return None if text.lower() == 'none' else float(text)
+    try:
+        return None if text.lower() == 'none' else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a number in [0, 1] or none') from None
 
 
 def make_reporter() -> Reporter:

@@ -159,7 +159,7 @@ PERSON_RULES: tuple[Rule, ...] = (
 def repair_annotation(person: Person, tasks: Collection[Task]) -> Annotation:
     """Copy an annotation and add everything that an evaluator of ``tasks`` reads.
 
-    The copy has ``bbox``, ``iscrowd``, ``area`` and ``category_id`` (1), and ``num_keypoints`` if it
+    The copy has ``bbox``, ``iscrowd``, ``area``, ``category_id`` (1), and ``num_keypoints`` if it
     has keypoints; existing values are kept. A crowd region without a mask gets its box as mask,
     one without keypoints gets unlabelled ones. The annotation must pass all fatal rules.
     """

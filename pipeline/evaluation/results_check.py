@@ -54,9 +54,9 @@ def select_people(
         distinct = list(dict.fromkeys(unknown))
         listing = ', '.join(map(repr, distinct[:5])) + (', ...' if len(distinct) > 5 else '')
         raise ValueError(
-            f'{len(distinct)} image ids in the results are not in the annotations: {listing}; '
+            f'image ids of the results are not in the annotations: {listing}; '
             f'{describe_unknown_id(unknown[0], known_ids)}; score against the annotation file of '
-            'the run (run_bmp.py: use --coco-ids)'
+            'the run, keep coco_images.json beside the results, or use `bmp run --coco-ids`'
         )
     people = {person} | ({PERSON} - listed)
     if PERSON in categories and not people & set(categories):

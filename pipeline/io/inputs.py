@@ -54,7 +54,7 @@ class Failure:
 
     def describe(self) -> str:
         """Format the failure in one line, with the input."""
-        if self.input in self.message:
+        if self.input.removeprefix('@') in self.message:
             return self.message
         return f'{self.input}: {self.error}: {self.message}'
 
@@ -124,14 +124,16 @@ def _expand(source: str) -> Path:
     """Return the path that a user wrote.
 
     Raises:
-        InputError: It is empty, has a NUL character or names the folder of an unknown user.
+        WrongInputError: It is empty, has a NUL character or names the folder of an unknown user.
     """
     if not source or '\0' in source:
-        raise InputError(f'{source!r} is no path: it is empty or has a NUL character')
+        raise WrongInputError(f'{source!r} is no path: it is empty or has a NUL character')
     try:
         return Path(source).expanduser()
     except RuntimeError:
-        raise InputError(f'{source}: there is no such user; write ./{source} for a file') from None
+        raise WrongInputError(
+            f'{source}: there is no such user; write ./{source} for a file'
+        ) from None
 
 
 def _find(source: str, exclude: Path | None, downloads: Path) -> Iterator[InputImage]:

@@ -210,10 +210,11 @@ def save_people(people: People, path: Path) -> None:
 
 def load_people(path: Path) -> People:
     """Read a file of `save_people` or the record of a run."""
-    record = read_record(path) or {}
+    data = path.read_bytes()
     try:
+        record = json.loads(data)
         return replace(people_from_record(record), source=ImageSource(record.get('path')))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(
             f'{path}: not people ({error}); use a file of People.save or of the folder '
             'predictions/ of a run'

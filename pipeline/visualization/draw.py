@@ -87,6 +87,10 @@ def draw_people(image: Image, people: Drawable, style: DrawingStyle | None = Non
 
 
 def _check(image: Image, people: Drawable) -> None:
+    if not isinstance(image, np.ndarray):
+        raise ValueError(
+            f'image must be an array, got {type(image).__name__}; `plot` takes any kind of image'
+        )
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(
             f'image must be (H, W, 3) uint8 RGB, got {image.dtype} of shape {image.shape}'

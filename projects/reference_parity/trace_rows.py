@@ -104,7 +104,7 @@ class Recorder(PoseEstimator):
 
 
 def run(c: Comparison, nms: PoseNMSConfig, rounds: int) -> tuple[People, Recorder]:
-    """People that the loop finds in a recorded scene in so many rounds."""
+    """People of a recorded scene after so many rounds, in the order found, as in the reference."""
     facts = recordings.facts('loop_trace')
     recorder = Recorder(c.arrays, facts['black_fraction_limit'])
     stages = FunctionDetector(recorder.detect), recorder, recorder.segment

@@ -121,7 +121,7 @@ def test_models_named_in_the_example_build_without_a_network(
 
     monkeypatch.setattr('socket.socket.connect', refuse)
     monkeypatch.setattr('socket.getaddrinfo', refuse)
-    loaded = load_pipeline('bmp_custom_example', RANDOM_CPU)  # tests/test_full_size.py runs it
+    loaded = load_pipeline('bmp_custom_example', RANDOM_CPU)
     assert loaded.weights == {}
 
 

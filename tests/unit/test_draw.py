@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -74,7 +75,8 @@ def test_other_numbers_of_keypoints(points: int) -> None:
     assert changed(image, draw_people(image, people, only('skeletons'))).any()
 
 
-WRONG = [
+WRONG: list[tuple[str, Any, str]] = [
+    ('path', 'img.jpg', 'must be an array, got str; `plot` takes'),
     ('size', grey(100, 300), 'image is .100, 300.'),
     ('float', grey().astype(float), 'uint8 RGB, got float64'),
     ('one channel', grey()[..., 0], 'uint8 RGB'),

@@ -131,6 +131,11 @@ def test_files_keep_every_keypoint(kept: KeypointSet) -> None:
     np.testing.assert_allclose(numbers[:, :2], people.keypoints[0, order], atol=0.01)
     assert (category['keypoints'] == list(COCO_NAMES)) == kept.has_coco
 
+    label = people.to_coco_annotations(keypoint_threshold=0)[0]
+    labels = np.reshape(label['keypoints'] + label.get('extra_keypoints', []), (-1, 3))
+    np.testing.assert_array_equal(labels[:, :2], numbers[:, :2])
+    assert set(labels[:, 2]) <= {1, 2}
+
     streams = io.StringIO(), io.StringIO()
     for writer in (PeopleCsv(streams[0]), CocoImages(streams[1])):
         writer.add(MergeEntry('a.jpg', 1, people))

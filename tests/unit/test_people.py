@@ -19,6 +19,7 @@ import pytest
 from pipeline import DrawingStyle
 from pipeline.conversions import columns_from_supervision, table_columns
 from pipeline.io.records import people_to_record
+from pipeline.keypoints import KeypointSet
 from pipeline.structures import ImageSource, People
 from pipeline.visualization.draw import draw_people
 from tests.run_fakes import make_people
@@ -106,7 +107,12 @@ def test_table() -> None:
     assert list(frame) == ['path', *table] and len(frame) == 3
 
 
-@pytest.mark.parametrize('people', [make_people(4), People.empty(40, 60)], ids=len)
+HANDS = replace(
+    people_in(BOXES, SHAPE, points=4), keypoint_set=KeypointSet('hand', tuple('abcd'), np.ones(4))
+)
+
+
+@pytest.mark.parametrize('people', [make_people(4), People.empty(40, 60), HANDS], ids=len)
 def test_supervision_and_back(people: People) -> None:
     supervision = pytest.importorskip('supervision')
     found = people.to_supervision()
@@ -138,6 +144,8 @@ def test_files(tmp_path: Path) -> None:
     (tmp_path / 'other.json').write_text('{}')
     with pytest.raises(ValueError, match=r'other\.json: not people'):
         People.load(tmp_path / 'other.json')
+    with pytest.raises(FileNotFoundError, match=r'absent\.json'):
+        People.load(tmp_path / 'absent.json')
 
 
 def saved(folder: Path) -> str:
