@@ -84,7 +84,7 @@ def test_without_weights_nothing_is_built_and_every_file_is_named(
     def refuse(*args: object, **kwargs: object) -> None:
         raise AssertionError('built a model')
 
-    for builder in ('_detector', '_pose_estimator', '_segmenter'):
+    for builder in ('_detectors', '_pose_estimator', '_segmenter'):
         monkeypatch.setattr(f'pipeline.build.{builder}', refuse)
     monkeypatch.setenv('BMP_CHECKPOINTS', str(tmp_path))
     settings = settings_of(name)
