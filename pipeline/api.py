@@ -16,7 +16,6 @@ import numpy.typing as npt
 from .build import BuiltPipeline, build_pipeline
 from .candidates import Candidates
 from .config import ConfigError, ResolvedConfig, load_config
-from .config_messages import nearest
 from .io.images import ChannelOrder, as_image
 from .io.inputs import InputError, find_images
 from .runtime.timing import StageTimer
@@ -210,11 +209,12 @@ def load_pipeline(
         CheckpointError: weights are absent or do not fit.
     """
     start = time.perf_counter()
+    options = dict(cfg_options or {})
     if isinstance(device, Mapping):
-        cfg_options, device = {**device, **(cfg_options or {})}, None
+        options, device = {**device, **options}, None
     named = {'device': device, 'precision': precision}
     overrides |= {name: value for name, value in named.items() if value is not None}
-    resolved = load_config(config, dict(cfg_options or {}) | name_settings(overrides))
+    resolved = load_config(config, options | name_settings(overrides))
     built = build_pipeline(resolved)
     return LoadedPipeline(resolved, built, time.perf_counter() - start)
 
@@ -223,6 +223,8 @@ def name_settings(overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Settings by their dotted names from keywords of `load_pipeline`."""
     unknown = [name for name in overrides if name not in SHORT_NAMES and '__' not in name]
     if unknown:
+        from .config_messages import nearest
+
         raise ConfigError(
             f'unknown keyword {unknown[0]!r}{nearest(unknown[0], list(SHORT_NAMES))}; known: '
             f'{", ".join(SHORT_NAMES)}, cfg_options, and every setting as part__setting, for '

@@ -23,7 +23,6 @@ from .config import (
     find_model_config,
     load_config,
 )
-from .detectors.slices import SlicedDetector
 from .loop import PersonPipeline
 from .openmmlab import Library, read_model_config
 from .runtime.options import RuntimeOptions
@@ -168,6 +167,8 @@ def _detectors(
     )
     if part.slices.grid is None:
         return detector, None
+    from .detectors.slices import SlicedDetector
+
     sliced = SlicedDetector(detector, part.slices, part.max_people)
     return (detector, sliced) if part.slices.from_round == 2 else (sliced, None)
 

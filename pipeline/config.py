@@ -20,13 +20,13 @@ from typing import Any, Literal, TypeVar
 
 from .config_file import ConfigError as ConfigError
 from .config_file import merge_overrides, read_config
-from .detectors.slices import SliceConfig
+from .detectors.slice_config import SliceConfig
 from .loop import LoopConfig
 from .resources import ROOT
 from .runtime.options import RuntimeOptions
 from .segmenters.crop_segmentation import CropSegmentationConfig
 from .segmenters.prompts import PromptConfig
-from .values import shorten
+from .values import check_ranges, shorten
 
 CONFIG_FOLDER = ROOT / 'configs'
 
@@ -55,12 +55,10 @@ class DetectorConfig:
     eval_score_threshold: float | None = None  # For average precision; None: score_threshold
 
     def __post_init__(self) -> None:
-        _in_unit('detector.score_threshold', self.score_threshold)
-        _in_unit('detector.eval_score_threshold', self.eval_score_threshold)
-        _in_unit('detector.max_iou', self.max_iou)
-        _positive('detector.max_people', self.max_people)
-        if self.batch_size != 'auto':
-            _positive('detector.batch_size', self.batch_size)
+        check_ranges(
+            self, 'detector', score_threshold='in [0, 1]', eval_score_threshold='in [0, 1]',
+            max_iou='in [0, 1]', max_people='>= 1', batch_size='>= 1',
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -80,8 +78,7 @@ class PoseConfig:
     refine_boxes: bool = False  # Replace the detector's boxes by those of a PMPoseBoxHead
 
     def __post_init__(self) -> None:
-        if self.batch_size != 'auto':
-            _positive('pose.batch_size', self.batch_size)
+        check_ranges(self, 'pose', batch_size='>= 1')
 
 
 @dataclass(frozen=True)
@@ -107,16 +104,10 @@ class SegmenterConfig:
     crop_segmentation: CropSegmentationConfig | None = None
 
     def __post_init__(self) -> None:
-        if self.batch_size != 'auto':
-            _positive('segmenter.batch_size', self.batch_size)
-        for name in ('min_component_area', 'max_hole_area'):
-            if getattr(self, name) < 0:
-                raise ValueError(f'segmenter.{name} must be >= 0, got {getattr(self, name)}')
-        if not 0 <= self.min_component_fraction < 1:
-            raise ValueError(
-                'segmenter.min_component_fraction must be in [0, 1), got '
-                f'{self.min_component_fraction}'
-            )
+        check_ranges(
+            self, 'segmenter', batch_size='>= 1', min_component_area='>= 0', max_hole_area='>= 0',
+            min_component_fraction='in [0, 1)',
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -261,13 +252,3 @@ def _converted(option: Any, value: Any) -> Any:
 
 def _is_union(hint: Any) -> bool:
     return typing.get_origin(hint) in (typing.Union, types.UnionType)
-
-
-def _in_unit(name: str, value: float | None) -> None:
-    if value is not None and not 0 <= value <= 1:
-        raise ValueError(f'{name} must be in [0, 1], got {value}')
-
-
-def _positive(name: str, value: int | None) -> None:
-    if value is not None and value < 1:
-        raise ValueError(f'{name} must be >= 1, got {value}')

@@ -1,4 +1,4 @@
-"""People as tables and as `supervision.Detections`; see the methods of `People`.
+"""People as annotations, as tables and as `supervision.Detections`; see the methods of `People`.
 
 Legend: N people, K keypoints, H x W image. ``people`` is a `pipeline.structures.People`, which
 this module does not import.
@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .keypoints import COCO_17
 from .masks import Masks, MaskSource
@@ -45,6 +46,39 @@ def table_columns(people: Any) -> dict[str, Any]:
         columns[f'{name}_presence'] = people.presence[:, k]
         columns[f'{name}_visibility'] = people.visibility[:, k]
     return columns
+
+
+def make_annotations(
+    people: Any, image_id: int | str, first_id: int, threshold: float
+) -> list[dict[str, Any]]:
+    """COCO annotations; see `People.to_coco_annotations`."""
+    keys = ('image_id', 'category_id', 'person_id', 'bbox', 'segmentation', 'area', 'score')
+    kept = people.keypoint_set
+    extra = np.setdiff1d(np.arange(kept.num), kept.compared)
+    present = np.minimum(people.keypoint_scores, people.presence) >= threshold
+    flags = np.where(present, np.where(people.visibility >= 0.5, 2, 1), 0)
+
+    def label(points: list[float], flags: npt.NDArray[np.int64]) -> list[float]:
+        rows = np.reshape(points, (-1, 3)).astype(float)
+        rows[:, 2] = flags
+        rows[flags == 0] = 0
+        return list(rows.ravel().tolist())
+
+    return [
+        {
+            'id': first_id + i,
+            **{key: row[key] for key in keys},
+            'iscrowd': 0,
+            'keypoints': label(row['keypoints'], flags[i, kept.compared]),
+            'num_keypoints': int(present[i, kept.compared].sum()),
+            **(
+                {'extra_keypoints': label(row['extra_keypoints'], flags[i, extra])}
+                if len(extra)
+                else {}
+            ),
+        }
+        for i, row in enumerate(people.to_coco(image_id))
+    ]
 
 
 def make_dataframe(people: Any) -> pandas.DataFrame:

@@ -1,13 +1,14 @@
-"""People as `InstanceData` of MMEngine; see `People.to_data_sample`."""
+"""People as a data sample of MMPose; see `People.to_data_sample`."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from mmengine.structures import InstanceData
+from mmpose.structures import PoseDataSample
 
 
-def make_instances(people: Any, with_masks: bool) -> InstanceData:
+def make_sample(people: Any, with_masks: bool) -> PoseDataSample:
     """Copy the columns of `People`; ``with_masks`` adds masks (N, H, W)."""
     instances = InstanceData(
         bboxes=people.boxes.copy(),
@@ -25,4 +26,7 @@ def make_instances(people: Any, with_masks: bool) -> InstanceData:
     )
     if with_masks:
         instances.masks = people.masks.to_dense()
-    return instances
+    shape = people.image_shape
+    sample = PoseDataSample(metainfo={'ori_shape': shape, 'img_shape': shape})
+    sample.pred_instances = instances
+    return sample

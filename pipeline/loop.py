@@ -35,6 +35,7 @@ from .runtime.timing import StageTimer
 from .scores import ScoreConfig
 from .stages import Detector, PoseEstimator, PoseToMask, Segmenter
 from .structures import Detections, Floats, Image, People, Poses, size_of
+from .values import check_ranges
 
 
 @dataclass(frozen=True)
@@ -62,19 +63,10 @@ class LoopConfig:
     min_score: float | None = None  # drop people with a lower instance score; None: off
 
     def __post_init__(self) -> None:
-        for name in ('max_rounds', 'round_cap'):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f'loop.{name} must be >= 1, got {value}')
-        if self.refine_min_side < 0:
-            raise ValueError(f'loop.refine_min_side must be >= 0, got {self.refine_min_side}')
-        if self.max_covered_fraction is not None and not 0 < self.max_covered_fraction <= 1:
-            raise ValueError(
-                'loop.max_covered_fraction must be in (0, 1] or None, got '
-                f'{self.max_covered_fraction}'
-            )
-        if self.min_score is not None and not 0 <= self.min_score <= 1:
-            raise ValueError(f'loop.min_score must be in [0, 1] or None, got {self.min_score}')
+        check_ranges(
+            self, 'loop', max_rounds='>= 1', round_cap='>= 1', refine_min_side='>= 0',
+            max_covered_fraction='in (0, 1]', min_score='in [0, 1]',
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

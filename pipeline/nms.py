@@ -17,6 +17,7 @@ from .keypoints import COCO_SIGMAS
 from .masks import Masks
 from .scores import pose_scores
 from .structures import Floats, People, Poses
+from .values import check_ranges
 
 Indices = npt.NDArray[np.int64]
 Similarity = npt.NDArray[np.float64]
@@ -33,12 +34,7 @@ class PoseNMSConfig:
     quality: Literal['score', 'keypoint_score', 'num_confident'] = 'score'
 
     def __post_init__(self) -> None:
-        if not 0 < self.max_oks <= 1:
-            raise ValueError(f'pose_nms.max_oks must be in (0, 1], got {self.max_oks}')
-        if not 0 <= self.confidence_threshold < 1:
-            raise ValueError(
-                f'pose_nms.confidence_threshold must be in [0, 1), got {self.confidence_threshold}'
-            )
+        check_ranges(self, 'pose_nms', max_oks='in (0, 1]', confidence_threshold='in [0, 1)')
 
     def keep(self, candidates: Candidates) -> Indices:
         """Rows that survive, ascending."""

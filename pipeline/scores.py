@@ -11,12 +11,13 @@ the score of people found after round one, and `root` is applied
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
 from .arrays import Floats, Ints
 from .masks import MaskSource
+from .values import check_ranges
 
 CONFIDENT_KEYPOINT = 0.2
 
@@ -37,13 +38,10 @@ class ScoreConfig:
     root: float = 1.0  # the root of the product that is reported; 1: the product itself
 
     def __post_init__(self) -> None:
-        for f in fields(self):
-            if getattr(self, f.name) < 0:
-                raise ValueError(f'score.{f.name} must be >= 0, got {getattr(self, f.name)}')
-        if self.later_rounds > 1:
-            raise ValueError(f'score.later_rounds must be in [0, 1], got {self.later_rounds}')
-        if self.root < 1:
-            raise ValueError(f'score.root must be >= 1, got {self.root}')
+        check_ranges(
+            self, 'score', detector='>= 0', pose='>= 0', mask='>= 0', later_rounds='in [0, 1]',
+            root='>= 1',
+        )  # fmt: skip
 
 
 def pose_scores(keypoint_scores: Floats) -> Floats:

@@ -186,15 +186,9 @@ class Poses(Detections):
         per_point = np.zeros((0, num_keypoints), np.float32)
         points = np.zeros((0, num_keypoints, 2), np.float32)
         return Poses(
-            empty.boxes,
-            empty.box_scores,
-            empty.detector_masks,
-            points,
-            per_point,
-            per_point,
-            per_point,
-            keypoint_set=keypoint_set,
-        )
+            empty.boxes, empty.box_scores, empty.detector_masks, points, per_point, per_point,
+            per_point, keypoint_set=keypoint_set,
+        )  # fmt: skip
 
     @property
     def num_keypoints(self) -> int:
@@ -297,22 +291,24 @@ class People(Poses):
         boxes_xywh = xyxy_to_xywh(self.boxes)
         detector_boxes_xywh = xyxy_to_xywh(self.detector_boxes)
         poses = pose_scores(kept.view(self.keypoint_scores))
+        columns = (self.scores, self.box_scores, self.mask_scores, poses)
+        score, box_score, mask_score, pose_score = map(_scores, columns)
         return [
             {
                 'image_id': image_id,
                 'category_id': PERSON,
                 'person_id': i + 1,
                 'bbox': _pixels(boxes_xywh[i]),
-                'score': _score(self.scores[i]),
+                'score': score[i],
                 'segmentation': rles[i],
                 'area': int(areas[i]),
                 'keypoints': _flat_keypoints(self, i, compared),
                 'keypoint_scores': _scores(self.keypoint_scores[i, compared]),
                 'keypoint_visibility': _scores(self.visibility[i, compared]),
                 'keypoint_presence': _scores(self.presence[i, compared]),
-                'box_score': _score(self.box_scores[i]),
-                'mask_score': _score(self.mask_scores[i]),
-                'pose_score': _score(poses[i]),
+                'box_score': box_score[i],
+                'mask_score': mask_score[i],
+                'pose_score': pose_score[i],
                 'detector_bbox': _pixels(detector_boxes_xywh[i]),
                 'round': int(self.rounds[i]),
                 'mask_source': MaskSource(int(self.mask_sources[i])).name.lower(),
@@ -331,29 +327,9 @@ class People(Poses):
         ``extra_keypoints``. The third number of a keypoint is 2 (visible), 1 (hidden) or 0 (score
         or presence below ``keypoint_threshold``; x = y = 0).
         """
-        keys = ('image_id', 'category_id', 'person_id', 'bbox', 'segmentation', 'area', 'score')
-        kept = self.keypoint_set
-        extra = np.setdiff1d(np.arange(kept.num), kept.compared)
-        present = np.minimum(self.keypoint_scores, self.presence) >= keypoint_threshold
-        flags = np.where(present, np.where(self.visibility >= 0.5, 2, 1), 0)
+        from .conversions import make_annotations
 
-        def labelled(i: int, index: Index) -> list[float]:
-            points = np.reshape(_flat_keypoints(self, i, index), (-1, 3))
-            points[:, 2] = flags[i, index]
-            points[points[:, 2] == 0] = 0
-            return list(points.ravel().tolist())
-
-        return [
-            {
-                'id': first_id + i,
-                **{key: row[key] for key in keys},
-                'iscrowd': 0,
-                'keypoints': labelled(i, kept.compared),
-                'num_keypoints': int(present[i, kept.compared].sum()),
-                **({'extra_keypoints': labelled(i, extra)} if len(extra) else {}),
-            }
-            for i, row in enumerate(self.to_coco(image_id))
-        ]
+        return make_annotations(self, image_id, first_id, keypoint_threshold)
 
     def to_dataframe(self) -> pandas.DataFrame:
         """Table with one row per person: ``path`` and the columns of ``people.csv``.
@@ -419,14 +395,9 @@ class People(Poses):
         Args:
             with_masks: add ``masks`` (N, H, W) bool, the layout of MMDetection; N x H x W bytes.
         """
-        from mmpose.structures import PoseDataSample
+        from .data_sample import make_sample
 
-        from .data_sample import make_instances
-
-        shape = self.image_shape
-        sample = PoseDataSample(metainfo={'ori_shape': shape, 'img_shape': shape})
-        sample.pred_instances = make_instances(self, with_masks)
-        return sample
+        return make_sample(self, with_masks)
 
     def draw(self, image: Image, style: DrawingStyle | None = None) -> Image:
         """Copy of ``image`` (H, W, 3) RGB with box, mask and skeleton in one colour per person."""
@@ -485,26 +456,15 @@ def _join(first: Any, second: Any) -> Any:
     return np.concatenate([first, second])
 
 
-_PX_DIGITS, _SCORE_DIGITS = 2, 5
-
-
 def _flat_keypoints(people: People, i: int, index: Index) -> list[float]:
-    points, scores = people.keypoints[i][index], people.keypoint_scores[i][index]
-    rows = zip(points.tolist(), scores.tolist(), strict=True)
-    return [
-        v
-        for (x, y), s in rows
-        for v in (round(x, _PX_DIGITS), round(y, _PX_DIGITS), round(s, _SCORE_DIGITS))
-    ]
+    points, scores = people.keypoints[i, index], people.keypoint_scores[i, index]
+    rows = zip(map(_pixels, points), _scores(scores), strict=True)
+    return [value for point, score in rows for value in (*point, score)]
 
 
 def _pixels(values: Floats) -> list[float]:
-    return [round(v, _PX_DIGITS) for v in values.tolist()]
+    return [round(v, 2) for v in values.tolist()]
 
 
 def _scores(values: Floats) -> list[float]:
-    return [round(v, _SCORE_DIGITS) for v in values.tolist()]
-
-
-def _score(value: np.float32) -> float:
-    return round(float(value), _SCORE_DIGITS)
+    return [round(v, 5) for v in values.tolist()]

@@ -1,8 +1,9 @@
-"""Values of users in messages."""
+"""Values of users: ranges of settings, and values in messages."""
 
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Callable
 from typing import Any
 
 _REPR = reprlib.Repr()
@@ -15,3 +16,25 @@ def shorten(value: Any) -> str:
     """Format any value for a message, in a bounded length and depth."""
     text = _REPR.repr(value)
     return text if len(text) <= 120 else f'{text[:117]}...'
+
+
+RANGES: dict[str, Callable[[float], bool]] = {
+    '>= 0': lambda value: value >= 0,
+    '>= 1': lambda value: value >= 1,
+    'in [0, 1]': lambda value: 0 <= value <= 1,
+    'in [0, 1)': lambda value: 0 <= value < 1,
+    'in (0, 1]': lambda value: 0 < value <= 1,
+    'in [1, 17]': lambda value: 1 <= value <= 17,  # of COCO's keypoints
+}
+
+
+def check_ranges(settings: object, place: str, **ranges: str) -> None:
+    """Check that numbers of ``settings`` are inside their `RANGES`; None and texts pass.
+
+    Raises:
+        ValueError: One is not; names it after ``place``.
+    """
+    for name, text in ranges.items():
+        value = getattr(settings, name)
+        if isinstance(value, int | float) and not RANGES[text](value):
+            raise ValueError(f'{place}.{name} must be {text}, got {value}')

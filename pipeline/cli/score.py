@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..io.coco import TASKS, Task
+from ..io.coco import TASKS
 from .options import add_data_root, add_person_category, handle_errors, make_parser
 
 if TYPE_CHECKING:
@@ -53,60 +53,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.json_ids and args.json is None:
         parser.error('--json-ids needs --json OUT')
     with handle_errors(PROG):
-        metrics = score_results(
+        from ..evaluation.coco import score_files
+
+        metrics = score_files(
             args.results,
-            args.annotations,
-            args.data_root,
+            find_ground_truth(args.results, args.annotations, args.data_root),
             args.tasks,
-            tuple(args.crowd_bounds),
-            args.person_category,
+            crowd_bounds=tuple(args.crowd_bounds),
+            person_category=args.person_category,
         )
         report(metrics, args.json, args.markdown, with_ids=args.json_ids)
     return 0
 
 
-def score_results(
-    results: Path,
-    annotations: str | None = None,
-    data_root: Path | None = None,
-    tasks: Sequence[Task] | None = None,
-    crowd_bounds: tuple[float, float] | None = None,
-    person_category: str | None = None,
-) -> CocoMetrics:
-    """Compute the metrics of a results file.
-
-    Args:
-        results: Results file.
-        annotations: File or name of a data set; None: the annotations in the side file.
-        data_root: Folder of the data sets.
-        tasks: None: all tasks.
-        crowd_bounds: See `pipeline.evaluation.coco.score`.
-        person_category: Name or id of the category of people; None: found by its name.
+def find_ground_truth(
+    results: Path, annotations: str | None = None, data_root: Path | None = None
+) -> Path:
+    """Find the annotation file of results: a file, a data set, or the one in the side file.
 
     Raises:
-        ValueError: The files cannot be read or do not fit.
+        ValueError: There is none.
     """
     from ..datasets.eval_sets import find_annotations
-    from ..evaluation.coco import CROWD_BOUNDS, score_files
     from ..io.results import read_info
 
-    if annotations is None:
-        info = read_info(results)
-        if info is None:
-            if not results.is_file():
-                raise ValueError(f'{results}: no such file')
-            raise ValueError(
-                f'{results}: ANNOTATIONS is required; only results of `bmp test` name their own'
-            )
-        file = Path(info.annotations)
-    else:
-        file = find_annotations(annotations, data_root)
-    return score_files(
-        results,
-        file,
-        tasks,
-        crowd_bounds=crowd_bounds or CROWD_BOUNDS,
-        person_category=person_category,
+    if annotations is not None:
+        return find_annotations(annotations, data_root)
+    info = read_info(results)
+    if info is not None:
+        return Path(info.annotations)
+    if not results.is_file():
+        raise ValueError(f'{results}: no such file')
+    raise ValueError(
+        f'{results}: ANNOTATIONS is required; only results of `bmp test` name their own'
     )
 
 

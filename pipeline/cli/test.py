@@ -39,7 +39,7 @@ from .options import (
     make_reporter,
     parse_positive,
 )
-from .score import report, score_results
+from .score import find_ground_truth, report
 from .summary import print_summary
 
 if TYPE_CHECKING:
@@ -118,6 +118,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f'results file: {done.results}')
             if args.score:
                 folder = done.results.parent
-                metrics = score_results(done.results, person_category=args.person_category)
+                from ..evaluation.coco import score_files
+
+                file, person = find_ground_truth(done.results), args.person_category
+                metrics = score_files(done.results, file, person_category=person)
                 report(metrics, folder / 'scores.json', folder / 'scores.md')
     return done.run.exit_code

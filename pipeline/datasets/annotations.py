@@ -32,7 +32,6 @@ from .annotation_rules import PERSON_RULES, Annotation, Person, Severity, repair
 _OPTIONAL = frozenset({
     'area', 'bbox', 'category_id', 'iscrowd', 'keypoints', 'num_keypoints', 'segmentation'
 })  # fmt: skip
-_SHOWN = 3  # names in a message
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +41,14 @@ class Annotations:
     content: dict[str, Any]  # COCO file of people only; see `check_annotations`
     tasks: tuple[Task, ...]  # tasks that the file can score
     convention: Convention  # of the keypoints
-    warnings: tuple[str, ...]  # one line per kind
+    remarks: tuple[str, ...]  # one line per kind
+    left_out: Mapping[Task, str]  # tasks that the file cannot score, with the reason
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Remarks and left-out tasks, one line each."""
+        left_out = (f'{task} is left out: {reason}' for task, reason in self.left_out.items())
+        return (*self.remarks, *left_out)
 
 
 def load_annotations(
@@ -50,7 +56,6 @@ def load_annotations(
     *,
     tasks: Sequence[Task] | None = None,
     convention: Convention | None = None,
-    images: str | Path | None = None,
     person_category: str | None = None,
 ) -> Annotations:
     """Read and check a COCO annotation file; see `check_annotations`.
@@ -59,7 +64,6 @@ def load_annotations(
         path: the file.
         tasks: as in `check_annotations`.
         convention: as in `check_annotations`.
-        images: folder that must contain all images of the file. None: not checked.
         person_category: name or id of the category of people. None: found by its name.
 
     Raises:
@@ -68,13 +72,7 @@ def load_annotations(
     """
     content = read_coco(path, person_category)
     with errors_in(path):
-        loaded = check_annotations(content, tasks=tasks, convention=convention)
-        if images is not None and (missing := find_missing_images(loaded.content, images)):
-            raise AnnotationError(
-                f'{len(missing)} of {len(loaded.content["images"])} images are missing in '
-                f'{images}: {_listed(missing)}'
-            )
-    return loaded
+        return check_annotations(content, tasks=tasks, convention=convention)
 
 
 def check_annotations(
@@ -125,7 +123,6 @@ def check_annotations(
         _check_crowd_index(images, found)
     found.refuse(tasks or ())
     scored = tuple(tasks or [task for task in TASKS if not found[task]])
-    left_out = [] if tasks else [f'{t} is left out: {line}' for t in TASKS for line in found[t]]
     return Annotations(
         content={
             **content,
@@ -135,14 +132,9 @@ def check_annotations(
         },
         tasks=scored,
         convention=order or 'coco17',
-        warnings=(*found['warning'], *left_out),
+        remarks=tuple(found['warning']),
+        left_out={} if tasks else {t: '; '.join(found[t]) for t in TASKS if found[t]},
     )
-
-
-def find_missing_images(content: dict[str, Any], folder: str | Path) -> list[str]:
-    """List the images of a COCO file that ``folder`` does not contain, in the order of the file."""
-    names = [image['file_name'] for image in content['images']]
-    return [name for name in names if not (Path(folder) / name).is_file()]
 
 
 class _Findings:
@@ -247,7 +239,3 @@ def _other_keypoints(category: Mapping[str, Any]) -> str:
 def _names(category: Mapping[str, Any]) -> list[str]:
     names = category['keypoints']
     return [str(name) for name in names] if isinstance(names, list) else [str(names)]
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ', '.join(names[:_SHOWN]) + (', ...' if len(names) > _SHOWN else '')

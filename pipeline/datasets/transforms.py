@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal
 
 import cv2
@@ -12,11 +13,14 @@ from mmdet.registry import TRANSFORMS
 from mmdet.structures.mask import BitmapMasks
 from numpy.typing import NDArray
 
+from ..values import check_ranges
+
 Fill = Literal['black', 'mean'] | int | Sequence[int]
 FILLS = "'black', 'mean', a grey value or three values for red, green, blue, each in [0, 255]"
 
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
+@dataclass(eq=False)
 class RemoveRandomInstances(BaseTransform):  # type: ignore[misc,unused-ignore]
     """Paint over random people and drop them from the targets.
 
@@ -28,49 +32,40 @@ class RemoveRandomInstances(BaseTransform):  # type: ignore[misc,unused-ignore]
     A config of BBoxMaskPose names the original transform, which is not published. Probability,
     number and fill are choices of this project; the loop paints black too.
 
-    Args:
-        prob: probability to change an image, in [0, 1].
-        max_instances: maximum number of people to paint in an image, at least 1; None: no limit.
-        min_instances: minimum number of people to paint in a changed image, if it has as many. The
-            number is drawn uniformly.
-        fill: 'black', 'mean' (mean colour of the image), a grey value, or (red, green, blue).
-        dilation: minimum and maximum growth of the painted area in px of the image, drawn
-            uniformly for each image; a negative value leaves the border of the person.
-        min_visible: also drop other people if less than this fraction of their mask is left
-            unpainted, in [0, 1); 0: only people who are painted over entirely.
-        labels: classes to paint; None: all. People are `(0,)` in the 80 classes of COCO.
-
     Raises:
         ValueError: a setting is out of range.
     """
 
-    def __init__(
-        self,
-        prob: float = 0.3,
-        max_instances: int | None = 3,
-        *,
-        min_instances: int = 1,
-        fill: Fill = 'black',
-        dilation: tuple[int, int] = (0, 0),
-        min_visible: float = 0.0,
-        labels: Sequence[int] | None = None,
-    ) -> None:
-        _require(0.0 <= prob <= 1.0, 'prob', prob, 'a value in [0, 1]')
-        _require(min_instances >= 1, 'min_instances', min_instances, '1 or more')
-        _require(
-            max_instances is None or max_instances >= min_instances,
-            'max_instances', max_instances, f'{min_instances} (min_instances) or more, or None',
+    prob: float = 0.3  # probability to change an image, in [0, 1]
+    max_instances: int | None = 3  # most people to paint in an image; None: no limit
+    _: KW_ONLY
+    # Fewest people to paint in a changed image, if it has as many. The number is drawn uniformly.
+    min_instances: int = 1
+    fill: Fill = 'black'  # or 'mean' colour of the image, a grey value, or (red, green, blue)
+    # Minimum and maximum growth of the painted area in px of the image, drawn uniformly for each
+    # image; a negative value leaves the border of the person.
+    dilation: tuple[int, int] = (0, 0)
+    # Also drop other people if less than this fraction of their mask is left unpainted, in [0, 1);
+    # 0: only people who are painted over entirely.
+    min_visible: float = 0.0
+    # Classes to paint; None: all. People are `(0,)` in the 80 classes of COCO.
+    labels: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self, 'RemoveRandomInstances', prob='in [0, 1]', min_instances='>= 1',
+            min_visible='in [0, 1)',
         )  # fmt: skip
-        _require(_is_fill(fill), 'fill', fill, FILLS)
-        _require(dilation[0] <= dilation[1], 'dilation', dilation, '(smallest, largest)')
-        _require(0.0 <= min_visible < 1.0, 'min_visible', min_visible, 'a value in [0, 1)')
-        self.prob = prob
-        self.max_instances = max_instances
-        self.min_instances = min_instances
-        self.fill = fill
-        self.dilation = dilation
-        self.min_visible = min_visible
-        self.labels = labels
+        most, dilation = self.max_instances, self.dilation
+        for valid, name, allowed in (
+            (most is None or most >= self.min_instances, 'max_instances',
+             f'{self.min_instances} (min_instances) or more, or None'),
+            (_is_fill(self.fill), 'fill', FILLS),
+            (dilation[0] <= dilation[1], 'dilation', '(smallest, largest)'),
+        ):  # fmt: skip
+            if not valid:
+                value = getattr(self, name)
+                raise ValueError(f'RemoveRandomInstances: {name} = {value!r}; give {allowed}')
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Change one image and its targets.
@@ -103,18 +98,6 @@ class RemoveRandomInstances(BaseTransform):  # type: ignore[misc,unused-ignore]
         if self.labels is not None:
             valid &= np.isin(results['gt_bboxes_labels'], list(self.labels))
         return np.flatnonzero(valid)
-
-    def __repr__(self) -> str:
-        return (
-            f'{type(self).__name__}(prob={self.prob}, min_instances={self.min_instances}, '
-            f'max_instances={self.max_instances}, fill={self.fill!r}, dilation={self.dilation}, '
-            f'min_visible={self.min_visible}, labels={self.labels})'
-        )
-
-
-def _require(valid: bool, name: str, value: object, allowed: str) -> None:
-    if not valid:
-        raise ValueError(f'RemoveRandomInstances: {name} = {value!r}; give {allowed}')
 
 
 def _is_fill(fill: Fill) -> bool:

@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..io.coco import PERSON_NAMES
+from ..io.coco import find_person_names
 from ..openmmlab import building_from
 from ..weights.loading import load_state
 from ..weights.manifest import CheckpointError
@@ -73,8 +73,7 @@ def find_person_class(
     elif chosen is not None:
         found = [i for i, name in enumerate(names) if name == chosen.strip().casefold()]
     elif names:
-        found = [i for i, name in enumerate(names) if name == PERSON_NAMES[0]]
-        found = found or [i for i, name in enumerate(names) if name in PERSON_NAMES]
+        found = find_person_names(names)
     else:
         found = [0] if count in (None, *UNNAMED) else []
     if len(found) != 1:

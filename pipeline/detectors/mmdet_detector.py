@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,37 +29,18 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+@dataclass(eq=False)
 class MMDetDetector(Detector):
-    """Runs an MMDetection model and keeps the people.
+    """Runs an MMDetection model and keeps the people."""
 
-    Args:
-        model: Detector in evaluation mode, on its device.
-        transforms: Test pipeline of the model, from an image array to packed inputs.
-        score_threshold: Boxes with this score or a lower one are dropped.
-        max_iou: IoU threshold of the box NMS between people; None disables it.
-        max_people: Keep at most this many people, those with the highest scores; None keeps all.
-        batch_size: Images per forward pass; their inputs must have the same size.
-        person: Label of people.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        transforms: Any,
-        *,
-        score_threshold: float,
-        max_iou: float | None,
-        max_people: int | None = None,
-        batch_size: int = 1,
-        person: int = 0,
-    ) -> None:
-        self.model = model
-        self.transforms = transforms
-        self.score_threshold = score_threshold
-        self.max_iou = max_iou
-        self.max_people = max_people
-        self.batch_size = batch_size
-        self.person = person
+    model: nn.Module  # in evaluation mode, on its device
+    transforms: Any  # test pipeline of the model, from an image array to packed inputs
+    _: KW_ONLY
+    score_threshold: float  # boxes with this score or a lower one are dropped
+    max_iou: float | None  # threshold of the box NMS between people; None disables it
+    max_people: int | None = None  # best people that are kept; None: all
+    batch_size: int = 1  # images per forward pass; their inputs must have the same size
+    person: int = 0  # label of people
 
     def __call__(self, image: Image) -> Detections:
         """Detect people in an RGB uint8 image (H, W, 3), highest score first."""

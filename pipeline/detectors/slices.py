@@ -6,12 +6,10 @@ Wraps any detector. Images without a loop, such as frames of a video, use it in 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from math import ceil
-from typing import Literal
 
 import numpy as np
 
@@ -19,29 +17,10 @@ from ..boxes import box_nms
 from ..masks import Masks
 from ..stages import Detector
 from ..structures import Detections, Image, size_of
+from .slice_config import SliceConfig as SliceConfig
 
 EDGE = 4  # px; a box this close to an inner edge of its slice may be a part of a person
 Window = tuple[int, int, int, int]  # xyxy px of a slice
-
-
-@dataclass(frozen=True)
-class SliceConfig:
-    """Slices of the image that the detector sees enlarged, beside the whole image."""
-
-    grid: str | None = None  # columns x rows, such as '2x2'; None: the whole image only
-    overlap: float = 0.25  # of two neighbouring slices, as a fraction of their side
-    from_round: Literal[1, 2] = 1  # 2: round one sees the whole image only
-    max_iou: float = 0.5  # box NMS between the people of all slices
-
-    def __post_init__(self) -> None:
-        if self.grid is not None and not re.fullmatch('[1-9]x[1-9]', self.grid):
-            raise ValueError(
-                f'detector.slices.grid must be columns x rows such as 2x2 or 3x2, or None, got '
-                f'{self.grid!r}'
-            )
-        for name, value in (('overlap', self.overlap), ('max_iou', self.max_iou)):
-            if not 0 <= value < 1:
-                raise ValueError(f'detector.slices.{name} must be in [0, 1), got {value}')
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,10 @@ from ..datasets.annotation_rules import count_labelled
 from ..datasets.annotations import Annotations, check_annotations
 from ..io.atomic import compute_sha256
 from ..io.coco import PERSON, RESULT_KEYS, TASKS, Task, select_task
-from ..io.coco_checks import read_coco
-from ..io.results import PROTOCOLS, ResultsInfo, read_results
+from ..io.results import PROTOCOLS, ResultsInfo
 from ..keypoint_sets import KEYPOINT_SETS, to_convention
 from ..keypoints import AREA_OF_BOX, NUM_COCO, KeypointSet
-from .image_names import join_by_name
+from .files import matching_files
 from .mask_iou import compute_mean_mask_iou
 from .metrics import CocoMetrics, CrowdLevels, MaskIoU, TaskMetrics
 from .results_check import select_people, select_task_rows
@@ -48,13 +47,9 @@ def score_files(
     Raises:
         ValueError: a file cannot be read, is not JSON or has invalid content; names the file.
     """
-    results, info = read_results(Path(results_file))
-    annotations = read_coco(annotation_file, person_category)
-    try:
-        results, remarks = join_by_name(results, Path(results_file), annotations, info)
+    with matching_files(Path(results_file), Path(annotation_file), person_category) as files:
+        results, annotations, info, remarks = files
         metrics = score(results, annotations, tasks, info=info, crowd_bounds=crowd_bounds)
-    except ValueError as error:
-        raise ValueError(f'{results_file} against {annotation_file}: {error}') from error
     metrics = replace(metrics, remarks=(*remarks, *metrics.remarks))
     if info is not None and info.annotations_sha256 != compute_sha256(Path(annotation_file)):
         remark = f'{annotation_file} is not the annotation file of the run, {info.annotations}'
@@ -96,7 +91,7 @@ def score(
     results = select_people(results, annotations, scene.numbers, ours=info is not None)
     requested = _tasks_of_results(results, info) if tasks is None else tuple(tasks)
     scored = [task for task in requested if task in ground_truth.tasks]
-    skipped, remarks = _split_warnings(ground_truth.warnings)
+    skipped = dict.fromkeys(TASKS, 'not annotated') | dict(ground_truth.left_out)
     if not scored:
         raise ValueError(f'nothing to score: the results have {_listed(requested)}, the annotations'
                          f' {_listed(ground_truth.tasks)}')  # fmt: skip
@@ -112,7 +107,7 @@ def score(
         mask_iou=_mask_iou(results, scene, scored, info),
         skipped={task: skipped[task] for task in requested if task not in scored},
         info=info,
-        remarks=remarks,
+        remarks=ground_truth.remarks,
     )
 
 
@@ -125,7 +120,7 @@ class _Scene:
     numbers: Mapping[int | str, int]  # image id -> number from 1; the evaluator requires integers
     keypoints: KeypointSet
     crowdpose: bool
-    keypoints_needed: bool  # only people with labelled keypoints count
+    participants: list[Row]  # the people that the protocol evaluates
 
     @classmethod
     def of(cls, annotations: Annotations, info: ResultsInfo | None) -> _Scene:
@@ -137,20 +132,20 @@ class _Scene:
         numbers = {image_id: number for number, image_id in enumerate(order, start=1)}
         people = [a for a in people if a['image_id'] in numbers]
         keypoints, crowdpose = annotations.convention, annotations.convention == 'crowdpose14'
-        needed = info is not None and PROTOCOLS[info.protocol].keypoints_needed
-        return cls(images, people, numbers, KEYPOINT_SETS[keypoints], crowdpose, needed)
-
-    @property
-    def participants(self) -> list[Row]:
-        """The people that the protocol evaluates."""
-        if not self.keypoints_needed:
-            return self.people
-        return [a for a in self.people if not a['iscrowd'] and count_labelled(a) > 0]
+        participants = select_participants(people, info)
+        return cls(images, people, numbers, KEYPOINT_SETS[keypoints], crowdpose, participants)
 
     def people_of(self, task: Task) -> list[Row]:
         """Annotations that count in a task."""
         # In the keypoint task, the evaluator ignores people without labelled keypoints.
         return self.people if task == 'keypoints' else self.participants
+
+
+def select_participants(people: list[Row], info: ResultsInfo | None) -> list[Row]:
+    """Select the people that the protocol of a run evaluates; without ``info``, all."""
+    if info is None or not PROTOCOLS[info.protocol].keypoints_needed:
+        return people
+    return [a for a in people if not a['iscrowd'] and count_labelled(a) > 0]
 
 
 def _select_images(images: list[Row], image_ids: Collection[int | str]) -> list[Row]:
@@ -162,19 +157,6 @@ def _select_images(images: list[Row], image_ids: Collection[int | str]) -> list[
             f'{next(iter(unknown))!r}; score against the annotation file of the run'
         )
     return [image for image in images if image['id'] in selected]
-
-
-def _split_warnings(warnings: Sequence[str]) -> tuple[dict[Task, str], tuple[str, ...]]:
-    """Split warnings into the reasons of skipped tasks, and the others."""
-    skipped: dict[Task, str] = dict.fromkeys(TASKS, 'not annotated')
-    remarks = []
-    for line in warnings:
-        task = next((t for t in TASKS if line.startswith(f'{t} is left out: ')), None)
-        if task is None:
-            remarks.append(line)
-        else:
-            skipped[task] = line.removeprefix(f'{task} is left out: ')
-    return skipped, tuple(remarks)
 
 
 def _tasks_of_results(results: Sequence[Row], info: ResultsInfo | None) -> tuple[Task, ...]:

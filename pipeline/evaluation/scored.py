@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..datasets.annotation_rules import count_labelled
 from ..datasets.annotations import check_annotations
 from ..io.coco import PERSON, TASKS, Task
-from ..io.coco_checks import read_coco
-from ..io.results import PROTOCOLS, ResultsInfo, read_results
+from ..io.results import ResultsInfo
 from ..keypoint_sets import KEYPOINT_SETS
-from .coco import Row, convert_to_crowdpose, score
-from .image_names import join_by_name
+from .coco import Row, convert_to_crowdpose, score, select_participants
+from .files import matching_files
 from .metrics import CocoMetrics
 from .results_check import check_payloads, select_people
 
@@ -36,12 +34,10 @@ class ScoredResults:
 
     def annotations_of(self, task: Task) -> dict[str, Any]:
         """COCO file of the people that count in a task."""
-        info = self.metrics.info
-        if task == 'keypoints' or info is None or not PROTOCOLS[info.protocol].keypoints_needed:
+        if task == 'keypoints':
             return self.annotations
-        people = self.annotations['annotations']
-        rows = [a for a in people if not a['iscrowd'] and count_labelled(a) > 0]
-        return {**self.annotations, 'annotations': rows}
+        people = select_participants(self.annotations['annotations'], self.metrics.info)
+        return {**self.annotations, 'annotations': people}
 
 
 def load_scored_results(
@@ -57,13 +53,9 @@ def load_scored_results(
     Raises:
         ValueError: a file cannot be read, or the files do not match; names them.
     """
-    results, info = read_results(results_file)
-    annotations = read_coco(annotation_file, person_category)
-    try:
-        results, _ = join_by_name(results, results_file, annotations, info)
+    with matching_files(results_file, annotation_file, person_category) as files:
+        results, annotations, info, _ = files
         return score_results(results, annotations, tasks, info=info, min_score=min_score)
-    except ValueError as error:
-        raise ValueError(f'{results_file} against {annotation_file}: {error}') from error
 
 
 def score_results(

@@ -97,7 +97,7 @@ def load_boxes(
             '{"image.jpg": [[x1, y1, x2, y2]]} '
             'or COCO annotations or results'
         )
-    matches = match_images(path, boxes, images)
+    matches = match_images(path, boxes, [image.name for image in images])
     if images and not matches:
         raise InputError(
             f'{path}: has boxes for none of the {len(images)} images, e.g. {images[0].name}; it '
@@ -118,7 +118,8 @@ def load_image_ids(path: Path, images: Sequence[InputImage]) -> ImageIds:
     with errors_in(path) as report:
         rows = check_images(content, report)
     ids = {row['file_name']: row['id'] for row in rows}
-    by_image = {image: ids[name] for name, image in match_images(path, ids, images).items()}
+    matches = match_images(path, ids, [image.name for image in images])
+    by_image = {image: ids[name] for name, image in matches.items()}
     if images and not by_image:
         raise InputError(
             f'{path}: has none of the {len(images)} images, e.g. {images[0].name}; it has '
@@ -127,21 +128,29 @@ def load_image_ids(path: Path, images: Sequence[InputImage]) -> ImageIds:
     return ImageIds(by_image, tuple(i.name for i in images if i.name not in by_image))
 
 
-def match_images(path: Path, names: Iterable[str], images: Sequence[InputImage]) -> dict[str, str]:
-    """Match names in a file to image names; names without an image are left out.
+def match_images(
+    path: Path, names: Iterable[str], images: Iterable[str], hint: str = 'use these names'
+) -> dict[str, str]:
+    """Match names in a file to unique image names; names without an image are left out.
 
     A name is tried as it is, then with slashes for backslashes, percent-decoded and in Unicode
     form NFC, then as a file name without folders.
 
+    Args:
+        path: File with the names, for messages.
+        names: Names to match.
+        images: Paths of images with slashes.
+        hint: What to do about an ambiguous name.
+
     Raises:
         InputError: A name matches several images, or two names match the same image.
     """
-    exact = {image.name: [image.name] for image in images}
+    exact = {image: [image] for image in images}
     by_path: dict[str, list[str]] = defaultdict(list)
     by_file_name: dict[str, list[str]] = defaultdict(list)
-    for image in images:
-        by_path[unicodedata.normalize('NFC', image.name)].append(image.name)
-        by_file_name[unicodedata.normalize('NFC', image.path.name)].append(image.name)
+    for image in exact:
+        by_path[unicodedata.normalize('NFC', image)].append(image)
+        by_file_name[unicodedata.normalize('NFC', PurePosixPath(image).name)].append(image)
     matches: dict[str, str] = {}
     name_of: dict[str, str] = {}
     for name in names:
@@ -151,12 +160,12 @@ def match_images(path: Path, names: Iterable[str], images: Sequence[InputImage])
         tried += [by_file_name.get(PurePosixPath(form).name) for form in forms]
         fits = next(filter(None, tried), [])
         if len(fits) > 1:
-            raise InputError(f'{path}: {name!r} can mean {fits[0]} or {fits[1]}; use these names')
-        for image_name in fits:
-            first = name_of.setdefault(image_name, name)
+            raise InputError(f'{path}: {name!r} can mean {fits[0]} or {fits[1]}; {hint}')
+        for image in fits:
+            first = name_of.setdefault(image, name)
             if first != name:
-                raise InputError(f'{path}: {first!r} and {name!r} both match {image_name}')
-            matches[name] = image_name
+                raise InputError(f'{path}: {first!r} and {name!r} both match {image}; {hint}')
+            matches[name] = image
     return matches
 
 

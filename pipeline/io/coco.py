@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from ..keypoints import PERSON as PERSON
@@ -25,3 +25,10 @@ def select_task(results: Iterable[dict[str, Any]], task: Task) -> list[dict[str,
     """
     keys = ('image_id', 'category_id', 'score', RESULT_KEYS[task])
     return [{key: result[key] for key in keys} for result in results]
+
+
+def find_person_names(names: Sequence[str]) -> list[int]:
+    """Positions of the class "person", else of the other `PERSON_NAMES`; case does not count."""
+    plain = [name.strip().casefold() for name in names]
+    persons = [i for i, name in enumerate(plain) if name == PERSON_NAMES[0]]
+    return persons or [i for i, name in enumerate(plain) if name in PERSON_NAMES]

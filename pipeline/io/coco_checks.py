@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TypeGuard
 from ..keypoints import PERSON
 from ..masks import find_rle_error
 from ..values import shorten
-from .coco import PERSON_NAMES, PERSON_OPTION
+from .coco import PERSON_NAMES, PERSON_OPTION, find_person_names
 from .images import MAX_PIXELS
 from .inputs import InputError
 
@@ -190,7 +190,7 @@ def find_person(content: Any, chosen: str | None = None) -> Row:
     rows = [{'id': PERSON, 'name': 'person'}] if absent else read_section(content, 'categories')
     categories = [{**row, 'id': as_id(row.get('id'))} for row in rows]
     ids = [category['id'] for category in categories]
-    names = [_name_of(category) for category in categories]
+    names = [str(category.get('name')).strip().casefold() for category in categories]
     for number, category_id in enumerate(ids):
         if category_id is None or category_id in ids[:number]:
             raise AnnotationError(
@@ -200,18 +200,15 @@ def find_person(content: Any, chosen: str | None = None) -> Row:
     if chosen is not None:
         found = [i for i, n in enumerate(names) if chosen.casefold() == n or chosen == str(ids[i])]
     else:
-        found = [i for i, name in enumerate(names) if name == PERSON_NAMES[0]]
-        found = found or [i for i, name in enumerate(names) if name in PERSON_NAMES]
+        found = find_person_names(names)
     if len(found) == 1:
         return categories[found[0]]
     shown = ', '.join(f'{i} ({shorten(c.get("name"))})' for i, c in zip(ids, rows, strict=True))
     wanted = '"person"' if chosen is None else repr(chosen)
-    problem = f'{len(found)} categories are' if found else 'no category is'
-    raise AnnotationError(
-        f'{problem} called {wanted}, only {shown}; choose one with {PERSON_OPTION} NAME or ID'
-        if not found
-        else f'{problem} people ({wanted}) among {shown}; choose one with {PERSON_OPTION} ID'
-    )
+    problem, choice = f'no category is called {wanted}, only', 'NAME or ID'
+    if found:
+        problem, choice = f'{len(found)} categories are people ({wanted}) among', 'ID'
+    raise AnnotationError(f'{problem} {shown}; choose one with {PERSON_OPTION} {choice}')
 
 
 def read_coco(path: str | Path, person_category: str | None = None) -> Any:
@@ -228,10 +225,6 @@ def read_coco(path: str | Path, person_category: str | None = None) -> Any:
     others = [c for c in content.get('categories') or () if as_id(c['id']) != chosen['id']]
     renamed = [{**c, 'name': f'not {c["name"]}'} if 'name' in c else c for c in others]
     return {**content, 'categories': [chosen | {'name': PERSON_NAMES[0]}, *renamed]}
-
-
-def _name_of(category: Mapping[str, Any]) -> str:
-    return str(category.get('name')).strip().casefold()
 
 
 def find_numbers_error(key: str, values: Any, length: int) -> str | None:

@@ -27,13 +27,7 @@ from .progress import Reporter
 from .records import MergeEntry, people_from_record, read_record, record_path
 from .run_info import describe_run
 from .run_options import OutputError, Pipeline, RunOptions, RunReport
-from .runner import (
-    DISK_ERRORS,
-    JobReader,
-    JobWriter,
-    computing,
-    list_attempts,
-)
+from .runner import DISK_ERRORS, JobReader, JobWriter, computing, list_attempts
 
 if TYPE_CHECKING:
     from .coco_checks import ImageId

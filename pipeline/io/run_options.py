@@ -46,14 +46,8 @@ class Pipeline(Protocol):
         Args:
             images: RGB uint8, (H, W, 3) each.
             boxes: Result of ``RunOptions.check`` for each image; None: no boxes.
-            batch_size: Images to compute together; a run gives all of ``images``.
             timer: Sums the seconds of each stage.
         """
-
-
-def check_user_boxes(rows: Any, shape: tuple[int, int]) -> Detections:
-    """Convert the user's boxes of an image; see `pipeline.structures.Detections.from_boxes`."""
-    return Detections.from_boxes(rows, shape)
 
 
 @dataclass(frozen=True)
@@ -64,7 +58,8 @@ class RunOptions:
     save: frozenset[str] = frozenset(DEFAULT_SAVE)
     resume: bool = True
     boxes: Mapping[str, Any] = field(default_factory=dict)  # image name -> JSON content
-    check: Callable[[Any, tuple[int, int]], Any] = check_user_boxes  # (content, (H, W)) -> boxes
+    # (content, (H, W)) -> boxes
+    check: Callable[[Any, tuple[int, int]], Any] = Detections.from_boxes
     image_ids: Mapping[str, ImageId] | None = None  # by name; None: 1, 2, ... in input order
     config: str = ''  # argument of the command, for run.json
     command: tuple[str, ...] = ()

@@ -25,13 +25,7 @@ from .atomic import remove, write_bytes, write_json
 from .images import decode_image, read_file
 from .inputs import Failure, InputImage
 from .progress import Reporter, count_of
-from .records import (
-    FORMAT,
-    candidates_to_record,
-    people_from_record,
-    read_record,
-    record_path,
-)
+from .records import FORMAT, candidates_to_record, people_from_record, read_record, record_path
 from .run_options import Pipeline, RunOptions, RunReport
 from .writers import WRITERS, FinishedImage, output_path, remove_outputs
 

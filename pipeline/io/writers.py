@@ -1,4 +1,4 @@
-"""Outputs with one file per image; to add one, add a class and an entry in `WRITERS`."""
+"""Outputs with one file per image; to add one, add a function and an entry in `WRITERS`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import PIL.Image
@@ -27,65 +26,42 @@ class FinishedImage:
     style: DrawingStyle | None = None  # of the overlay
 
 
-class ImageWriter(Protocol):
-    """Renders the file ``folder/<output name><suffix>``."""
+@dataclass(frozen=True)
+class ImageWriter:
+    """Writer of the file ``folder/<output name><suffix>``."""
 
     folder: str
     suffix: str
-    needs_image: bool
-
-    def render(self, done: FinishedImage) -> bytes:
-        """Return the content of the file."""
+    render: Callable[[FinishedImage], bytes]  # returns the content of the file
+    needs_image: bool = False
 
 
-class OverlayWriter:
-    """JPEG of the image with boxes, masks and skeletons."""
-
-    folder = 'visualizations'
-    suffix = '.jpg'
-    needs_image = True
-
-    def render(self, done: FinishedImage) -> bytes:
-        """Encode an RGB JPEG of the size of the upright image."""
-        overlay = PIL.Image.fromarray(done.people.draw(done.image(), done.style))
-        return _encode(overlay, 'JPEG', quality=JPEG_QUALITY)
+def render_overlay(done: FinishedImage) -> bytes:
+    """Draw boxes, masks and skeletons on the upright image, as an RGB JPEG."""
+    overlay = PIL.Image.fromarray(done.people.draw(done.image(), done.style))
+    return _encode(overlay, 'JPEG', quality=JPEG_QUALITY)
 
 
-class MaskWriter:
-    """16-bit PNG: 0 is background, other values are the ``person_id``."""
-
-    folder = 'masks'
-    suffix = '.png'
-    needs_image = False
-
-    def render(self, done: FinishedImage) -> bytes:
-        """Encode a 16-bit grey PNG of the size of the upright image."""
-        masks = done.people.masks
-        ids = np.zeros(done.people.image_shape, np.uint16)
-        # In reverse order: if masks overlap, the first person wins.
-        for i, crop in reversed(list(enumerate(masks.crops))):
-            ids[masks.window(i)][crop] = i + 1
-        return _encode(PIL.Image.fromarray(ids), 'PNG')
+def render_masks(done: FinishedImage) -> bytes:
+    """Encode a 16-bit PNG of the upright image: 0 is background, else the ``person_id``."""
+    masks = done.people.masks
+    ids = np.zeros(done.people.image_shape, np.uint16)
+    # In reverse order: if masks overlap, the first person wins.
+    for i, crop in reversed(list(enumerate(masks.crops))):
+        ids[masks.window(i)][crop] = i + 1
+    return _encode(PIL.Image.fromarray(ids), 'PNG')
 
 
-class MMPoseWriter:
-    """JSON with the layout of MMPose's inferencer and demos.
+def render_mmpose(done: FinishedImage) -> bytes:
+    """Encode JSON with the layout of MMPose's inferencer and demos, in UTF-8.
 
     ``bbox`` is a list of one box (x1, y1, x2, y2), ``bbox_score`` the detector score. Additional
     keys, named like in `People.to_data_sample`: ``score`` of the person, ``keypoints_visible`` and
     ``keypoints_probs`` (presence).
     """
+    from .mmpose_json import mmpose_content  # only --save mmpose needs it
 
-    folder = 'mmpose'
-    suffix = '.json'
-    needs_image = False
-
-    def render(self, done: FinishedImage) -> bytes:
-        """Encode JSON text in UTF-8."""
-        from .mmpose_json import mmpose_content  # only --save mmpose needs it
-
-        content = mmpose_content(done.people)
-        return (dump_json(content) + '\n').encode()
+    return (dump_json(mmpose_content(done.people)) + '\n').encode()
 
 
 def output_path(out_dir: Path, writer: ImageWriter, output: str) -> Path:
@@ -99,10 +75,10 @@ def _encode(pil_image: PIL.Image.Image, format_name: str, **options: int) -> byt
     return buffer.getvalue()
 
 
-WRITERS: dict[str, ImageWriter] = {
-    'overlay': OverlayWriter(),
-    'masks': MaskWriter(),
-    'mmpose': MMPoseWriter(),
+WRITERS = {
+    'overlay': ImageWriter('visualizations', '.jpg', render_overlay, needs_image=True),
+    'masks': ImageWriter('masks', '.png', render_masks),
+    'mmpose': ImageWriter('mmpose', '.json', render_mmpose),
 }
 
 

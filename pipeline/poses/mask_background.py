@@ -6,6 +6,7 @@ unchanged, so one model serves both cases.
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -14,6 +15,8 @@ from mmcv.transforms import BaseTransform
 from mmcv.transforms.utils import cache_randomness
 from mmpose.registry import TRANSFORMS
 from numpy.typing import NDArray
+
+from pipeline.values import check_ranges
 
 if TYPE_CHECKING:
     from pipeline.poses.mask_corruption import MaskCorruption
@@ -48,6 +51,7 @@ def dim_background(
 
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
+@dataclass(eq=False)
 class MaskBackground(BaseTransform):  # type: ignore[misc,unused-ignore]
     """Dims the pixels outside the person's mask; place it before the crop.
 
@@ -58,46 +62,30 @@ class MaskBackground(BaseTransform):  # type: ignore[misc,unused-ignore]
     detector; they are off by default. Recipe of MaskPose: ``dilate_prob=0.5, dilate_amount=0.1,
     erode_prob=0.5, erode_amount=0.5``. See `MaskCorruption`.
 
-    Args:
-        alpha: The background is multiplied by 1 - alpha; in [0, 1].
-        continue_on_failure: Leave a person without a mask unchanged; False raises an error.
-        prob: Probability of using the mask, in [0, 1]; below 1 for training only.
-        dilate_prob: Probability of growing the mask.
-        dilate_amount: Largest growth, as a fraction of the mask area.
-        erode_prob: Probability of shrinking the mask.
-        erode_amount: Largest loss, as a fraction of the mask area.
-        patch_prob: Probability of changing patches instead of the outline.
-
     Raises:
         ValueError: A setting is out of range, or a required mask is missing.
     """
 
-    def __init__(
-        self,
-        alpha: float = 0.25,
-        continue_on_failure: bool = True,
-        prob: float = 1.0,
-        *,
-        dilate_prob: float = 0.0,
-        dilate_amount: float = 0.1,
-        erode_prob: float = 0.0,
-        erode_amount: float = 0.5,
-        patch_prob: float = 0.5,
-    ) -> None:
-        super().__init__()
-        for name, value in (('alpha', alpha), ('prob', prob)):
-            if not 0.0 <= value <= 1.0:
-                raise ValueError(f'{name} = {value}; it must be in [0, 1]')
-        self.alpha = alpha
-        self.continue_on_failure = continue_on_failure
-        self.prob = prob
+    alpha: float = 0.25  # the background is multiplied by 1 - alpha; in [0, 1]
+    continue_on_failure: bool = True  # leave a person without a mask unchanged; False: an error
+    prob: float = 1.0  # probability of using the mask, in [0, 1]; below 1 for training only
+    _: KW_ONLY
+    dilate_prob: float = 0.0  # probability of growing the mask
+    dilate_amount: float = 0.1  # largest growth, as a fraction of the mask area
+    erode_prob: float = 0.0  # probability of shrinking the mask
+    erode_amount: float = 0.5  # largest loss, as a fraction of the mask area
+    patch_prob: float = 0.5  # probability of changing patches instead of the outline
+
+    def __post_init__(self) -> None:
+        check_ranges(self, 'MaskBackground', alpha='in [0, 1]', prob='in [0, 1]')
         self.corruption: MaskCorruption | None = None
-        if dilate_prob or erode_prob:
+        if self.dilate_prob or self.erode_prob:
             from pipeline.poses.mask_corruption import MaskCorruption  # only training needs it
 
             self.corruption = MaskCorruption(
-                dilate_prob, dilate_amount, erode_prob, erode_amount, patch_prob
-            )
+                self.dilate_prob, self.dilate_amount, self.erode_prob, self.erode_amount,
+                self.patch_prob,
+            )  # fmt: skip
 
     @cache_randomness  # type: ignore[untyped-decorator,unused-ignore]
     def _use_mask(self) -> bool:
@@ -131,10 +119,3 @@ class MaskBackground(BaseTransform):  # type: ignore[misc,unused-ignore]
 
             return decode_segmentation(segmentation, *shape)
         return np.zeros(shape, dtype=np.bool_)
-
-    def __repr__(self) -> str:
-        return (
-            f'{type(self).__name__}(alpha={self.alpha}, '
-            f'continue_on_failure={self.continue_on_failure}, prob={self.prob}, '
-            f'corruption={self.corruption})'
-        )

@@ -6,13 +6,15 @@ of the time along the outline and half of the time in patches.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
+
+from pipeline.values import check_ranges
 
 Mask = NDArray[np.bool_]
 
@@ -26,28 +28,22 @@ ERODE_PATCHES, DILATE_PATCHES = 10, 50
 class MaskCorruption:
     """Random changes of a mask, using NumPy's global generator like MMPose's transforms.
 
-    Attributes:
-        dilate_prob: Probability of growing the mask.
-        dilate_amount: Largest growth, as a fraction of the mask area (uniformly drawn).
-        erode_prob: Probability of shrinking the mask.
-        erode_amount: Largest loss, as a fraction of the mask area (uniformly drawn).
-        patch_prob: Probability of changing patches instead of the outline.
-
     Raises:
         ValueError: A value is outside [0, 1].
     """
 
-    dilate_prob: float = 0.5
-    dilate_amount: float = 0.1
-    erode_prob: float = 0.5
-    erode_amount: float = 0.5
-    patch_prob: float = 0.5
+    dilate_prob: float = 0.5  # probability of growing the mask
+    dilate_amount: float = 0.1  # largest growth, as a fraction of the mask area (uniformly drawn)
+    erode_prob: float = 0.5  # probability of shrinking the mask
+    erode_amount: float = 0.5  # largest loss, as a fraction of the mask area (uniformly drawn)
+    patch_prob: float = 0.5  # probability of changing patches instead of the outline
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if not 0.0 <= value <= 1.0:
-                raise ValueError(f'{field.name} = {value}; it must be in [0, 1]')
+        unit = 'in [0, 1]'
+        check_ranges(
+            self, 'MaskCorruption', dilate_prob=unit, dilate_amount=unit, erode_prob=unit,
+            erode_amount=unit, patch_prob=unit,
+        )  # fmt: skip
 
     def __call__(self, mask: Mask) -> Mask:
         """Return a changed copy of a mask (H, W); it is empty only if the mask is."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,54 +38,38 @@ REACH = 1.5
 MARGIN_PX = 3
 
 
+@dataclass(eq=False)
 class MMPoseEstimator(PoseEstimator):
     """Runs an MMPose top-down model on boxes, in bounded batches.
 
     For a model without presence and visibility outputs (plain ViTPose), the keypoint score replaces
     them, as in the reference.
 
-    Args:
-        model: Pose estimator in evaluation mode, on its device.
-        transforms: Test pipeline without background dimming, from image and box to packed inputs.
-        dataset_meta: Keypoint metadata of each sample (flip order, names).
-        batch_size: People per forward pass.
-        dimmer: The `MaskBackground` of the test pipeline, applied with the detector masks; None
-            ignores the masks.
-        refine_boxes: Return the boxes predicted by the model (`PMPoseBoxHead`).
-        coco_only: Keep only COCO's 17 keypoints.
-
     Raises:
         ValueError: ``coco_only``, but the model lacks some of COCO's keypoints.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        transforms: Any,
-        dataset_meta: dict[str, Any],
-        *,
-        batch_size: int,
-        dimmer: Any,
-        refine_boxes: bool = False,
-        coco_only: bool = False,
-    ) -> None:
-        self.model = model
-        predicted = keypoint_set_of(dataset_meta)
-        if coco_only and not predicted.has_coco:
+    model: nn.Module  # in evaluation mode, on its device
+    transforms: Any  # test pipeline without background dimming, from image and box to packed inputs
+    dataset_meta: dict[str, Any]  # keypoint metadata of each sample (flip order, names)
+    _: KW_ONLY
+    batch_size: int  # people per forward pass
+    dimmer: Any  # the `MaskBackground` of the test pipeline; None ignores the detector masks
+    refine_boxes: bool = False  # return the boxes predicted by the model (`PMPoseBoxHead`)
+    coco_only: bool = False  # keep only COCO's 17 keypoints
+
+    def __post_init__(self) -> None:
+        predicted = keypoint_set_of(self.dataset_meta)
+        if self.coco_only and not predicted.has_coco:
             absent = ', '.join(name for name in COCO_NAMES if name not in predicted.names)
             raise ValueError(
                 f"pose.keypoints = 'coco17', but the model predicts no {absent}; use 'all'"
             )
-        self.coco_only = coco_only
-        self.columns = predicted.compared if coco_only else np.arange(predicted.num)
-        self.keypoint_set = COCO_17 if coco_only else predicted
+        self.columns = predicted.compared if self.coco_only else np.arange(predicted.num)
+        self.keypoint_set = COCO_17 if self.coco_only else predicted
         self.num_keypoints = self.keypoint_set.num
-        self.transforms = transforms
-        self.dataset_meta = dataset_meta
-        self.batcher = AdaptiveBatcher(batch_size, 'pose.batch_size')
-        self.dimmer = dimmer
-        self.crop = _Crop.of(transforms)
-        self.refine_boxes = refine_boxes
+        self.batcher = AdaptiveBatcher(self.batch_size, 'pose.batch_size')
+        self.crop = _Crop.of(self.transforms)
 
     def __call__(self, image: Image, detections: Detections) -> Poses:
         """Estimate a pose per detection in an RGB uint8 image (H, W, 3), in the same order."""

@@ -6,16 +6,14 @@ The released configs give names and numbers of the two blackouts; the painting i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmpose.registry import TRANSFORMS
 
-
-def _check_fraction(name: str, *values: float) -> None:
-    if not all(0.0 <= value <= 1.0 for value in values):
-        raise ValueError(f'{name} = {values}; it must be in [0, 1]')
+from pipeline.values import check_ranges
 
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
@@ -39,32 +37,26 @@ class KeepVisibilityLevels(BaseTransform):  # type: ignore[misc,unused-ignore]
 
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
+@dataclass(eq=False)
 class RandomEdgesBlackout(BaseTransform):  # type: ignore[misc,unused-ignore]
     """Paints the image black beyond random lines through the person.
 
     This simulates people truncated by the image border, with labels for the hidden keypoints. Place
     it before `TopdownAffine`; it changes `img` only.
-
-    Args:
-        prob: Probability, in [0, 1].
-        ratio: Smallest and largest fraction of the window side that a line removes.
-        context: Side of the window around the box centre, in sides of the padded box.
-
-    Raises:
-        ValueError: a setting out of range.
     """
 
-    def __init__(
-        self, prob: float = 0.2, ratio: tuple[float, float] = (0.1, 0.3), context: float = 1.5
-    ) -> None:
-        super().__init__()
-        _check_fraction('prob', prob)
-        _check_fraction('ratio', *ratio)
-        if ratio[0] > ratio[1] or context <= 0:
-            raise ValueError(f'ratio = {ratio} must rise and context = {context} be positive')
-        self.prob = prob
-        self.ratio = ratio
-        self.context = context
+    prob: float = 0.2  # probability, in [0, 1]
+    ratio: tuple[float, float] = (0.1, 0.3)  # limits of the removed fraction of the window side
+    context: float = 1.5  # side of the window around the box centre, in sides of the padded box
+
+    def __post_init__(self) -> None:
+        check_ranges(self, 'RandomEdgesBlackout', prob='in [0, 1]')
+        low, high = self.ratio
+        if not 0 <= low <= high <= 1 or self.context <= 0:
+            raise ValueError(
+                f'RandomEdgesBlackout: ratio = {self.ratio} must rise in [0, 1], and context = '
+                f'{self.context} be positive'
+            )
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Paint one sample with probability `prob`."""
@@ -84,34 +76,20 @@ class RandomEdgesBlackout(BaseTransform):  # type: ignore[misc,unused-ignore]
         results['img'] = image
         return results
 
-    def __repr__(self) -> str:
-        return (
-            f'{type(self).__name__}(prob={self.prob}, ratio={self.ratio}, context={self.context})'
-        )
-
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
+@dataclass(eq=False)
 class RandomPatchesBlackout(BaseTransform):  # type: ignore[misc,unused-ignore]
-    """Paints random cells of a grid black; place it after `TopdownAffine`.
+    """Paints random cells of a grid black; place it after `TopdownAffine`."""
 
-    Args:
-        prob: Probability, in [0, 1].
-        grid: (rows, columns) of the grid.
-        ratio: Probability of painting a cell, in [0, 1].
+    prob: float = 0.1  # probability, in [0, 1]
+    grid: Sequence[int] = (8, 6)  # rows and columns
+    ratio: float = 0.2  # probability of painting a cell, in [0, 1]
 
-    Raises:
-        ValueError: a setting out of range.
-    """
-
-    def __init__(self, prob: float = 0.1, grid: Sequence[int] = (8, 6), ratio: float = 0.2) -> None:
-        super().__init__()
-        _check_fraction('prob', prob)
-        _check_fraction('ratio', ratio)
-        if len(grid) != 2 or min(grid) < 1:
-            raise ValueError(f'grid = {grid}; give (rows, columns), each 1 or more')
-        self.prob = prob
-        self.grid = (int(grid[0]), int(grid[1]))
-        self.ratio = ratio
+    def __post_init__(self) -> None:
+        check_ranges(self, 'RandomPatchesBlackout', prob='in [0, 1]', ratio='in [0, 1]')
+        if len(self.grid) != 2 or min(self.grid) < 1:
+            raise ValueError(f'grid = {self.grid}; give (rows, columns), each 1 or more')
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Paint one sample with probability `prob`."""
@@ -126,6 +104,3 @@ class RandomPatchesBlackout(BaseTransform):  # type: ignore[misc,unused-ignore]
         image[painted[np.ix_(row, column)]] = 0
         results['img'] = image
         return results
-
-    def __repr__(self) -> str:
-        return f'{type(self).__name__}(prob={self.prob}, grid={self.grid}, ratio={self.ratio})'

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,28 +20,13 @@ if TYPE_CHECKING:
 _BUILDABLE = ('sam2.', 'pipeline.segmenters.')
 
 
-@dataclass(frozen=True)
-class DynamicMultimask:
-    """Replaces an unstable single mask by the best of the three multi-mask outputs.
-
-    The defaults are those of `apply_postprocessing` in the stock builder.
-
-    Attributes:
-        stability_delta: Stability is the IoU of the masks thresholded at +delta and -delta logits.
-        stability_thresh: Stability in [0, 1] below which the single mask is replaced.
-    """
-
-    stability_delta: float = 0.05
-    stability_thresh: float = 0.98
-
-    def __post_init__(self) -> None:
-        if self.stability_delta < 0:
-            raise ValueError(f'stability_delta is {self.stability_delta}, must be 0 or more')
-        if not 0 <= self.stability_thresh <= 1:
-            raise ValueError(f'stability_thresh is {self.stability_thresh}, must be in [0, 1]')
-
-
-STOCK_POSTPROCESSING = DynamicMultimask()
+# Set by the stock builder: the best of three masks replaces an unstable single one. Stability is
+# the IoU of the masks thresholded at + and - delta logits.
+POSTPROCESSING = {
+    'dynamic_multimask_via_stability': True,
+    'dynamic_multimask_stability_delta': 0.05,
+    'dynamic_multimask_stability_thresh': 0.98,
+}
 
 
 def build_sam2_model(
@@ -50,7 +34,7 @@ def build_sam2_model(
     checkpoint: Path | None,
     device: str,
     *,
-    dynamic_multimask: DynamicMultimask | None = STOCK_POSTPROCESSING,
+    dynamic_multimask: bool = True,
     image_size: int | None = None,
     ignorable: tuple[str, ...] = (),
 ) -> SAM2Base:
@@ -62,7 +46,7 @@ def build_sam2_model(
         checkpoint: File with the weights under the key `model` (float16 is cast to float32); None:
             random weights.
         device: Torch device name.
-        dynamic_multimask: None always keeps the single mask.
+        dynamic_multimask: Apply `POSTPROCESSING`; False always keeps the single mask.
         image_size: Replaces the input side of the config in px; a multiple of 32.
         ignorable: Prefixes of checkpoint keys that may be absent, left over or of another shape.
 
@@ -77,14 +61,9 @@ def build_sam2_model(
     from sam2.modeling.sam2_base import SAM2Base
 
     model_config = load_model_config(config)
-    if dynamic_multimask is not None:
+    if dynamic_multimask:
         extra = model_config.get('sam_mask_decoder_extra_args') or {}
-        model_config.sam_mask_decoder_extra_args = {
-            **extra,
-            'dynamic_multimask_via_stability': True,
-            'dynamic_multimask_stability_delta': dynamic_multimask.stability_delta,
-            'dynamic_multimask_stability_thresh': dynamic_multimask.stability_thresh,
-        }
+        model_config.sam_mask_decoder_extra_args = {**extra, **POSTPROCESSING}
     if image_size is not None:
         check_image_size(image_size)
         model_config.image_size = image_size

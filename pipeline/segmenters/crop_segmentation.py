@@ -16,6 +16,7 @@ import numpy as np
 
 from ..boxes import box_of_mask
 from ..structures import Floats, Ints
+from ..values import check_ranges
 from .image_size import check_image_size
 
 
@@ -33,15 +34,10 @@ class CropSegmentationConfig:
 
     def __post_init__(self) -> None:
         check_image_size(self.image_size, 'crop_segmentation.image_size')
-        for name in ('margin', 'first_margin'):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f'crop_segmentation.{name} must be >= 1, got {getattr(self, name)}'
-                )
-        if not 0 < self.first_fraction <= 1:
-            raise ValueError(
-                f'crop_segmentation.first_fraction must be in (0, 1], got {self.first_fraction}'
-            )
+        check_ranges(
+            self, 'crop_segmentation', margin='>= 1', first_margin='>= 1',
+            first_fraction='in (0, 1]',
+        )  # fmt: skip
 
 
 def windows_around(

@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..boxes import box_iou, max_neighbour_iou
-from ..keypoints import FACE, NUM_COCO
+from ..keypoints import FACE
 from ..structures import Floats, Ints, Poses
+from ..values import check_ranges
 
 Method = Literal['k_most_visible', 'distance+confidence', 'distance', 'closest']
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -45,29 +46,16 @@ class PromptConfig:
     )
 
     def __post_init__(self) -> None:
-        if not 1 <= self.num_keypoints <= NUM_COCO:
-            raise ValueError(
-                f'prompt.num_keypoints must be in [1, {NUM_COCO}], got {self.num_keypoints}'
-            )
-        crowd = self.num_keypoints_in_crowd
-        if crowd is not None and not 1 <= crowd <= NUM_COCO:
-            raise ValueError(
-                f'prompt.num_keypoints_in_crowd must be in [1, {NUM_COCO}] or None, got {crowd}'
-            )
-        if crowd is not None and self.crowd_iou is None:
+        check_ranges(
+            self, 'prompt', num_keypoints='in [1, 17]', num_keypoints_in_crowd='in [1, 17]',
+            visibility_threshold='in [0, 1]', confidence_threshold='in [0, 1]',
+            presence_threshold='in [0, 1]', min_confident='in [0, 1]', crowd_iou='in [0, 1]',
+            num_negative='>= 0',
+        )  # fmt: skip
+        if self.num_keypoints_in_crowd is not None and self.crowd_iou is None:
             raise ValueError('prompt.num_keypoints_in_crowd acts only when prompt.crowd_iou is set')
         if self.method not in METHODS:
             raise ValueError(f'prompt.method must be one of {sorted(METHODS)}, got {self.method!r}')
-        names = (
-            'visibility_threshold', 'confidence_threshold', 'presence_threshold', 'min_confident',
-            'crowd_iou',
-        )  # fmt: skip
-        for name in names:
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise ValueError(f'prompt.{name} must be in [0, 1] or None, got {value}')
-        if self.num_negative < 0:
-            raise ValueError(f'prompt.num_negative must be >= 0, got {self.num_negative}')
 
 
 @dataclass(frozen=True)

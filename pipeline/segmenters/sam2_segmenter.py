@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -36,55 +37,35 @@ if TYPE_CHECKING:
     from sam2.modeling.sam2_base import SAM2Base
 
 
+@dataclass(eq=False)
 class Sam2Segmenter:
-    """Turns poses into masks with a stock SAM 2 model.
+    """Turns poses into masks with a stock SAM 2 model."""
 
-    Args:
-        model: SAM 2 model in evaluation mode, on its device.
-        prompt: How a pose becomes point prompts.
-        batch_size: People per decoder call.
-        channel_order: 'bgr' swaps the channels, as the reference does (its B2).
-        min_component_area: px; remove smaller connected components of a mask, 0 disables it.
-        min_component_fraction: Remove components below this fraction of the mask, 0 disables it.
-        max_hole_area: px; fill smaller holes, 0 disables it.
-        mask_prompt_from_keypoints: Also draw the point prompts as SAM's mask prompt, for models
-            trained that way.
-        prompt_with_mask_box: Without a box prompt, SAM runs a second time with the bounding box of
-            the first mask, and the two logit maps are averaged.
-        crop_model: `model` at the image size of the crops (`at_image_size`); needs `crops`.
-        crops: Crop each person and embed the crops one by one: around the box or, without a box
-            prompt, around the points and then around the first mask. None is off.
-    """
+    model: SAM2Base  # in evaluation mode, on its device
+    prompt: PromptConfig
+    _: KW_ONLY
+    batch_size: int = 16  # people per decoder call
+    channel_order: Literal['rgb', 'bgr'] = 'rgb'  # 'bgr' as the reference does (its B2)
+    min_component_area: int = 0  # px; smaller connected components of a mask are removed
+    min_component_fraction: float = 0.0  # components below this fraction of the mask, too
+    max_hole_area: int = 0  # px; smaller holes are filled
+    # Also draw the point prompts as SAM's mask prompt, for models trained that way.
+    mask_prompt_from_keypoints: bool = False
+    # Without a box prompt, SAM runs a second time with the bounding box of the first mask, and the
+    # two logit maps are averaged.
+    prompt_with_mask_box: bool = False
+    # Crop each person and embed the crops one by one: around the box or, without a box prompt,
+    # around the points and then around the first mask.
+    crops: CropSegmentationConfig | None = None
+    crop_model: SAM2Base | None = None  # the model at the image size of the crops
 
-    def __init__(
-        self,
-        model: SAM2Base,
-        prompt: PromptConfig,
-        *,
-        batch_size: int = 16,
-        channel_order: Literal['rgb', 'bgr'] = 'rgb',
-        min_component_area: int = 0,
-        min_component_fraction: float = 0.0,
-        max_hole_area: int = 0,
-        mask_prompt_from_keypoints: bool = False,
-        prompt_with_mask_box: bool = False,
-        crop_model: SAM2Base | None = None,
-        crops: CropSegmentationConfig | None = None,
-    ) -> None:
-        self.model = model
-        self.prompt = prompt
-        self.batcher = AdaptiveBatcher(batch_size, 'segmenter.batch_size')
-        self.channel_order = channel_order
-        self.min_component_area = min_component_area
-        self.min_component_fraction = min_component_fraction
-        self.max_hole_area = max_hole_area
-        self.mask_prompt_from_keypoints = mask_prompt_from_keypoints
-        self.prompt_with_mask_box = prompt_with_mask_box
-        self.crops = crops
+    def __post_init__(self) -> None:
+        self.batcher = AdaptiveBatcher(self.batch_size, 'segmenter.batch_size')
         self.crop_segmenter: Sam2Segmenter | None = None
-        if crops is not None:
+        if self.crops is not None:
+            crop_model = self.crop_model or at_image_size(self.model, self.crops.image_size)
             self.crop_segmenter = copy(self)
-            self.crop_segmenter.model = crop_model or at_image_size(model, crops.image_size)
+            self.crop_segmenter.model = crop_model
 
     def predict_masks(
         self,

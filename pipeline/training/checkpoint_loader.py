@@ -11,7 +11,7 @@ from typing import Any
 
 from mmengine.runner import CheckpointLoader
 
-from ..weights.loading import check_meta, check_weights, read_checkpoint
+from ..weights.loading import check_checkpoint, read_checkpoint
 from ..weights.manifest import CheckpointError
 
 LOCAL_FILES = ''  # the prefix of names without another scheme
@@ -37,17 +37,10 @@ def load_from_local(filename: str, map_location: Any = None) -> dict[str, Any]:
     path = Path(filename).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f'no checkpoint at {path}')
-    content = read_checkpoint(path)
-    if not isinstance(content, dict):
-        raise CheckpointError(f'{path} is no checkpoint: it has no dict')
-    state = content.get('state_dict', content)
-    if not isinstance(state, dict):
-        raise CheckpointError(f'{path} is no checkpoint: its state_dict is no dict')
-    check_meta(path, content.get('meta'))
-    check_weights(path, state)
-    # `Runner.resume` runs the text of `config` as Python.
-    (content.get('meta') or {}).pop('config', None)
-    return content
+    content: dict[str, Any] = read_checkpoint(path)
+    _, meta = check_checkpoint(path, content)
+    meta.pop('config', None)  # `Runner.resume` runs this text as Python
+    return content | {'meta': meta} if isinstance(content.get('meta'), dict) else content
 
 
 def load_from_refused(filename: str, map_location: Any = None) -> dict[str, Any]:

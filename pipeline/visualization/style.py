@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from ..values import check_ranges
+
 Layer = Literal['boxes', 'masks', 'skeletons']
 Labels = Literal['none', 'score', 'id']
 LAYERS: tuple[Layer, ...] = get_args(Layer)
@@ -22,10 +24,7 @@ class DrawingStyle:
     keypoint_threshold: float = 0.3  # minimum score and presence of a keypoint
 
     def __post_init__(self) -> None:
-        for name in ('alpha', 'keypoint_threshold'):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise ValueError(f'DrawingStyle.{name} must be in [0, 1], got {value}')
+        check_ranges(self, 'DrawingStyle', alpha='in [0, 1]', keypoint_threshold='in [0, 1]')
         unknown = sorted({*self.layers} - {*LAYERS})
         if unknown or self.labels not in LABELS:
             raise ValueError(

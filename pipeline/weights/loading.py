@@ -30,24 +30,11 @@ def load_state(path: Path, key: str = 'state_dict') -> tuple[dict[str, Tensor], 
     Raises:
         CheckpointError: The file is not such a checkpoint.
     """
-    content = read_checkpoint(path)
-    state = content.get(key) if isinstance(content, dict) else None
-    if state is None and key == 'state_dict':
-        state = content
-    if not isinstance(state, dict):
-        found = (
-            f'keys {_in_line(", ".join(map(str, content)))}'
-            if isinstance(content, dict)
-            else 'no dict'
-        )
-        raise CheckpointError(f'{path} has no weights under the key `{key}`: {found}')
-    meta = content.get('meta') if state is not content else None
-    check_meta(path, meta)
-    check_weights(path, state)
+    state, meta = check_checkpoint(path, read_checkpoint(path), key)
     weights = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
     if all(k.startswith(DATA_PARALLEL) for k in weights):
         weights = {k.removeprefix(DATA_PARALLEL): v for k, v in weights.items()}
-    return weights, dict(meta or {})
+    return weights, meta
 
 
 def load_into(
@@ -144,55 +131,56 @@ def read_checkpoint(path: Path) -> Any:
         raise CheckpointError(f'{path} cannot be read as weights: {reason}') from error
 
 
-def check_meta(path: Path, meta: Any) -> None:
-    """Check the types of ``meta``, which the model libraries trust.
+def check_checkpoint(
+    path: Path, content: Any, key: str = 'state_dict'
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the state dict and ``meta`` of a checkpoint after a check of their types and numbers.
 
     Raises:
-        CheckpointError: It is no dict, its class names are no list, or its keypoints are in
-            another file, which MMPose would run as Python.
+        CheckpointError: One of them is wrong; names the first wrong key.
     """
-    if meta is None:
-        return
+    state = content.get(key) if isinstance(content, dict) else None
+    if state is None and key == 'state_dict':
+        state = content
+    if not isinstance(state, dict):
+        keys = _in_line(', '.join(map(str, content))) if isinstance(content, dict) else ''
+        found = f'keys {keys}' if isinstance(content, dict) else 'no dict'
+        raise CheckpointError(f'{path} has no weights under the key `{key}`: {found}')
+    meta = content.get('meta') if state is not content else None
+    _check_meta(path, {} if meta is None else meta)
+    _check_weights(path, state)
+    return state, dict(meta or {})
+
+
+def _check_meta(path: Path, meta: Any) -> None:
+    """Check what the model libraries trust: dicts, lists of class names, and no Python file."""
     facts = meta.get('dataset_meta') if isinstance(meta, dict) else meta
     facts = {} if facts is None else facts
     if not isinstance(facts, dict):
         raise CheckpointError(f'{path} has a {type(facts).__name__} as `meta`, expected a dict')
-    if 'from_file' in facts:
+    if 'from_file' in facts:  # MMPose would run it
         raise CheckpointError(f'{path} names a Python file in `meta`, which is not run')
     for names in (facts.get('classes'), facts.get('CLASSES'), meta.get('CLASSES')):
         if not isinstance(names, (str, list, tuple, NoneType)):
             raise CheckpointError(f'{path} has class names that are no list: {_in_line(names)}')
 
 
-def check_weights(path: Path, state: Mapping[Any, Any]) -> None:
-    """Check the names and numbers of a state dict.
+def _check_weights(path: Path, state: Mapping[Any, Any]) -> None:
+    from torch import Tensor
 
-    Raises:
-        CheckpointError: It is empty, a name is no text, a value is no tensor, or a number is
-            complex, NaN or infinite; names the first key.
-    """
-    others = [k for k, v in state.items() if type(k) is not str or not _is_tensor(v)]
+    others = [k for k, v in state.items() if type(k) is not str or not isinstance(v, Tensor)]
     if others or not state:
         names = ', '.join(map(_in_line, others[:3])) or 'it is empty'
         raise CheckpointError(f'{path} has no state dict of tensors: {names}')
     for key, value in state.items():
         if value.is_complex():
             raise CheckpointError(f'{path} has complex weights: {_in_line(key)}')
-        if value.is_floating_point() and value.numel() and not _is_finite(value):
+        # NaN if there is one; `isfinite` of all numbers would need their memory again.
+        extremes = value.float().aminmax() if value.is_floating_point() and value.numel() else ()
+        if not all(extreme.isfinite() for extreme in extremes):
             raise CheckpointError(f'{path} has weights that are NaN or infinite: {_in_line(key)}')
 
 
 def _in_line(text: object) -> str:
     """Return text of a file in one line of limited length."""
     return ' '.join(str(text).split())[:300]
-
-
-def _is_tensor(value: object) -> bool:
-    import torch
-
-    return isinstance(value, torch.Tensor)
-
-
-def _is_finite(values: Tensor) -> bool:
-    low, high = values.float().aminmax()  # NaN if there is one
-    return bool(low.isfinite() and high.isfinite())

@@ -134,20 +134,19 @@ def parse_manifest(text: str, source: str) -> dict[str, WeightsEntry]:
     return entries
 
 
-def read_manifest(path: Path | None = None) -> dict[str, WeightsEntry]:
-    """Read a manifest to entries by name; default: the one of the repository.
+def read_manifest() -> dict[str, WeightsEntry]:
+    """Read the manifest of the repository to entries by name.
 
     Raises:
         ManifestError: The file is missing or invalid.
     """
-    path = path or MANIFEST
     try:
-        text = path.read_text('utf-8')
+        text = MANIFEST.read_text('utf-8')
     except OSError as error:
         raise ManifestError(
-            f'{path} cannot be read ({error}); restore it with: {RESTORE}'
+            f'{MANIFEST} cannot be read ({error}); restore it with: {RESTORE}'
         ) from error
-    return parse_manifest(text, str(path))
+    return parse_manifest(text, str(MANIFEST))
 
 
 def download_folder() -> Path:

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from pipeline.segmenters.build_sam2 import (
-    DynamicMultimask,
     build_sam2_model,
 )
 from pipeline.segmenters.sam2_configs import packaged_config_names
@@ -74,8 +73,7 @@ def test_equals_the_stock_builder(postprocessing):
     name = 'configs/sam2.1/sam2.1_hiera_t.yaml'
     with initialize_config_module('sam2', version_base='1.2'):
         stock = build_sam2(name, device='cpu', apply_postprocessing=postprocessing)
-    options = DynamicMultimask() if postprocessing else None
-    built = build_sam2_model(name, None, 'cpu', dynamic_multimask=options)
+    built = build_sam2_model(name, None, 'cpu', dynamic_multimask=postprocessing)
 
     shapes = {key: value.shape for key, value in stock.state_dict().items()}
     assert {key: value.shape for key, value in built.state_dict().items()} == shapes
@@ -97,13 +95,6 @@ def test_names_of_the_package():
 def test_unknown_name_lists_the_known_ones():
     with pytest.raises(FileNotFoundError, match=r"'sam2.1_hiera_xl'.*sam2.1_hiera_b\+"):
         build_sam2_model('sam2.1_hiera_xl', None, 'cpu')
-
-
-def test_bad_options_name_the_setting():
-    with pytest.raises(ValueError, match='stability_thresh is 2'):
-        DynamicMultimask(stability_thresh=2)
-    with pytest.raises(ValueError, match='stability_delta is -1'):
-        DynamicMultimask(stability_delta=-1)
 
 
 @pytest.mark.parametrize('package', ['sam2', 'bboxmaskpose.sam2'])
@@ -184,7 +175,7 @@ def test_bad_config_files_are_refused(tmp_path, text, message):
     path = tmp_path / 'model.yaml'
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
-        build_sam2_model(path, None, 'cpu', dynamic_multimask=None)
+        build_sam2_model(path, None, 'cpu', dynamic_multimask=False)
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -235,7 +235,7 @@ def test_clicks_depend_only_on_the_seed_of_the_person():
         ({'method': 'x'}, 'clicks.method must be one of'),
         ({'gt_prob': 1.5}, 'clicks.gt_prob must be in'),
         ({'keypoint_prob': -1}, 'clicks.keypoint_prob must be in'),
-        ({'num_corrections': -1}, 'clicks.num_corrections must be 0 or more'),
+        ({'num_corrections': -1}, 'clicks.num_corrections must be >= 0'),
     ],
 )
 def test_wrong_settings_are_named(settings, message):

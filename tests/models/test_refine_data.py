@@ -141,12 +141,12 @@ def test_packing_limits_people_and_drops_small_ones():
 @pytest.mark.parametrize(
     ('make', 'message'),
     [
-        (lambda: tf.FlipPose(1.2), 'FlipPose: 1.2'),
+        (lambda: tf.FlipPose(1.2), 'FlipPose.prob must be in .* got 1.2'),
         (lambda: tf.AffinePose(degrees=-1), 'degrees = -1'),
         (lambda: tf.AffinePose(shear=90), 'shear = 90'),
-        (lambda: tf.JitterPose(brightness=2), 'JitterPose: 2'),
-        (lambda: tf.PackPromptedPoses(64, max_objects=0), 'max_objects = 0'),
-        (lambda: tf.PackPromptedPoses(64, min_area=0), 'min_area = 0'),
+        (lambda: tf.JitterPose(brightness=2), 'JitterPose.brightness must be in .* got 2'),
+        (lambda: tf.PackPromptedPoses(64, max_objects=0), 'max_objects must be >= 1, got 0'),
+        (lambda: tf.PackPromptedPoses(64, min_area=0), 'min_area must be >= 1, got 0'),
         (lambda: PoseMaskDataset('', visibility='v'), 'visibility must be one of'),
         (lambda: PoseMaskDataset('', hidden_visibility=2.0), 'hidden_visibility must be in'),
         (lambda: PoseMaskDataset('', min_area=0), 'min_area must be 1 px or more'),

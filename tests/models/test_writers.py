@@ -24,7 +24,13 @@ from pipeline.io.records import (
     people_from_record,
     people_to_record,
 )
-from pipeline.io.writers import WRITERS, FinishedImage, MaskWriter, MMPoseWriter, OverlayWriter
+from pipeline.io.writers import (
+    WRITERS,
+    FinishedImage,
+    render_masks,
+    render_mmpose,
+    render_overlay,
+)
 from pipeline.masks import Masks
 from pipeline.structures import People
 from tests.run_fakes import make_people
@@ -140,7 +146,7 @@ def no_image() -> np.ndarray:
 
 def test_mask_png_holds_the_ids() -> None:
     people = make_people(3)
-    pil_image = PIL.Image.open(BytesIO(MaskWriter().render(FinishedImage(people, no_image))))
+    pil_image = PIL.Image.open(BytesIO(render_masks(FinishedImage(people, no_image))))
     assert pil_image.mode == 'I;16'
     ids = np.asarray(pil_image)
     assert ids.shape == people.image_shape
@@ -152,7 +158,7 @@ def test_mask_png_holds_the_ids() -> None:
 def test_overlapping_masks_show_the_earlier_person() -> None:
     masks = Masks.from_dense(np.ones((2, 4, 5)), (4, 5))
     people = replace(make_people(2, 4, 5), masks=masks)
-    png = MaskWriter().render(FinishedImage(people, no_image))
+    png = render_masks(FinishedImage(people, no_image))
     assert (np.asarray(PIL.Image.open(BytesIO(png))) == 1).all()
 
 
@@ -160,7 +166,7 @@ def test_mmpose_json_is_like_that_of_mmpose() -> None:
     from mmpose.structures import utils
 
     people = make_people(2)
-    content = json.loads(MMPoseWriter().render(FinishedImage(people, no_image)))
+    content = json.loads(render_mmpose(FinishedImage(people, no_image)))
     assert content['meta_info']['keypoint_id2name']['5'] == 'left_shoulder'
     assert content['meta_info']['num_keypoints'] == 17
     first = content['instance_info'][0]
@@ -181,7 +187,7 @@ def test_other_keypoint_sets_have_no_coco_names() -> None:
         n: getattr(people, n)[:, :5]
         for n in ('keypoints', 'keypoint_scores', 'presence', 'visibility', 'prompts')
     }
-    content = json.loads(MMPoseWriter().render(FinishedImage(replace(people, **columns), no_image)))
+    content = json.loads(render_mmpose(FinishedImage(replace(people, **columns), no_image)))
     assert content['meta_info']['keypoint_id2name']['4'] == 'keypoint_4'
     assert 'flip_indices' not in content['meta_info']
 
@@ -189,7 +195,7 @@ def test_other_keypoint_sets_have_no_coco_names() -> None:
 def test_overlay_is_a_jpeg_of_the_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(People, 'draw', lambda self, image, style: 255 - image)
     image = np.full((40, 60, 3), 55, np.uint8)
-    jpeg = OverlayWriter().render(FinishedImage(make_people(1), lambda: image))
+    jpeg = render_overlay(FinishedImage(make_people(1), lambda: image))
     pil_image = PIL.Image.open(BytesIO(jpeg))
     assert pil_image.format == 'JPEG' and pil_image.size == (60, 40)
     assert abs(int(np.asarray(pil_image)[0, 0, 0]) - 200) <= 2

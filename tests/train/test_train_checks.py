@@ -83,7 +83,7 @@ def problems(config: Path, overrides: dict[str, Any], folder: Path, **options: A
         ),
         (
             {'train_dataloader.dataset.pipeline.3.alpha': 1.5},
-            r'train_dataloader\.dataset\.pipeline\.3: alpha = 1\.5; it must be in \[0, 1\]',
+            r'train_dataloader\.dataset\.pipeline\.3: MaskBackground\.alpha must be in .* got 1\.5',
         ),
         ({'train_dataloader.dataset.anotations': 'x'}, "CocoDataset takes no 'anotations'"),
         ({'model.backbone.type': 'ConvStemViTT'}, 'did you mean ConvStemViT?'),

@@ -279,6 +279,6 @@ def test_results_of_a_folder_are_joined_by_name(prefix: str, tmp_path: Path) -> 
     write(file, rows := [r for r in rows if r['image_id'] != listed[-1]['id']])
     remark = f'1 of {len(old)} annotated images are not in the run and count as without results'
     assert remark in score_files(file, truth).remarks
-    write(images, {'images': [row | {'file_name': 'no.jpg'} for row in listed]})
-    with pytest.raises(ValueError, match=r"is in the annotations, e\.g\. 'no\.jpg'; use the"):
+    write(images, {'images': [r | {'file_name': f'no{r["id"]}.jpg'} for r in listed]})
+    with pytest.raises(ValueError, match=r"is in the annotations, e\.g\. 'no\d\.jpg'; use the"):
         score_files(file, truth)

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from pipeline.segmenters.prompts import METHODS, Method, select_keypoints
 from pipeline.segmenters.sam2_forward import POINT_NEGATIVE, POINT_POSITIVE
+from pipeline.values import check_ranges
 
 FIRST_CLICKS = ('most_visible', 'sampled', 'uniform')
 CHOICES = ('random', 'most_visible')
@@ -33,28 +34,23 @@ _REGION, _KIND, _WHICH, _PIXEL, _NUM_DRAWS = 0, 1, 2, 3, 4
 
 @dataclass(frozen=True)
 class PoseMaskRefine:
-    """Rules of the simulated clicks.
+    """Rules of the simulated clicks."""
 
-    Attributes:
-        first_click: 'most_visible': the first keypoint at inference; 'sampled': a usable keypoint,
-            with probability proportional to its visibility; 'uniform': a pixel of the ground-truth
-            mask, as in SAM's training. People without a usable keypoint get 'uniform'.
-        num_corrections: R, clicks after the first one.
-        keypoint_prob: Probability that a correction is an unused keypoint in the error region, if
-            there is one; else it is a uniform pixel of the region. 0: SAM's correction clicks.
-        choice: Keypoint to use if there are several: the first in the order of `method`
-            ('most_visible'), or a random one.
-        gt_prob: Probability that a correction lies in the ground-truth mask instead of the error.
-        visibility_threshold: Ignore keypoints with a lower visibility, as at inference.
-        method: Order of the keypoints, as at inference (`select_keypoints`).
-    """
-
+    # 'most_visible': the first keypoint at inference; 'sampled': a usable keypoint, with
+    # probability proportional to its visibility; 'uniform': a pixel of the ground-truth mask, as in
+    # SAM's training. People without a usable keypoint get 'uniform'.
     first_click: Literal['most_visible', 'sampled', 'uniform'] = 'most_visible'
-    num_corrections: int = 7
+    num_corrections: int = 7  # R, clicks after the first one
+    # Probability that a correction is an unused keypoint in the error region, if there is one; else
+    # it is a uniform pixel of the region. 0: SAM's correction clicks.
     keypoint_prob: float = 1.0
+    # Keypoint to use if there are several: the first in the order of `method` ('most_visible'), or
+    # a random one.
     choice: Literal['random', 'most_visible'] = 'most_visible'
+    # Probability that a correction lies in the ground-truth mask instead of the error.
     gt_prob: float = 0.1
-    visibility_threshold: float = 0.5
+    visibility_threshold: float = 0.5  # ignore keypoints with a lower visibility, as at inference
+    # Order of the keypoints, as at inference (`select_keypoints`).
     method: Method = 'k_most_visible'
 
     def __post_init__(self) -> None:
@@ -64,29 +60,20 @@ class PoseMaskRefine:
                 raise ValueError(
                     f'clicks.{name} must be one of {values}, got {getattr(self, name)!r}'
                 )
-        for name in ('keypoint_prob', 'gt_prob', 'visibility_threshold'):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f'clicks.{name} must be in [0, 1], got {getattr(self, name)}')
-        if self.num_corrections < 0:
-            raise ValueError(
-                f'clicks.num_corrections must be 0 or more, got {self.num_corrections}'
-            )
+        check_ranges(
+            self, 'clicks', keypoint_prob='in [0, 1]', gt_prob='in [0, 1]',
+            visibility_threshold='in [0, 1]', num_corrections='>= 0',
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
 class ClickTargets:
-    """Ground truth of the people to click on.
+    """Ground truth of the people to click on."""
 
-    Attributes:
-        masks: Ground-truth masks, bool (N, S, S); each has a pixel.
-        keypoints: x, y in px of the square, float (N, K, 2).
-        visibility: In [0, 1], 0 for missing keypoints, float (N, K).
-        seeds: One per person. Equal seeds give equal random choices, independent of other people.
-    """
-
-    masks: Tensor
-    keypoints: Tensor
-    visibility: Tensor
+    masks: Tensor  # ground-truth masks, bool (N, S, S); each has a pixel
+    keypoints: Tensor  # x, y in px of the square, float (N, K, 2)
+    visibility: Tensor  # in [0, 1], 0 for missing keypoints, float (N, K)
+    # One per person. Equal seeds give equal random choices, independent of other people.
     seeds: Sequence[int]
 
     def __len__(self) -> int:

@@ -11,6 +11,7 @@ Legend: n people of an image, K keypoints, H x W image, S side of the model's sq
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -24,6 +25,7 @@ from pycocotools import mask as coco_mask
 from pipeline.io.images import read_image
 from pipeline.keypoints import COCO_FLIP
 from pipeline.segmenters.sam2_preprocess import points_to_square
+from pipeline.values import check_ranges
 
 Sample = dict[str, Any]
 _FILL = (124, 116, 104)  # the mean colour that SAM subtracts
@@ -72,15 +74,14 @@ class LoadPoseImage(PoseTransform):
 
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
+@dataclass(eq=False)
 class FlipPose(PoseTransform):
-    """Mirrors the image and swaps left and right keypoints.
+    """Mirrors the image and swaps left and right keypoints."""
 
-    Args:
-        prob: Probability in [0, 1].
-    """
+    prob: float = 0.5  # probability in [0, 1]
 
-    def __init__(self, prob: float = 0.5) -> None:
-        self.prob = _check_fraction('FlipPose', prob)
+    def __post_init__(self) -> None:
+        check_ranges(self, 'FlipPose', prob='in [0, 1]')
 
     def transform(self, results: Sample) -> Sample:
         """Mirror the sample with probability `prob`."""
@@ -96,23 +97,21 @@ class FlipPose(PoseTransform):
 
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
+@dataclass(eq=False)
 class AffinePose(PoseTransform):
-    """Rotates and shears around the centre; the image size is unchanged.
+    """Rotates and shears around the centre; the image size is unchanged."""
 
-    Args:
-        degrees: Largest rotation in either direction.
-        shear: Largest horizontal shear in degrees in either direction.
-        prob: Probability in [0, 1].
-    """
+    degrees: float = 25.0  # largest rotation in either direction
+    shear: float = 20.0  # largest horizontal shear in degrees in either direction
+    prob: float = 1.0  # probability in [0, 1]
 
-    def __init__(self, degrees: float = 25.0, shear: float = 20.0, prob: float = 1.0) -> None:
-        if not 0 <= degrees <= 180 or not 0 <= shear < 90:
+    def __post_init__(self) -> None:
+        check_ranges(self, 'AffinePose', prob='in [0, 1]')
+        if not 0 <= self.degrees <= 180 or not 0 <= self.shear < 90:
             raise ValueError(
-                f'AffinePose: degrees = {degrees} must be in [0, 180], shear = {shear} in [0, 90)'
+                f'AffinePose: degrees = {self.degrees} must be in [0, 180], '
+                f'shear = {self.shear} in [0, 90)'
             )
-        self.degrees = degrees
-        self.shear = shear
-        self.prob = _check_fraction('AffinePose', prob)
 
     def transform(self, results: Sample) -> Sample:
         """Apply a random rotation and shear."""
@@ -145,27 +144,22 @@ def warp(results: Sample, affine: NDArray[np.float64]) -> Sample:
 
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
+@dataclass(eq=False)
 class JitterPose(PoseTransform):
-    """Changes brightness, contrast and saturation by random factors in 1 +- the setting.
+    """Changes brightness, contrast and saturation by random factors in 1 +- the setting."""
 
-    Args:
-        brightness: Largest change.
-        contrast: Largest change.
-        saturation: Largest change.
-    """
+    brightness: float = 0.1  # largest change, in [0, 1]
+    contrast: float = 0.03  # the same
+    saturation: float = 0.03  # the same
 
-    def __init__(
-        self, brightness: float = 0.1, contrast: float = 0.03, saturation: float = 0.03
-    ) -> None:
-        self.widths = (
-            _check_fraction('JitterPose', brightness),
-            _check_fraction('JitterPose', contrast),
-            _check_fraction('JitterPose', saturation),
-        )
+    def __post_init__(self) -> None:
+        unit = 'in [0, 1]'
+        check_ranges(self, 'JitterPose', brightness=unit, contrast=unit, saturation=unit)
 
     def transform(self, results: Sample) -> Sample:
         """Change brightness, contrast and saturation, in this order."""
-        brightness, contrast, saturation = 1 + np.random.uniform(-1, 1, 3) * self.widths
+        widths = (self.brightness, self.contrast, self.saturation)
+        brightness, contrast, saturation = 1 + np.random.uniform(-1, 1, 3) * widths
         # All three are linear in the colours: apply one matrix.
         middle = brightness * float(np.dot(np.array(cv2.mean(results['img']))[:3], _GREY))
         matrix = saturation * np.eye(3) + (1 - saturation) * np.tile(_GREY, (3, 1))
@@ -176,15 +170,14 @@ class JitterPose(PoseTransform):
 
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
+@dataclass(eq=False)
 class GrayscalePose(PoseTransform):
-    """Converts the image to grayscale.
+    """Converts the image to grayscale."""
 
-    Args:
-        prob: Probability in [0, 1].
-    """
+    prob: float = 0.05  # probability in [0, 1]
 
-    def __init__(self, prob: float = 0.05) -> None:
-        self.prob = _check_fraction('GrayscalePose', prob)
+    def __post_init__(self) -> None:
+        check_ranges(self, 'GrayscalePose', prob='in [0, 1]')
 
     def transform(self, results: Sample) -> Sample:
         """Convert the image with probability `prob`."""
@@ -195,27 +188,21 @@ class GrayscalePose(PoseTransform):
 
 
 @TRANSFORMS.register_module()  # type: ignore[untyped-decorator,unused-ignore]
+@dataclass(eq=False)
 class PackPromptedPoses(PoseTransform):
     """Scales masks and keypoints to the model's square and packs a sample for `PromptedSam`.
 
     The image is unchanged; the model's preprocessor scales it. The sample is `inputs`, uint8
     (3, H, W), and `data_samples` with `gt_instances`: `masks` bool (n, S, S), `keypoints` (n, K, 2)
     in px of the square, `visibility` (n, K), `seeds` (n,), `ann_ids` (n,).
-
-    Args:
-        image_size: S, `image_size` of the model.
-        max_objects: Largest number of people, drawn at random; None: all.
-        min_area: Drop people with fewer px of the square; at least 1, because a click needs a px.
     """
 
-    def __init__(self, image_size: int, max_objects: int | None = None, min_area: int = 16) -> None:
-        if max_objects is not None and max_objects < 1:
-            raise ValueError(f'PackPromptedPoses: max_objects = {max_objects}; give 1 or more')
-        if min_area < 1:
-            raise ValueError(f'PackPromptedPoses: min_area = {min_area}; give 1 or more')
-        self.image_size = image_size
-        self.max_objects = max_objects
-        self.min_area = min_area
+    image_size: int  # S, of the model
+    max_objects: int | None = None  # largest number of people, drawn at random; None: all
+    min_area: int = 16  # fewest px of a person in the square; a click needs one
+
+    def __post_init__(self) -> None:
+        check_ranges(self, 'PackPromptedPoses', max_objects='>= 1', min_area='>= 1')
 
     def transform(self, results: Sample) -> Sample | None:
         """Pack the sample; None if no people are left."""
@@ -282,9 +269,3 @@ def hide_outside(results: Sample) -> Sample:
     inside = ((points >= 0) & (points <= [width - 1, height - 1])).all(axis=-1)
     results['visibility'] = np.where(inside, results['visibility'], np.float32(0))
     return results
-
-
-def _check_fraction(name: str, value: float) -> float:
-    if not 0 <= value <= 1:
-        raise ValueError(f'{name}: {value} is not in [0, 1]')
-    return value

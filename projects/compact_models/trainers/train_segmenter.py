@@ -90,7 +90,7 @@ def _resize(logits: Tensor, side: int) -> Tensor:
 def build_model(config: Path, weights: Path | None) -> nn.Module:
     """SAM 2 with the input size of `bmp_compact`, with weights of a file or random ones."""
     model: nn.Module = build_sam2_model(
-        str(config), weights, 'cpu', image_size=S, dynamic_multimask=None
+        str(config), weights, 'cpu', image_size=S, dynamic_multimask=False
     )
     if has_bfloat16():
         for module in model.modules():
