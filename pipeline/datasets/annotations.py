@@ -24,6 +24,7 @@ from ..io.coco_checks import (
     read_coco,
     read_section,
 )
+from ..io.inputs import is_file, locate_image
 from ..keypoint_sets import KEYPOINT_SETS, Convention, convention_of_names
 from ..values import shorten
 from .annotation_rules import PERSON_RULES, Annotation, Person, Severity, repair_annotation
@@ -141,7 +142,7 @@ def check_annotations(
 def find_missing_images(content: dict[str, Any], folder: str | Path) -> list[str]:
     """List the images of a COCO file that ``folder`` does not contain, in the order of the file."""
     names = [image['file_name'] for image in content['images']]
-    return [name for name in names if not (Path(folder) / name).is_file()]
+    return [name for name in names if not is_file(locate_image(Path(folder), name))]
 
 
 class _Findings:

@@ -6,12 +6,14 @@ these are 1, 2, ... and mean other images in an annotation file.
 
 from __future__ import annotations
 
+import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..io.coco_checks import read_json
+from ..io.inputs import name_forms
 from ..io.results import ResultsInfo
 
 IMAGES = 'coco_images.json'
@@ -68,11 +70,11 @@ def _match(names: Mapping[Any, str], images: Sequence[Row], file: Path) -> dict[
     exact = {image['file_name']: image['id'] for image in images}
     short: dict[str, list[Any]] = defaultdict(list)
     for name, image_id in exact.items():
-        short[PurePosixPath(name).name].append(image_id)
+        short[_file_name(name)].append(image_id)
     ids: dict[Any, Any] = {}
     taken: set[Any] = set()
     for old, name in names.items():
-        fits = [exact[name]] if name in exact else short.get(PurePosixPath(name).name, [])
+        fits = [exact[name]] if name in exact else short.get(_file_name(name), [])
         if len(fits) > 1 or taken & set(fits):
             raise ValueError(
                 f'{file}: {name!r} fits several images; run again with --coco-ids ANNOTATIONS'
@@ -86,3 +88,7 @@ def _match(names: Mapping[Any, str], images: Sequence[Row], file: Path) -> dict[
             f'{next(iter(names.values()))!r}; use the annotations of these images'
         )
     return ids
+
+
+def _file_name(name: str) -> str:
+    return unicodedata.normalize('NFC', PurePosixPath(name_forms(name)[-1]).name)

@@ -248,6 +248,13 @@ def _is_same(data: bytes, image: Image) -> bool:
         return all((stored[rows] == strip).all() for rows, strip in _rgb_strips(pil_image))
 
 
+def describe_exchanged_sides(size: tuple[int, ...], annotated: tuple[int, ...]) -> str:
+    """Return a remark if height and width of an image are those of its annotations exchanged."""
+    if size != annotated[::-1]:
+        return ''
+    return ' (height and width exchanged: the annotations ignore the EXIF orientation)'
+
+
 def image_from_pil(pil_image: PIL.Image.Image) -> Image:
     """Convert a Pillow image to (H, W, 3), RGB uint8, by the rules at the top of this module.
 

@@ -16,6 +16,7 @@ from ..visualization.style import DrawingStyle
 from .atomic import dump_json, remove
 
 JPEG_QUALITY = 92
+JPEG_MAX_SIDE = 65_500  # px; the format's limit is a little higher
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,10 @@ class OverlayWriter:
     needs_image = True
 
     def render(self, done: FinishedImage) -> bytes:
-        """Encode an RGB JPEG of the size of the upright image."""
+        """Encode an RGB JPEG of the size of the upright image, or of `JPEG_MAX_SIDE`."""
         overlay = PIL.Image.fromarray(done.people.draw(done.image(), done.style))
+        if max(overlay.size) > JPEG_MAX_SIDE:
+            overlay.thumbnail((JPEG_MAX_SIDE, JPEG_MAX_SIDE))
         return _encode(overlay, 'JPEG', quality=JPEG_QUALITY)
 
 
