@@ -82,13 +82,14 @@ class _Search:
     exclude: Path | None
     downloads: Path
     failures: list[Failure] = field(default_factory=list)
-    passed: Counter[str] = field(default_factory=Counter)  # kinds of files of a source
+    passed: dict[Path, str] = field(default_factory=dict)  # other files of a source: their kind
 
     def describe_passed(self) -> str:
         """Describe the files that are no images."""
-        kinds = [f'{count} {kind}' for kind, count in self.passed.most_common(6)]
-        more = ['...'] if len(self.passed) > len(kinds) else []
-        return f'passed over {count_of(self.passed.total(), "file")}: {", ".join(kinds + more)}'
+        counts = Counter(self.passed.values())
+        kinds = [f'{count} {kind}' for kind, count in counts.most_common(6)]
+        more = ['...'] if len(counts) > len(kinds) else []
+        return f'passed over {count_of(len(self.passed), "file")}: {", ".join(kinds + more)}'
 
 
 def find_images(
@@ -162,9 +163,10 @@ def name_forms(name: str) -> tuple[str, ...]:
 
 def locate_image(folder: Path, name: str) -> Path:
     """Find the file in ``folder`` that a COCO file names; without one, the path of the name."""
-    forms = map(PurePosixPath, name_forms(name)[1:])
-    inside = [f for f in forms if not f.is_absolute() and '..' not in f.parts]
-    return next(filter(is_file, (folder / form for form in (name, *inside))), folder / name)
+    forms = [PurePosixPath(form) for form in name_forms(name)[1:]]
+    inside = [folder / f for f in forms if not f.is_absolute() and '..' not in f.parts]
+    paths = [folder / name, *inside]
+    return next((path for path in paths if is_file(path)), paths[0])
 
 
 def is_file(path: Path) -> bool:
@@ -301,7 +303,7 @@ def _is_image(path: Path, search: _Search) -> bool:
     if kind in SUFFIXES and path.exists() and not path.is_file():
         kind = 'pipes, devices or sockets'  # reading them could block
     if kind not in SUFFIXES:
-        search.passed[kind] += 1
+        search.passed[path] = kind
     return kind in SUFFIXES
 
 

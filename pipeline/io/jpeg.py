@@ -52,7 +52,7 @@ def find_scans(data: bytes) -> JpegScans:
     missing: dict[tuple[int, int], int] = {}  # component, coefficient -> bits that are not sent
     progressive = False
     ends = [place for _, place, _ in segments[1:]] + [len(data)]
-    for (code, place, body), end in zip(segments, ends, strict=True):
+    for (code, place, body), end in zip(segments, ends, strict=False):
         if code in _FRAMES:
             progressive = code in _PROGRESSIVE
             missing = {(c, k): 8 for c in body[6::3] for k in range(64)}

@@ -133,9 +133,9 @@ class MMPoseEstimator(PoseEstimator):
         for instances, (image, detections, _, i) in zip(found, people, strict=True):
             if max(size_of(image)) > OPENCV_MAX_SIDE:
                 x, y = self._origin(image, detections, i)
-                instances.keypoints = instances.keypoints + [x, y]
+                instances.keypoints = np.add(instances.keypoints, [x, y])
                 if 'person_bboxes' in instances:
-                    instances.person_bboxes = instances.person_bboxes + [x, y, x, y]
+                    instances.person_bboxes = np.add(instances.person_bboxes, [x, y, x, y])
         return found
 
     def _sample(self, image: Image, detections: Detections, canvas: Any, i: int) -> Any:
