@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from pipeline.boxes import BoxesError, check_boxes
+from pipeline.datasets.annotations import find_missing_images
+from pipeline.datasets.convert import drop_broken_images
+from pipeline.evaluation.image_names import join_by_name
 from pipeline.io.annotations import load_boxes, load_image_ids
 from pipeline.io.inputs import (
     InputError,
@@ -20,6 +25,7 @@ from pipeline.io.inputs import (
     locate_image,
     shorten_path,
 )
+from pipeline.io.progress import Reporter
 
 FILES = (
     'a/1.jpg', 'a/2.PNG', 'a/deep/3.webp', 'a/.hidden.jpg', 'a/.cache/4.jpg', 'a/notes.txt',
@@ -255,6 +261,42 @@ def test_names_in_files_are_found(case: str, tmp_path: Path) -> None:
     if len(file) < 20 and not case.startswith(('never', 'NUL')):
         (tmp_path / 'in' / file).write_text('x')
     assert locate_image(tmp_path / 'in', name) == tmp_path / 'in' / file
+
+
+SIZES = {
+    'as annotated': (1, (40, 60), None),
+    'turned by the viewer': (6, (40, 60), 'EXIF orientation'),
+    'turned the other way': (8, (40, 60), 'EXIF orientation'),
+    'mirrored': (2, (40, 60), None),
+    'upright annotations': (6, (60, 40), None),
+    'another size': (1, (41, 60), 'annotations expect 60 x 41 px$'),
+}
+
+
+@pytest.mark.parametrize('case', SIZES)
+@pytest.mark.parametrize('name', ['x y.jpg', 'x%20y.jpg', '.\\x y.jpg'])
+def test_sizes_in_annotations(case: str, name: str, tmp_path: Path) -> None:
+    orientation, (height, width), reason = SIZES[case]
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    PIL.Image.new('RGB', (60, 40)).save(tmp_path / 'x y.jpg', exif=exif)
+    row = {'id': 1, 'file_name': name, 'height': height, 'width': width}
+    assert find_missing_images({'images': [row]}, tmp_path) == []
+    content = {'images': [row], 'annotations': []}
+    problems = drop_broken_images(content, tmp_path, Reporter()).problems
+    assert len(problems) == bool(reason)
+    if reason:
+        assert re.search(reason, problems[0].reason)
+
+
+@pytest.mark.parametrize('name', ['a b.jpg', 'a%20b.jpg', 'x\\a b.jpg', 'x\\a%20b.jpg'])
+def test_results_join_by_any_form_of_a_name(name: str, tmp_path: Path) -> None:
+    images = {'images': [{'id': 1, 'file_name': 'a b.jpg'}]}
+    (tmp_path / 'coco_images.json').write_text(json.dumps(images))
+    rows = [{'image_id': 1, 'score': 0.5}]
+    annotations = {'images': [{'id': 70, 'file_name': name}]}
+    joined, _ = join_by_name(rows, tmp_path / 'coco_results.json', annotations, None)
+    assert [row['image_id'] for row in joined] == [70]
 
 
 def test_order_of_inputs_does_not_matter(folder: Path) -> None:
