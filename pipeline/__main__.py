@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from . import __version__
+from .cli.streams import robust_output
 
 # Command -> module of this package with a `main`, options to insert; and its line in the help.
 COMMANDS = {
@@ -32,6 +33,11 @@ USAGE = 'usage: bmp COMMAND [OPTIONS]'
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code, or 2 without one."""
+    with robust_output():
+        return _run_command(argv)
+
+
+def _run_command(argv: Sequence[str] | None) -> int:
     name, *arguments = (sys.argv[1:] if argv is None else argv) or ['--help']
     if name in ('-h', '--help', 'help'):
         print(describe_commands())

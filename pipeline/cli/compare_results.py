@@ -177,8 +177,10 @@ class CardMaker:
     def _read(self, name: str) -> Image | str:
         """Read an image; returns the reason if that fails."""
         from ..io.images import ImageReadError, read_image
+        from ..io.inputs import is_file, locate_image
 
-        paths = [folder / name for folder in self.folders if _is_file(folder / name)]
+        paths = [locate_image(folder, name) for folder in self.folders]
+        paths = [path for path in paths if is_file(path)]
         if not paths:
             return f'no image {name} in {" or ".join(map(str, self.folders))}'
         folders = [folder.resolve() for folder in self.folders]
@@ -189,13 +191,6 @@ class CardMaker:
             return read_image(paths[0])
         except ImageReadError as error:
             return f'the image cannot be read: {error}'
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that is too long, or has a NUL
-        return False
 
 
 def build_summary(comparison: Comparison) -> Table:

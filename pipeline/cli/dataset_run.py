@@ -19,7 +19,7 @@ from ..datasets.annotations import Annotations, load_annotations
 from ..datasets.eval_sets import DatasetError, EvalDataset, resolve_dataset
 from ..io.atomic import atomic_file, compute_sha256, write_bytes
 from ..io.dataset_writers import JsonRows
-from ..io.inputs import InputImage
+from ..io.inputs import InputImage, locate_image
 from ..io.progress import Reporter
 from ..io.records import MergeEntry, record_path
 from ..io.results import ResultsInfo, info_path, write_info
@@ -165,7 +165,7 @@ def _list_images(data: EvalDataset, file_names: Sequence[str]) -> list[InputImag
                 f'{data.annotations}: file_name {file_name!r} must be unique and a path inside the '
                 'image folder'
             )
-        images[name] = InputImage(data.images / name, name, data.images)
+        images[name] = InputImage(locate_image(data.images, name), name, data.images)
     if images and not any(image.path.exists() for image in images.values()):
         raise DatasetError(
             f'none of the {len(images)} images of {data.annotations} is in {data.images} (such as '

@@ -18,6 +18,7 @@ from ..build import build_pipeline
 from ..candidates import Candidates
 from ..config import PipelineConfig, ResolvedConfig, load_config
 from ..datasets.coco_ground_truth import build_people
+from ..io.images import describe_exchanged_sides
 from ..io.results import PROTOCOLS, ProtocolFacts, ProtocolName
 from ..keypoint_sets import Convention
 from ..keypoints import NUM_COCO
@@ -132,7 +133,8 @@ def read_ground_truth(content: Any, shape: tuple[int, int]) -> People:
     if (height, width) != shape:
         raise ValueError(
             f'the image has {shape[1]} x {shape[0]} px, its annotations {width} x {height}; '
-            'they belong to another version of the image'
+            f'they belong to another version of the image'
+            f'{describe_exchanged_sides(shape, (height, width))}'
         )
     return build_people(content['people'], height, width, content['order'])
 

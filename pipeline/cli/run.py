@@ -92,6 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sources = [*args.inputs, *demo]
         found = find_images(sources, exclude=out_dir, downloads=out_dir / 'inputs')
         _refuse_wrong_inputs(found)
+        for remark in found.remarks:
+            reporter.message(remark)
         for failure in found.failures:
             reporter.message(f'failed: {failure.describe()}')
         if found.images:

@@ -24,6 +24,7 @@ from ..io.coco_checks import (
     read_coco,
     read_section,
 )
+from ..io.inputs import is_file, locate_image
 from ..keypoint_sets import KEYPOINT_SETS, Convention, convention_of_names
 from ..values import shorten
 from .annotation_rules import PERSON_RULES, Annotation, Person, Severity, repair_annotation

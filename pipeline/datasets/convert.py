@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from ..io.coco import Task
 from ..io.dataset_writers import CATEGORY
-from ..io.images import ImageReadError, read_image
+from ..io.images import ImageReadError, describe_exchanged_sides, read_image
+from ..io.inputs import locate_image
 from ..io.progress import Reporter
 from .annotation_rules import Annotation
 from .annotations import load_annotations
@@ -194,11 +195,15 @@ def read_image_size(path: Path) -> tuple[int, int]:
 def _check_image(image: Mapping[str, Any], folder: Path) -> Problem | None:
     name, expected = image['file_name'], (image['height'], image['width'])
     try:
-        size = read_image_size(folder / name)
+        size = read_image_size(locate_image(folder, name))
     except ImageReadError as error:
         return Problem(name, error.reason)
     if size != expected:
-        return Problem(name, f'is {_px(size)}, the annotations expect {_px(expected)}')
+        return Problem(
+            name,
+            f'is {_px(size)}, the annotations expect {_px(expected)}'
+            + describe_exchanged_sides(size, expected),
+        )
     return None
 
 

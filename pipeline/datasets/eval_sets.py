@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..io.coco import Task
+from ..io.inputs import is_file, locate_image
 from ..resources import INSTALLED
 from .catalog import CATALOG, CatalogEntry
 
@@ -132,7 +133,7 @@ def _find_images(path: Path, content: Mapping[str, Any]) -> Path:
     names = [image['file_name'] for image in islice(content['images'], 3)]
     tried = list(dict.fromkeys(_image_folders(path)))
     for folder in tried:
-        if any((folder / name).is_file() for name in names):
+        if any(is_file(locate_image(folder, name)) for name in names):
             return folder
     raise DatasetError(
         f'{path}: no image of this file (such as {names[0] if names else "none"}) was found in '

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..boxes import xywh_to_xyxy
 from ..io.images import ImageReadError, read_image
+from ..io.inputs import locate_image
 from ..io.progress import Reporter
 from ..masks import Masks
 from ..rle import rle_of
@@ -64,7 +65,7 @@ def add_keypoints(
         for number, row in enumerate(rows, start=1):
             name, group = row['file_name'], people[row['id']]
             try:
-                image = read_image(images / name)
+                image = read_image(locate_image(images, name))
                 poses = estimate(image, build_detections(group, image))
             except ImageReadError as error:
                 problems.append(Problem(name, error.reason))

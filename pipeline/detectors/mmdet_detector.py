@@ -60,7 +60,14 @@ class MMDetDetector(Detector):
 
     def _pack(self, image: Image) -> dict[str, Any]:
         image_bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)  # MMDetection's pipelines take BGR
-        packed: dict[str, Any] = self.transforms({'img': image_bgr, 'img_id': 0})
+        try:
+            packed: dict[str, Any] = self.transforms({'img': image_bgr, 'img_id': 0})
+        except cv2.error as error:
+            height, width = size_of(image)
+            raise ValueError(
+                f'the image has {width} x {height} px, too thin for the detector, which scales it '
+                'to less than one pixel; crop the longer side'
+            ) from error
         return packed
 
     def _select(self, instances: Any, shape: tuple[int, int]) -> Detections:

@@ -17,6 +17,7 @@ import PIL.Image
 
 from ..io.coco import Task
 from ..io.coco_people import people_from_coco
+from ..io.images import describe_exchanged_sides
 from ..keypoints import COCO_SKELETON, NUM_COCO
 from ..rle import to_rle
 from ..structures import Image
@@ -76,6 +77,7 @@ def make_card(
         problem = (
             f'the image is {image_or_reason.shape[1]} x {image_or_reason.shape[0]}, the '
             f'annotations say {width} x {height}'
+            + describe_exchanged_sides(image_or_reason.shape[:2], size)
         )
     else:
         canvas = image_or_reason

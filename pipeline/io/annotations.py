@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import unquote
 
 from ..boxes import xywh_to_xyxy
 from ..keypoints import PERSON
@@ -30,7 +29,7 @@ from .coco_checks import (
     read_json,
     read_section,
 )
-from .inputs import InputError, InputImage
+from .inputs import InputError, InputImage, name_forms
 
 
 @dataclass(frozen=True)
@@ -154,8 +153,7 @@ def match_images(
     matches: dict[str, str] = {}
     name_of: dict[str, str] = {}
     for name in names:
-        forms = [unicodedata.normalize('NFC', form.replace('\\', '/')) for form in
-                 (name, unquote(name))]  # fmt: skip
+        forms = name_forms(name)
         tried = [exact.get(name), *(by_path.get(form) for form in forms)]
         tried += [by_file_name.get(PurePosixPath(form).name) for form in forms]
         fits = next(filter(None, tried), [])

@@ -78,4 +78,7 @@ def open_no_link(path: str, flags: int) -> int:
 
 
 def _draft(path: Path) -> Path:
-    return path.with_name(f'.{path.name}.part')
+    name = f'.{path.name}.part'
+    if len(os.fsencode(name)) > 255:  # more than a file system allows
+        name = f'.{hashlib.sha256(os.fsencode(path.name)).hexdigest()}.part'
+    return path.with_name(name)

@@ -7,31 +7,39 @@ Rules for every format:
 - 16-bit values keep their high byte (0..65535 becomes 0..255);
 - transparent pixels are blended with white;
 - of several frames or pages, the first is read;
-- a truncated file raises an error.
+- a truncated file raises an error, also a JPEG whose data ends before its end marker;
+- the limits below hold.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
-from PIL.Image import Transpose
 
 from ..arrays import Image
+from .jpeg import JpegScans, find_scans
 
 ChannelOrder = Literal['rgb', 'bgr']
 
-# Covers the largest cameras; an RGB image of this size takes 0.6 GB.
-MAX_PIXELS = 200_000_000
+# Limits of a file; the memory for reading one stays below 2 GiB.
+MAX_PIXELS = 200_000_000  # covers the largest cameras; 0.6 GB as RGB
+MAX_WHOLE = MAX_PIXELS // 2  # of formats whose decoder holds several copies of the image
+MAX_SIDE = 1_000_000  # px
+MAX_SCAN_PIXELS = 1_000_000_000  # pixels x scans of a JPEG, for its time
+MAX_FILE_BYTES = 512 * 2**20
+_WHOLE = ('WEBP', 'AVIF', 'JPEG2000')
+_STRIP_PIXELS = 2**22  # converted at once
 # Formats that run another program are excluded (EPS runs Ghostscript). JPEG includes MPO.
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'GIF', 'TIFF', 'PPM', 'JPEG2000', 'AVIF')
 # Suffixes of images in a directory, in lower case.
@@ -39,14 +47,15 @@ SUFFIXES = frozenset(
     '.jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .jp2 .avif'.split()
 )
 _ORIENTATION_TAG = 0x0112
-_UPRIGHT = {
-    2: Transpose.FLIP_LEFT_RIGHT,
-    3: Transpose.ROTATE_180,
-    4: Transpose.FLIP_TOP_BOTTOM,
-    5: Transpose.TRANSPOSE,
-    6: Transpose.ROTATE_270,
-    7: Transpose.TRANSVERSE,
-    8: Transpose.ROTATE_90,
+# EXIF orientation -> view of an upright array as the file stores it.
+_STORED: dict[int, Callable[[Image], Image]] = {
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, 1),
+    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+    8: lambda a: np.rot90(a, -1),
 }
 _pillow_settings = threading.Lock()
 
@@ -90,10 +99,11 @@ def as_image(image: Any, channel_order: ChannelOrder = 'rgb') -> Image:
     if isinstance(image, (str, os.PathLike)):
         return read_image(Path(image))
     if isinstance(image, (bytes, bytearray)) or hasattr(image, 'read'):
-        data = image.read() if hasattr(image, 'read') else bytes(image)
+        name = getattr(image, 'name', 'image')
+        data = _read(image, name) if hasattr(image, 'read') else bytes(image)
         if not isinstance(data, bytes):
             raise ValueError(f"{type(image).__name__}.read() gives no bytes; open files as 'rb'")
-        return decode_image(data, getattr(image, 'name', 'image'))
+        return decode_image(data, name)
     if isinstance(image, PIL.Image.Image):
         return image_from_pil(image)
     if hasattr(image, 'detach'):  # a tensor; PyTorch need not be imported for this
@@ -145,13 +155,17 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image:
 
 
 def read_file(path: str | Path) -> bytes:
-    """Read the bytes of an image file.
+    """Read the bytes of an image file; pipes, devices and sockets are not opened.
 
     Raises:
-        ImageReadError: The file is missing, empty or not readable.
+        ImageReadError: The file is missing, empty, no file, too large or not readable.
     """
     try:
-        data = Path(path).read_bytes()
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise ImageReadError(path, 'is a pipe, device or socket', 'pass - to read stdin')
+        with open(path, 'rb') as stream:
+            data = _read(stream, path)
     except FileNotFoundError:
         raise ImageReadError(path, 'no such file or directory', 'check the path') from None
     except IsADirectoryError:
@@ -164,6 +178,15 @@ def read_file(path: str | Path) -> bytes:
     return data
 
 
+def _read(stream: IO[bytes], path: str | Path) -> bytes:
+    """Read a stream up to the limit; a file may grow meanwhile."""
+    data = stream.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        reason = f'has more than {MAX_FILE_BYTES >> 20} MiB'
+        raise ImageReadError(path, reason, 'save it as PNG or JPEG')
+    return data
+
+
 def decode_image(data: bytes, path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image:
     """Decode the bytes of a file to an image (H, W, 3), RGB uint8; ``path`` is for messages only.
 
@@ -171,13 +194,10 @@ def decode_image(data: bytes, path: str | Path, *, max_pixels: int = MAX_PIXELS)
         ImageReadError: The content is damaged, too large or not an image.
     """
     try:
-        with _open(data) as pil_image:
-            width, height = pil_image.size
-            if width * height > max_pixels:
-                reason = f'has {width} x {height} pixels, more than {max_pixels:,}'
-                raise ImageReadError(path, reason, 'shrink it or split it into parts')
-            pil_image.load()
-            return image_from_pil(pil_image)
+        image = _decode(data, path, max_pixels)
+        if image is None:
+            raise ImageReadError(path, 'is damaged: its data ends early', 'copy it again')
+        return image
     except ImageReadError:
         raise
     except PIL.UnidentifiedImageError:
@@ -189,24 +209,96 @@ def decode_image(data: bytes, path: str | Path, *, max_pixels: int = MAX_PIXELS)
         raise ImageReadError(path, reason, 'copy it again or save it as 8-bit PNG') from error
 
 
+def _decode(data: bytes, path: str | Path, max_pixels: int) -> Image | None:
+    """Decode an image; None: its data ends early."""
+    with _open(data) as pil_image:
+        scans = find_scans(data) if pil_image.format in ('JPEG', 'MPO') else JpegScans()
+        several = len(scans.places) if len(scans.places) > 1 else 0
+        if reason := _find_excess(pil_image, several, max_pixels):
+            raise ImageReadError(path, reason, 'shrink it or split it into parts')
+        if not scans.complete:
+            return None
+        pil_image.load()
+        image = image_from_pil(pil_image)
+        last = np.atleast_1d(pil_image.getpixel((pil_image.width - 1, pil_image.height - 1)))
+    del pil_image  # its pixels
+    # What a single scan lacks is grey, down to the last pixel.
+    suspected = scans.places and (several or ((last == 127) | (last == 128)).all())
+    return None if suspected and not _is_same(scans.add_noise(data), image) else image
+
+
+def _find_excess(pil_image: PIL.Image.Image, scans: int, max_pixels: int) -> str | None:
+    """Describe which limit an image exceeds; ``scans`` is 0 if one pass decodes it."""
+    width, height = pil_image.size
+    pixels, size = width * height, f'has {width} x {height} pixels'
+    if pixels > max_pixels:
+        return f'{size}, more than {max_pixels:,}'
+    if max(width, height) > MAX_SIDE:
+        return f'{size}, a side of more than {MAX_SIDE:,}'
+    if pixels > MAX_WHOLE and (scans or pil_image.format in _WHOLE):
+        return f'{size}, more than {MAX_WHOLE:,} in a progressive JPEG, WebP, AVIF or JPEG 2000'
+    if pixels * scans > MAX_SCAN_PIXELS:
+        return f'{size} in {scans} scans, more than {MAX_SCAN_PIXELS:,} in all'
+    return None
+
+
+def _is_same(data: bytes, image: Image) -> bool:
+    with _open(data) as pil_image:
+        stored = _as_stored(image, pil_image)
+        return all((stored[rows] == strip).all() for rows, strip in _rgb_strips(pil_image))
+
+
+def describe_exchanged_sides(size: tuple[int, ...], annotated: tuple[int, ...]) -> str:
+    """Return a remark if height and width of an image are those of its annotations exchanged."""
+    if size != annotated[::-1]:
+        return ''
+    return ' (height and width exchanged: the annotations ignore the EXIF orientation)'
+
+
 def image_from_pil(pil_image: PIL.Image.Image) -> Image:
     """Convert a Pillow image to (H, W, 3), RGB uint8, by the rules at the top of this module.
 
     Raises:
-        ValueError: The pixels have 32 bits, so their range is unknown.
+        ValueError: There are no pixels, or they have 32 bits, so their range is unknown.
     """
-    transpose = _UPRIGHT.get(_orientation(pil_image))
-    upright = pil_image if transpose is None else pil_image.transpose(transpose)
-    if upright.mode == 'F':
+    width, height = pil_image.size
+    if not width or not height:
+        raise ValueError(f'an image must have pixels, got {width} x {height}')
+    turned = _orientation(pil_image) >= 5
+    image = np.empty((width, height, 3) if turned else (height, width, 3), np.uint8)
+    stored = _as_stored(image, pil_image)
+    for rows, strip in _rgb_strips(pil_image):
+        stored[rows] = strip
+    return image
+
+
+def _as_stored(image: Image, pil_image: PIL.Image.Image) -> Image:
+    """Return a view of an upright image as the file stores it."""
+    turn = _STORED.get(_orientation(pil_image))
+    return image if turn is None else turn(image)
+
+
+def _rgb_strips(pil_image: PIL.Image.Image) -> Iterator[tuple[slice, Image]]:
+    """Convert an image in strips of rows; a copy of the whole would take another 0.8 GB."""
+    width, height = pil_image.size
+    step = max(1, _STRIP_PIXELS // width)
+    for top in range(0, height, step):
+        rows = slice(top, min(top + step, height))
+        part = pil_image if step >= height else pil_image.crop((0, top, width, rows.stop))
+        yield rows, _rgb_from_pil(part)
+
+
+def _rgb_from_pil(stored: PIL.Image.Image) -> Image:
+    if stored.mode == 'F':
         raise ValueError('32-bit float pixels have no known range; save it as 8 or 16 bit')
-    if upright.mode.startswith('I'):
-        return _rgb_from_grey16(upright)
-    if upright.mode.lower().endswith('a') or 'transparency' in upright.info:
-        background = PIL.Image.new('RGBA', upright.size, 'white')
+    if stored.mode.startswith('I'):
+        return _rgb_from_grey16(stored)
+    if stored.mode.lower().endswith('a') or 'transparency' in stored.info:
+        background = PIL.Image.new('RGBA', stored.size, 'white')
         # Pillow cannot convert La to RGBA directly.
-        layer = upright.convert('LA') if upright.mode == 'La' else upright
-        upright = PIL.Image.alpha_composite(background, layer.convert('RGBA'))
-    return np.array(upright.convert('RGB'))
+        layer = stored.convert('LA') if stored.mode == 'La' else stored
+        stored = PIL.Image.alpha_composite(background, layer.convert('RGBA'))
+    return np.asarray(stored if stored.mode == 'RGB' else stored.convert('RGB'))
 
 
 def _rgb_from_grey16(pil_image: PIL.Image.Image) -> Image:

@@ -8,19 +8,26 @@ relative to the folder of the list file; ``#`` starts a comment line; ``@-`` is 
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from itertools import count
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
 
 from .images import SUFFIXES, WrongInputError
 from .images import InputError as InputError
 from .progress import count_of
 
 LIST_SUFFIXES = ('.txt', '.lst')
+# Folders of a run in its output folder.
+RESULT_FOLDERS = frozenset({'predictions', 'visualizations', 'masks', 'mmpose', 'inputs'})
+MAX_NAME_BYTES = 255 - len('.json')  # of a file, on common file systems
 VIDEO_SUFFIXES = tuple('.mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv'.split())
 
 
@@ -36,7 +43,7 @@ class InputImage:
     @property
     def key(self) -> str:
         """Name of the files of this image."""
-        return self.output or self.name
+        return shorten_path(self.output or self.name)
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,24 @@ class Inputs:
 
     images: tuple[InputImage, ...]
     failures: tuple[Failure, ...]
+    remarks: tuple[str, ...] = ()  # what folders hold beside images
+
+
+@dataclass
+class _Search:
+    """What a search leaves out, and what it finds beside images."""
+
+    exclude: Path | None
+    downloads: Path
+    failures: list[Failure] = field(default_factory=list)
+    passed: dict[Path, str] = field(default_factory=dict)  # other files of a source: their kind
+
+    def describe_passed(self) -> str:
+        """Describe the files that are no images."""
+        counts = Counter(self.passed.values())
+        kinds = [f'{count} {kind}' for kind, count in counts.most_common(6)]
+        more = ['...'] if len(counts) > len(kinds) else []
+        return f'passed over {count_of(len(self.passed), "file")}: {", ".join(kinds + more)}'
 
 
 def find_images(
@@ -83,19 +108,24 @@ def find_images(
         downloads: Folder for images of URLs and of stdin; None: the current folder.
 
     Returns:
-        The images, and as failures the directories and patterns without images and the list files
-        that cannot be read. A single file is not checked for existence.
+        The images, and as failures the directories and patterns without images, and the list files
+        and directories that cannot be read. A single file is not checked for existence. The results
+        of runs are no images, unless a source names their folder.
     """
     found: dict[str, InputImage] = {}
-    failures: list[Failure] = []
+    remarks = []
+    search = _Search(exclude, downloads or Path())
     for source in inputs:
+        search.passed.clear()
         try:
-            for image in _find(source, exclude, downloads or Path()):
+            for image in _find(source, search):
                 found.setdefault(os.path.realpath(image.path), image)
         except (ValueError, OSError) as error:
-            failures.append(Failure.from_error(source, error))
+            search.failures.append(Failure.from_error(source, error))
+        if search.passed:
+            remarks.append(f'{source}: {search.describe_passed()}')
     images = sorted(_rename_duplicates(list(found.values())), key=lambda image: image.name)
-    return Inputs(tuple(images), tuple(failures))
+    return Inputs(tuple(images), tuple(search.failures), tuple(remarks))
 
 
 def is_list_file(source: str) -> bool:
@@ -120,6 +150,33 @@ def read_lines(path: Path) -> list[str]:
     return [line for line in map(str.strip, text.splitlines()) if line]
 
 
+def name_forms(name: str) -> tuple[str, ...]:
+    """Return the ways to read a name in a file of the user, best first.
+
+    As it is, with slashes for backslashes, and percent-decoded; in the Unicode forms NFC and NFD.
+    """
+    plain = name.replace('\\', '/')
+    texts = [plain, unquote(plain).replace('\\', '/')]
+    forms = [unicodedata.normalize(form, text) for text in texts for form in ('NFC', 'NFD')]
+    return tuple(dict.fromkeys([name, *forms]))
+
+
+def locate_image(folder: Path, name: str) -> Path:
+    """Find the file in ``folder`` that a COCO file names; without one, the path of the name."""
+    forms = [PurePosixPath(form) for form in name_forms(name)[1:]]
+    inside = [folder / f for f in forms if not f.is_absolute() and '..' not in f.parts]
+    paths = [folder / name, *inside]
+    return next((path for path in paths if is_file(path)), paths[0])
+
+
+def is_file(path: Path) -> bool:
+    """Return whether a path is a file; no name raises an error."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or has a NUL
+        return False
+
+
 def _expand(source: str) -> Path:
     """Return the path that a user wrote.
 
@@ -136,16 +193,16 @@ def _expand(source: str) -> Path:
         ) from None
 
 
-def _find(source: str, exclude: Path | None, downloads: Path) -> Iterator[InputImage]:
+def _find(source: str, search: _Search) -> Iterator[InputImage]:
     if _is_no_file(source):
         from .fetch import fetch_input
 
-        path = fetch_input(source, downloads)
+        path = fetch_input(source, search.downloads)
         yield InputImage(path, path.name, path.parent)
     elif is_list_file(source) and not os.path.isdir(source):
-        yield from _from_list(_expand(source.removeprefix('@')), exclude, downloads)
+        yield from _from_list(_expand(source.removeprefix('@')), search)
     else:
-        yield from _from_path(_expand(source), exclude)
+        yield from _from_path(_expand(source), search)
 
 
 def _is_no_file(source: str) -> bool:
@@ -157,23 +214,23 @@ def _is_no_file(source: str) -> bool:
     return source == '-' or '://' in source or source.startswith('/dev/video')
 
 
-def _from_path(path: Path, exclude: Path | None) -> Iterator[InputImage]:
-    if _lies_in(path, exclude):
-        exclude = None  # the user names it explicitly
+def _from_path(path: Path, search: _Search) -> Iterator[InputImage]:
     if path.is_dir():
-        files = _walk(path, exclude)
-        if not files:
+        failed = len(search.failures)
+        files = _walk(path, search)
+        if not files and len(search.failures) == failed:
             raise InputError(
                 f'{path}: no image in this directory; suffixes: {" ".join(sorted(SUFFIXES))}'
+                + (f'; {search.describe_passed()}' if search.passed else '')
             )
         yield from (InputImage(file, _relative(file, path) or file.name, path) for file in files)
     elif glob.has_magic(str(path)) and not path.exists():
-        yield from _from_pattern(path, exclude)
+        yield from _from_pattern(path, search)
     else:
         yield InputImage(path, path.name, path.parent)
 
 
-def _from_pattern(pattern: Path, exclude: Path | None) -> Iterator[InputImage]:
+def _from_pattern(pattern: Path, search: _Search) -> Iterator[InputImage]:
     fixed = []
     for part in pattern.parts[:-1]:
         if glob.has_magic(part):
@@ -184,10 +241,14 @@ def _from_pattern(pattern: Path, exclude: Path | None) -> Iterator[InputImage]:
     if not matches:
         raise WrongInputError(f'{pattern}: no file matches this pattern; check the path')
     files: list[Path] = []
+    of_run = cache(partial(_is_of_run, root=root, search=search))
     for match in map(Path, matches):
+        between = [match, *match.parents] if match.is_dir() else match.parents
+        if any(of_run(p) for p in between if p != root and p.is_relative_to(root)):
+            continue
         if match.is_dir():
-            files += _walk(match, exclude)
-        elif match.suffix.lower() in SUFFIXES and not _lies_in(match, exclude):
+            files += _walk(match, search)
+        elif _is_image(match, search):
             files.append(match)
     if not files:
         raise InputError(
@@ -197,7 +258,7 @@ def _from_pattern(pattern: Path, exclude: Path | None) -> Iterator[InputImage]:
     yield from (InputImage(file, _relative(file, root) or file.name, root) for file in files)
 
 
-def _from_list(file: Path, exclude: Path | None, downloads: Path) -> Iterator[InputImage]:
+def _from_list(file: Path, search: _Search) -> Iterator[InputImage]:
     entries = [line for line in read_lines(file) if not line.startswith('#')]
     if not entries:
         raise InputError(f'{file}: this list is empty; write one path per line')
@@ -205,35 +266,61 @@ def _from_list(file: Path, exclude: Path | None, downloads: Path) -> Iterator[In
         if is_list_file(entry):
             raise InputError(f'{file}: {entry!r} is another list; put its lines into this one')
         if _is_no_file(entry):
-            yield from _find(entry, exclude, downloads)
+            yield from _find(entry, search)
             continue
-        for image in _from_path(file.parent / _expand(entry), exclude):
+        for image in _from_path(file.parent / _expand(entry), search):
             name = _relative(image.path, file.parent)
             yield replace(image, name=name, root=file.parent) if name else image
 
 
-def _walk(folder: Path, exclude: Path | None) -> list[Path]:
+def _walk(folder: Path, search: _Search) -> list[Path]:
     """Find images below ``folder``, sorted by path, without hidden files and folders."""
     seen: set[str] = set()
     images = []
-    for parent, folders, files in os.walk(folder, followlinks=True):
+
+    def refuse(error: OSError) -> None:
+        where = error.filename or folder
+        text = f'{where}: this directory cannot be read ({error.strerror}); check its permissions'
+        search.failures.append(Failure.from_error(where, InputError(text)))
+
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
         real = os.path.realpath(parent)
-        if real in seen or _lies_in(Path(parent), exclude):
-            folders.clear()  # a link to a parent folder, or the excluded folder
+        if real in seen:
+            folders.clear()  # a link to a parent folder
             continue
         seen.add(real)
-        folders[:] = [f for f in folders if not f.startswith('.')]
-        images += [
-            Path(parent, file)
-            for file in files
-            if not file.startswith('.') and Path(file).suffix.lower() in SUFFIXES
+        folders[:] = [
+            f
+            for f in folders
+            if not f.startswith('.') and not _is_of_run(Path(parent, f), folder, search)
         ]
+        paths = (Path(parent, file) for file in files if not file.startswith('.'))
+        images += [path for path in paths if _is_image(path, search)]
     return sorted(images)
 
 
-def _lies_in(path: Path, folder: Path | None) -> bool:
-    if folder is None:
-        return False
+def _is_image(path: Path, search: _Search) -> bool:
+    """Return whether a file that no argument names is an image; other files are counted."""
+    kind = path.suffix.lower() or 'without a suffix'
+    if kind in SUFFIXES and path.exists() and not path.is_file():
+        kind = 'pipes, devices or sockets'  # reading them could block
+    if kind not in SUFFIXES:
+        search.passed[path] = kind
+    return kind in SUFFIXES
+
+
+def _is_of_run(folder: Path, root: Path, search: _Search) -> bool:
+    """Return whether a folder below ``root`` holds the results of this or of an earlier run."""
+    exclude = search.exclude
+    if exclude is not None and _lies_in(folder, exclude) and not _lies_in(root, exclude):
+        return True
+    run = folder.parent
+    return folder.name in RESULT_FOLDERS and (
+        (run / 'config.py').is_file() and any((run / n).exists() for n in ('.lock', 'predictions'))
+    )
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
@@ -264,3 +351,13 @@ def longer_names(image: InputImage) -> Iterator[str]:
     folder = Path(os.path.abspath(image.root)).name or 'root'
     yield f'{folder}/{image.name}'
     yield from (f'{folder}_{number}/{image.name}' for number in count(2))
+
+
+def shorten_path(name: str) -> str:
+    """Shorten the last part of a name of outputs to what a file system allows, with a hash."""
+    folder, slash, last = name.rpartition('/')
+    data = os.fsencode(last)
+    if len(data) <= MAX_NAME_BYTES:
+        return name
+    end = '_' + hashlib.sha256(data).hexdigest()[:8]
+    return folder + slash + data[: MAX_NAME_BYTES - len(end)].decode('utf-8', 'ignore') + end

@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
-from .inputs import InputImage, longer_names
+from .inputs import InputImage, longer_names, shorten_path
 from .records import record_path
 
 
@@ -35,6 +35,6 @@ def name_outputs(
 
 def output_names(image: InputImage) -> Iterator[str]:
     """Yield the possible names, best first."""
-    yield PurePosixPath(image.name).with_suffix('').as_posix()
-    yield image.name
-    yield from longer_names(image)
+    yield shorten_path(PurePosixPath(image.name).with_suffix('').as_posix())
+    yield shorten_path(image.name)
+    yield from map(shorten_path, longer_names(image))

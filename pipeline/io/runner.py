@@ -30,6 +30,7 @@ from .run_options import Pipeline, RunOptions, RunReport
 from .writers import WRITERS, FinishedImage, output_path, remove_outputs
 
 WRITE_BEHIND = 2  # images in the queue of the writing thread
+LARGE_BYTES = 100_000_000  # of an image that does not wait in that queue, for the memory
 # Errors that also affect every later image.
 DISK_ERRORS = frozenset({ENOSPC, EDQUOT, EROFS})
 T = TypeVar('T')
@@ -181,7 +182,8 @@ class JobWriter:
             OSError: One of `DISK_ERRORS`; other errors are failures of their image.
         """
         self._waiting += [(job, self._pool.submit(self._save, job)) for job in jobs]
-        self._finish(WRITE_BEHIND)
+        large = any(job.image is not None and job.image.size > LARGE_BYTES for job in jobs)
+        self._finish(0 if large else WRITE_BEHIND)
 
     def close(self) -> None:
         """Wait for the writing thread."""

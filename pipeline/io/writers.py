@@ -15,6 +15,7 @@ from ..visualization.style import DrawingStyle
 from .atomic import dump_json, remove
 
 JPEG_QUALITY = 92
+JPEG_MAX_SIDE = 65_500  # px; the format's limit is a little higher
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,10 @@ class ImageWriter:
 
 
 def render_overlay(done: FinishedImage) -> bytes:
-    """Draw boxes, masks and skeletons on the upright image, as an RGB JPEG."""
+    """Draw on the upright image; an RGB JPEG of its size, or of `JPEG_MAX_SIDE`."""
     overlay = PIL.Image.fromarray(done.people.draw(done.image(), done.style))
+    if max(overlay.size) > JPEG_MAX_SIDE:
+        overlay.thumbnail((JPEG_MAX_SIDE, JPEG_MAX_SIDE))
     return _encode(overlay, 'JPEG', quality=JPEG_QUALITY)
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 # 3:4, 1.25 at 1:2.
 REACH = 1.5
 # For the neighbours that bilinear sampling reads, and rounding.
+OPENCV_MAX_SIDE = 32_766  # px of an image that cv2.warpAffine takes
 MARGIN_PX = 3
 
 
@@ -112,7 +113,14 @@ class MMPoseEstimator(PoseEstimator):
         with scope_of('mmpose'), torch.inference_mode():
             samples = [self._sample(*person) for person in people]
             samples = self.model.test_step(pseudo_collate(samples))  # type: ignore[operator]
-        return [sample.pred_instances for sample in samples]
+        found = [sample.pred_instances for sample in samples]
+        for instances, (image, detections, _, i) in zip(found, people, strict=True):
+            if max(size_of(image)) > OPENCV_MAX_SIDE:
+                x, y = self._origin(image, detections, i)
+                instances.keypoints = np.add(instances.keypoints, [x, y])
+                if 'person_bboxes' in instances:
+                    instances.person_bboxes = np.add(instances.person_bboxes, [x, y, x, y])
+        return found
 
     def _sample(self, image: Image, detections: Detections, canvas: Any, i: int) -> Any:
         """Pack the input of one person.
@@ -124,15 +132,24 @@ class MMPoseEstimator(PoseEstimator):
         window = _window(detections.boxes[i], size_of(image), self.crop)
         part_bgr = cv2.cvtColor(image[window], cv2.COLOR_RGB2BGR)  # MMPose's pipelines take BGR
         canvas[window] = self._dimmed(part_bgr, detections, i, window)
+        pixels, boxes = canvas, detections.boxes[i : i + 1]
+        if max(size_of(image)) > OPENCV_MAX_SIDE:
+            x, y = self._origin(image, detections, i)
+            pixels, boxes = canvas[window], boxes - np.array([x, y, x, y], np.float32)
         info = {
             **self.dataset_meta,
-            'img': canvas,
+            'img': pixels,
             'img_id': 0,
             'img_path': '',
-            'bbox': detections.boxes[i : i + 1],
+            'bbox': boxes,
             'bbox_score': detections.box_scores[i : i + 1],
         }
         return self.transforms(info)
+
+    def _origin(self, image: Image, detections: Detections, i: int) -> tuple[int, int]:
+        """Return x, y of the region of a person, which is all that OpenCV gets of a huge image."""
+        rows, columns = _window(detections.boxes[i], size_of(image), self.crop)
+        return columns.start, rows.start
 
     def _dimmed(self, part: Any, detections: Detections, i: int, window: Window) -> Any:
         masks = detections.detector_masks

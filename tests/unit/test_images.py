@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import struct
 import warnings
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,17 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from pipeline.io.images import FORMATS, ImageReadError, as_image, image_from_pil, read_image
+from pipeline.io import images as images_module
+from pipeline.io.images import (
+    FORMATS,
+    ImageReadError,
+    as_image,
+    decode_image,
+    image_from_pil,
+    read_file,
+    read_image,
+)
+from pipeline.io.jpeg import find_scans
 
 RED, GREEN, BLUE, YELLOW = (250, 10, 10), (10, 250, 10), (10, 10, 250), (250, 250, 10)
 
@@ -236,6 +249,150 @@ def test_size_limit(tmp_path: Path) -> None:
         read_image(small, max_pixels=109)
 
 
+def scene(mode: str = 'RGB') -> PIL.Image.Image:
+    """A noisy picture that is grey (128) at its end, where missing data also is."""
+    values = np.random.default_rng(0).integers(0, 255, (90, 150, 3), np.uint8)
+    values[-40:, -40:] = 128
+    return PIL.Image.fromarray(values).convert(mode)
+
+
+JPEGS: dict[str, tuple[str, dict[str, Any]]] = {
+    'baseline': ('RGB', {}),
+    'no subsampling': ('RGB', {'subsampling': 0}),
+    'grey': ('L', {'quality': 30}),
+    'CMYK': ('CMYK', {}),
+    'restarts': ('RGB', {'restart_marker_blocks': 3}),
+    'restarts of rows': ('L', {'restart_marker_rows': 1, 'optimize': True}),
+    'progressive': ('RGB', {'progressive': True}),
+    'progressive grey': ('L', {'progressive': True, 'quality': 95}),
+    'progressive with restarts': ('RGB', {'progressive': True, 'restart_marker_rows': 2}),
+}
+
+
+def jpeg(mode: str, options: dict[str, Any]) -> bytes:
+    buffer = BytesIO()
+    scene(mode).save(buffer, 'JPEG', **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize('kind', JPEGS)
+def test_jpeg_data_that_ends_early(kind: str) -> None:
+    """The end marker does not help; at most the last block of a single scan may lack bits."""
+    data = jpeg(*JPEGS[kind])
+    with PIL.Image.open(BytesIO(data)) as pil_image:
+        whole = np.array(pil_image.convert('RGB'))
+    same(decode_image(data, 'a.jpg'), whole)
+    same(decode_image(data + b'\xff\xd8 more', 'a.jpg'), whole)
+    scans = find_scans(data).places
+    cuts = [start + int((stop - start) * f) for start, stop in scans for f in (0.1, 0.5, 0.9)]
+    cuts += [stop for _, stop in scans[:-1]]
+    for cut in cuts:
+        end = cut - (data[cut - 1] == 0xFF)  # not within a marker
+        with pytest.raises(ImageReadError, match=r'data ends early|damaged'):
+            decode_image(data[:end] + b'\xff\xd9', 'a.jpg')
+
+
+def test_cuts_between_restarts() -> None:
+    data = jpeg('RGB', {'restart_marker_blocks': 5})
+    ends = [i for i in range(len(data) - 1) if data[i] == 0xFF and 0xD0 <= data[i + 1] <= 0xD7]
+    assert len(ends) > 8
+    for end in ends:
+        with pytest.raises(ImageReadError, match='data ends early'):
+            decode_image(data[:end] + b'\xff\xd9', 'a.jpg')
+
+
+@pytest.mark.parametrize('data', [b'\xff\xd8', b'\xff' * 9999, b'\xff\xd8' + b'\xff\x01' * 200_000])
+def test_scans_of_no_jpeg(data: bytes) -> None:
+    with (
+        pytest.raises(ValueError, match='more than 100,000 segments')
+        if len(data) > 9999
+        else (nullcontext())
+    ):
+        assert find_scans(data).places == ()
+
+
+def png_header(width: int, height: int) -> bytes:
+    header = b'IHDR' + struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
+    chunk = struct.pack('>I', 13) + header + struct.pack('>I', zlib.crc32(header))
+    return b'\x89PNG\r\n\x1a\n' + chunk + struct.pack('>I', 9) + b'IDAT' + bytes(9)
+
+
+def large_jpeg(scans: int, width: int, height: int) -> bytes:
+    """Header of a JPEG, with the last scans of a small one repeated."""
+    data = bytearray(jpeg('L', {'progressive': True}))
+    frame = data.index(b'\xff\xc2')
+    data[frame + 5 : frame + 9] = struct.pack('>HH', height, width)
+    scan = bytes(data[data.rindex(b'\xff\xda') : -2])
+    return bytes(data[:-2]) + scan * (scans - 6) + b'\xff\xd9'
+
+
+EXCESS = {
+    'a column of pixels': (png_header(1, 200_000_000), 'a side of more than 1,000,000'),
+    'a row of pixels': (png_header(1_000_001, 1), 'a side of more than 1,000,000'),
+    'a square': (png_header(14_143, 14_143), 'more than 200,000,000'),
+    'zero bytes of a BMP': (
+        b'BM' + struct.pack('<IIIIiiHHIIiiII', 70, 0, 54, 40, 50_000, 50_000, 1, 24, *[0] * 6),
+        'more than 200,000,000',
+    ),
+    'progressive': (large_jpeg(6, 12_000, 9_000), 'more than 100,000,000 in a progressive'),
+    'scans': (large_jpeg(80, 4_000, 4_000), 'in 80 scans, more than 1,000,000,000'),
+    'scans of a larger one': (large_jpeg(30, 8_000, 8_000), 'in 30 scans'),
+}
+
+
+@pytest.mark.parametrize('name', EXCESS)
+def test_limits(name: str) -> None:
+    data, message = EXCESS[name]
+    with pytest.raises(ImageReadError, match=message):
+        decode_image(data, name)
+
+
+@pytest.mark.parametrize('kind', ['webp', 'jpeg2000', 'avif'])
+def test_limit_of_formats_that_decode_as_a_whole(kind: str) -> None:
+    buffer = BytesIO()
+    scene().save(buffer, kind)
+    assert decode_image(buffer.getvalue(), 'x', max_pixels=150 * 90).shape == (90, 150, 3)
+    assert images_module.MAX_WHOLE == 100_000_000
+
+
+def special_files(folder: Path) -> dict[str, Path]:
+    os.mkfifo(folder / 'pipe.jpg')
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(folder / 's.jpg'))
+    return {'pipe': folder / 'pipe.jpg', 'socket': folder / 's.jpg', 'device': Path('/dev/zero')}
+
+
+def test_pipes_devices_and_sockets_are_not_opened(tmp_path: Path) -> None:
+    for path in special_files(tmp_path).values():
+        with pytest.raises(ImageReadError, match='is a pipe, device or socket'):
+            read_image(path)
+
+
+def test_a_file_that_grows_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images_module, 'MAX_FILE_BYTES', 1000)
+    (tmp_path / 'a.png').write_bytes(bytes(1000))
+    assert len(read_file(tmp_path / 'a.png')) == 1000
+    (tmp_path / 'a.png').write_bytes(bytes(1001))
+    for source in (tmp_path / 'a.png', BytesIO(bytes(10**6))):
+        with pytest.raises(ImageReadError, match='has more than 0 MiB'):
+            as_image(source)
+
+
+@pytest.mark.parametrize('mode', ['RGB', 'L', 'LA', 'RGBA', 'P', '1', 'CMYK', 'YCbCr', 'I;16'])
+@pytest.mark.parametrize('orientation', [1, 6, 7])
+def test_strips_change_nothing(
+    mode: str, orientation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pil_image = scene('RGB' if mode == 'I;16' else mode)
+    if mode == 'I;16':
+        pil_image = PIL.Image.fromarray(np.array(scene('L')).astype(np.uint16) * 257)
+    pil_image.getexif()[0x0112] = orientation
+    whole = image_from_pil(pil_image)
+    monkeypatch.setattr(images_module, '_STRIP_PIXELS', 1000)
+    same(image_from_pil(pil_image), whole)
+    assert whole.shape == ((150, 90, 3) if orientation > 4 else (90, 150, 3))
+
+
 def test_images_above_the_limit_of_pillow_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,6 +461,9 @@ REFUSED = {
     'batch': (np.zeros((2, 4, 5, 3), np.uint8), 'predict_batch'),
     'channels first': (np.zeros((3, 4, 5), np.uint8), 'transpose'),
     'no pixels': (np.zeros((0, 5, 3), np.uint8), 'must have pixels'),
+    'no columns': (np.zeros((5, 0), np.uint8), 'must have pixels'),
+    'no pixels in an alpha image': (np.zeros((0, 0, 4), np.uint8), 'must have pixels'),
+    'PIL image without pixels': (PIL.Image.new('RGB', (0, 5)), 'must have pixels'),
     'None': (None, 'cv2.imread returns None'),
     'list': ([1], 'got list'),
     'text file': (StringIO('x'), "'rb'"),

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 # A module imports from lower floors and from its own folder. So no stage knows another stage, the
 # loop knows no settings, and outputs and scores know no model.
 FLOORS = (
-    ('arrays', 'data_sample', 'resources', 'runtime', 'values'),
+    ('arrays', 'data_sample', 'io.jpeg', 'resources', 'runtime', 'values'),
     ('io.images',),
     ('config_file', 'config_messages', 'keypoints', 'masks', 'rle'),
     ('boxes', 'keypoint_sets', 'logit_crops', 'scores', 'synthetic'),

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from pipeline.boxes import check_boxes
+from pipeline.datasets.convert import drop_broken_images
+from pipeline.evaluation.files import _join_by_name
 from pipeline.io.annotations import load_boxes, load_image_ids
-from pipeline.io.inputs import InputImage, find_images
+from pipeline.io.inputs import (
+    InputError,
+    InputImage,
+    find_images,
+    locate_image,
+    shorten_path,
+)
+from pipeline.io.progress import Reporter
 
 FILES = (
     'a/1.jpg', 'a/2.PNG', 'a/deep/3.webp', 'a/.hidden.jpg', 'a/.cache/4.jpg', 'a/notes.txt',
@@ -143,6 +155,146 @@ def test_results_are_no_inputs(folder: Path) -> None:
     assert [p.name for p in find_images(['a/*/*'], exclude=Path('b')).images] == ['deep/3.webp']
     assert [p.name for p in find_images(['a/deep'], exclude=Path('a')).images] == ['3.webp']
     assert len(find_images(['a/**'], exclude=Path('a/deep')).images) == 2
+
+
+PASSED = {
+    'nothing': ((), ()),
+    'photos of a phone': (('1.heic', '2.HEIC', '3.heif'), ('2 .heic', '1 .heif')),
+    'videos': (('a.mp4', 'b.MOV'), ('1 .mp4', '1 .mov')),
+    'no suffix': (('IMG_0001',), ('1 without a suffix',)),
+    'raw and text': (('a.cr2', 'a.txt', 'sub/b.txt'), ('2 .txt', '1 .cr2')),
+    'a pipe': (('pipe.png|',), ('1 pipes, devices or sockets',)),
+}
+
+
+@pytest.mark.parametrize('name', PASSED)
+@pytest.mark.parametrize('source', ['in', 'in/**', '@list'])
+def test_folders_tell_what_they_pass_over(name: str, source: str, folder: Path) -> None:
+    names, expected = PASSED[name]
+    (folder / 'list').write_text('in\n')
+    for file in (*names, 'img.jpg', '.hidden'):
+        path = folder / 'in' / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(str(path)[:-1]) if file.endswith('|') else path.write_text('x')
+    found = find_images([source])
+    assert [i.path.name for i in found.images] == ['img.jpg'] and not found.failures
+    assert len(found.remarks) == bool(names)
+    for text in expected:
+        assert text in found.remarks[0]
+
+
+def test_folders_without_an_image_tell_what_they_hold(folder: Path) -> None:
+    (failure,) = find_images(['empty']).failures
+    assert 'passed over 1 file: 1 .md' in failure.message
+
+
+def test_unreadable_folders_are_failures(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def refuse(path: Any) -> Any:
+        if Path(path).name in ('deep', 'empty'):
+            raise PermissionError(13, 'Permission denied', str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, 'scandir', refuse)
+    found = find_images(['a', 'empty'])
+    assert [i.name for i in found.images] == ['1.jpg', '2.PNG']
+    assert [f.input for f in found.failures] == ['a/deep', 'empty']
+    assert all('cannot be read (Permission denied)' in f.message for f in found.failures)
+
+
+def finish_run(folder: Path) -> None:
+    for name in ('config.py', 'predictions/1.json', 'visualizations/1.jpg', 'masks/x/1.png',
+                 'inputs/2.jpg'):  # fmt: skip
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text('x')
+
+
+@pytest.mark.parametrize(
+    ('run', 'exclude'),
+    [('a', 'a'), ('.', '.'), ('a/out', 'a/out'), ('a/deep/earlier', 'out'), ('a', 'out'),
+     ('a/deep', 'a'), ('a', 'a/deep/new')],
+)  # fmt: skip
+@pytest.mark.parametrize('source', ['a', 'a/**'])
+def test_results_are_never_images(source: str, run: str, exclude: str, folder: Path) -> None:
+    finish_run(folder / run)
+    found = find_images([source], exclude=Path(exclude))
+    assert {i.name: i.path.as_posix() for i in found.images} == ALL_OF_A
+
+
+def test_results_that_are_named_are_images(folder: Path) -> None:
+    finish_run(folder / 'a')
+    assert len(find_images(['a/visualizations', 'a/masks/**']).images) == 2
+    (folder / 'b/masks').mkdir()
+    (folder / 'b/masks/1.png').write_text('x')  # no run is here
+    assert len(find_images(['b']).images) == 3
+
+
+def test_names_of_outputs_fit_the_file_system() -> None:
+    long, other = 'a/' + 'é' * 125 + '1.jpeg', 'a/' + 'é' * 125 + '2.jpeg'
+    assert shorten_path('a/' + 'x' * 250) == 'a/' + 'x' * 250
+    short = shorten_path(long)
+    assert short.startswith('a/ééé') and len(os.fsencode(short.split('/')[1])) <= 250
+    assert shorten_path(short) == short != shorten_path(other)
+
+
+LOCATED = {
+    'as it is': ('a%20b.jpg', 'a%20b.jpg'),
+    'backslashes': ('sub\\c.jpg', 'sub/c.jpg'),
+    'percent': ('sub/d%20e.jpg', 'sub/d e.jpg'),
+    'NFD': ('u\u0308.jpg', 'ü.jpg'),
+    'NFC': ('ö.jpg', 'o\u0308.jpg'),
+    'all of them': ('sub\\%C3%A4%20.jpg', 'sub/a\u0308 .jpg'),
+    'never outside': ('..%2Fout.jpg', '..%2Fout.jpg'),
+    'never absolute': ('%2Fetc%2Fpasswd', '%2Fetc%2Fpasswd'),
+    'too long': ('x' * 5000, 'x' * 5000),
+    'NUL': ('x\0', 'x\0'),
+}
+
+
+@pytest.mark.parametrize('case', LOCATED)
+def test_names_in_files_are_found(case: str, tmp_path: Path) -> None:
+    name, file = LOCATED[case]
+    (tmp_path / 'in' / 'sub').mkdir(parents=True)
+    (tmp_path / 'out.jpg').write_text('x')
+    if len(file) < 20 and not case.startswith(('never', 'NUL')):
+        (tmp_path / 'in' / file).write_text('x')
+    assert locate_image(tmp_path / 'in', name) == tmp_path / 'in' / file
+
+
+SIZES = {
+    'as annotated': (1, (40, 60), None),
+    'turned by the viewer': (6, (40, 60), 'EXIF orientation'),
+    'turned the other way': (8, (40, 60), 'EXIF orientation'),
+    'mirrored': (2, (40, 60), None),
+    'upright annotations': (6, (60, 40), None),
+    'another size': (1, (41, 60), 'annotations expect 60 x 41 px$'),
+}
+
+
+@pytest.mark.parametrize('case', SIZES)
+@pytest.mark.parametrize('name', ['x y.jpg', 'x%20y.jpg', '.\\x y.jpg'])
+def test_sizes_in_annotations(case: str, name: str, tmp_path: Path) -> None:
+    orientation, (height, width), reason = SIZES[case]
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    PIL.Image.new('RGB', (60, 40)).save(tmp_path / 'x y.jpg', exif=exif)
+    row = {'id': 1, 'file_name': name, 'height': height, 'width': width}
+    content = {'images': [row], 'annotations': []}
+    problems = drop_broken_images(content, tmp_path, Reporter()).problems
+    assert len(problems) == bool(reason)
+    if reason:
+        assert re.search(reason, problems[0].reason)
+
+
+@pytest.mark.parametrize('name', ['a b.jpg', 'a%20b.jpg', 'x\\a b.jpg', 'x\\a%20b.jpg'])
+def test_results_join_by_any_form_of_a_name(name: str, tmp_path: Path) -> None:
+    images = {'images': [{'id': 1, 'file_name': 'a b.jpg'}]}
+    (tmp_path / 'coco_images.json').write_text(json.dumps(images))
+    rows = [{'image_id': 1, 'score': 0.5}]
+    annotations = {'images': [{'id': 70, 'file_name': name}]}
+    joined, _ = _join_by_name(rows, tmp_path / 'coco_results.json', annotations, None)
+    assert [row['image_id'] for row in joined] == [70]
 
 
 def test_order_of_inputs_does_not_matter(folder: Path) -> None:

@@ -21,6 +21,7 @@ from pipeline.datasets.annotations import AnnotationError, check_annotations, lo
 from pipeline.evaluation.coco import score, score_files
 from pipeline.io.annotations import load_boxes, load_image_ids
 from pipeline.io.coco_checks import as_flag, as_id, as_side, read_json
+from pipeline.io.images import ImageReadError, read_image
 from pipeline.io.inputs import InputError, InputImage, find_images
 from pipeline.io.records import people_to_record, read_record
 from pipeline.io.results import info_path, read_info
@@ -544,3 +545,6 @@ def test_collected_cases() -> None:
     for path in CASES.glob('fuzz/C_*.py'):
         with pytest.raises(ConfigError, match=path.name):
             load_config(path)
+    for path in (CASES / 'images/cut_half_then_eoi.jpg', *CASES.glob('fuzz/A_*')):
+        with pytest.raises(ImageReadError, match=path.name):
+            read_image(path)

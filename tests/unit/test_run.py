@@ -251,6 +251,36 @@ def test_records_of_the_earlier_format_are_computed_again(
 # Failures
 
 
+@pytest.mark.parametrize('length', [247, 251, 255])
+@pytest.mark.parametrize('letter', ['x', '\N{LATIN SMALL LETTER E WITH ACUTE}'])
+@pytest.mark.parametrize('full_names', [False, True])
+def test_long_names(length: int, letter: str, full_names: bool, tmp_path: Path) -> None:
+    size = len(letter.encode())
+    names = [
+        letter * ((length - 5) // size) + 'ab'[: (length - 5) % size] + f'{i}.jpg' for i in '12'
+    ]
+    for name in names:
+        assert len(name.encode()) == length
+        save_image(tmp_path / 'in' / name)
+    for computed in (2, 0):
+        report, _ = run(tmp_path / 'in', tmp_path / 'out', full_names=full_names)
+        assert (report.failures, report.computed) == ([], computed)
+    assert len(list((tmp_path / 'out' / 'masks').iterdir())) == 2
+    images = json.loads((tmp_path / 'out' / 'coco_images.json').read_text())['images']
+    assert [i['file_name'] for i in images] == names
+
+
+@pytest.mark.parametrize('size', [(65_536, 2), (70_000, 40), (3, 66_000)])
+def test_an_image_without_a_possible_jpeg_keeps_its_prediction(
+    size: tuple[int, int], tmp_path: Path
+) -> None:
+    save_image(tmp_path / 'in' / 'a.png', size=size)
+    report, _ = run(tmp_path / 'in', tmp_path / 'out', save=('overlay',))
+    assert (report.failures, report.computed) == ([], 1)
+    with PIL.Image.open(tmp_path / 'out/visualizations/a.jpg') as overlay:
+        assert max(overlay.size) == 65_500
+
+
 def test_failures_do_not_stop_the_rest(image_folder: Path, tmp_path: Path) -> None:
     (image_folder / '0.jpg').write_bytes(b'')
     (image_folder / 'a' / 'text.jpg').write_text('hello')

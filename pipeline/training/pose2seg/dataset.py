@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from pipeline.datasets.annotations import load_annotations
+from pipeline.io.inputs import locate_image
 from pipeline.keypoints import NUM_COCO
 from pipeline.rle import rle_of
 
@@ -97,7 +98,7 @@ class PoseMaskDataset(BaseDataset):  # type: ignore[misc,unused-ignore]
         folder = Path(self.data_prefix.get('img') or self.data_root or '')
         return [
             {
-                'img_path': str(folder / images[key]['file_name']),
+                'img_path': str(locate_image(folder, images[key]['file_name'])),
                 'img_id': key,
                 'height': images[key]['height'],
                 'width': images[key]['width'],

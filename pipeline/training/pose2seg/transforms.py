@@ -22,7 +22,7 @@ from mmengine.structures import BaseDataElement, InstanceData
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from pipeline.io.images import read_image
+from pipeline.io.images import describe_exchanged_sides, read_image
 from pipeline.keypoints import COCO_FLIP
 from pipeline.segmenters.sam2_preprocess import points_to_square
 from pipeline.values import check_ranges
@@ -60,6 +60,7 @@ class LoadPoseImage(PoseTransform):
             raise ValueError(
                 f'{results["img_path"]} is {image.shape[1]} x {image.shape[0]} px, the annotation '
                 f'file says {expected[1]} x {expected[0]}'
+                + describe_exchanged_sides(image.shape[:2], expected)
             )
         people = results['people']
         results['img'] = image
