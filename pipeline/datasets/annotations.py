@@ -60,11 +60,7 @@ def load_annotations(
 ) -> Annotations:
     """Read and check a COCO annotation file; see `check_annotations`.
 
-    Args:
-        path: the file.
-        tasks: as in `check_annotations`.
-        convention: as in `check_annotations`.
-        person_category: name or id of the category of people. None: found by its name.
+    ``person_category`` is the name or id of the category of people; None: found by its name.
 
     Raises:
         InputError: the file cannot be read; names the file.

@@ -193,7 +193,7 @@ def test_the_loop_keeps_both_boxes_and_does_not_change_user_boxes(refine: bool) 
     people = pipeline(noise_image())
     assert len(people) == 4
     np.testing.assert_array_equal(people.boxes, people.detector_boxes + 1)
-    true = ground_truth().box_scores[[1, 4, 0, 3]]
+    true = ground_truth().box_scores[[0, 1, 3, 4]]
     np.testing.assert_allclose(people.box_scores, true / 2)
     user_boxes = Detections.from_boxes(ground_truth().boxes[:1], ground_truth().image_shape)
     people = pipeline(noise_image(), user_boxes)
