@@ -74,7 +74,7 @@ def describe_failure(path: str, error: BaseException) -> str:
     if isinstance(cause, SyntaxError):
         return f'{place}:{cause.lineno}: SyntaxError: {cause.msg}'
     if '::' in path:
-        known = 'write mmdet::FOLDER/FILE.py'
+        known = 'write mmdet::FOLDER/FILE.py or mmpose::FOLDER/FILE.py'
         return f'no config {path!r} in the library ({describe_error(cause)}); {known}'
     return f'{place}: {describe_error(cause)}'
 

@@ -1,4 +1,4 @@
-"""People as annotations, as tables and as `supervision.Detections`; see the methods of `People`.
+"""People as tables and as `supervision.Detections`; see the methods of `People`.
 
 Legend: N people, K keypoints, H x W image. ``people`` is a `pipeline.structures.People`, which
 this module does not import.
@@ -44,25 +44,6 @@ def table_columns(people: Any) -> dict[str, Any]:
         columns[f'{name}_presence'] = people.presence[:, k]
         columns[f'{name}_visibility'] = people.visibility[:, k]
     return columns
-
-
-def make_annotations(
-    rows: list[dict[str, Any]], first_id: int, keypoint_threshold: float
-) -> list[dict[str, Any]]:
-    """COCO annotations from the rows of `People.to_coco`."""
-    keys = ('image_id', 'category_id', 'person_id', 'bbox', 'segmentation', 'area', 'score')
-    annotations = []
-    for number, row in enumerate(rows, first_id):
-        points = np.array(row['keypoints']).reshape(-1, 3)
-        presence, visibility = row['keypoint_presence'], row['keypoint_visibility']
-        present = np.minimum(points[:, 2], presence) >= keypoint_threshold
-        points[:, 2] = np.where(np.array(visibility) >= 0.5, 2, 1)
-        points[~present] = 0
-        keypoints = {'keypoints': points.ravel().tolist(), 'num_keypoints': int(present.sum())}
-        annotations.append(
-            {'id': number, **{key: row[key] for key in keys}, 'iscrowd': 0, **keypoints}
-        )
-    return annotations
 
 
 def make_dataframe(people: Any) -> pandas.DataFrame:

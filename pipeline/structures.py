@@ -326,9 +326,19 @@ class People(Poses):
         As in a COCO file, plus ``score`` and ``person_id``. The third number of a keypoint is 2
         (visible), 1 (hidden) or 0 (score or presence below ``keypoint_threshold``; x = y = 0).
         """
-        from .conversions import make_annotations
-
-        return make_annotations(self.to_coco(image_id), first_id, keypoint_threshold)
+        keys = ('image_id', 'category_id', 'person_id', 'bbox', 'segmentation', 'area', 'score')
+        annotations = []
+        for number, row in enumerate(self.to_coco(image_id), first_id):
+            points = np.array(row['keypoints']).reshape(-1, 3)
+            presence, visibility = row['keypoint_presence'], row['keypoint_visibility']
+            present = np.minimum(points[:, 2], presence) >= keypoint_threshold
+            points[:, 2] = np.where(np.array(visibility) >= 0.5, 2, 1)
+            points[~present] = 0
+            keypoints = {'keypoints': points.ravel().tolist(), 'num_keypoints': int(present.sum())}
+            annotations.append(
+                {'id': number, **{key: row[key] for key in keys}, 'iscrowd': 0, **keypoints}
+            )
+        return annotations
 
     def to_dataframe(self) -> pandas.DataFrame:
         """Table with one row per person: ``path`` and the columns of ``people.csv``.

@@ -129,7 +129,7 @@ def read_manifest() -> dict[str, WeightsEntry]:
     """
     try:
         text = MANIFEST.read_text('utf-8')
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(
             f'{MANIFEST} cannot be read ({error}); restore it with: {RESTORE}'
         ) from error
