@@ -20,6 +20,7 @@ from .io.images import ChannelOrder, as_image
 from .io.inputs import InputError, find_images
 from .runtime.timing import StageTimer
 from .structures import Detections, Image, ImageSource, People, size_of
+from .values import check_range
 
 # Keyword of `load_pipeline` -> setting. All others are written with two underscores for the dot.
 SHORT_NAMES = {
@@ -122,7 +123,7 @@ class LoadedPipeline:
             raise ValueError(
                 f'predict_batch needs a list of images, got one {type(images).__name__}'
             )
-        _check_batch_size(batch_size)
+        check_range('batch_size', batch_size, '>= 1')
         images = list(images)
         rows = [None] * len(images) if boxes is None else list(boxes)
         if len(rows) != len(images):
@@ -175,7 +176,7 @@ class LoadedPipeline:
             InputError: A folder or a pattern has no image.
             ImageReadError: A file cannot be read.
         """
-        _check_batch_size(batch_size)
+        check_range('batch_size', batch_size, '>= 1')
         images = expand_sources(sources)
         batches = iter(lambda: list(islice(images, batch_size)), [])
         return (
@@ -250,8 +251,3 @@ def is_single_image(images: Any) -> bool:
     """Whether this is one image, or one path, and no collection of them."""
     single = isinstance(images, (str, bytes, bytearray, os.PathLike)) or hasattr(images, 'read')
     return single or not hasattr(images, '__iter__') or getattr(images, 'ndim', 1) in (2, 3)
-
-
-def _check_batch_size(batch_size: int) -> None:
-    if batch_size < 1:
-        raise ValueError(f'batch_size must be >= 1, got {batch_size}')

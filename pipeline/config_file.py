@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .values import shorten
@@ -32,7 +30,9 @@ def read_config(path: str | Path, **options: Any) -> Config:
     try:
         return _read(str(path), options)
     except (Exception, SystemExit) as error:
-        raise ConfigError(_describe(str(path), error)) from error
+        from .config_messages import describe_failure
+
+        raise ConfigError(describe_failure(str(path), error)) from error
 
 
 def merge_overrides(config: Config, overrides: Mapping[str, Any], path: str | Path) -> None:
@@ -45,8 +45,11 @@ def merge_overrides(config: Config, overrides: Mapping[str, Any], path: str | Pa
         try:  # merging changes dicts: pass a copy
             config.merge_from_dict({key: copy.deepcopy(value)})
         except Exception as error:
+            from .config_messages import describe_error
+
             raise ConfigError(
-                f'{key}={shorten(value)} does not fit the settings of {path} ({_text(error)})'
+                f'{key}={shorten(value)} does not fit the settings of {path} '
+                f'({describe_error(error)})'
             ) from error
 
 
@@ -60,34 +63,3 @@ def _read(path: str, options: dict[str, Any]) -> Config:
     from mmengine.config import Config
 
     return Config.fromfile(path, **options)
-
-
-def _describe(path: str, error: BaseException) -> str:
-    place, cause = _place(os.path.abspath(path), error.__traceback__), error
-    if not place.startswith(os.path.abspath(path)):
-        place = f'{path}: {place}'  # a base
-    while other := cause.__cause__ or (isinstance(cause, SyntaxError) and cause.__context__):
-        cause = other  # MMEngine adds the search path, or the name of its copy
-    if isinstance(cause, SyntaxError):
-        return f'{place}:{cause.lineno}: SyntaxError: {cause.msg}'
-    if '::' in path:
-        return f'no config {path!r} in the library ({_text(cause)}); write mmdet::FOLDER/FILE.py'
-    return f'{place}: {_text(cause)}'
-
-
-def _place(path: str, trace: TracebackType | None) -> str:
-    """Return file and line of the config that fails; MMEngine copies it to a temporary file."""
-    file, line = path, 0
-    while trace is not None:
-        frame = trace.tb_frame
-        if frame.f_code.co_name == '_file2dict':
-            file, line = str(frame.f_locals.get('filename', file)), 0
-        elif frame.f_code.co_filename == file:
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return f'{file}:{line}' if line else file
-
-
-def _text(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or ['no reason given']
-    return f'{type(error).__name__}: {shorten(lines[0])[1:-1] if len(lines[0]) > 200 else lines[0]}'

@@ -1,10 +1,12 @@
-"""Messages about wrong settings of a config."""
+"""Messages about configs that cannot be read, and about wrong settings."""
 
 from __future__ import annotations
 
 import difflib
+import os
 import typing
 from dataclasses import is_dataclass
+from types import TracebackType
 from typing import Any, Literal
 
 from .values import shorten
@@ -60,3 +62,37 @@ def _name_of(option: Any) -> str:
     if is_dataclass(option):
         return 'a dict'
     return 'None' if option is type(None) else str(option.__name__)
+
+
+def describe_failure(path: str, error: BaseException) -> str:
+    """Describe why the config ``path`` cannot be read, with the file and line of its mistake."""
+    place, cause = _place(os.path.abspath(path), error.__traceback__), error
+    if not place.startswith(os.path.abspath(path)):
+        place = f'{path}: {place}'  # a base
+    while other := cause.__cause__ or (isinstance(cause, SyntaxError) and cause.__context__):
+        cause = other  # MMEngine adds the search path, or the name of its copy
+    if isinstance(cause, SyntaxError):
+        return f'{place}:{cause.lineno}: SyntaxError: {cause.msg}'
+    if '::' in path:
+        known = 'write mmdet::FOLDER/FILE.py or mmpose::FOLDER/FILE.py'
+        return f'no config {path!r} in the library ({describe_error(cause)}); {known}'
+    return f'{place}: {describe_error(cause)}'
+
+
+def _place(path: str, trace: TracebackType | None) -> str:
+    """Return file and line of the config that fails; MMEngine copies it to a temporary file."""
+    file, line = path, 0
+    while trace is not None:
+        frame = trace.tb_frame
+        if frame.f_code.co_name == '_file2dict':
+            file, line = str(frame.f_locals.get('filename', file)), 0
+        elif frame.f_code.co_filename == file:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return f'{file}:{line}' if line else file
+
+
+def describe_error(error: BaseException) -> str:
+    """Describe an error in a line: its type and the start of its message."""
+    lines = str(error).strip().splitlines() or ['no reason given']
+    return f'{type(error).__name__}: {shorten(lines[0])[1:-1] if len(lines[0]) > 200 else lines[0]}'

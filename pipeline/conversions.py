@@ -1,4 +1,4 @@
-"""People as annotations, as tables and as `supervision.Detections`; see the methods of `People`.
+"""People as tables and as `supervision.Detections`; see the methods of `People`.
 
 Legend: N people, K keypoints, H x W image. ``people`` is a `pipeline.structures.People`, which
 this module does not import.

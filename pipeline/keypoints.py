@@ -52,25 +52,17 @@ _OTHER_SIDE = {'left': 'right', 'right': 'left'}
 
 @dataclass(frozen=True, eq=False)
 class KeypointSet:
-    """Which keypoint has which index; K keypoints.
+    """Which keypoint has which index; K keypoints."""
 
-    Attributes:
-        name: name of the set.
-        names: names of the K keypoints.
-        sigmas: (K,) of OKS.
-        skeleton: bones as pairs of indices, from 0.
-        bone_colours: RGB of each bone; empty: bones have the colour of the person.
-        mpii: (index in MPII's 16 keypoints, index here), for MMPose's `KeypointConverter`.
-        aic: the same for AIC's 14 keypoints.
-    """
-
-    name: str
-    names: tuple[str, ...]
-    sigmas: npt.NDArray[np.float64]
-    skeleton: tuple[tuple[int, int], ...] = ()
+    name: str  # name of the set
+    names: tuple[str, ...]  # names of the K keypoints
+    sigmas: npt.NDArray[np.float64]  # (K,) of OKS
+    skeleton: tuple[tuple[int, int], ...] = ()  # bones as pairs of indices, from 0
+    # RGB of each bone; empty: bones have the colour of the person.
     bone_colours: tuple[tuple[int, int, int], ...] = ()
+    # (index in MPII's 16 keypoints, index here), for MMPose's `KeypointConverter`.
     mpii: tuple[tuple[int, int], ...] = ()
-    aic: tuple[tuple[int, int], ...] = ()
+    aic: tuple[tuple[int, int], ...] = ()  # the same for AIC's 14 keypoints
 
     @property
     def num(self) -> int:

@@ -25,16 +25,21 @@ RANGES: dict[str, Callable[[float], bool]] = {
     'in [0, 1)': lambda value: 0 <= value < 1,
     'in (0, 1]': lambda value: 0 < value <= 1,
     'in [1, 17]': lambda value: 1 <= value <= 17,  # of COCO's keypoints
+    'a positive multiple of 32': lambda value: value > 0 and value % 32 == 0,
 }
 
 
-def check_ranges(settings: object, place: str, **ranges: str) -> None:
-    """Check that numbers of ``settings`` are inside their `RANGES`; None and texts pass.
+def check_range(name: str, value: Any, text: str) -> None:
+    """Check that a number is inside one of the `RANGES`; None and texts pass.
 
     Raises:
-        ValueError: One is not; names it after ``place``.
+        ValueError: It is not; starts with ``name``.
     """
+    if isinstance(value, int | float) and not RANGES[text](value):
+        raise ValueError(f'{name} must be {text}, got {value}')
+
+
+def check_ranges(settings: object, place: str, **ranges: str) -> None:
+    """Check attributes of ``settings``, named after ``place``, as `check_range` does."""
     for name, text in ranges.items():
-        value = getattr(settings, name)
-        if isinstance(value, int | float) and not RANGES[text](value):
-            raise ValueError(f'{place}.{name} must be {text}, got {value}')
+        check_range(f'{place}.{name}', getattr(settings, name), text)

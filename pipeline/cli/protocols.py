@@ -106,13 +106,9 @@ def select_ground_truth(
     annotations: Sequence[Mapping[str, Any]],
     order: Convention | None,
 ) -> dict[str, Any]:
-    """Select the ground truth of an image as JSON content for `read_ground_truth`.
+    """Select the ground truth of an image of a COCO file as JSON content for `read_ground_truth`.
 
-    Args:
-        protocol: Selects the people.
-        image: Entry of ``images`` of a COCO file.
-        annotations: People of this image.
-        order: Convention of the annotated keypoints; None: no keypoints.
+    ``order`` is the convention of the annotated keypoints; None: no keypoints.
 
     Returns:
         ``size`` ([H, W] px), ``order`` and ``people``: id, bbox and, where annotated,

@@ -24,7 +24,6 @@ from ..io.coco_checks import (
     read_coco,
     read_section,
 )
-from ..io.inputs import is_file, locate_image
 from ..keypoint_sets import KEYPOINT_SETS, Convention, convention_of_names
 from ..values import shorten
 from .annotation_rules import PERSON_RULES, Annotation, Person, Severity, repair_annotation
@@ -61,11 +60,7 @@ def load_annotations(
 ) -> Annotations:
     """Read and check a COCO annotation file; see `check_annotations`.
 
-    Args:
-        path: the file.
-        tasks: as in `check_annotations`.
-        convention: as in `check_annotations`.
-        person_category: name or id of the category of people. None: found by its name.
+    ``person_category`` is the name or id of the category of people; None: found by its name.
 
     Raises:
         InputError: the file cannot be read; names the file.
@@ -136,6 +131,12 @@ def check_annotations(
         remarks=tuple(found['warning']),
         left_out={} if tasks else {t: '; '.join(found[t]) for t in TASKS if found[t]},
     )
+
+
+def find_missing_images(content: dict[str, Any], folder: str | Path) -> list[str]:
+    """List the images of a COCO file that ``folder`` does not contain, in the order of the file."""
+    names = [image['file_name'] for image in content['images']]
+    return [name for name in names if not (Path(folder) / name).is_file()]
 
 
 class _Findings:

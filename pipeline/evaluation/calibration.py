@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..io.coco import Task
+from ..values import check_range
 from .matching import match
 from .metrics import mean_or_none
 from .overlaps import ImageOverlaps, Numbers, compute_overlaps
@@ -77,8 +78,7 @@ def measure_calibration(scored: ScoredResults, bins: int = SCORE_BINS) -> Calibr
     Raises:
         ValueError: scores outside of [0, 1], or fewer than one bin.
     """
-    if bins < 1:
-        raise ValueError(f'bins must be >= 1, got {bins}')
+    check_range('bins', bins, '>= 1')
     wrong = [r['score'] for r in scored.results if not 0 <= r['score'] <= 1]
     if wrong:
         raise ValueError(f'calibration needs scores in [0, 1], got {wrong[0]}')

@@ -22,7 +22,7 @@ from ..io.coco import PERSON, RESULT_KEYS, TASKS, Task, select_task
 from ..io.results import PROTOCOLS, ResultsInfo
 from ..keypoint_sets import KEYPOINT_SETS, to_convention
 from ..keypoints import AREA_OF_BOX, NUM_COCO, KeypointSet
-from .files import matching_files
+from .image_names import matching_files
 from .mask_iou import compute_mean_mask_iou
 from .metrics import CocoMetrics, CrowdLevels, MaskIoU, TaskMetrics
 from .results_check import select_people, select_task_rows

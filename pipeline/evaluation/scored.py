@@ -12,7 +12,7 @@ from ..io.coco import PERSON, TASKS, Task
 from ..io.results import ResultsInfo
 from ..keypoint_sets import KEYPOINT_SETS
 from .coco import Row, convert_to_crowdpose, score, select_participants
-from .files import matching_files
+from .image_names import matching_files
 from .metrics import CocoMetrics
 from .results_check import check_payloads, select_people
 

@@ -167,19 +167,6 @@ def match_images(
     return matches
 
 
-def load_coco(path: Path) -> dict[str, Any]:
-    """Load a COCO annotation file of the user.
-
-    Raises:
-        InputError: The file cannot be read, is not JSON, or has no `images` or `annotations`.
-    """
-    content: dict[str, Any] = read_json(path)
-    with errors_in(path):
-        for key in ('images', 'annotations'):
-            read_section(content, key)
-    return content
-
-
 def _from_annotations(
     content: dict[str, Any], person_category: str | None, report: Report
 ) -> dict[str, Any]:

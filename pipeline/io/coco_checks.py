@@ -215,12 +215,15 @@ def read_coco(path: str | Path, person_category: str | None = None) -> Any:
     """Read a COCO annotation file; the chosen category of people gets the name ``person``.
 
     Raises:
-        InputError: The file cannot be read, or there is no such category.
+        InputError: The file cannot be read, has no list ``images`` or ``annotations``, or there
+            is no such category.
     """
     content = read_json(path)
-    if person_category is None:
-        return content
     with errors_in(path):
+        for key in ('images', 'annotations'):
+            read_section(content, key)
+        if person_category is None:
+            return content
         chosen = find_person(content, person_category)
     others = [c for c in content.get('categories') or () if as_id(c['id']) != chosen['id']]
     renamed = [{**c, 'name': f'not {c["name"]}'} if 'name' in c else c for c in others]

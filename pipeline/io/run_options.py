@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..candidates import Candidates
 from ..runtime.timing import StageTimer
 from ..structures import Detections, Image
+from ..values import check_range
 from ..visualization.style import DrawingStyle
 from .dataset_writers import DATASET_WRITERS
 from .inputs import Failure
@@ -73,8 +74,7 @@ class RunOptions:
         return {'min_score': min_score, 'layers': [*style.layers], 'labels': style.labels}
 
     def __post_init__(self) -> None:
-        if self.batch_images < 1:
-            raise ValueError(f'batch_images must be >= 1, got {self.batch_images}')
+        check_range('batch_images', self.batch_images, '>= 1')
         unknown = sorted(self.save - set(OUTPUTS))
         if unknown:
             raise ValueError(f'save: unknown {unknown}; choose from {", ".join(OUTPUTS)}')

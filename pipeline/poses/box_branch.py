@@ -26,17 +26,11 @@ _LINE_CHANNELS = 64
 
 @dataclass(frozen=True, eq=False)
 class BoxOutputs:
-    """Outputs of `BoxBranch` for B crops.
+    """Outputs of `BoxBranch` for B crops."""
 
-    Attributes:
-        x_logits: float, shape (B, 2, w), left and right side over the columns.
-        y_logits: float, shape (B, 2, h), top and bottom side over the rows.
-        score_logits: float, shape (B,); the sigmoid is the expected IoU.
-    """
-
-    x_logits: Tensor
-    y_logits: Tensor
-    score_logits: Tensor
+    x_logits: Tensor  # float, shape (B, 2, w), left and right side over the columns
+    y_logits: Tensor  # float, shape (B, 2, h), top and bottom side over the rows
+    score_logits: Tensor  # float, shape (B,); the sigmoid is the expected IoU
 
     @property
     def boxes(self) -> Tensor:

@@ -18,15 +18,10 @@ from pipeline.poses.pmpose_head import RELEASED_POOLS, PMPoseHead, PMPoseOutputs
 
 @dataclass(frozen=True, eq=False)
 class PMPoseBoxOutputs(PMPoseOutputs):
-    """Outputs of `PMPoseBoxHead` for B crops.
+    """Outputs of `PMPoseBoxHead` for B crops."""
 
-    Attributes:
-        boxes: float, shape (B, 4), xyxy as fractions of the crop.
-        box_scores: float, shape (B,), expected IoU of the box; near 0 without a person.
-    """
-
-    boxes: Tensor
-    box_scores: Tensor
+    boxes: Tensor  # float, shape (B, 4), xyxy as fractions of the crop
+    box_scores: Tensor  # float, shape (B,), expected IoU of the box; near 0 without a person
 
     def unflip(self, flip_indices: Sequence[int], *, shift_heatmap: bool) -> Self:
         """Convert the outputs of mirrored crops to outputs of the original crops."""

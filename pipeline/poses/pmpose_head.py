@@ -33,19 +33,12 @@ RELEASED_POOLS = ((4, 3), (2, 2), (2, 2))
 
 @dataclass(frozen=True, eq=False)
 class PMPoseOutputs:
-    """Outputs of the head for B crops.
+    """Outputs of the head for B crops."""
 
-    Attributes:
-        heatmaps: float, shape (B, K, h, w), in [0, 1] if the head normalizes.
-        presence: float, shape (B, K), probability that the keypoint is inside the crop.
-        visibility: float, shape (B, K), probability that it is visible.
-        oks: float, shape (B, K), expected OKS of the keypoint.
-    """
-
-    heatmaps: Tensor
-    presence: Tensor
-    visibility: Tensor
-    oks: Tensor
+    heatmaps: Tensor  # float, shape (B, K, h, w), in [0, 1] if the head normalizes
+    presence: Tensor  # float, shape (B, K), probability that the keypoint is inside the crop
+    visibility: Tensor  # float, shape (B, K), probability that it is visible
+    oks: Tensor  # float, shape (B, K), expected OKS of the keypoint
 
     def average(self, other: Self) -> Self:
         """Average two outputs for the same crops."""

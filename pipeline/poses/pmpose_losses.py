@@ -56,21 +56,13 @@ class SpatialCrossEntropyLoss(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class PoseTargets:
-    """Targets of the scalar branches; float32, shape (B, K) unless stated otherwise.
+    """Targets of the scalar branches; float32, shape (B, K) unless stated otherwise."""
 
-    Attributes:
-        points: shape (B, K, 2), keypoints x, y in input px.
-        annotated: 1 where the keypoint is labelled. "Not labelled" does not mean "absent".
-        present: 1 where the keypoint is inside the crop.
-        visible: 1 where the label is visible (COCO v = 2).
-        area: shape (B, 1), area of the person in input px squared.
-    """
-
-    points: Tensor
-    annotated: Tensor
-    present: Tensor
-    visible: Tensor
-    area: Tensor
+    points: Tensor  # shape (B, K, 2), keypoints x, y in input px
+    annotated: Tensor  # 1 where the keypoint is labelled. "Not labelled" does not mean "absent".
+    present: Tensor  # 1 where the keypoint is inside the crop
+    visible: Tensor  # 1 where the label is visible (COCO v = 2)
+    area: Tensor  # shape (B, 1), area of the person in input px squared
 
     @property
     def seen(self) -> Tensor:

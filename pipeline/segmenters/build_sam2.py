@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from pipeline.resources import ROOT
-from pipeline.segmenters.image_size import check_image_size
 from pipeline.segmenters.sam2_package import import_sam2
+from pipeline.values import check_range
 from pipeline.weights.loading import load_into, load_state
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def build_sam2_model(
         extra = model_config.get('sam_mask_decoder_extra_args') or {}
         model_config.sam_mask_decoder_extra_args = {**extra, **POSTPROCESSING}
     if image_size is not None:
-        check_image_size(image_size)
+        check_range('image_size', image_size, 'a positive multiple of 32')
         model_config.image_size = image_size
     model = instantiate(model_config, _recursive_=True)
     if not isinstance(model, SAM2Base):
@@ -81,7 +81,7 @@ def at_image_size(model: SAM2Base, image_size: int) -> SAM2Base:
     Raises:
         ValueError: `image_size` is not a positive multiple of 32.
     """
-    check_image_size(image_size)
+    check_range('image_size', image_size, 'a positive multiple of 32')
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     other = deepcopy(model, shared)
     side = image_size // int(model.backbone_stride)

@@ -17,7 +17,6 @@ import numpy as np
 from ..boxes import box_of_mask
 from ..structures import Floats, Ints
 from ..values import check_ranges
-from .image_size import check_image_size
 
 
 @dataclass(frozen=True)
@@ -33,10 +32,9 @@ class CropSegmentationConfig:
     first_fraction: float = 0.36
 
     def __post_init__(self) -> None:
-        check_image_size(self.image_size, 'crop_segmentation.image_size')
         check_ranges(
-            self, 'crop_segmentation', margin='>= 1', first_margin='>= 1',
-            first_fraction='in (0, 1]',
+            self, 'crop_segmentation', image_size='a positive multiple of 32', margin='>= 1',
+            first_margin='>= 1', first_fraction='in (0, 1]',
         )  # fmt: skip
 
 

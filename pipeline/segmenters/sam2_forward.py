@@ -27,15 +27,11 @@ MASK_PROMPT_LIMIT = 32.0
 
 @dataclass(frozen=True)
 class ImageEmbedding:
-    """Features from the image encoder for the mask decoder.
+    """Features from the image encoder for the mask decoder."""
 
-    Attributes:
-        image_embed: Features at stride 16, (B, C, S / 16, S / 16), `no_mem_embed` added.
-        high_res_feats: Features at strides 4 and 8, (B, C / 8, S / 4, S / 4) and
-            (B, C / 4, S / 8, S / 8); empty for a model without high-resolution features.
-    """
-
-    image_embed: Tensor
+    image_embed: Tensor  # features at stride 16, (B, C, S / 16, S / 16), `no_mem_embed` added
+    # Features at strides 4 and 8, (B, C / 8, S / 4, S / 4) and (B, C / 4, S / 8, S / 8); empty for
+    # a model without high-resolution features.
     high_res_feats: tuple[Tensor, ...]
 
 

@@ -23,37 +23,23 @@ STREAM_SCENE, STREAM_PERSON, STREAM_BLOCKER, STREAM_BACKGROUND, STREAM_CAMERA = 
 class SceneConfig:
     """Settings of one scene; equal settings give equal bytes.
 
-    Args:
-        width: of the image in px, 32 to 8192.
-        height: of the image in px, 32 to 8192.
-        min_people: minimum number of people to place, from 0.
-        max_people: maximum number of people, up to 200.
-        min_person_height: standing height of the farthest people, relative to the image height.
-        max_person_height: standing height of the nearest people, up to 1; truncated people can be
-            larger.
-        overlap: 0 spreads the people over the width, 1 packs them into one dense crowd.
-        truncation: probability in [0, 1] that a person is placed at the border and truncated.
-        max_blockers: maximum number of posts, signs and plants among the people, up to 20.
-        min_visible: minimum visible fraction of a person, in [0, 1); others are removed.
-        noise: strength of camera blur and grain, 0 (none) to 3.
-        seed: any integer from 0.
-
     Raises:
         ValueError: a setting is out of range; the message names it.
     """
 
-    width: int = 640
-    height: int = 480
-    min_people: int = 3
-    max_people: int = 12
-    min_person_height: float = 0.3
+    width: int = 640  # of the image in px, 32 to 8192
+    height: int = 480  # the same
+    min_people: int = 3  # minimum number of people to place, from 0
+    max_people: int = 12  # maximum number of people, up to 200
+    min_person_height: float = 0.3  # standing height of the farthest people, relative to the image
+    # Standing height of the nearest people, up to 1; truncated people can be larger.
     max_person_height: float = 0.8
-    overlap: float = 0.5
-    truncation: float = 0.15
-    max_blockers: int = 2
-    min_visible: float = 0.04
-    noise: float = 1.0
-    seed: int = 0
+    overlap: float = 0.5  # 0 spreads the people over the width, 1 packs them into a dense crowd
+    truncation: float = 0.15  # probability in [0, 1] of a person at the border, truncated
+    max_blockers: int = 2  # maximum number of posts, signs and plants among the people, up to 20
+    min_visible: float = 0.04  # minimum visible fraction of a person, in [0, 1)
+    noise: float = 1.0  # strength of camera blur and grain, 0 (none) to 3
+    seed: int = 0  # any integer from 0
 
     def __post_init__(self) -> None:
         self._check('width', MIN_SIDE, MAX_SIDE)

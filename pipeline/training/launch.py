@@ -35,29 +35,20 @@ PIPELINES = ('pipeline', 'switch_pipeline')
 
 @dataclass(frozen=True)
 class LaunchOptions:
-    """Options of the command line. None means the value of the config.
+    """Options of the command line. None means the value of the config."""
 
-    Attributes:
-        work_dir: Folder of logs and checkpoints; without a value in the config: work_dirs/<its
-            name>.
-        resume: Checkpoint to resume from; 'latest': the newest of the work directory.
-        amp: Precision of the forward pass.
-        accumulate: Batches per update, with accumulated gradients.
-        launcher: Launcher of the processes; None detects torchrun.
-        seed: Random seed; 0 without a value in the config.
-        tensorboard: Write curves for TensorBoard.
-        quiet: Log errors only.
-        overrides: Dotted name -> value, replacing the config.
-    """
-
+    # Folder of logs and checkpoints; without a value in the config: work_dirs/<its name>.
     work_dir: Path | None = None
+    # Checkpoint to resume from; 'latest': the newest of the work directory.
     resume: Path | Literal['latest'] | None = None
-    amp: Literal['bf16', 'fp16'] | None = None
-    accumulate: int | None = None
+    amp: Literal['bf16', 'fp16'] | None = None  # precision of the forward pass
+    accumulate: int | None = None  # batches per update, with accumulated gradients
+    # Launcher of the processes; None detects torchrun.
     launcher: Literal['none', 'pytorch', 'slurm'] | None = None
-    seed: int | None = None
-    tensorboard: bool = False
-    quiet: bool = False
+    seed: int | None = None  # random seed; 0 without a value in the config
+    tensorboard: bool = False  # write curves for TensorBoard
+    quiet: bool = False  # log errors only
+    # Dotted name -> value, replacing the config.
     overrides: Mapping[str, object] = field(default_factory=dict)
 
 

@@ -31,18 +31,12 @@ class AbsentWeightsError(CheckpointError):
 
 @dataclass(frozen=True)
 class Weights:
-    """A checked file of weights.
+    """A checked file of weights."""
 
-    Attributes:
-        name: Name in the manifest, else the file name.
-        path: Path of the file.
-        sha256: Checksum, hexadecimal.
-        ignorable: Prefixes of keys that may differ from the model; see `WeightsEntry`.
-    """
-
-    name: str
-    path: Path
-    sha256: str
+    name: str  # name in the manifest, else the file name
+    path: Path  # path of the file
+    sha256: str  # checksum, hexadecimal
+    # Prefixes of keys that may differ from the model; see `WeightsEntry`.
     ignorable: tuple[str, ...] = ()
 
 

@@ -33,35 +33,22 @@ class ManifestError(CheckpointError):
 class WeightsEntry:
     """One file of weights.
 
-    Attributes:
-        name: Name in configs and commands.
-        file: File name in the folder of downloads (embedded files: in ``checkpoints/``).
-        kind: Stage: detector, pose or segmenter.
-        about: Short description.
-        licence: Licence of the weights.
-        source: Publisher.
-        urls: URLs of the file in the order of the attempts; empty if embedded.
-        embedded: The file is part of the repository.
-        size: Bytes; None if not published.
-        sha256: Checksum, hexadecimal; None if not published.
-        sha256_prefix: First digits of the checksum, from file names of OpenMMLab.
-        ignorable: Prefixes of keys that may be missing, unexpected or of another shape.
-
     Raises:
         ManifestError: A field is invalid.
     """
 
-    name: str
-    file: str
-    kind: str
-    about: str
-    licence: str
-    source: str
-    urls: tuple[str, ...] = ()
-    embedded: bool = False
-    size: int | None = None
-    sha256: str | None = None
-    sha256_prefix: str | None = None
+    name: str  # name in configs and commands
+    file: str  # file name in the folder of downloads (embedded files: in ``checkpoints/``)
+    kind: str  # stage: detector, pose or segmenter
+    about: str  # short description
+    licence: str  # licence of the weights
+    source: str  # publisher
+    urls: tuple[str, ...] = ()  # URLs of the file in the order of the attempts; empty if embedded
+    embedded: bool = False  # the file is part of the repository
+    size: int | None = None  # bytes; None if not published
+    sha256: str | None = None  # checksum, hexadecimal; None if not published
+    sha256_prefix: str | None = None  # first digits of the checksum, from file names of OpenMMLab
+    # Prefixes of keys that may be missing, unexpected or of another shape.
     ignorable: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -142,7 +129,7 @@ def read_manifest() -> dict[str, WeightsEntry]:
     """
     try:
         text = MANIFEST.read_text('utf-8')
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(
             f'{MANIFEST} cannot be read ({error}); restore it with: {RESTORE}'
         ) from error

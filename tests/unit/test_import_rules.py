@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 # loop knows no settings, and outputs and scores know no model.
 FLOORS = (
     ('arrays', 'data_sample', 'io.jpeg', 'resources', 'runtime', 'values'),
-    ('io.images',),
-    ('config_file', 'config_messages', 'keypoints', 'masks', 'rle'),
+    ('config_messages', 'io.images'),
+    ('config_file', 'keypoints', 'masks', 'rle'),
     ('boxes', 'keypoint_sets', 'logit_crops', 'scores', 'synthetic'),
     ('conversions', 'visualization'),
     ('structures',),

@@ -5,20 +5,18 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import PIL.Image
 import pytest
+from pipeline.evaluation.files import _join_by_name
 
 from pipeline.boxes import check_boxes
 from pipeline.datasets.convert import drop_broken_images
-from pipeline.evaluation.files import _join_by_name
 from pipeline.io.annotations import load_boxes, load_image_ids
 from pipeline.io.inputs import (
-    InputError,
     InputImage,
     find_images,
     locate_image,

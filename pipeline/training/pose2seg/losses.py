@@ -14,21 +14,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Loss weights; the defaults are those of SAM 2.
+    """Loss weights; the defaults are those of SAM 2."""
 
-    Attributes:
-        focal: Focal loss of the mask.
-        dice: Dice loss of the mask.
-        iou: L1 error of the predicted IoU.
-        object_score: Cross entropy of the object score.
-        focal_alpha: Weight of foreground pixels in [0, 1]; background has 1 - alpha. 0.25 (SAM 2)
-            biases uncertain pixels to background; 0.5 is unbiased.
-    """
-
-    focal: float = 20.0
-    dice: float = 1.0
-    iou: float = 1.0
-    object_score: float = 1.0
+    focal: float = 20.0  # focal loss of the mask
+    dice: float = 1.0  # dice loss of the mask
+    iou: float = 1.0  # l1 error of the predicted IoU
+    object_score: float = 1.0  # cross entropy of the object score
+    # Weight of foreground pixels in [0, 1]; background has 1 - alpha. 0.25 (SAM 2) biases uncertain
+    # pixels to background; 0.5 is unbiased.
     focal_alpha: float = 0.25
 
 

@@ -29,15 +29,10 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class EvalPrompt:
-    """A kind of prompt for evaluation.
+    """A kind of prompt for evaluation."""
 
-    Attributes:
-        count: Number of keypoints; None: all usable ones.
-        with_box: Also prompt with the box of the ground-truth mask.
-    """
-
-    count: int | None
-    with_box: bool = False
+    count: int | None  # number of keypoints; None: all usable ones
+    with_box: bool = False  # also prompt with the box of the ground-truth mask
 
     @property
     def name(self) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this checkout, installed or not
 
-from pipeline.io.annotations import load_coco
+from pipeline.io.coco_checks import read_coco
 from pipeline.io.images import ImageReadError, read_image
 from pipeline.io.inputs import InputError
 
@@ -87,7 +87,7 @@ def find_people(args: argparse.Namespace) -> None:
         InputError: the COCO file cannot be used.
         ImageReadError: an image cannot be read.
     """
-    images = load_coco(args.source / args.file)['images']
+    images = read_coco(args.source / args.file)['images']
 
     import numpy as np
     from mmdet.apis import inference_detector, init_detector

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this checkout, installed or not
 
 from pipeline.boxes import box_iou, box_of_mask, xywh_to_xyxy
-from pipeline.io.annotations import load_coco
 from pipeline.io.atomic import write_json
+from pipeline.io.coco_checks import read_coco
 from pipeline.io.images import ImageReadError, read_image
 from pipeline.io.inputs import InputError
 from pipeline.keypoints import NUM_COCO
@@ -141,7 +141,7 @@ def find_masks(args: argparse.Namespace) -> None:
         InputError: the COCO file cannot be used.
         ImageReadError: an image cannot be read.
     """
-    content = load_coco(args.source / 'annotations.json')
+    content = read_coco(args.source / 'annotations.json')
     images = content['images']
 
     from rich.progress import track

@@ -51,10 +51,10 @@ def pack(args: argparse.Namespace) -> None:
         ValueError: the annotation file, an image or a setting cannot be used.
         OSError: an image is missing, or the parts cannot be written.
     """
-    from pipeline.io.annotations import load_coco
+    from pipeline.io.coco_checks import read_coco
     from projects.compact_models.packed.file import each_packed, parts_below
 
-    coco = load_coco(args.source)
+    coco = read_coco(args.source)
     images = each_packed(coco, args.images, args.size, args.quality, f'.{args.format}')
     for number, part in enumerate(parts_below(images, int(args.max_mib * 2**20))):
         path = args.out / f'part_{number:02}.pt'

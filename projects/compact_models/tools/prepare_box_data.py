@@ -25,8 +25,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this checkout, installed or not
 
 from pipeline.boxes import box_areas, box_iou, box_nms, xywh_to_xyxy
-from pipeline.io.annotations import load_coco
-from pipeline.io.coco_checks import read_json
+from pipeline.io.coco_checks import read_coco, read_json
 from pipeline.io.inputs import InputError
 from pipeline.structures import Floats
 
@@ -167,7 +166,7 @@ def paired_set(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         InputError: a file cannot be used, or the detections are those of other images.
     """
-    coco = load_coco(args.source / 'train.json')
+    coco = read_coco(args.source / 'train.json')
     names = stems(coco)
     found = read_json(args.detections)
     unknown = {row['image_id'] for row in found} - set(names)
@@ -176,7 +175,7 @@ def paired_set(args: argparse.Namespace) -> dict[str, Any]:
             f'{args.detections}: {len(unknown)} image ids are not in {args.source}/train.json, '
             f'such as {min(unknown)}; run the detector on that file'
         )
-    keypoints = load_coco(args.keypoints)
+    keypoints = read_coco(args.keypoints)
     posed = [a for a in keypoints['annotations'] if a.get('has_keypoints') and not a.get('iscrowd')]
     grouped = (
         by_image(found, names),

@@ -27,8 +27,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this checkout, installed or not
 
-from pipeline.io.annotations import load_coco
-from pipeline.io.coco_checks import read_json
+from pipeline.io.coco_checks import read_coco, read_json
 from pipeline.io.inputs import InputError
 
 Record = dict[str, Any]
@@ -168,7 +167,7 @@ def prepare(args: argparse.Namespace) -> None:
     Raises:
         InputError: a file cannot be used.
     """
-    content = load_coco(args.source / 'annotations.json')
+    content = read_coco(args.source / 'annotations.json')
     people: dict[int, list[Record]] = defaultdict(list)
     for annotation in content['annotations']:
         people[annotation['image_id']].append(annotation)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this checkout, installed or not
 
-from pipeline.io.annotations import load_coco
+from pipeline.io.coco_checks import read_coco
 from pipeline.io.inputs import InputError
 
 # Width / height of the network input; boxes are widened or heightened to it as in MMPose.
@@ -209,7 +209,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the tool; returns the exit code."""
     args = parse_args(argv)
     try:
-        data = load_coco(args.annotations)
+        data = read_coco(args.annotations)
     except InputError as error:
         print(f'error: {error}', file=sys.stderr)
         return 1

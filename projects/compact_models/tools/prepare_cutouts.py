@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this checkout, installed or not
 
-from pipeline.io.annotations import load_coco
+from pipeline.io.coco_checks import read_coco
 from pipeline.io.images import ImageReadError, read_image
 from pipeline.io.inputs import InputError
 
@@ -68,7 +68,7 @@ def prepare(args: argparse.Namespace) -> None:
     import cv2
     from pycocotools import mask as mask_utils
 
-    content = load_coco(args.source / 'annotations.json')
+    content = read_coco(args.source / 'annotations.json')
     people: dict[int, list[Record]] = defaultdict(list)
     for person in content['annotations']:
         if person.get('has_mask') and not person.get('iscrowd'):

@@ -34,13 +34,13 @@ def matching_files(
     results, info = read_results(results_file)
     annotations = read_coco(annotation_file, person_category)
     try:
-        rows, remarks = _join_by_name(results, results_file, annotations, info)
+        rows, remarks = join_by_name(results, results_file, annotations, info)
         yield rows, annotations, info, remarks
     except ValueError as error:
         raise ValueError(f'{results_file} against {annotation_file}: {error}') from error
 
 
-def _join_by_name(
+def join_by_name(
     results: Any, results_file: Path, annotations: Any, info: ResultsInfo | None
 ) -> tuple[Any, tuple[str, ...]]:
     """Give results the image ids of the annotations, if ``coco_images.json`` names their images.
