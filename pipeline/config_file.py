@@ -71,7 +71,8 @@ def _describe(path: str, error: BaseException) -> str:
     if isinstance(cause, SyntaxError):
         return f'{place}:{cause.lineno}: SyntaxError: {cause.msg}'
     if '::' in path:
-        return f'no config {path!r} in the library ({_text(cause)}); write mmdet::FOLDER/FILE.py'
+        form = 'write mmdet::FOLDER/FILE.py or mmpose::FOLDER/FILE.py'
+        return f'no config {path!r} in the library ({_text(cause)}); {form}'
     return f'{place}: {_text(cause)}'
 
 
