@@ -279,7 +279,7 @@ class JobWriter:
         if not job.changed:
             return
         self._report.redone += 1
-        reason = ', '.join(job.changed)
+        reason = ', '.join(job.changed).replace('photo', 'image')  # the key keeps its name
         if reason not in self._reasons:
             self._reasons.add(reason)
             self._reporter.message(

@@ -125,6 +125,12 @@ def test_models_named_in_the_example_build_without_a_network(
     assert loaded.weights == {}
 
 
+@pytest.mark.parametrize('name', ['mmpose::rtmpose/no.py', 'mmdet::no.py', 'nolib::no.py'])
+def test_unknown_configs_of_libraries_are_named(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"no config '{name}' .*mmdet::.* or mmpose::"):
+        load_pipeline('bmp_custom_example', RANDOM_CPU | {'pose.config': name})
+
+
 # Other kinds of models, by name of the library: two stages, boxes only; coordinates, heatmaps.
 @pytest.mark.parametrize(
     ('detector', 'pose'),

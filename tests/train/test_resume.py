@@ -55,7 +55,7 @@ def damage_record(image_folder: Path) -> None:
     ('change', 'pipeline', 'computed', 'message'),
     [
         pytest.param(
-            lambda folder: save_image(folder / '1.png', 99), FakePipeline(), 1, 'photo changed',
+            lambda folder: save_image(folder / '1.png', 99), FakePipeline(), 1, 'image changed',
             id='image',
         ),
         pytest.param(

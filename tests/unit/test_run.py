@@ -6,6 +6,7 @@ import csv
 import json
 import logging
 import os
+from dataclasses import replace
 from errno import ENOSPC
 from io import StringIO
 from pathlib import Path
@@ -27,6 +28,7 @@ from pipeline.io.progress_bar import TerminalReporter
 from pipeline.io.records import people_from_record
 from pipeline.io.run import OutputError, run_images
 from pipeline.io.run_options import RunOptions, RunReport
+from pipeline.keypoints import COCO_NAMES, KeypointSet
 from pipeline.structures import People
 from pipeline.visualization.style import DrawingStyle
 from tests.run_fakes import (
@@ -201,6 +203,39 @@ def test_a_person_has_one_number_in_every_file(image_folder: Path, tmp_path: Pat
         for rows in tables:
             assert [int(r['person_id']) for r in rows] == numbers
             assert [float(r['score']) for r in rows] == pytest.approx(scores, abs=1e-5)
+
+
+WHOLE_BODY = KeypointSet(
+    'whole body', (*COCO_NAMES, *(f'point_{i}' for i in range(116))), np.full(133, 0.05)
+)
+
+
+class WholeBodyPipeline(FakePipeline):
+    """Predicts people with 133 keypoints."""
+
+    def __call__(self, *args: Any) -> People:
+        people = super().__call__(*args)
+        names = ('keypoints', 'keypoint_scores', 'presence', 'visibility', 'prompts')
+        columns = {name: getattr(people, name).repeat(8, axis=1)[:, :133] for name in names}
+        return replace(people, **columns, keypoint_set=WHOLE_BODY)
+
+
+def test_every_file_keeps_133_keypoints(image_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / 'out'
+    for min_score in (None, 0.1):
+        pipeline = WholeBodyPipeline()
+        pipeline.min_score = min_score
+        run(image_folder, out, pipeline)
+        assert bool(pipeline.calls) == (min_score is None)  # the second run only writes
+        people = People.load(out / 'predictions' / '1.jpg.json')
+        assert people.keypoint_set.names == WHOLE_BODY.names and people.num_keypoints == 133
+        annotations = json.loads((out / 'coco_annotations.json').read_text())
+        rows = json.loads((out / 'coco_results.json').read_text()) + annotations['annotations']
+        assert {(len(r['keypoints']), len(r['extra_keypoints'])) for r in rows} == {(51, 348)}
+        header = (out / 'people.csv').read_text().split('\n')[0].split(',')
+        assert sum(column.endswith('_presence') for column in header) == 133
+        mmpose = json.loads((out / 'mmpose' / '1.jpg.json').read_text())['instance_info']
+        assert {len(person['keypoints']) for person in mmpose} == {133}
 
 
 def test_images_without_people_are_counted(image_folder: Path, tmp_path: Path) -> None:
