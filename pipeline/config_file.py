@@ -63,38 +63,3 @@ def _read(path: str, options: dict[str, Any]) -> Config:
     from mmengine.config import Config
 
     return Config.fromfile(path, **options)
-<<<<<<< HEAD
-=======
-
-
-def _describe(path: str, error: BaseException) -> str:
-    place, cause = _place(os.path.abspath(path), error.__traceback__), error
-    if not place.startswith(os.path.abspath(path)):
-        place = f'{path}: {place}'  # a base
-    while other := cause.__cause__ or (isinstance(cause, SyntaxError) and cause.__context__):
-        cause = other  # MMEngine adds the search path, or the name of its copy
-    if isinstance(cause, SyntaxError):
-        return f'{place}:{cause.lineno}: SyntaxError: {cause.msg}'
-    if '::' in path:
-        form = 'write mmdet::FOLDER/FILE.py or mmpose::FOLDER/FILE.py'
-        return f'no config {path!r} in the library ({_text(cause)}); {form}'
-    return f'{place}: {_text(cause)}'
-
-
-def _place(path: str, trace: TracebackType | None) -> str:
-    """Return file and line of the config that fails; MMEngine copies it to a temporary file."""
-    file, line = path, 0
-    while trace is not None:
-        frame = trace.tb_frame
-        if frame.f_code.co_name == '_file2dict':
-            file, line = str(frame.f_locals.get('filename', file)), 0
-        elif frame.f_code.co_filename == file:
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return f'{file}:{line}' if line else file
-
-
-def _text(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or ['no reason given']
-    return f'{type(error).__name__}: {shorten(lines[0])[1:-1] if len(lines[0]) > 200 else lines[0]}'
->>>>>>> w5-newuser

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
-from pipeline.evaluation.files import _join_by_name
 
 from pipeline.boxes import check_boxes
 from pipeline.datasets.convert import drop_broken_images
+from pipeline.evaluation.image_names import join_by_name
 from pipeline.io.annotations import load_boxes, load_image_ids
 from pipeline.io.inputs import (
     InputImage,
@@ -291,7 +291,7 @@ def test_results_join_by_any_form_of_a_name(name: str, tmp_path: Path) -> None:
     (tmp_path / 'coco_images.json').write_text(json.dumps(images))
     rows = [{'image_id': 1, 'score': 0.5}]
     annotations = {'images': [{'id': 70, 'file_name': name}]}
-    joined, _ = _join_by_name(rows, tmp_path / 'coco_results.json', annotations, None)
+    joined, _ = join_by_name(rows, tmp_path / 'coco_results.json', annotations, None)
     assert [row['image_id'] for row in joined] == [70]
 
 
