@@ -13,6 +13,7 @@ from typing import Any
 
 from ..io.annotations import match_images
 from ..io.coco_checks import as_id, check_images, errors_in, read_coco, read_json, read_section
+from ..io.inputs import name_forms
 from ..io.results import ResultsInfo, read_results
 
 IMAGES = 'coco_images.json'
@@ -57,7 +58,8 @@ def join_by_name(
         return results, ()  # only ids can be compared
     if not all(isinstance(r, dict) and as_id(r.get('image_id')) in names for r in results):
         return results, ()  # the results of another run
-    known = {image['file_name']: image.get('id') for image in images}
+    # The last form is the decoded one.
+    known = {name_forms(image['file_name'])[-1]: image.get('id') for image in images}
     hint = 'run again with --coco-ids ANNOTATIONS'
     matches = match_images(images_file, names.values(), known, hint)
     if names and not matches:

@@ -463,7 +463,7 @@ def test_a_damaged_record_is_no_record(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize('source', ['', 'a\0b', '@', '~no-such-user/x', '@~no-such-user/x.txt'])
 def test_arguments_that_are_no_path(source: str) -> None:
     (failure,) = find_images([source]).failures
-    assert failure.error == 'InputError' and 'no ' in failure.message
+    assert failure.error == 'WrongInputError' and 'no ' in failure.message
 
 
 @pytest.mark.parametrize('content', [b'\xff\xfe', b'a\0b.jpg\n', b'~no-such-user/a.jpg\n'])
