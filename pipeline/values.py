@@ -15,3 +15,8 @@ def shorten(value: Any) -> str:
     """Format any value for a message, in a bounded length and depth."""
     text = _REPR.repr(value)
     return text if len(text) <= 120 else f'{text[:117]}...'
+
+
+def in_line(text: object) -> str:
+    """Format a text of a file or a library in one line of limited length."""
+    return ' '.join(str(text).split())[:300]

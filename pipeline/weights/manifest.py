@@ -118,7 +118,7 @@ def parse_manifest(text: str, source: str) -> dict[str, WeightsEntry]:
     """
     try:
         content = json.loads(text, object_pairs_hook=_no_duplicates)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ManifestError(f'{source} is not valid JSON: {error}') from error
     if not isinstance(content, dict) or not isinstance(content.get('files'), dict):
         raise ManifestError(f'{source} must be {{"files": {{name: entry}}}}')
@@ -143,7 +143,7 @@ def read_manifest(path: Path | None = None) -> dict[str, WeightsEntry]:
     path = path or MANIFEST
     try:
         text = path.read_text('utf-8')
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(
             f'{path} cannot be read ({error}); restore it with: {RESTORE}'
         ) from error
