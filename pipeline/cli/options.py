@@ -24,6 +24,8 @@ SETTINGS = {
     'min_score': 'loop.min_score',
 }
 
+MAX_LINE = 2000  # characters of a line of an error
+
 
 def make_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
     """Make a parser that shows the docstring of a command in its help, unwrapped."""
@@ -173,7 +175,9 @@ def handle_errors(prog: str, failed: int = 1) -> Iterator[None]:
         message = str(error)
         if isinstance(error, OSError) and error.filename is not None:
             message = f'{error.filename}: {error.strerror}; check the path'
-        print(f'{get_launcher(prog)}: error: {message}', file=sys.stderr)
+        # Values of files can have any length.
+        lines = (x if len(x) < MAX_LINE else f'{x[:MAX_LINE]}...' for x in message.split('\n'))
+        print(f'{get_launcher(prog)}: error:', '\n'.join(lines), file=sys.stderr)
         wrong = isinstance(error, (ValueError, FileNotFoundError))
         sys.exit(2 if wrong else failed)
 

@@ -194,11 +194,13 @@ def _check_class(config: str | Path, target: str) -> None:
         try:
             found = get_object(target)
         except Exception as error:  # errors of the modules on the way, and of Hydra
-            raise ValueError(f'{config} names the class {target}, which does not exist') from error
+            raise ValueError(
+                f'{config} names the class {in_line(target)}, which does not exist'
+            ) from error
     is_module = isinstance(found, type) and issubclass(found, torch.nn.Module)
     if not is_module or not getattr(found, '__module__', '').startswith(_BUILDABLE):
         raise ValueError(
-            f'{config} names the class {target}; only model classes of sam2 and of '
+            f'{config} names the class {in_line(target)}; only model classes of sam2 and of '
             'pipeline.segmenters can be built'
         )
 

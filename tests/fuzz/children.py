@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import io
 import json
+import linecache
 import os
 import re
 import resource
@@ -18,8 +19,10 @@ from types import TracebackType
 from typing import Any
 
 ROOT = str(Path(__file__).parents[2])
-MEMORY, SECONDS = 2 << 30, 10  # bytes beyond those at the start of the batch; s per case
+MEMORY = 2 << 30  # bytes beyond those at the start of the process
+SECONDS, WAIT = 10, 60  # s of CPU time, and s of any time, for a case
 BATCH = 100  # cases of a process
+MAX_LINE = 2200  # characters of a line of a message
 OUTCOMES = ('result', 'refused', 'traceback', 'hang', 'memory', 'crash', 'canary')
 NO_MEMORY = re.compile(r'MemoryError|[Uu]nable to allocate|allocate memory|bad_alloc')
 
@@ -51,7 +54,7 @@ def run_cases(
         status = os.waitpid(child, 0)[1]
         if status:
             number = status & 127
-            kind = 'hang' if number == signal.SIGALRM else 'crash'
+            kind = 'hang' if number in (signal.SIGALRM, signal.SIGPROF) else 'crash'
             outcomes.append(Outcome(kind, f'ended by signal {number}, exit {status >> 8}'))
         done += len(outcomes)
         yield from outcomes
@@ -65,7 +68,7 @@ def _run_batch(
     os.chdir(canary)  # code that runs leaves a file here
     _fill(path := folder / f'case{suffix}', cases[0])
     size = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY,) * 2)
+    resource.setrlimit(resource.RLIMIT_AS, (size + 2 * MEMORY,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     null = os.open(os.devnull, os.O_RDWR)
     for number in range(3):  # libraries in C write there
@@ -74,9 +77,11 @@ def _run_batch(
     for data in cases:
         _fill(path, data)
         Path('/proc/self/clear_refs').write_text('5')  # the peak starts again
-        signal.alarm(SECONDS)  # the default action ends the process, also inside of C code
+        for timer, seconds in ((signal.ITIMER_PROF, SECONDS), (signal.ITIMER_REAL, WAIT)):
+            signal.setitimer(timer, seconds)  # its signal ends the process, also in C code
         outcome = read_case(read, path)
-        signal.alarm(0)
+        for timer in (signal.ITIMER_PROF, signal.ITIMER_REAL):
+            signal.setitimer(timer, 0)
         if NO_MEMORY.search(outcome.text) or _peak() > base + MEMORY:
             outcome = Outcome('memory', f'{_peak() - base} bytes\n{outcome.text}')
         if found := sorted(str(p) for p in canary.rglob('*')):
@@ -100,41 +105,40 @@ def _peak() -> int:
 
 def read_case(read: Callable[[Path], object], path: Path) -> Outcome:
     """Read a file: a result, a refusal in lines of ours, or a traceback."""
-    said = io.StringIO()
-    error: BaseException | None = None
+    said, error = io.StringIO(), None
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             read(path)
-    except SystemExit as end:
+    except SystemExit as end:  # of a command, which prints the error that it ends with
         error = end.__context__ or argparse.ArgumentError(None, '')
-        if end.code not in (1, 2):
-            error = end
+        text = said.getvalue()
+        error = error if end.code in (1, 2) else end
     except BaseException as caught:  # noqa: BLE001 - this is what the campaign looks for
-        error = caught
+        error, text = caught, str(caught)
     if 'Traceback (most recent' in said.getvalue():
         return Outcome('traceback', said.getvalue())
     if error is None:
         return Outcome('result')
-    if is_refusal(error):
-        return Outcome('refused', str(error))
+    if text and all(len(x) < MAX_LINE for x in text.splitlines()) and is_refusal(error):
+        return Outcome('refused', text)
     return Outcome('traceback', ''.join(traceback.format_exception(error)))
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether this project raises an error on purpose, with a message in short lines."""
-    if isinstance(error, argparse.ArgumentError):
-        return True
-    text = str(error)
-    is_short = bool(text) and all(len(line) < 1000 for line in text.splitlines())
+    """Whether this project raises an error on purpose."""
     if isinstance(error, OSError):
-        return is_short and error.filename is not None
+        return error.filename is not None
     known = isinstance(error, ValueError) or type(error).__name__ == 'CheckpointError'
-    ours = type(error).__module__.startswith(('pipeline.', 'projects.'))
-    return is_short and (ours or (known and _raised_by_us(error.__traceback__)))
+    ours = type(error).__module__.startswith(('pipeline.', 'projects.', 'argparse'))
+    return ours or (known and _raised_by_us(error.__traceback__))
 
 
 def _raised_by_us(trace: TracebackType | None) -> bool:
-    """Whether the last frame is in this project: a library that fails is no message of ours."""
+    """Whether a statement ``raise`` of this project is last, and not a call that failed."""
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    return trace is not None and trace.tb_frame.f_code.co_filename.startswith(ROOT)
+    if trace is None:
+        return False
+    file = trace.tb_frame.f_code.co_filename
+    line = linecache.getline(file, trace.tb_lineno)
+    return file.startswith(ROOT) and line.strip().startswith('raise')

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import multiprocessing
-import os
 import random
 import shutil
 import sys
@@ -29,7 +28,8 @@ def run_command(folder: Path, out: Path) -> None:
     """Run ``bmp run`` with a pipeline without models; exits with its code."""
     run.load = lambda *_: FakePipeline(seconds=SECONDS)  # type: ignore[assignment,return-value]
     People.draw = lambda self, image, style: image  # type: ignore[method-assign,assignment]
-    with open(os.devnull, 'w') as null, contextlib.redirect_stdout(null):
+    log = out.with_suffix('.log').open('w')
+    with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         sys.exit(run.main([str(folder), '--out-dir', str(out), '--save', *OUTPUTS]))
 
 
@@ -44,7 +44,7 @@ def run_until(folder: Path, out: Path, seconds: float | None) -> bool:
     child.join(seconds)
     child.kill()  # SIGKILL; nothing if it is over
     child.join()
-    assert child.exitcode in (0, -9), f'exit code {child.exitcode}'
+    assert child.exitcode in (0, -9), out.with_suffix('.log').read_text()
     return child.exitcode != 0
 
 

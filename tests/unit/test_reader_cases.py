@@ -27,11 +27,9 @@ from pipeline.io.results import info_path, read_info
 from pipeline.masks import find_rle_error
 from pipeline.structures import Detections
 from tests.commands import exit_code
-from tests.conftest import SAMPLES
 from tests.run_fakes import make_people
 from tests.toy_people import toy_annotations, toy_results, write
 
-CASES = SAMPLES.parent / 'cases'
 DEEP = '[' * 100_000
 NAN, HUGE = float('nan'), 10**400
 
@@ -456,6 +454,10 @@ RECORDS: dict[str, Callable[[Any], Any]] = {
     'another source': lambda r: r['people'][0].update(mask_source=3) or r,
     'too many prompts': lambda r: r['people'][0].update(prompts=[0] * 99) or r,
     'cut mask': lambda r: r['people'][0]['mask'].update(counts='o') or r,
+    'number as text': lambda r: r['people'][0].update(score='0.5') or r,
+    'round as text': lambda r: r['people'][0].update(round='1') or r,
+    'another number': lambda r: r['people'][1].update(person_id=7) or r,
+    'no truth': lambda r: r | {'mask_boxes': []},
     'no mask': lambda r: r['people'][0].update(mask=None) or r,
 }
 
@@ -539,19 +541,3 @@ def test_wrong_overrides_are_named(pairs: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         load_config('bmp_compact', parse_cfg_options(pairs))
     assert len(str(caught.value)) < 500
-
-
-@pytest.mark.skipif(not CASES.is_dir(), reason='the collected cases are not here')
-def test_collected_cases() -> None:
-    """Cases of public reports and of a fault campaign: a result or one line."""
-    base, results = CASES / 'fuzz/B_base_ann.json', CASES / 'fuzz/B_base_res.json'
-    pairs = [(results, f) for f in CASES.glob('fuzz/B_[cst]*_ann_*.json')]
-    pairs += [(f, base) for f in CASES.glob('fuzz/B_[cs]*_res*_*.json')]
-    pairs += [(CASES / 'score/res.json', f) for f in CASES.glob('score/gt*.json')]
-    pairs += [(f, CASES / 'score/gt.json') for f in CASES.glob('score/res*.json')]
-    assert {exit_code(score_tool.main, *pair) for pair in pairs} <= {0, 2}
-    for name in ('cli_accepted_empty_counts', 'cli_traceback_counts'):
-        assert exit_code(score_tool.main, CASES / f'fuzz/B_{name}.json', base) == 2
-    for path in CASES.glob('fuzz/C_*.py'):
-        with pytest.raises(ConfigError, match=path.name):
-            load_config(path)
