@@ -478,6 +478,14 @@ def test_arguments_that_are_no_path(source: str) -> None:
     assert failure.error == 'InputError' and 'no ' in failure.message
 
 
+@pytest.mark.parametrize(
+    'url', ['https://1:2:3/x.jpg', 'http://[/x.jpg', 'http://a b/x.jpg', 'http://\x80.../x.jpg']
+)
+def test_urls_that_are_none(url: str) -> None:
+    (failure,) = find_images([url]).failures
+    assert failure.error == 'ImageReadError' and 'cannot be downloaded' in failure.message
+
+
 @pytest.mark.parametrize('content', [b'\xff\xfe', b'a\0b.jpg\n', b'~no-such-user/a.jpg\n'])
 def test_wrong_list_files_are_failures(content: bytes, tmp_path: Path) -> None:
     (tmp_path / 'list.txt').write_bytes(content)
