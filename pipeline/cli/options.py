@@ -12,7 +12,7 @@ from typing import Any
 
 from ..io.coco import PERSON_OPTION
 from ..io.progress import Reporter
-from ..values import shorten
+from ..values import in_line, shorten
 
 # Option -> setting of the pipeline config.
 SETTINGS = {
@@ -105,7 +105,7 @@ def parse_cfg_options(pairs: Sequence[str]) -> dict[str, Any]:
         try:
             values[key] = DictAction._parse_iterable(text)
         except (AssertionError, ValueError, RecursionError) as error:
-            raise ValueError(f'--cfg-options {shorten(pair)}: {str(error) or "wrong"}') from error
+            raise ValueError(f'--cfg-options {shorten(pair)}: {in_line(error) or "wrong"}') from error
     return values
 
 
@@ -186,6 +186,6 @@ def _key_value(text: str) -> str:
     key, separator, _ = text.partition('=')
     if not key or not separator:
         raise argparse.ArgumentTypeError(
-            f'got {text!r}; write KEY=VALUE, and put inputs before options'
+            f'got {shorten(text)}; write KEY=VALUE, and put inputs before options'
         )
     return text
