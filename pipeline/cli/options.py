@@ -105,7 +105,9 @@ def parse_cfg_options(pairs: Sequence[str]) -> dict[str, Any]:
         try:
             values[key] = DictAction._parse_iterable(text)
         except (AssertionError, ValueError, RecursionError) as error:
-            raise ValueError(f'--cfg-options {shorten(pair)}: {in_line(error) or "wrong"}') from error
+            raise ValueError(
+                f'--cfg-options {shorten(pair)}: {in_line(error) or "wrong"}'
+            ) from error
     return values
 
 
