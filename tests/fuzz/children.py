@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import io
 import json
 import linecache
@@ -63,6 +64,7 @@ def run_cases(
 def _run_batch(
     read: Callable[[Path], object], cases: Sequence[bytes], folder: Path, suffix: str, stream: Any
 ) -> None:
+    faulthandler.disable()  # a crash is expected and counted
     canary = folder / 'canary'
     canary.mkdir(exist_ok=True)
     os.chdir(canary)  # code that runs leaves a file here

@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         seconds = time.monotonic() - start
         while kills < args.count:
             before = done_records(out)
-            killed = run_until(folder, out, rng.uniform(0, seconds))
+            killed = run_until(folder, out, rng.uniform(0, 1.5 * seconds))
             lost += done_records(out) < before
             kills += killed
             if not killed or kills == args.count:
