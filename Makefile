@@ -1,7 +1,7 @@
 # Start with `make demo` or `make test`; both set up the environment first.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help env repair demo test-fast test test-all test-slow test-gpu lint format types docs doctor clean clean-env print-python
+.PHONY: help env repair demo test-fast test test-all test-slow test-gpu fuzz lint format types docs doctor clean clean-env print-python
 
 # The environment. One that is given from outside (make test BMP_VENV=/path) may be shared between
 # checkouts, so the project is not linked into it: PYTHONPATH below decides which checkout runs.
@@ -56,6 +56,10 @@ test-slow: env ## run the slow tests, one after the other: full-size models, sev
 
 test-gpu: env ## run the tests that need a CUDA device
 	$(PY) -m pytest tests $(wildcard projects/*/tests) -m gpu $(ARGS)
+
+fuzz: env ## damage files of every kind and read them, for 10 minutes; then kill and resume 100 runs
+	OMP_NUM_THREADS=1 $(PY) -m tests.fuzz --minutes 10 $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m tests.fuzz.kill
 
 lint: env ## check style and format
 	$(PY) -m ruff check $(ARGS) .

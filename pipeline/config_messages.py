@@ -29,7 +29,7 @@ def describe_unknown(key: str, place: str, known: list[str]) -> str:
     full = f'{place}.{key}' if place else key
     renamed = f' (renamed to {RENAMED[full]!r})' if full in RENAMED else ''
     return (
-        f'unknown setting {full!r}{renamed or nearest(key, known)}; '
+        f'unknown setting {shorten(full)}{renamed or nearest(key, known)}; '
         f'known: {", ".join(sorted(known))}'
     )
 

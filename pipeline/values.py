@@ -43,3 +43,8 @@ def check_ranges(settings: object, place: str, **ranges: str) -> None:
     """Check attributes of ``settings``, named after ``place``, as `check_range` does."""
     for name, text in ranges.items():
         check_range(f'{place}.{name}', getattr(settings, name), text)
+
+
+def in_line(text: object) -> str:
+    """Format a text of a file or a library in one line of limited length."""
+    return ' '.join(str(text).split())[:300]

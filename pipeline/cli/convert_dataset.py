@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from ..io.atomic import write_json
 from ..io.progress import Reporter
+from ..values import in_line
 from .options import add_person_category, handle_errors, make_parser, make_reporter
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ValueError(f'{args.out} exists; use --overwrite to replace it')
         conversion = convert(args, make_reporter())
         for problem in conversion.problems:
-            print(f'left out: {problem.name}: {problem.reason}', file=sys.stderr)
+            print(f'left out: {in_line(problem.name)}: {in_line(problem.reason)}', file=sys.stderr)
         if not conversion.content['images']:
             raise ValueError(f'no images left; {args.out} is not written')
         write_json(args.out, conversion.content)

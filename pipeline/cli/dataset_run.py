@@ -152,6 +152,12 @@ def _check_protocol(protocol: Protocol, ground_truth: Annotations, data: EvalDat
         )
     if protocol.facts.keypoints_needed and 'keypoints' not in tasks:
         raise ProtocolError(f'{data.name} has no keypoints, which protocol {protocol.name} needs')
+    without = [row for row in ground_truth.content['annotations'] if 'id' not in row]
+    if without and protocol.facts.from_ground_truth:
+        raise ProtocolError(
+            f'{data.annotations}: an annotation of image {without[0]["image_id"]} has no id, '
+            f'which protocol {protocol.name} needs'
+        )
     if protocol.gt_masks and 'segm' not in tasks:
         raise ProtocolError(f'{data.name} has no masks, which --gt-masks needs')
 

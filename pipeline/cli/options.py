@@ -12,7 +12,7 @@ from typing import Any
 
 from ..io.coco import PERSON_OPTION
 from ..io.progress import Reporter
-from ..values import shorten
+from ..values import in_line, shorten
 
 # Option -> setting of the pipeline config.
 SETTINGS = {
@@ -23,6 +23,8 @@ SETTINGS = {
     'slices': 'detector.slices.grid',
     'min_score': 'loop.min_score',
 }
+
+MAX_LINE = 2000  # characters of a line of an error
 
 
 def make_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
@@ -103,7 +105,9 @@ def parse_cfg_options(pairs: Sequence[str]) -> dict[str, Any]:
         try:
             values[key] = DictAction._parse_iterable(text)
         except (AssertionError, ValueError, RecursionError) as error:
-            raise ValueError(f'--cfg-options {shorten(pair)}: {str(error) or "wrong"}') from error
+            raise ValueError(
+                f'--cfg-options {shorten(pair)}: {in_line(error) or "wrong"}'
+            ) from error
     return values
 
 
@@ -176,7 +180,9 @@ def handle_errors(prog: str, failed: int = 1) -> Iterator[None]:
         message = str(error)
         if isinstance(error, OSError) and error.filename is not None:
             message = f'{error.filename}: {error.strerror}; check the path'
-        print(f'{get_launcher(prog)}: error: {message}', file=sys.stderr)
+        # Values of files can have any length.
+        lines = (x if len(x) < MAX_LINE else f'{x[:MAX_LINE]}...' for x in message.split('\n'))
+        print(f'{get_launcher(prog)}: error:', '\n'.join(lines), file=sys.stderr)
         wrong = isinstance(error, (ValueError, FileNotFoundError))
         sys.exit(2 if wrong else failed)
 
@@ -185,6 +191,6 @@ def _key_value(text: str) -> str:
     key, separator, _ = text.partition('=')
     if not key or not separator:
         raise argparse.ArgumentTypeError(
-            f'got {text!r}; write KEY=VALUE, and put inputs before options'
+            f'got {shorten(text)}; write KEY=VALUE, and put inputs before options'
         )
     return text

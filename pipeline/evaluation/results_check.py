@@ -52,7 +52,7 @@ def select_people(
     unknown = [row['image_id'] for row in results if row['image_id'] not in known_ids]
     if unknown:
         distinct = list(dict.fromkeys(unknown))
-        listing = ', '.join(map(repr, distinct[:5])) + (', ...' if len(distinct) > 5 else '')
+        listing = ', '.join(map(shorten, distinct[:5])) + (', ...' if len(distinct) > 5 else '')
         raise ValueError(
             f'image ids of the results are not in the annotations: {listing}; '
             f'{describe_unknown_id(unknown[0], known_ids)}; score against the annotation file of '

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import sys
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import IO
 from urllib.parse import unquote, urlsplit
 
+from ..values import in_line
 from .atomic import write_bytes
 from .images import ImageReadError, WrongInputError
 
@@ -28,13 +30,15 @@ def fetch_input(source: str, folder: Path) -> Path:
         data = _read(sys.stdin.buffer, 'stdin')
         path = folder / f'stdin_{hashlib.sha256(data).hexdigest()[:8]}'
     elif source.lower().startswith(('http://', 'https://')):
-        parts = urlsplit(source)
-        request = urllib.request.Request(source, headers={'User-Agent': 'bbox-mask-pose'})
         try:
+            parts = urlsplit(source)
+            request = urllib.request.Request(source, headers={'User-Agent': 'bbox-mask-pose'})
             with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
                 data = _read(answer, source)
-        except OSError as error:  # also those of urllib and http.client
-            reason = f'cannot be downloaded ({error})'
+        except ImageReadError:
+            raise
+        except (OSError, ValueError, HTTPException) as error:  # ValueError: no valid URL
+            reason = f'cannot be downloaded ({in_line(error)})'
             raise ImageReadError(source, reason, 'download it and pass the file') from error
         # Images of different URLs may have the same name.
         digest = hashlib.sha256(source.encode()).hexdigest()[:8]

@@ -21,6 +21,7 @@ from ..candidates import Candidates
 from ..keypoints import COCO_17, COCO_NAMES, KeypointSet
 from ..masks import Masks
 from ..structures import Floats, ImageSource, MaskSource, People
+from ..values import shorten
 from .atomic import write_json
 
 FORMAT = 'bbox-mask-pose/2'
@@ -169,7 +170,10 @@ def candidates_from_record(record: dict[str, Any]) -> Candidates:
         {**row, **{k: row.get(f'candidate_{k}', row[k]) for k in ('mask', 'box')}}
         for row in (*record['people'], *record['dropped'])
     ]
-    return Candidates(_people(record, rows), record['exclusive'], record['mask_boxes'])
+    flags = record['exclusive'], record['mask_boxes']
+    if not all(isinstance(flag, bool) for flag in flags):
+        raise ValueError(f'exclusive and mask_boxes must be true or false, got {flags}')
+    return Candidates(_people(record, rows), *flags)
 
 
 def _check_format(record: dict[str, Any]) -> None:
@@ -185,20 +189,22 @@ def _people(record: dict[str, Any], persons: list[dict[str, Any]]) -> People:
     shapes = {'boxes': (4,), 'detector_boxes': (4,), 'keypoints': (points, 2)}
     shapes |= dict.fromkeys(('keypoint_scores', 'presence', 'visibility'), (points,))
     floats: dict[str, Any] = {
-        name: np.array([p[key] for p in persons], np.float32).reshape(
-            len(persons), *shapes.get(name, ())
-        )
+        name: _numbers([p[key] for p in persons])
+        .astype(np.float32)
+        .reshape(len(persons), *shapes.get(name, ()))
         for key, name in _FLOATS.items()
     }
     if not all(np.isfinite(column).all() for column in floats.values()):
         raise ValueError('the record has numbers that are not finite')
+    if [p['person_id'] for p in persons] != list(range(1, len(persons) + 1)):
+        raise ValueError('person_id must count the people from 1')
     return People(
         **floats,
         detector_masks=Masks.from_rle([p['detector_mask'] for p in persons], shape),
         masks=Masks.from_rle([p['mask'] for p in persons], shape),
         mask_sources=np.array([MaskSource[p['mask_source'].upper()] for p in persons], np.int32),
         prompts=_prompts([p['prompts'] for p in persons], points),
-        rounds=np.array([p['round'] for p in persons], np.int32),
+        rounds=_numbers([p['round'] for p in persons]).astype(np.int32),
         keypoint_set=_read_keypoints(record.get('keypoint_set')),
     )
 
@@ -219,6 +225,13 @@ def load_people(path: Path) -> People:
             f'{path}: not people ({error}); use a file of People.save or of the folder '
             'predictions/ of a run'
         ) from error
+
+
+def _numbers(rows: list[Any]) -> npt.NDArray[Any]:
+    numbers = np.array(rows)
+    if numbers.dtype.kind not in 'if':
+        raise ValueError(f'the record has {shorten(rows)} where numbers belong')
+    return numbers
 
 
 def _prompts(rows: list[list[int]], points: int) -> npt.NDArray[np.int32]:

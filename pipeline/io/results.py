@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from ..values import shorten
+from ..values import in_line, shorten
 from .atomic import write_json
 from .coco import TASKS, Task
 from .coco_checks import as_id, read_json
@@ -116,7 +116,7 @@ def read_info(results: Path) -> ResultsInfo | None:
     wrong = sorted(set(content) ^ known) or [k for k in known if not _fits(k, content[k])]
     if wrong:
         raise InputError(
-            f'{path} does not fit this version: {wrong[0]} is '
+            f'{path} does not fit this version: {in_line(wrong[0])} is '
             f'{shorten(content.get(wrong[0], "missing"))}; remove the file or run again'
         )
     lists = {key: tuple(value) for key, value in content.items() if isinstance(value, list)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import torch
 
 from pipeline.resources import ROOT
 from pipeline.segmenters.sam2_package import import_sam2
-from pipeline.values import check_range
+from pipeline.values import check_range, in_line
 from pipeline.weights.loading import load_into, load_state
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from sam2.modeling.sam2_base import SAM2Base
 
 _BUILDABLE = ('sam2.', 'pipeline.segmenters.')
+_MAX_REFERENCES = 10  # each copies what it names, so a short file of many can fill the memory
 
 
 # Set by the stock builder: the best of three masks replaces an unstable single one. Stability is
@@ -52,27 +54,39 @@ def build_sam2_model(
 
     Raises:
         FileNotFoundError: No such config or checkpoint; lists the names in the package.
-        ValueError: The config names a class outside `sam2` and this package, or belongs to the
-            reference's copy of `sam2`.
+        ValueError: The config cannot be read or built, names a class outside `sam2` and this
+            package, or belongs to the reference's copy of `sam2`.
         CheckpointError: The file cannot be read, or the weights do not fit exactly.
     """
     import_sam2()
-    from hydra.utils import instantiate
     from sam2.modeling.sam2_base import SAM2Base
 
-    model_config = load_model_config(config)
-    if dynamic_multimask:
-        extra = model_config.get('sam_mask_decoder_extra_args') or {}
-        model_config.sam_mask_decoder_extra_args = {**extra, **POSTPROCESSING}
     if image_size is not None:
         check_range('image_size', image_size, 'a positive multiple of 32')
-        model_config.image_size = image_size
-    model = instantiate(model_config, _recursive_=True)
+    model_config = load_model_config(config)
+    try:
+        model = _instantiate(model_config, dynamic_multimask, image_size)
+    except Exception as error:  # of Hydra, or of a class with these arguments
+        cause = in_line(error.__cause__ or error)
+        raise ValueError(f'{config}: the model cannot be built: {cause}') from error
     if not isinstance(model, SAM2Base):
         raise ValueError(f'{config} builds a {type(model).__name__}, expected a SAM2Base')
     if checkpoint is not None:
         load_weights(model, checkpoint, ignorable)
     return model.to(device).eval()
+
+
+def _instantiate(
+    model_config: DictConfig, dynamic_multimask: bool, image_size: int | None
+) -> object:
+    from hydra.utils import instantiate
+
+    if dynamic_multimask:
+        extra = model_config.get('sam_mask_decoder_extra_args') or {}
+        model_config.sam_mask_decoder_extra_args = {**extra, **POSTPROCESSING}
+    if image_size is not None:
+        model_config.image_size = image_size
+    return instantiate(model_config, _recursive_=True)
 
 
 def at_image_size(model: SAM2Base, image_size: int) -> SAM2Base:
@@ -96,17 +110,20 @@ def load_model_config(config: str | Path) -> DictConfig:
     """Read the `model` section of a config file or of a config in the `sam2` package."""
     from omegaconf import DictConfig, OmegaConf
 
-    files = [path for path in (Path(config), ROOT / config) if path.is_file()]
-    if files:
-        text = files[0].read_text()
-    else:
-        from pipeline.segmenters.sam2_configs import read_packaged_config
-
-        text = read_packaged_config(str(config))
-    loaded = OmegaConf.create(text)
+    loaded = None
+    try:
+        text = _read_text(config)
+        if len(re.findall(r'\$\{|\*\w', text)) <= _MAX_REFERENCES:
+            loaded = OmegaConf.create(text)
+            OmegaConf.resolve(loaded)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # of the file, YAML and OmegaConf
+        raise ValueError(f'{config} cannot be read as YAML: {in_line(error)}') from error
+    if loaded is None:
+        raise ValueError(f'{config} has more than {_MAX_REFERENCES} references (${{name}}, *name)')
     if not isinstance(loaded, DictConfig) or not isinstance(loaded.get('model'), DictConfig):
         raise ValueError(f'{config} has no mapping `model` at its top level')
-    OmegaConf.resolve(loaded)
     if 'n_kpts_encoder' in loaded.model:
         raise ValueError(
             f'{config} sets n_kpts_encoder, a flag of the copy of sam2 inside BBoxMaskPose, which '
@@ -116,6 +133,15 @@ def load_model_config(config: str | Path) -> DictConfig:
         _check_class(config, target)
     model_config: DictConfig = loaded.model
     return model_config
+
+
+def _read_text(config: str | Path) -> str:
+    for path in (Path(config), ROOT / config):
+        if path.is_file():
+            return path.read_text('utf-8')
+    from pipeline.segmenters.sam2_configs import read_packaged_config
+
+    return read_packaged_config(str(config))
 
 
 def load_weights(model: torch.nn.Module, checkpoint: Path, ignorable: tuple[str, ...] = ()) -> None:
@@ -146,11 +172,13 @@ def _check_class(config: str | Path, target: str) -> None:
         try:
             found = get_object(target)
         except Exception as error:  # errors of the modules on the way, and of Hydra
-            raise ValueError(f'{config} names the class {target}, which does not exist') from error
+            raise ValueError(
+                f'{config} names the class {in_line(target)}, which does not exist'
+            ) from error
     is_module = isinstance(found, type) and issubclass(found, torch.nn.Module)
     if not is_module or not getattr(found, '__module__', '').startswith(_BUILDABLE):
         raise ValueError(
-            f'{config} names the class {target}; only model classes of sam2 and of '
+            f'{config} names the class {in_line(target)}; only model classes of sam2 and of '
             'pipeline.segmenters can be built'
         )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
+from ..values import in_line, shorten
 from .manifest import CheckpointError
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def read_checkpoint(path: Path) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # damaged pickles raise any exception
-        reason = _in_line(error) or type(error).__name__
+        reason = in_line(error) or type(error).__name__
         if not isinstance(error, Refused):
             reason = f'it is damaged ({reason}); download it again'
         raise CheckpointError(f'{path} cannot be read as weights: {reason}') from error
@@ -143,7 +144,7 @@ def check_checkpoint(
     if state is None and key == 'state_dict':
         state = content
     if not isinstance(state, dict):
-        keys = _in_line(', '.join(map(str, content))) if isinstance(content, dict) else ''
+        keys = ', '.join(map(_name, content)) if isinstance(content, dict) else ''
         found = f'keys {keys}' if isinstance(content, dict) else 'no dict'
         raise CheckpointError(f'{path} has no weights under the key `{key}`: {found}')
     meta = content.get('meta') if state is not content else None
@@ -162,7 +163,7 @@ def _check_meta(path: Path, meta: Any) -> None:
         raise CheckpointError(f'{path} names a Python file in `meta`, which is not run')
     for names in (facts.get('classes'), facts.get('CLASSES'), meta.get('CLASSES')):
         if not isinstance(names, (str, list, tuple, NoneType)):
-            raise CheckpointError(f'{path} has class names that are no list: {_in_line(names)}')
+            raise CheckpointError(f'{path} has class names that are no list: {shorten(names)}')
 
 
 def _check_weights(path: Path, state: Mapping[Any, Any]) -> None:
@@ -170,17 +171,16 @@ def _check_weights(path: Path, state: Mapping[Any, Any]) -> None:
 
     others = [k for k, v in state.items() if type(k) is not str or not isinstance(v, Tensor)]
     if others or not state:
-        names = ', '.join(map(_in_line, others[:3])) or 'it is empty'
+        names = ', '.join(map(_name, others[:3])) or 'it is empty'
         raise CheckpointError(f'{path} has no state dict of tensors: {names}')
     for key, value in state.items():
         if value.is_complex():
-            raise CheckpointError(f'{path} has complex weights: {_in_line(key)}')
+            raise CheckpointError(f'{path} has complex weights: {in_line(key)}')
         # NaN if there is one; `isfinite` of all numbers would need their memory again.
         extremes = value.float().aminmax() if value.is_floating_point() and value.numel() else ()
         if not all(extreme.isfinite() for extreme in extremes):
-            raise CheckpointError(f'{path} has weights that are NaN or infinite: {_in_line(key)}')
+            raise CheckpointError(f'{path} has weights that are NaN or infinite: {in_line(key)}')
 
 
-def _in_line(text: object) -> str:
-    """Return text of a file in one line of limited length."""
-    return ' '.join(str(text).split())[:300]
+def _name(key: object) -> str:
+    return in_line(key) if isinstance(key, str) else shorten(key)

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..resources import INSTALLED, RESTORE, ROOT
+from ..values import in_line, shorten
 
 FOLDER = ROOT / 'checkpoints'
 MANIFEST = FOLDER / 'manifest.json'
@@ -54,27 +55,27 @@ class WeightsEntry:
     def __post_init__(self) -> None:
         problems = self._problems()
         if problems:
-            raise ManifestError(f'manifest entry {self.name!r}: {"; ".join(problems)}')
+            raise ManifestError(f'manifest entry {shorten(self.name)}: {"; ".join(problems)}')
 
     def _problems(self) -> list[str]:
         texts = (self.file, self.kind, self.about, self.licence, self.source)
         if not all(isinstance(text, str) and text for text in texts):
             return ['file, kind, about, licence and source must be non-empty texts']
         if PurePosixPath(self.file).name != self.file or self.file.startswith('.'):
-            return [f'file {self.file!r} must be a plain file name']
+            return [f'file {shorten(self.file)} must be a plain file name']
         if self.kind not in KINDS:
-            return [f'kind {self.kind!r} must be one of {", ".join(KINDS)}']
+            return [f'kind {shorten(self.kind)} must be one of {", ".join(KINDS)}']
         return [*self._address_problems(), *self._checksum_problems()]
 
     def _address_problems(self) -> list[str]:
         for name in ('urls', 'ignorable'):
             values = getattr(self, name)
             if not isinstance(values, tuple) or not all(isinstance(v, str) and v for v in values):
-                return [f'{name} must be a list of texts, got {values!r}']
+                return [f'{name} must be a list of texts, got {shorten(values)}']
         if self.embedded == bool(self.urls):
             return ['an entry is either embedded or has urls']
         return [
-            f'url {url!r} must start with https:// and name a file'
+            f'url {in_line(url)!r} must start with https:// and name a file'
             for url in self.urls
             if urlsplit(url).scheme != 'https' or not urlsplit(url).path.rsplit('/', 1)[-1]
         ]
@@ -82,11 +83,13 @@ class WeightsEntry:
     def _checksum_problems(self) -> list[str]:
         problems = []
         if self.size is not None and (type(self.size) is not int or self.size <= 0):
-            problems.append(f'size must be a number of bytes or null, got {self.size!r}')
+            problems.append(f'size must be a number of bytes or null, got {shorten(self.size)}')
         for name, digits in (('sha256', '{64}'), ('sha256_prefix', '{8,63}')):
             value = getattr(self, name)
             if value is not None and not re.fullmatch(f'[0-9a-f]{digits}', str(value)):
-                problems.append(f'{name} must be {digits} lower-case hex digits, got {value!r}')
+                problems.append(
+                    f'{name} must be {digits} lower-case hex digits, got {shorten(value)}'
+                )
         if self.embedded and not (self.size and self.sha256):
             problems.append('an embedded file needs its size and sha256')
         return problems
@@ -105,7 +108,7 @@ def parse_manifest(text: str, source: str) -> dict[str, WeightsEntry]:
     """
     try:
         content = json.loads(text, object_pairs_hook=_no_duplicates)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ManifestError(f'{source} is not valid JSON: {error}') from error
     if not isinstance(content, dict) or not isinstance(content.get('files'), dict):
         raise ManifestError(f'{source} must be {{"files": {{name: entry}}}}')
@@ -116,7 +119,8 @@ def parse_manifest(text: str, source: str) -> dict[str, WeightsEntry]:
         owner = owners.setdefault(entry.file.lower(), entry.name)
         if owner != entry.name:
             raise ManifestError(
-                f'{source}: {owner!r} and {entry.name!r} name the same file {entry.file!r}'
+                f'{source}: {shorten(owner)} and {shorten(entry.name)} name the same file '
+                f'{shorten(entry.file)}'
             )
     return entries
 
@@ -172,20 +176,23 @@ def manifest_json(entries: Mapping[str, WeightsEntry]) -> str:
 
 def _entry(name: str, values: Any) -> WeightsEntry:
     if not isinstance(values, dict):
-        raise ManifestError(f'manifest entry {name!r} must be a mapping, got {values!r}')
+        raise ManifestError(
+            f'manifest entry {shorten(name)} must be a mapping, got {shorten(values)}'
+        )
     known = {f.name for f in fields(WeightsEntry)} - {'name'}
     required = ('file', 'kind', 'about', 'licence', 'source')
     unknown, absent = sorted(set(values) - known), [k for k in required if k not in values]
     if unknown:
         raise ManifestError(
-            f'manifest entry {name!r}: unknown {", ".join(unknown)}; '
+            f'manifest entry {shorten(name)}: unknown {in_line(", ".join(unknown))}; '
             f'known: {", ".join(sorted(known))}'
         )
     if absent:
-        raise ManifestError(f'manifest entry {name!r}: {", ".join(absent)} missing')
+        raise ManifestError(f'manifest entry {shorten(name)}: {", ".join(absent)} missing')
     if not isinstance(values.get('embedded', False), bool):
         raise ManifestError(
-            f'manifest entry {name!r}: embedded must be true or false, got {values["embedded"]!r}'
+            f'manifest entry {shorten(name)}: embedded must be true or false, '
+            f'got {shorten(values["embedded"])}'
         )
     fixed: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     return WeightsEntry(name=name, **fixed)
@@ -196,5 +203,5 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(content) != len(pairs):
         names = [name for name, _ in pairs]
         twice = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(f'duplicate {", ".join(twice)}')
+        raise ValueError(f'duplicate {in_line(", ".join(twice))}')
     return content

@@ -164,6 +164,16 @@ def test_another_size_than_the_file_is_refused(pose2seg_file, size):
             )
         ),
         ('other: 1', 'no mapping `model`'),
+        ('model: [', 'model.yaml cannot be read as YAML: '),
+        ('model: \x00', 'cannot be read as YAML: .*special characters'),
+        ('model: ${nowhere}', 'cannot be read as YAML: .*nowhere'),
+        ('- ' * 50_000, 'cannot be read as YAML: '),
+        ('a: &a [x]\nb: [' + '*a, ' * 11 + ']', 'has more than 10 references'),
+        ('model: {b: [' + '"${a}", ' * 11 + ']}', 'has more than 10 references'),
+        (
+            'model: {_target_: sam2.modeling.sam2_utils.MLP, depth: 1}',
+            "model cannot be built: .*argument 'depth'",
+        ),
         (
             'model: {_target_: sam2.modeling.sam2_utils.MLP, input_dim: 1, hidden_dim: 1, '
             'output_dim: 1, num_layers: 1}',

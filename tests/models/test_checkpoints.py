@@ -68,6 +68,7 @@ def test_a_wrong_entry_is_refused(changes: dict[str, Any], message: str) -> None
     ('text', 'message'),
     [
         ('{', 'm.json is not valid JSON'),
+        ('[' * 100_000, 'm.json is not valid JSON: .*recursion'),
         ('[]', 'm.json must be'),
         ('{"files": {"a": 1}}', "entry 'a' must be a mapping, got 1"),
         ('{"files": {"a": {}, "a": {}}}', 'duplicate a'),
@@ -80,6 +81,13 @@ def test_a_wrong_entry_is_refused(changes: dict[str, Any], message: str) -> None
 def test_a_wrong_manifest_is_refused(text: str, message: str) -> None:
     with pytest.raises(ManifestError, match=message):
         parse_manifest(text, 'm.json')
+
+
+@pytest.mark.parametrize('content', [b'\xff\xfe', b'{"files": "\xe4"}', b'\x80'])
+def test_a_manifest_that_is_not_utf_8_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / 'm.json').write_bytes(content)
+    with pytest.raises(ManifestError, match=r'cannot be read .*utf-8'):
+        manifest.read_manifest(tmp_path / 'm.json')
 
 
 def test_the_shipped_manifest() -> None:

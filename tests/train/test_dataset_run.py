@@ -212,6 +212,7 @@ def named(name: str) -> Any:
         (Protocol('gt_keypoints'), without_keypoints, 'no keypoints, which protocol gt_keypoints'),
         (Protocol('gt_keypoints'), without_masks, 'is scored by segm'),
         (Protocol('gt_boxes', gt_masks=True), without_masks, 'no masks, which --gt-masks'),
+        (ORACLE, without('id'), 'an annotation of image 7 has no id, which protocol oracle needs'),
         (ORACLE, named('../7.jpg'), 'a path inside'),
         (ORACLE, named('3.jpg'), "another image has the file_name '3.jpg'"),
     ],

@@ -78,3 +78,9 @@ def test_exit_codes(error: BaseException, code: int, capsys: pytest.CaptureFixtu
 def test_other_errors_are_not_hidden() -> None:
     with pytest.raises(KeyError), handle_errors('tool.py'):
         raise KeyError('a fault')
+
+
+def test_long_values_are_cut_in_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit), handle_errors('bmp'):
+        raise ValueError('first\n' + 'x' * 9000)
+    assert max(map(len, capsys.readouterr().err.splitlines())) < 2100

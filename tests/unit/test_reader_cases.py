@@ -21,18 +21,15 @@ from pipeline.datasets.annotations import AnnotationError, check_annotations, lo
 from pipeline.evaluation.coco import score, score_files
 from pipeline.io.annotations import load_boxes, load_image_ids
 from pipeline.io.coco_checks import as_flag, as_id, as_side, read_json
-from pipeline.io.images import ImageReadError, read_image
 from pipeline.io.inputs import InputError, InputImage, find_images
 from pipeline.io.records import people_to_record, read_record
 from pipeline.io.results import info_path, read_info
 from pipeline.masks import find_rle_error
 from pipeline.structures import Detections
 from tests.commands import exit_code
-from tests.conftest import SAMPLES
 from tests.run_fakes import make_people
 from tests.toy_people import toy_annotations, toy_results, write
 
-CASES = SAMPLES.parent / 'cases'
 DEEP = '[' * 100_000
 NAN, HUGE = float('nan'), 10**400
 
@@ -446,6 +443,10 @@ RECORDS: dict[str, Callable[[Any], Any]] = {
     'another source': lambda r: r['people'][0].update(mask_source=3) or r,
     'too many prompts': lambda r: r['people'][0].update(prompts=[0] * 99) or r,
     'cut mask': lambda r: r['people'][0]['mask'].update(counts='o') or r,
+    'number as text': lambda r: r['people'][0].update(score='0.5') or r,
+    'round as text': lambda r: r['people'][0].update(round='1') or r,
+    'another number': lambda r: r['people'][1].update(person_id=7) or r,
+    'no truth': lambda r: r | {'mask_boxes': []},
     'no mask': lambda r: r['people'][0].update(mask=None) or r,
 }
 
@@ -464,6 +465,14 @@ def test_a_damaged_record_is_no_record(name: str, tmp_path: Path) -> None:
 def test_arguments_that_are_no_path(source: str) -> None:
     (failure,) = find_images([source]).failures
     assert failure.error == 'WrongInputError' and 'no ' in failure.message
+
+
+@pytest.mark.parametrize(
+    'url', ['https://1:2:3/x.jpg', 'http://[/x.jpg', 'http://a b/x.jpg', 'http://\x80.../x.jpg']
+)
+def test_urls_that_are_none(url: str) -> None:
+    (failure,) = find_images([url]).failures
+    assert failure.error == 'ImageReadError' and 'cannot be downloaded' in failure.message
 
 
 @pytest.mark.parametrize('content', [b'\xff\xfe', b'a\0b.jpg\n', b'~no-such-user/a.jpg\n'])
@@ -529,22 +538,3 @@ def test_wrong_overrides_are_named(pairs: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         load_config('bmp_compact', parse_cfg_options(pairs))
     assert len(str(caught.value)) < 500
-
-
-@pytest.mark.skipif(not CASES.is_dir(), reason='the collected cases are not here')
-def test_collected_cases() -> None:
-    """Cases of public reports and of a fault campaign: a result or one line."""
-    base, results = CASES / 'fuzz/B_base_ann.json', CASES / 'fuzz/B_base_res.json'
-    pairs = [(results, f) for f in CASES.glob('fuzz/B_[cst]*_ann_*.json')]
-    pairs += [(f, base) for f in CASES.glob('fuzz/B_[cs]*_res*_*.json')]
-    pairs += [(CASES / 'score/res.json', f) for f in CASES.glob('score/gt*.json')]
-    pairs += [(f, CASES / 'score/gt.json') for f in CASES.glob('score/res*.json')]
-    assert {exit_code(score_tool.main, *pair) for pair in pairs} <= {0, 2}
-    for name in ('cli_accepted_empty_counts', 'cli_traceback_counts'):
-        assert exit_code(score_tool.main, CASES / f'fuzz/B_{name}.json', base) == 2
-    for path in CASES.glob('fuzz/C_*.py'):
-        with pytest.raises(ConfigError, match=path.name):
-            load_config(path)
-    for path in (CASES / 'images/cut_half_then_eoi.jpg', *CASES.glob('fuzz/A_*')):
-        with pytest.raises(ImageReadError, match=path.name):
-            read_image(path)

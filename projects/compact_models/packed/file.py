@@ -7,7 +7,6 @@ image, whose longest side is at most `side`.
 
 from __future__ import annotations
 
-import pickle
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -26,6 +25,8 @@ from pipeline.boxes import xywh_to_xyxy
 from pipeline.io.atomic import atomic_file
 from pipeline.io.images import read_image
 from pipeline.rle import polygons, rle_of
+from pipeline.weights.loading import read_checkpoint
+from pipeline.weights.manifest import CheckpointError
 
 # Masks are kept as averages of cells of so many px, see `images.py`.
 CELL = 4
@@ -102,8 +103,8 @@ class Packed:
             ValueError: it is no packed file or a key is missing or wrong.
         """
         try:
-            content = torch.load(path, map_location='cpu', weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            content = read_checkpoint(path)
+        except CheckpointError as error:
             raise ValueError(f'{path}: no file of tensors ({error})') from error
         if not isinstance(content, dict):
             raise ValueError(f'{path}: holds a {type(content).__name__}, not tensors by name')

@@ -19,6 +19,8 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 from typing_extensions import Self
 
+from pipeline.masks import find_rle_error
+
 from .file import CELL, Packed
 
 FILL = 114  # the grey that MMDetection's YOLOX and RTMDet pad with
@@ -157,8 +159,11 @@ def _decode_masks(
     def decode(row: int, image: int) -> NDArray[np.uint8]:
         height, width = sizes[image]
         counts = data[starts[row] : ends[row]].tobytes()
+        text = {'size': [height, width], 'counts': counts.decode('latin-1')}
+        if reason := find_rle_error(text, height, width):
+            raise ValueError(f'a mask of image {int(packed.ids[image])} is damaged: {reason}')
         frame = np.zeros((side, side), np.uint8)
-        frame[:height, :width] = coco_mask.decode({'size': [height, width], 'counts': counts})
+        frame[:height, :width] = coco_mask.decode({**text, 'counts': counts})
         fractions = cv2.resize(frame * np.uint8(255), (cells, cells), interpolation=cv2.INTER_AREA)
         return fractions.astype(np.uint8, copy=False)
 

@@ -168,12 +168,20 @@ def test_a_wrong_file_is_named_with_its_key(packed, tmp_path, key, change, messa
 
 def test_what_is_no_packed_file_is_refused(tmp_path):
     path = tmp_path / 'text.pt'
-    path.write_text('no tensors')
-    with pytest.raises(ValueError, match=r'text.pt: no file of tensors'):
-        Packed.load(path)
+    for content in (b'no tensors', b'PK\x03\x04\xf7', b'\x80\x02cos\nsystem\n'):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r'text.pt: no file of tensors'):
+            Packed.load(path)
     torch.save([1], path)
     with pytest.raises(ValueError, match=r'text.pt: holds a list'):
         Packed.load(path)
+
+
+def test_a_damaged_mask_is_named(packed, tmp_path):
+    content = torch.load(packed, weights_only=True)
+    torch.save({**content, 'rle': torch.full_like(content['rle'], 111)}, tmp_path / 'wrong.pt')
+    with pytest.raises(ValueError, match='a mask of image 7 is damaged: counts of an RLE'):
+        ImagesOnDevice.load([tmp_path / 'wrong.pt'], 'cpu')
 
 
 def test_the_image_must_have_the_size_of_the_annotations(tmp_path):
