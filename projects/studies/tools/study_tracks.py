@@ -54,6 +54,9 @@ def build_parser() -> argparse.ArgumentParser:
     add('--frames', type=int, default=100, metavar='N', help='of a drawn video (default: 100)')
     add('--seed', type=int, default=7, help='of the drawn videos (default: %(default)s)')
     add('--trackers', nargs='+', choices=TRACKERS, default=TRACKERS, metavar='NAME')
+    add('--max-covered', type=float, metavar='P',
+        help='gaps are filled where a nearer box covers at most this fraction (default: 1; for '
+        'drawn videos 0.6, because their ground truth has visible people only)')  # fmt: skip
     add('--raw', action='store_true', help='keep all tracks as they are')
     add('--out', type=Path, default=Path('outputs/study_tracks'), metavar='OUT')
     add_runtime_options(parser)
@@ -66,7 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if (args.video is None or args.ground_truth is None) == (args.drawn is None):
         parser.error('give VIDEO and GROUND_TRUTH, or --drawn N')
-    finish = None if args.raw else FinishConfig()
+    covered = args.max_covered or (0.6 if args.drawn else 1.0)
+    finish = None if args.raw else FinishConfig(max_covered=covered)
     with handle_errors('study_tracks.py'), warnings.catch_warnings():
         warnings.simplefilter('ignore', UserWarning)  # of trackers that ignore the image
         if args.drawn is None:
