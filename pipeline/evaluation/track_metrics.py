@@ -76,8 +76,8 @@ def score_tracks(frames: Sequence[FrameMatch], threshold: float = 0.5) -> TrackS
         from trackers.eval.identity import compute_identity_metrics
     except ImportError as error:
         raise ImportError(
-            "scores of tracks need the package trackers; install it: pip install 'bbox-mask-pose"
-            "[video]'"
+            'scores of tracks need the package trackers; install it: '
+            "pip install 'bbox-mask-pose[tracking]'"
         ) from error
     arrays = (
         _number([f.true_ids for f in frames]),

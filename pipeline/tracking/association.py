@@ -30,6 +30,9 @@ Array = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
+SHAPE_SECONDS = 0.5  # boxes, masks and poses of long ago say less than colours
+UNKNOWN_COST = 0.5  # of a cue that says nothing
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -61,8 +64,9 @@ class AssociationConfig:
         min_low_affinity: the same for detections between the two scores.
         max_distance: detections farther from the prediction are rejected, in standard deviations.
         motion_spread: standard deviation of a box edge around its prediction, in body heights.
-        min_hits: detections of a track before its id is reported.
+        min_hits: detections of a track before it is confirmed.
         max_lost_seconds: a track without detection ends after this time.
+        max_tentative_seconds: the same for a track that is not confirmed.
         max_hidden_seconds: the same for a track that ended behind another person.
         min_covered: fraction of the predicted box behind nearer boxes that counts as hidden.
         color_rate: weight of a new detection in the colours of a track.
@@ -79,6 +83,7 @@ class AssociationConfig:
     motion_spread: float = 0.12
     min_hits: int = 3
     max_lost_seconds: float = 2.4
+    max_tentative_seconds: float = 0.25
     max_hidden_seconds: float = 3.8
     min_covered: float = 0.5
     color_rate: float = 0.1
@@ -168,16 +173,15 @@ class AssociationTracker:
         i, j = pairs
         predicted = np.asarray(model.boxes, np.float32)
         shifts = self.last.shifted(i, predicted[i])
-        # Shapes change: poses and masks of long ago say less than colours.
-        fresh = np.exp(-(seconds - self.seen[i]) / 0.5)
+        fresh = np.exp(-(seconds - self.seen[i]) / SHAPE_SECONDS)
         pose = pose_similarity(self.last, found, pairs, shifts)
         cost = (
             # The negative log-likelihood of a Gaussian: a vague prediction must not win.
             weights.motion * (distance[pairs] ** 2 + 4 * np.log(spread / smallest)[i, 0])
             + weights.color * (1 - (self.last.colors[i] * found.colors[j]).sum(1))
-            + weights.box * fresh * (1 - box_iou(predicted, found.boxes)[pairs])
-            + weights.mask * fresh * (1 - mask_similarity(self.last, found, pairs, shifts))
-            + weights.pose * fresh * np.where(pose < 0, 0.5, 1 - pose)
+            + weights.box * _age(1 - box_iou(predicted, found.boxes)[pairs], fresh)
+            + weights.mask * _age(1 - mask_similarity(self.last, found, pairs, shifts), fresh)
+            + weights.pose * _age(np.where(pose < 0, UNKNOWN_COST, 1 - pose), fresh)
         )
         result = np.zeros_like(distance)
         result[pairs] = 1 - cost
@@ -218,12 +222,12 @@ class AssociationTracker:
         self.hidden = np.concatenate([self.hidden, np.zeros(len(new), bool)])
 
     def _end(self, seconds: float) -> None:
-        """End tracks that were not seen for too long, or unconfirmed and not seen now."""
+        """End tracks that were not seen for too long, or left the image."""
         assert self.last is not None
         config, age = self.config, seconds - self.seen
         self.hidden = np.where(age > 0, self.hidden | self._covered(), False)
         limit = np.where(self.hidden, config.max_hidden_seconds, config.max_lost_seconds)
-        limit[self.hits < config.min_hits] = 0
+        limit[self.hits < config.min_hits] = config.max_tentative_seconds
         height, width = self.last.masks.height, self.last.masks.width
         center = (self.motion.boxes[:, :2] + self.motion.boxes[:, 2:]) / 2
         inside = ((center > 0) & (center < (width, height))).all(1)
@@ -258,6 +262,11 @@ def _match(affinity: Array, rows: Flags, columns: Flags, minimum: float) -> tupl
     a, b = linear_sum_assignment(block, maximize=True)
     good = block[a, b] > 0
     return i[a[good]], j[b[good]]
+
+
+def _age(costs: npt.NDArray[np.floating], fresh: Array) -> Array:
+    """Mix costs with that of no knowledge; without it, a track of long ago would cost less."""
+    return np.asarray(UNKNOWN_COST + fresh * (costs - UNKNOWN_COST))
 
 
 def _mix(old: Floats, new: Floats, rate: float) -> Floats:

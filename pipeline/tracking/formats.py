@@ -119,11 +119,15 @@ def write_mots(path: Path, frames: Iterable[TrackedPeople]) -> None:
     for frame in frames:
         people, ids = frame.tracked
         for track, rle in zip(ids.tolist(), people.masks.to_rle(), strict=True):
-            number = MOTS_PEDESTRIAN * INSTANCES_PER_CLASS + track
-            height, width = rle['size']
-            row = frame.index + 1, number, MOTS_PEDESTRIAN, height, width, rle['counts']
-            lines.append(' '.join(map(str, row)) + '\n')
+            lines.append(mots_line(frame.index, track, rle))
     write_text(path, ''.join(lines))
+
+
+def mots_line(frame: int, track_id: int, rle: dict[str, Any]) -> str:
+    """Row of a MOTS file for a mask in a frame, from 0."""
+    number = MOTS_PEDESTRIAN * INSTANCES_PER_CLASS + track_id
+    row = frame + 1, number, MOTS_PEDESTRIAN, *rle['size'], rle['counts']
+    return ' '.join(map(str, row)) + '\n'
 
 
 def read_mots(path: Path) -> Iterator[tuple[int, npt.NDArray[np.int64], Masks]]:

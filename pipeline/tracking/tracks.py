@@ -19,13 +19,17 @@ class FinishConfig:
 
     Attributes:
         min_detections: shorter tracks are dropped.
-        min_mean_score: tracks with a lower mean score are dropped.
+        min_top_score: tracks are dropped if the mean of the best quarter of their scores is lower.
+            People are seen well at some time; what only resembles a person never is.
         max_gap_seconds: longer gaps are not filled.
+        max_covered: boxes are not filled in where a nearer person's box covers more of them. With 1
+            hidden people keep their box, as in the ground truth of MOTChallenge.
     """
 
     min_detections: int = 5
-    min_mean_score: float = 0.0
-    max_gap_seconds: float = 1.0
+    min_top_score: float = 0.6
+    max_gap_seconds: float = 1.5
+    max_covered: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,12 +71,28 @@ def finish_tracks(
     for track in np.unique(rows.track_ids):
         part = rows.select(rows.track_ids == track)
         part = part.select(np.argsort(part.frames))
-        if len(part) >= config.min_detections and part.scores.mean() >= config.min_mean_score:
+        top = np.sort(part.scores)[-max(len(part) // 4, 1) :].mean()
+        if len(part) >= config.min_detections and top >= config.min_top_score:
             kept += [part, _fill(part, frames, seconds, config.max_gap_seconds)]
     result = TrackRows.empty()
     for part in kept:
         result = result.concat(part)
-    return result.select(np.lexsort((result.track_ids, result.frames)))
+    result = result.select(np.lexsort((result.track_ids, result.frames)))
+    return result if config.max_covered >= 1 else _drop_covered(result, config.max_covered)
+
+
+def _drop_covered(rows: TrackRows, max_covered: float) -> TrackRows:
+    """Drop filled rows behind a detected box that ends lower in the image."""
+    keep = np.ones(len(rows), bool)
+    seen = rows.person_rows >= 0
+    for i in np.flatnonzero(~seen).tolist():
+        box = rows.boxes[i]
+        first, end = np.searchsorted(rows.frames, [rows.frames[i], rows.frames[i] + 1])
+        front = rows.boxes[first:end][seen[first:end] & (rows.boxes[first:end, 3] > box[3])]
+        sides = np.minimum(box[2:], front[:, 2:]) - np.maximum(box[:2], front[:, :2])
+        shared = np.maximum(sides, 0).prod(1).max(initial=0)
+        keep[i] = shared <= max_covered * np.prod(box[2:] - box[:2])
+    return rows.select(keep)
 
 
 def _fill(

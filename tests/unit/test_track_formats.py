@@ -9,6 +9,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from pipeline.cli.score_tracks import score_files
+from pipeline.evaluation.track_files import TrackTask
 from pipeline.structures import People
 from pipeline.synthetic.video import VideoConfig, VideoFrame, make_frames
 from pipeline.tracking import formats
@@ -150,3 +152,17 @@ def test_trajectories(frames: list[TrackedPeople], tmp_path: Path) -> None:
     np.testing.assert_allclose(
         table[0, 2:4], [row.boxes[0, [0, 2]].mean(), row.boxes[0, 3]], atol=1e-2
     )
+
+
+@pytest.mark.parametrize('task', ['boxes', 'masks', 'poses'])
+def test_written_files_score_perfectly(
+    task: TrackTask, frames: list[TrackedPeople], tmp_path: Path
+) -> None:
+    write = {
+        'boxes': lambda path: formats.write_mot(path, to_rows(frames)),
+        'masks': lambda path: formats.write_mots(path, frames),
+        'poses': lambda path: formats.write_posetrack(path, frames, SIZE),
+    }[task]
+    write(tmp_path / 'a')
+    (scores,) = score_files(tmp_path / 'a', tmp_path / 'a', task).values()
+    assert (scores.hota, scores.mota, scores.idf1) == pytest.approx((1, 1, 1))
