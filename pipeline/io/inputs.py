@@ -21,7 +21,10 @@ from .images import InputError as InputError
 from .progress import count_of
 
 LIST_SUFFIXES = ('.txt', '.lst')
-VIDEO_SUFFIXES = tuple('.mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv'.split())
+VIDEO_SUFFIXES = tuple(
+    '.mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .ts .mts .m2ts .3gp .ogv .y4m .mxf .asf '
+    '.vob'.split()
+)
 
 
 @dataclass(frozen=True)

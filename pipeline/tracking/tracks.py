@@ -9,23 +9,9 @@ import numpy.typing as npt
 
 from ..arrays import Floats, Ints
 from ..structures import Rows
+from .config import FinishConfig as FinishConfig
 
 Ids = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class FinishConfig:
-    """Settings of `finish_tracks`.
-
-    Attributes:
-        min_detections: shorter tracks are dropped.
-        min_mean_score: tracks with a lower mean score are dropped.
-        max_gap_seconds: longer gaps are not filled.
-    """
-
-    min_detections: int = 5
-    min_mean_score: float = 0.0
-    max_gap_seconds: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,6 +21,7 @@ from ..io.atomic import atomic_file
 from .reader import open_video
 
 if TYPE_CHECKING:
+    from av.container import InputContainer
     from av.packet import Packet
     from av.stream import Stream
 
@@ -67,8 +68,22 @@ def write_segment(path: Path, frames: Iterable[tuple[float, Image]], rate: float
             output.mux(stream.encode())
 
 
-def join_segments(path: Path, segments: Sequence[Path], sound: str | Path | None = None) -> None:
-    """Join segments in order, and copy the first sound stream of the video ``sound``."""
+def join_segments(
+    path: Path,
+    segments: Sequence[Path],
+    sound: str | Path | None = None,
+    start: float = 0.0,
+    end: float | None = None,
+) -> None:
+    """Join segments in order, and copy the first sound stream of the video ``sound``.
+
+    Args:
+        path: file to write; its suffix chooses the container.
+        segments: files of `write_segment`.
+        sound: video with the sound; None or a video without sound: silent.
+        start: second of that video, counted from its first frame, which is second 0 of the result.
+        end: second at which the sound ends; None: at its own end.
+    """
     import av
 
     with ExitStack() as stack:
@@ -82,7 +97,8 @@ def join_segments(path: Path, segments: Sequence[Path], sound: str | Path | None
             track = container.streams.audio[0]
             with suppress(ValueError):  # the format cannot hold this codec
                 copy = output.add_stream_from_template(track)
-                sources.append(_copy(container.demux(track), copy))
+                packets = _cut(container.demux(track), _first_second(container) + start, start, end)
+                sources.append(_copy(packets, copy))
         for packet in heapq.merge(*sources, key=lambda p: (p.dts or 0) * p.time_base):
             output.mux(packet)
 
@@ -91,6 +107,27 @@ def _packets(segments: Sequence[Path], target: Stream) -> Iterator[Packet[Any]]:
     for segment in segments:
         with open_video(segment) as container:
             yield from _copy(container.demux(container.streams.video[0]), target)
+
+
+def _first_second(container: InputContainer) -> float:
+    """Timestamp of the first frame of a video."""
+    video = container.streams.video[0]
+    return float((video.start_time or 0) * (video.time_base or 0))
+
+
+def _cut(
+    packets: Iterable[Packet[Any]], origin: float, start: float, end: float | None
+) -> Iterator[Packet[Any]]:
+    """Packets from ``origin`` on, which becomes second 0; all of them if ``start`` is 0."""
+    for packet in packets:
+        if packet.dts is None or packet.pts is None:
+            continue
+        seconds = float(packet.pts * packet.time_base) - origin
+        if (start and seconds < 0) or (end is not None and seconds >= end - start):
+            continue
+        shift = round(origin / packet.time_base)
+        packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+        yield packet
 
 
 def _copy(packets: Iterable[Packet[Any]], target: Stream) -> Iterator[Packet[Any]]:
