@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from av.stream import Stream
 
 TICKS = Fraction(1, 90_000)
-# Codec, suffix and options; the first that PyAV was built with is used. H.264 plays everywhere.
+# Codec, suffix and options; the first that PyAV was built with is used. H.264 plays everywhere. It
+# must not reorder frames: decoding times of one segment would reach into the segment before.
 CODECS = (
-    ('libx264', '.mp4', {'crf': '20', 'preset': 'veryfast'}),
+    ('libx264', '.mp4', {'crf': '20', 'preset': 'veryfast', 'bf': '0'}),
     ('libvpx-vp9', '.webm', {'crf': '30', 'b:v': '0', 'deadline': 'realtime', 'cpu-used': '8'}),
 )
 
