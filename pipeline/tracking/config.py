@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Weights:
+class WeightsConfig:
     """Cost of each cue; a pair whose costs sum up to 1 or more is no match."""
 
     motion: float = 0.011  # per squared standard deviation of the prediction
@@ -56,7 +56,7 @@ class AssociationConfig:
     # Fraction of the predicted box behind nearer boxes that counts as hidden.
     min_covered: float = 0.5
     color_rate: float = 0.1  # weight of a new detection in the colours of a track
-    weights: Weights = field(default_factory=Weights)
+    weights: WeightsConfig = field(default_factory=WeightsConfig)
     motion: MotionConfig = field(default_factory=MotionConfig)
     camera: CameraConfig | None = field(default_factory=CameraConfig)  # None: a still camera
 

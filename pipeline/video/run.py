@@ -12,7 +12,8 @@ import json
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import takewhile
@@ -21,12 +22,11 @@ from threading import Event
 from typing import Any, Protocol
 
 from ..io.atomic import write_json
-from ..io.images import ImageReadError
 from ..io.inputs import Failure
 from ..io.progress import Reporter, count_of
 from ..io.run import disk_errors, lock_folder
 from ..io.run_options import VIDEO_OUTPUTS, Pipeline, RunReport
-from ..io.runner import describe_origin
+from ..io.runner import DISK_ERRORS, describe_origin
 from ..tracking.config import TrackingConfig
 from ..visualization.style import DrawingStyle
 from .inputs import VideoInput
@@ -84,6 +84,10 @@ class VideoOptions:
     trail: int = 25
     resume: bool = True
 
+    def __post_init__(self) -> None:
+        if self.fps <= 0 or self.trail < 0:
+            raise ValueError(f'fps={self.fps} must be positive and trail={self.trail} 0 or more')
+
 
 def run_videos(
     pipeline: VideoPipeline,
@@ -104,7 +108,9 @@ def run_videos(
         for video in videos:
             try:
                 report.videos.append(_run_video(pipeline, video, options, reporter))
-            except (VideoReadError, ImageReadError) as error:
+            except Exception as error:  # the other videos continue
+                if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+                    raise
                 report.failures.append(Failure.from_error(str(video.source), error))
                 reporter.message(f'failed: {report.failures[-1].describe()}')
             except KeyboardInterrupt:
@@ -120,12 +126,12 @@ def _run_video(
     _prepare(folder, _describe(pipeline, video, options), resume=options.resume)
     store = FrameStore(folder / FRAMES)
     reader = VideoReader(video.source, options.selection, options.fps)
+    facts = None
     if not (folder / SUMMARY).is_file():
-        summary = _follow(pipeline, video, reader, options, store, reporter)
-        results = TrackedVideo.read(store, video.name, pipeline.tracking.finish)
-        write_results(folder, results, summary)
-    else:
-        results = TrackedVideo.read(store, video.name, pipeline.tracking.finish)
+        facts = _follow(pipeline, video, reader, options, store, reporter)
+    results = TrackedVideo.read(store, video.name, pipeline.tracking.finish)
+    if facts is not None:
+        write_results(folder, results, facts)
     for kind in sorted(options.save & set(VIDEO_OUTPUTS)):
         results.write(kind, folder / VIDEO_OUTPUTS[kind])
     if 'overlay' in options.save and not video.live:
@@ -164,6 +170,8 @@ def _prepare(folder: Path, settings: dict[str, dict[str, Any]], *, resume: bool)
             before = dict(json.loads(path.read_bytes()))
         except ValueError:
             pass  # damaged: all is made again
+    if before != settings:
+        path.unlink(missing_ok=True)  # first: a kill while files are removed leaves no wrong record
     outdated = False
     for part, names in MADE_FROM.items():
         outdated |= before.get(part) != settings[part]
@@ -201,19 +209,12 @@ def _follow(
 
         if video.live and 'overlay' in options.save:
             write_live_overlay(store.folder.parent, report_progress(), options.style)
-        else:
-            consume(report_progress())
+        deque(report_progress(), maxlen=0)
     if not number:
         raise VideoReadError(
             f'{video.source}: no frame in the chosen part; check --start, --end and --stride'
         )
     return {'source': str(video.source), 'broken_frames': reader.broken}
-
-
-def consume(frames: Iterable[Any]) -> None:
-    """Run an iterator to its end."""
-    for _ in frames:
-        pass
 
 
 @contextmanager
