@@ -21,7 +21,6 @@ from ..io.atomic import atomic_file
 from .reader import open_video
 
 if TYPE_CHECKING:
-    from av.container import InputContainer
     from av.packet import Packet
     from av.stream import Stream
 
@@ -90,15 +89,17 @@ def join_segments(
     with ExitStack() as stack:
         file = stack.enter_context(atomic_file(path))
         output = stack.enter_context(av.open(file, 'w', format=_container(path)))
-        first = stack.enter_context(open_video(segments[0]))
-        video = output.add_stream_from_template(first.streams.video[0])
+        head = stack.enter_context(open_video(segments[0]))
+        video = output.add_stream_from_template(head.streams.video[0])
         sources = [_packets(segments, video)]
         container = stack.enter_context(open_video(sound)) if sound is not None else None
         if container is not None and container.streams.audio:
             track = container.streams.audio[0]
             with suppress(ValueError):  # the format cannot hold this codec
                 copy = output.add_stream_from_template(track)
-                packets = _cut(container.demux(track), _first_second(container) + start, start, end)
+                source = container.streams.video[0]
+                first = float((source.start_time or 0) * (source.time_base or 0))
+                packets = _cut(container.demux(track), first + start, start, end)
                 sources.append(_copy(packets, copy))
         for packet in heapq.merge(*sources, key=lambda p: (p.dts or 0) * p.time_base):
             output.mux(packet)
@@ -108,12 +109,6 @@ def _packets(segments: Sequence[Path], target: Stream) -> Iterator[Packet[Any]]:
     for segment in segments:
         with open_video(segment) as container:
             yield from _copy(container.demux(container.streams.video[0]), target)
-
-
-def _first_second(container: InputContainer) -> float:
-    """Timestamp of the first frame of a video."""
-    video = container.streams.video[0]
-    return float((video.start_time or 0) * (video.time_base or 0))
 
 
 def _cut(
