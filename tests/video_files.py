@@ -38,6 +38,7 @@ def write_video(
     codec: str = 'libx264',
     pix_fmt: str = 'yuv420p',
     sound: float = 0,
+    sound_codec: str = 'aac',
     fps: int = 10,
     options: dict[str, str] | None = None,
 ) -> Path:
@@ -46,7 +47,7 @@ def write_video(
 
     with av.open(str(path), 'w', options=options or {}) as output:
         stream: Any = None
-        audio: Any = output.add_stream('aac', rate=RATE) if sound else None
+        audio: Any = output.add_stream(sound_codec, rate=RATE) if sound else None
         for index, image in enumerate(frames):
             if stream is None:
                 stream = output.add_stream(codec, rate=fps)

@@ -7,8 +7,9 @@ last one. Joining copies packets: nothing is encoded twice.
 from __future__ import annotations
 
 import heapq
+import logging
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ from .reader import open_video
 if TYPE_CHECKING:
     from av.packet import Packet
     from av.stream import Stream
+
+logger = logging.getLogger(__name__)
 
 TICKS = Fraction(1, 90_000)
 # Codec, suffix and options; the first that PyAV was built with is used. H.264 plays everywhere. It
@@ -86,6 +89,20 @@ def join_segments(
     """
     import av
 
+    try:
+        _join(path, segments, sound, start, end)
+    except (av.FFmpegError, ValueError) as error:
+        if sound is None:
+            raise
+        logger.warning('%s cannot hold the sound of %s (%s); it is silent', path, sound, error)
+        _join(path, segments, None, start, end)
+
+
+def _join(
+    path: Path, segments: Sequence[Path], sound: str | Path | None, start: float, end: float | None
+) -> None:
+    import av
+
     with ExitStack() as stack:
         file = stack.enter_context(atomic_file(path))
         output = stack.enter_context(av.open(file, 'w', format=_container(path)))
@@ -95,12 +112,11 @@ def join_segments(
         container = stack.enter_context(open_video(sound)) if sound is not None else None
         if container is not None and container.streams.audio:
             track = container.streams.audio[0]
-            with suppress(ValueError):  # the format cannot hold this codec
-                copy = output.add_stream_from_template(track)
-                source = container.streams.video[0]
-                first = float((source.start_time or 0) * (source.time_base or 0))
-                packets = _cut(container.demux(track), first + start, start, end)
-                sources.append(_copy(packets, copy))
+            copy = output.add_stream_from_template(track)
+            source = container.streams.video[0]
+            first = float((source.start_time or 0) * (source.time_base or 0))
+            packets = _cut(container.demux(track), first + start, start, end)
+            sources.append(_copy(packets, copy))
         for packet in heapq.merge(*sources, key=lambda p: (p.dts or 0) * p.time_base):
             output.mux(packet)
 

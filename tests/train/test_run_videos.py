@@ -34,7 +34,8 @@ def test_the_command_and_the_generator_agree(tmp_path: Path) -> None:
     still, out = tmp_path / 'frames' / '0.png', tmp_path / 'out'
     settings = ('finish.min_detections=2', 'high_score=0.4')
     options = ['--save', 'coco', 'overlay', *VIDEO_OUTPUTS, '--detect-every', '2', '--out-dir']
-    command = [sys.executable, ROOT / 'tools' / 'run_bmp.py', clip, still, *options, out]
+    tool = ROOT / 'tools' / 'run_bmp.py'
+    command: list[str | Path] = [sys.executable, tool, clip, still, *options, out]
     command += ['--device', 'cpu', '--cfg-options', *(f'tracking.{text}' for text in settings)]
     command += ['--frames', tmp_path / 'frames', '--fps', '8']
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)

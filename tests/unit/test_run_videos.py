@@ -29,6 +29,8 @@ from pipeline.video.process import ProcessConfig, TrackedFrame, track_frames
 from pipeline.video.reader import Frame, FrameSelection, VideoReader
 from pipeline.video.run import VideoOptions, run_videos
 from pipeline.video.store import FrameStore
+from pipeline.video.writer import choose_codec
+from pipeline.visualization.draw import draw_people
 from pipeline.visualization.style import DrawingStyle
 from tests.video_files import write_video
 
@@ -43,7 +45,8 @@ class Oracle:
     """A pipeline that knows the people of each frame of `DRAWN`."""
 
     config_text = config_key = 'a = 1\n'
-    precision, device, min_score, load_seconds = 'fp32', 'cpu', None, 0.0
+    precision, device, load_seconds = 'fp32', 'cpu', 0.0
+    min_score: float | None = None
 
     def __init__(self, stop_at: int | None = None, **tracking: Any) -> None:
         self.weights = {'net': 'abc'}
@@ -112,7 +115,7 @@ def whole(clip: Path, short_parts: None, tmp_path_factory: pytest.TempPathFactor
 
 def test_outputs(whole: Path, clip: Path) -> None:
     folder = whole / 'videos' / 'clip'
-    suffix = overlay.choose_codec()[1]
+    suffix = choose_codec()[1]
     chunks = {f'frames/{i:06d}.jsonl' for i in range(4)}
     names = {'settings.json', 'video.json', 'tracks.csv', f'overlay{suffix}'}
     assert set(files(whole)) == {*VIDEO_OUTPUTS.values(), *chunks, *names}
@@ -156,7 +159,7 @@ def test_an_interrupted_pass_goes_on(stop_at: int, clip: Path, whole: Path, tmp_
 def test_an_interrupted_drawing_goes_on(
     stop_at: int, clip: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    draw, drawn = overlay.draw_people, []
+    draw, drawn = draw_people, []
 
     def draw_some(*arguments: Any) -> Image:
         drawn.append(1)

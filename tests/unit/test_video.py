@@ -194,6 +194,15 @@ def test_a_part_has_its_part_of_the_sound(tmp_path: Path) -> None:
     assert durations(target)['audio'] == pytest.approx(0.4, abs=0.2)
 
 
+@pytest.mark.parametrize('codec', ['pcm_u8', 'pcm_s16le'])
+def test_sound_that_the_format_cannot_hold_is_left_out(
+    codec: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    target = join(tmp_path, clip(tmp_path, name='clip.mkv', sound=1, sound_codec=codec))
+    assert len(read(target)) == 6 and set(durations(target)) == {'video'}
+    assert 'cannot hold the sound' in caplog.text
+
+
 def test_a_silent_video_stays_silent(tmp_path: Path) -> None:
     assert set(durations(join(tmp_path, clip(tmp_path)))) == {'video'}
 
