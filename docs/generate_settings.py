@@ -46,7 +46,9 @@ def sections(kind: type[Any], name: str = '') -> Iterator[tuple[str, type[Any]]]
 
 def section_markdown(name: str, kind: type[Any], names: set[str]) -> str:
     """Heading, docstring and table of one section."""
-    hints, meanings = typing.get_type_hints(kind), read_comments(kind)
+    hints, meanings = typing.get_type_hints(kind), {}
+    for base in filter(is_dataclass, reversed(kind.__mro__)):
+        meanings |= read_comments(base)
     lines = [f'## {name}', '', inspect.cleandoc(kind.__doc__ or ''), '']
     lines += ['| name | type | default | meaning |', '|---|---|---|---|']
     for f in fields(kind):

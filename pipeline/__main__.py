@@ -12,6 +12,7 @@ from .cli.streams import robust_output
 # Command -> module of this package with a `main`, options to insert; and its line in the help.
 COMMANDS = {
     'run': ('cli.run', 'find every person in images: box, mask and keypoints'),
+    'track': ('cli.run --videos', 'the same for videos alone: follow every person'),
     'demo': ('cli.run --demo', 'run on two photographs and a drawn crowd'),
     'test': ('cli.test', 'run a pipeline on a data set'),
     'score': ('cli.score', 'compute box, mask and keypoint AP of a results file'),

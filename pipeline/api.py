@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,13 @@ from .io.images import ChannelOrder, as_image
 from .io.inputs import InputError, find_images
 from .runtime.timing import StageTimer
 from .structures import Detections, Image, ImageSource, People, size_of
+from .tracking.config import TrackingConfig
 from .values import check_range
+
+if TYPE_CHECKING:
+    from .video.process import TrackedFrame
+    from .video.reader import Frame
+    from .video.store import FrameStore
 
 # Keyword of `load_pipeline` -> setting. All others are written with two underscores for the dot.
 SHORT_NAMES = {
@@ -48,8 +54,10 @@ class LoadedPipeline:
         weights: checkpoint name -> sha256 of the file that was loaded.
         device: where the models run.
         precision: fp32, bf16 or fp16.
-        config_key: everything in the config that the people depend on, except ``min_score``.
+        config_key: everything in the config that the people of an image depend on, except
+            ``min_score``.
         min_score: threshold on the scores of the people; None: off.
+        tracking: settings of videos.
         note: note of the config for the user, or an empty string.
         load_seconds: time for loading.
     """
@@ -64,8 +72,9 @@ class LoadedPipeline:
         self.precision: str = config.settings.runtime.precision
         self.note = config.settings.runtime.note or ''
         self.min_score = config.settings.loop.min_score
+        self.tracking = config.settings.tracking
         loop = replace(config.settings.loop, min_score=None)
-        settings = replace(config.settings, loop=loop)
+        settings = replace(config.settings, loop=loop, tracking=TrackingConfig())
         self.config_key = '\n'.join([repr(settings), *built.model_configs])
         self.load_seconds = load_seconds
 
@@ -184,6 +193,66 @@ class LoadedPipeline:
             for batch in batches
             for people in self.predict_batch(batch, None, batch_size, channel_order=channel_order)
         )
+
+    def track(
+        self,
+        source: str | Path | int | Iterable[Frame],
+        *,
+        detect_every: int = 1,
+        batch_size: int = 1,
+        fps: float = 25.0,
+        store: FrameStore | None = None,
+        **selection: Any,
+    ) -> Iterator[TrackedFrame]:
+        """Find and follow every person in a video; a generator with one batch in memory.
+
+        Args:
+            source: A video file, a folder of numbered frames, the address of a stream, the index of
+                a camera, or frames.
+            detect_every: The detector looks at every n-th frame; between them it is replaced by
+                the boxes where the tracker expects people.
+            batch_size: As in `predict_batch`; ignored with ``detect_every``.
+            fps: Rate of a folder of frames.
+            store: Keeps the predictions on the disk, and those there are not computed again.
+            **selection: ``start``, ``end``, ``stride`` and ``max_fps`` of
+                `pipeline.video.reader.FrameSelection`.
+
+        Yields:
+            Frames with the people who have a track. The settings are those in ``tracking``; people
+            below ``tracking.low_score`` are dropped, and ``min_score`` has no effect.
+
+        Raises:
+            VideoReadError: The source is no video.
+            ImageReadError: A frame of a folder cannot be read.
+        """
+        from .tracking.libraries import DEFAULT_TRACKER, make_tracker
+        from .video.process import ProcessConfig, track_frames
+        from .video.reader import FrameSelection, VideoReader
+
+        frames: Iterable[Frame]
+        if isinstance(source, (str, Path, int)):
+            frames = VideoReader(source, FrameSelection(**selection), fps)
+        else:
+            frames = source
+        method = self.tracking.method
+        settings = self.tracking if method == DEFAULT_TRACKER else None
+        tracker = make_tracker(method, settings, fps)
+        config = ProcessConfig(detect_every, batch_size)
+        return track_frames(frames, self._predict_frames, tracker, config, store)
+
+    def _predict_frames(
+        self, images: Sequence[Image], boxes: Sequence[npt.NDArray[np.float32] | None]
+    ) -> list[People]:
+        """People of frames; with boxes in place of the detector, it does not run at all."""
+        run = self._run
+        if any(rows is not None for rows in boxes):
+            run = replace(run, config=replace(run.config, max_rounds=1))
+        user_boxes = [
+            None if rows is None else Detections.from_boxes(rows, size_of(image))
+            for image, rows in zip(images, boxes, strict=True)
+        ]
+        low_score = self.tracking.low_score
+        return [found.keep(low_score) for found in run.predict_candidates(images, user_boxes)]
 
 
 def load_pipeline(

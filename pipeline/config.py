@@ -1,7 +1,8 @@
 """Settings: MMEngine Python configs, checked against typed dataclasses before anything loads.
 
-A pipeline config is a Python file with five names: ``detector``, ``pose``, ``segmenter``, ``loop``
-and ``runtime``, each a dict of the fields below. Unknown keys and wrong types fail here.
+A pipeline config is a Python file with the names ``detector``, ``pose``, ``segmenter``, ``loop``,
+``tracking`` and ``runtime``, each a dict of the fields below. Unknown keys and wrong types fail
+here.
 
 Some settings compensate for the weaknesses of small models. Only `bmp_compact` sets them; their
 defaults are off. In each class below they come last, under "For the compact models". In
@@ -26,6 +27,7 @@ from .resources import ROOT
 from .runtime.options import RuntimeOptions
 from .segmenters.crop_segmentation import CropSegmentationConfig
 from .segmenters.prompts import PromptConfig
+from .tracking.config import TrackingConfig
 from .values import check_ranges, shorten
 
 CONFIG_FOLDER = ROOT / 'configs'
@@ -118,6 +120,7 @@ class PipelineConfig:
     pose: PoseConfig
     segmenter: SegmenterConfig
     loop: LoopConfig = field(default_factory=LoopConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
     runtime: RuntimeOptions = field(default_factory=RuntimeOptions)
 
 

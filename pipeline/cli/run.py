@@ -1,15 +1,18 @@
-"""Detect every person in images, with box, mask and pose.
+"""Detect every person in images and videos, with box, mask and pose; follow them in videos.
 
 INPUT is any number of images, directories (searched recursively), glob patterns, http(s) URLs, -
 (an image on stdin) and list files (@FILE, or FILE.txt / FILE.lst: one input per line, relative to
-the list, # starts a comment line; @- reads the list from stdin).
-Put inputs before options with several values. Results and formats: docs/user_guide/command_line.md.
+the list, # starts a comment line; @- reads the list from stdin); and of videos, their patterns,
+cameras (0, 1, ...) and streams (rtsp://...).
+Put inputs before options with several values. Results and formats: docs/user_guide/command_line.md
+and, for videos, video.md beside it.
 
 Examples:
     bmp run --demo
     bmp run images/ --out-dir outputs/crowd --save json coco overlay masks csv
     bmp run 'crowd/**/*.jpg' @more.txt --config bmp_v2 --device cuda
     bmp run images/ --min-score 0.3 --layers masks skeletons --labels id
+    bmp run clip.mp4 --save overlay mot --detect-every 2 --end 1:30
 
 Exit codes: 0 success, 1 an input failed (OUT/failures.json), 2 wrong arguments or no such input,
 130 interrupted.
@@ -20,13 +23,15 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..io.images import WrongInputError
 from ..io.inputs import InputImage, Inputs, find_images
 from ..io.run import run_images, write_failures
-from ..io.run_options import DEFAULT_SAVE, OUTPUTS, RunOptions, RunReport
+from ..io.run_options import DEFAULT_SAVE, OUTPUTS, VIDEO_OUTPUTS, RunOptions, RunReport
+from ..video.inputs import split_videos
 from ..visualization.style import LABELS, LAYERS, DrawingStyle
 from .options import (
     add_loop_options,
@@ -45,6 +50,7 @@ from .summary import print_summary
 if TYPE_CHECKING:
     from ..api import LoadedPipeline
     from ..io.coco_checks import ImageId
+    from ..video.run import VideoOptions
 
 PROG = 'bmp run'
 logger = logging.getLogger(__name__)
@@ -58,21 +64,23 @@ def build_parser() -> argparse.ArgumentParser:
     add('--demo', action='store_true', help='run on images of installed packages')
     add('--config', default='bmp_compact', help='name in configs/ or file (default: %(default)s)')
     add('--out-dir', type=Path, metavar='OUT', help='default: outputs/<name of the config>')
-    add('--save', nargs='+', choices=OUTPUTS, default=DEFAULT_SAVE, metavar='KIND',
-        help=f'any of {", ".join(OUTPUTS)} (default: {" ".join(DEFAULT_SAVE)}); json is always '
-        'written')  # fmt: skip
+    kinds = *OUTPUTS, *VIDEO_OUTPUTS
+    add('--save', nargs='+', choices=kinds, default=DEFAULT_SAVE, metavar='KIND',
+        help=f'any of {", ".join(OUTPUTS)}; for videos overlay, {", ".join(VIDEO_OUTPUTS)} '
+        f'(default: {" ".join(DEFAULT_SAVE)}); json is always written')  # fmt: skip
     add('--min-score', type=parse_score, default=argparse.SUPPRESS, metavar='X|none',
         help='drop people below this score from the files; predictions keep them, so another '
         'value computes nothing again (default: config)')  # fmt: skip
     add('--layers', nargs='+', choices=LAYERS, default=LAYERS,
         help=f'what overlays show (default: {" ".join(LAYERS)})')  # fmt: skip
-    add('--labels', choices=LABELS, default='score', help='text in overlays (default: score)')
+    add('--labels', choices=LABELS, help='text in overlays (default: score, in videos id)')
     add('--resume', action=argparse.BooleanOptionalAction, default=True,
         help='skip images that are done (default: yes)')  # fmt: skip
     add('--batch-images', type=parse_positive, default=1, metavar='N',
         help='batch size (default: 1)')  # fmt: skip
     add('--boxes', type=Path, metavar='FILE', help='your boxes for round one, JSON')
     add('--coco-ids', type=Path, metavar='FILE', help='COCO file with the image ids to use')
+    add_video_options(parser)
     add_person_category(parser)
     add_loop_options(parser)
     add_runtime_options(parser)
@@ -83,28 +91,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    if not args.inputs and not args.demo:
+    if not args.inputs and not args.demo and not args.frames:
         parser.error('at least one INPUT or --demo is required')
     out_dir = args.out_dir or Path('outputs', Path(args.config).stem)
     with handle_errors(PROG):
         overrides, reporter = get_overrides(args), make_reporter()
         demo = _demo_inputs(out_dir) if args.demo else []
-        sources = [*args.inputs, *demo]
+        videos, sources, absent = split_videos(
+            [*args.inputs, *demo], args.frames, only_videos=args.videos
+        )
         found = find_images(sources, exclude=out_dir, downloads=out_dir / 'inputs')
-        _refuse_wrong_inputs(found)
+        found = replace(found, failures=(*absent, *found.failures))
+        if not videos:
+            _refuse_wrong_inputs(found)
         for remark in found.remarks:
             reporter.message(remark)
         for failure in found.failures:
             reporter.message(f'failed: {failure.describe()}')
-        if found.images:
-            options = build_options(args, out_dir, found.images, get_command(PROG, argv))
+        options = build_options(args, out_dir, found.images, get_command(PROG, argv))
+        video_options = build_video_options(args, out_dir) if videos else None
+        report = RunReport(0, list(found.failures))
+        if found.images or videos:
             pipeline = load(args.config, overrides)
+        if found.images:
             report = run_images(
                 pipeline, found.images, options, failures=found.failures, reporter=reporter
             )
-        else:
-            report = RunReport(0, list(found.failures))
-            write_failures(out_dir, report)
+        if video_options and not report.interrupted:
+            from ..video.run import run_videos
+
+            run_videos(pipeline, videos, video_options, report, reporter)
+        write_failures(out_dir, report)
         print_summary(report, out_dir)
     return report.exit_code
 
@@ -120,15 +137,58 @@ def build_options(
     ids = None if args.coco_ids is None else _load_ids(args.coco_ids, images)
     return RunOptions(
         out_dir,
-        frozenset(args.save),
+        frozenset(args.save) & frozenset(OUTPUTS),
         resume=args.resume,
         boxes={} if args.boxes is None else _load_boxes(args, images, ids),
         image_ids=ids,
         config=args.config,
         command=command,
         batch_images=args.batch_images,
-        style=DrawingStyle(tuple(args.layers), args.labels),
+        style=DrawingStyle(tuple(args.layers), args.labels or 'score'),
     )
+
+
+def add_video_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options for videos."""
+    group = parser.add_argument_group('videos')
+    add = group.add_argument
+    add('--videos', action='store_true',
+        help='every INPUT is a video, or a folder of numbered frames')  # fmt: skip
+    add('--frames', nargs='+', default=[], metavar='DIR', help='folders of numbered frames')
+    add('--fps', type=float, default=25.0, metavar='F', help='their frames a second (default: 25)')
+    add('--start', type=parse_time, default=0.0, metavar='TIME', help='seconds, or h:mm:ss')
+    add('--end', type=parse_time, metavar='TIME', help='as above (default: the end)')
+    add('--stride', type=parse_positive, default=1, metavar='N', help='take every n-th frame')
+    add('--max-fps', type=float, metavar='F', help='take at most F frames a second')
+    add('--detect-every', type=parse_positive, default=1, metavar='N',
+        help='detect people in every n-th frame and only follow them between; faster')  # fmt: skip
+    add('--trail', type=int, default=25, metavar='N',
+        help='frames of the trail behind each person; 0: none (default: 25)')  # fmt: skip
+
+
+def parse_time(text: str) -> float:
+    """Parse seconds, m:ss or h:mm:ss, for argparse."""
+    seconds = 0.0
+    for part in text.split(':'):
+        seconds = 60 * seconds + float(part)
+    return seconds
+
+
+def build_video_options(args: argparse.Namespace, out_dir: Path) -> VideoOptions:
+    """Build the options of the videos.
+
+    Raises:
+        ValueError: A value is out of range.
+    """
+    from ..video.reader import FrameSelection
+    from ..video.run import VideoOptions
+
+    selection = FrameSelection(args.start, args.end, args.stride, args.max_fps)
+    style = DrawingStyle(tuple(args.layers), args.labels or 'id')
+    return VideoOptions(
+        out_dir, frozenset(args.save), selection, args.fps, args.detect_every, args.batch_images,
+        style, args.trail, args.resume,
+    )  # fmt: skip
 
 
 def _refuse_wrong_inputs(found: Inputs) -> None:

@@ -32,15 +32,15 @@ def summary_lines(report: RunReport, out_dir: Path) -> list[str]:
         parts.append(f'{below} below the minimum score {report.min_score:g} dropped')
     if report.resumed:
         parts.append(f'{report.computed} computed, {report.resumed} done before')
-    lines = ['; '.join(parts)]
+    lines = ['; '.join(parts)] if report.images or not report.videos else []
+    lines += report.videos
     if report.failures:
         failed = count_of(len(report.failures), 'input')
         lines.append(f'{failed} failed: {out_dir / "failures.json"}')
     if report.interrupted:
-        done = report.computed + report.resumed
+        done = f'{report.computed + report.resumed} of {count_of(report.images, "image")} done; '
         lines.append(
-            f'interrupted: {done} of {count_of(report.images, "image")} done; run the same command '
-            'again to continue'
+            f'interrupted: {done if report.images else ""}run the same command again to continue'
         )
     return [*lines, f'results: {out_dir}']
 

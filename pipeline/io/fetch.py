@@ -1,4 +1,4 @@
-"""Inputs that are no files: images from the web and from stdin; videos are refused."""
+"""Inputs that are no files: images from the web and from stdin."""
 
 from __future__ import annotations
 
@@ -52,12 +52,9 @@ def fetch_input(source: str, folder: Path) -> Path:
 def _describe_video(source: str) -> str:
     if '://' in source and not source.lower().startswith(STREAMS):
         return f'{source}: not an http or https URL; pass a file'
-    camera = source.isdecimal() or source.startswith(STREAMS)
-    device = f'/dev/video{source}' if source.isdecimal() else source
     return (
-        f'{source}: {"cameras and streams" if camera else "videos"} are not supported yet; write '
-        f'frames with "mkdir frames && ffmpeg -i {device} frames/%06d.jpg" and pass the folder '
-        'frames/'
+        f'{source}: a video; pass it to the command `bmp run` itself, not in a list, or to '
+        '`model.track` in Python'
     )
 
 

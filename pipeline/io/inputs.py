@@ -26,9 +26,12 @@ from .progress import count_of
 
 LIST_SUFFIXES = ('.txt', '.lst')
 # Folders of a run in its output folder.
-RESULT_FOLDERS = frozenset({'predictions', 'visualizations', 'masks', 'mmpose', 'inputs'})
+RESULT_FOLDERS = frozenset({'predictions', 'visualizations', 'masks', 'mmpose', 'inputs', 'videos'})
 MAX_NAME_BYTES = 255 - len('.json')  # of a file, on common file systems
-VIDEO_SUFFIXES = tuple('.mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv'.split())
+VIDEO_SUFFIXES = tuple(
+    '.mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .ts .mts .m2ts .3gp .ogv .y4m .mxf .asf '
+    '.vob'.split()
+)
 
 
 @dataclass(frozen=True)

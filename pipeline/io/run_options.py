@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 
 # Choices of --save; json is always written, since a run resumes from it.
 OUTPUTS = ('json', *sorted(DATASET_WRITERS), *sorted(WRITERS))
+# Further choices for videos -> file in the folder of a video.
+VIDEO_OUTPUTS = {
+    'mot': 'mot.txt',
+    'mots': 'mots.txt',
+    'coco-video': 'coco_video.json',
+    'posetrack': 'posetrack.json',
+    'cvat': 'cvat.xml',
+    'trajectories': 'trajectories.txt',
+}
 DEFAULT_SAVE = ('json', 'coco', 'overlay')
 
 
@@ -93,6 +102,7 @@ class RunReport:
     people: int = 0
     dropped: int = 0  # candidates below the minimum score
     min_score: float | None = None
+    videos: list[str] = field(default_factory=list)  # one line for each that is done
     interrupted: bool = False
     seconds: dict[str, float] = field(default_factory=dict)  # per stage, and `total`
     files: list[Path] = field(default_factory=list)  # for the whole run

@@ -66,6 +66,16 @@ def list_attempts(jobs: Sequence[Job], reporter: Reporter) -> Iterator[list[Job]
             yield [job]
 
 
+def describe_origin(pipeline: Pipeline) -> dict[str, Any]:
+    """What predictions depend on, apart from their image."""
+    return {
+        'config': _sha256(pipeline.config_key.encode()),
+        'weights': _sha256(json.dumps(pipeline.weights, sort_keys=True).encode()),
+        'precision': pipeline.precision,
+        'version': __version__,
+    }
+
+
 @contextmanager
 def computing(jobs: Sequence[Job]) -> Iterator[None]:
     """Store the time and the error of the block in each job."""
@@ -84,12 +94,7 @@ class JobReader:
 
     def __init__(self, pipeline: Pipeline, options: RunOptions, timer: StageTimer) -> None:
         self._options, self._timer = options, timer
-        self._provenance = {
-            'config': _sha256(pipeline.config_key.encode()),
-            'weights': _sha256(json.dumps(pipeline.weights, sort_keys=True).encode()),
-            'precision': pipeline.precision,
-            'version': __version__,
-        }
+        self._provenance = describe_origin(pipeline)
 
     def batches(self, images: Iterable[InputImage]) -> Generator[list[Job], None, None]:
         """Yield batches of ``batch_images`` jobs with the content of their files."""

@@ -8,17 +8,15 @@ longer for its next detection.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 
 from ..arrays import Floats, Image
 from ..boxes import box_iou
 from ..structures import People
-from .camera import CameraConfig, CameraMotion
-from .motion import MotionConfig, MotionModel
+from .camera import CameraMotion
+from .config import AssociationConfig as AssociationConfig
+from .motion import MotionModel
 from .observations import (
     Observations,
     mask_similarity,
@@ -32,64 +30,6 @@ Flags = npt.NDArray[np.bool_]
 
 SHAPE_SECONDS = 0.5  # boxes, masks and poses of long ago say less than colours
 UNKNOWN_COST = 0.5  # of a cue that says nothing
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Cost of each cue; a pair whose costs sum up to 1 or more is no match.
-
-    Attributes:
-        motion: per squared standard deviation of the prediction.
-        box: of boxes that do not overlap.
-        mask: of masks that do not overlap.
-        pose: of an OKS of 0.
-        color: of histograms that have no colour in common.
-    """
-
-    motion: float = 0.011
-    box: float = 0.13
-    mask: float = 0.17
-    pose: float = 0.17
-    color: float = 1.75
-
-
-@dataclass(frozen=True)
-class AssociationConfig:
-    """Settings of `AssociationTracker`.
-
-    Attributes:
-        high_score: detections above this may start a track.
-        low_score: detections below this are ignored.
-        min_affinity: matches below this are rejected.
-        min_low_affinity: the same for detections between the two scores.
-        max_distance: detections farther from the prediction are rejected, in standard deviations.
-        motion_spread: standard deviation of a box edge around its prediction, in body heights.
-        min_hits: detections of a track before it is confirmed.
-        max_lost_seconds: a track without detection ends after this time.
-        max_tentative_seconds: the same for a track that is not confirmed.
-        max_hidden_seconds: the same for a track that ended behind another person.
-        min_covered: fraction of the predicted box behind nearer boxes that counts as hidden.
-        color_rate: weight of a new detection in the colours of a track.
-        weights: cost of each cue.
-        motion: noise of the motion model.
-        camera: estimate of the camera's motion and of cuts; None takes a still camera.
-    """
-
-    high_score: float = 0.45
-    low_score: float = 0.3
-    min_affinity: float = 0.0
-    min_low_affinity: float = 0.46
-    max_distance: float = 4.0
-    motion_spread: float = 0.12
-    min_hits: int = 3
-    max_lost_seconds: float = 2.4
-    max_tentative_seconds: float = 0.25
-    max_hidden_seconds: float = 3.8
-    min_covered: float = 0.5
-    color_rate: float = 0.1
-    weights: Weights = field(default_factory=Weights)
-    motion: MotionConfig = field(default_factory=MotionConfig)
-    camera: CameraConfig | None = field(default_factory=CameraConfig)
 
 
 class AssociationTracker:
@@ -141,10 +81,13 @@ class AssociationTracker:
         return assigned
 
     def predict_boxes(self, seconds: float) -> Floats:
-        """Boxes (T, 4) xyxy px, inside the image, of confirmed tracks seen in the last frame."""
+        """Boxes (T, 4) xyxy px, inside the image, of the tracks seen in the last frame.
+
+        New tracks too: they end without a detection in the next frame.
+        """
         if self.last is None:
             return np.zeros((0, 4), np.float32)
-        recent = (self.seen >= self.seconds) & (self.hits >= self.config.min_hits)
+        recent = self.seen >= self.seconds
         boxes = self.motion.boxes + self.motion.velocities * (seconds - self.seconds)
         width, height = self.last.masks.width, self.last.masks.height
         boxes = np.clip(boxes[recent], 0, [width, height, width, height])
@@ -256,6 +199,8 @@ class AssociationTracker:
 
 def _match(affinity: Array, rows: Flags, columns: Flags, minimum: float) -> tuple[Ids, Ids]:
     """One-to-one pairs of maximal total affinity among the flagged rows and columns."""
+    from scipy.optimize import linear_sum_assignment  # slow to import
+
     i, j = np.flatnonzero(rows), np.flatnonzero(columns)
     block = affinity[np.ix_(i, j)]
     block = np.where(block >= minimum, block, 0)

@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Floats, Image
+from .config import CameraConfig as CameraConfig
 
 Array = npt.NDArray[np.float64]
 STILL: Array = np.eye(2, 3)
-
-
-@dataclass(frozen=True)
-class CameraConfig:
-    """Settings of `CameraMotion`.
-
-    Attributes:
-        max_side: frames are reduced to this side in px for the estimate.
-        num_points: corners that are followed.
-        min_inliers: fraction of the corners that must agree; fewer mean an unknown motion.
-        max_cut_correlation: correlation of the colours of two frames, below which they belong to
-            different shots.
-    """
-
-    max_side: int = 320
-    num_points: int = 200
-    min_inliers: float = 0.3
-    max_cut_correlation: float = 0.5
 
 
 class CameraMotion:

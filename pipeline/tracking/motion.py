@@ -6,29 +6,12 @@ coordinates of a box share one covariance (position, velocity), because their no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
+from .config import MotionConfig as MotionConfig
+
 Array = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class MotionConfig:
-    """Noise of the motion model, in body heights.
-
-    Attributes:
-        position_noise: standard deviation of a detected box edge.
-        speed: standard deviation of the speed of a new track, per second.
-        acceleration: standard deviation of the change of speed within a second.
-        decay_seconds: time after which an unseen person keeps 37 % of the predicted speed.
-    """
-
-    position_noise: float = 0.05
-    speed: float = 0.7
-    acceleration: float = 1.0
-    decay_seconds: float = 3.8
 
 
 class MotionModel:

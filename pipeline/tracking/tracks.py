@@ -9,27 +9,9 @@ import numpy.typing as npt
 
 from ..arrays import Floats, Ints
 from ..structures import Rows
+from .config import FinishConfig as FinishConfig
 
 Ids = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class FinishConfig:
-    """Settings of `finish_tracks`.
-
-    Attributes:
-        min_detections: shorter tracks are dropped.
-        min_top_score: tracks are dropped if the mean of the best quarter of their scores is lower.
-            People are seen well at some time; what only resembles a person never is.
-        max_gap_seconds: longer gaps are not filled.
-        max_covered: boxes are not filled in where a nearer person's box covers more of them. With 1
-            hidden people keep their box, as in the ground truth of MOTChallenge.
-    """
-
-    min_detections: int = 5
-    min_top_score: float = 0.6
-    max_gap_seconds: float = 1.5
-    max_covered: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,22 +6,46 @@ n-th frame; between them the boxes that the tracker predicts take the place of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import count, islice
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Floats, Image
-from ..structures import People
+from ..structures import ImageSource, People
 from ..tracking.formats import TrackedPeople
 from .reader import Frame
 from .store import FrameStore
 
+if TYPE_CHECKING:
+    from ..visualization.style import DrawingStyle
+
 # Images and, per image, boxes (N, 4) xyxy px in place of the detector, or None.
 Predict = Callable[[Sequence[Image], Sequence[Floats | None]], list[People]]
+
+
+@dataclass(frozen=True, eq=False)
+class TrackedFrame(Frame):
+    """A frame with the people who have a track.
+
+    Attributes:
+        people: N people; ``people.plot()`` works while the frame is kept.
+        track_ids: (N,) from 1.
+    """
+
+    people: People
+    track_ids: npt.NDArray[np.int64]
+
+    def plot(self, style: DrawingStyle | None = None) -> Image:
+        """Copy of the image with the people, one colour per identity; labels are the ids."""
+        from ..visualization.draw import draw_people
+        from ..visualization.style import DrawingStyle
+
+        style = style or DrawingStyle(labels='id')
+        return draw_people(self.image, self.people, style, self.track_ids)
 
 
 class Tracker(Protocol):
@@ -39,7 +63,7 @@ class ProcessConfig:
     """Settings of `process_video`.
 
     Attributes:
-        detect_every: the detector looks at every n-th frame.
+        detect_every: the detector looks at every n-th of the frames.
         batch_size: frames that go through the networks together, if the detector sees each one.
     """
 
@@ -62,7 +86,7 @@ def process_video(
     """Find and follow the people.
 
     Frames that the store has are not predicted again; the tracker sees them, so that it goes on
-    with the same identities.
+    with the same identities. Memory holds one batch of images, and the people of one chunk.
 
     Args:
         frames: of one video, in order.
@@ -71,41 +95,60 @@ def process_video(
         config: settings.
         store: keeps the predictions on the disk.
     """
-    stream, number = iter(frames), 0
+    stream, first = iter(frames), 0
     size = store.chunk_frames if store else config.batch_size
-    while chunk := list(islice(stream, size)):
-        known = store.read(number) if store else None
-        if known is not None and [k.index for k in known] != [f.index for f in chunk]:
-            known = None
+    for number in count():
+        known = {k.index: k for k in (store.read(number) or ())} if store else {}
         done = []
-        for frame, people in _predict_chunk(chunk, known, predict, tracker, config):
+        for frame, people in _predict(islice(stream, size), first, known, predict, tracker, config):
             ids = tracker.update(people, frame.image, frame.seconds)
             done.append(TrackedPeople(frame.index, frame.seconds, people, ids))
             yield frame, done[-1]
-        if store and known is None:
+        if not done:
+            break
+        if store and not _equal(done, known):
             store.write(number, done)
-        number += 1
+        first += size
     if store:
         store.truncate(number)
 
 
-def _predict_chunk(
-    chunk: Sequence[Frame],
-    known: Sequence[TrackedPeople] | None,
+def track_frames(
+    frames: Iterable[Frame],
+    predict: Predict,
+    tracker: Tracker,
+    config: ProcessConfig,
+    store: FrameStore | None = None,
+) -> Iterator[TrackedFrame]:
+    """Yield the frames with the people who have a track; arguments as in `process_video`."""
+    for frame, result in process_video(frames, predict, tracker, config, store):
+        people, ids = result.tracked
+        people = replace(people, source=ImageSource.of(frame.image, 'rgb'))
+        yield TrackedFrame(frame.index, frame.seconds, frame.image, people, ids)
+
+
+def _equal(done: Sequence[TrackedPeople], known: Mapping[int, TrackedPeople]) -> bool:
+    """Whether a chunk on the disk has these frames and these track ids."""
+    ids = [(frame.index, frame.track_ids.tolist()) for frame in done]
+    return ids == [(frame.index, frame.track_ids.tolist()) for frame in known.values()]
+
+
+def _predict(
+    frames: Iterator[Frame],
+    first: int,
+    known: Mapping[int, TrackedPeople],
     predict: Predict,
     tracker: Tracker,
     config: ProcessConfig,
 ) -> Iterator[tuple[Frame, People]]:
-    if known is not None:
-        for frame, stored in zip(chunk, known, strict=True):
-            yield frame, stored.people
-    elif config.detect_every == 1:
-        for start in range(0, len(chunk), config.batch_size):
-            batch = chunk[start : start + config.batch_size]
-            images = [frame.image for frame in batch]
-            yield from zip(batch, predict(images, [None] * len(batch)), strict=True)
-    else:
-        for frame in chunk:
-            whole = frame.index % config.detect_every == 0
-            boxes = None if whole else tracker.predict_boxes(frame.seconds)
-            yield frame, predict([frame.image], [boxes])[0]
+    """People of frames, the first of which is number ``first`` of the selected ones."""
+    size = config.batch_size if config.detect_every == 1 else 1
+    while batch := list(islice(frames, size)):
+        if all(frame.index in known for frame in batch):
+            people = [known[frame.index].people for frame in batch]
+        else:
+            whole = first % config.detect_every == 0
+            boxes = None if whole else tracker.predict_boxes(batch[0].seconds)
+            people = predict([frame.image for frame in batch], [boxes] * len(batch))
+        yield from zip(batch, people, strict=True)
+        first += len(batch)

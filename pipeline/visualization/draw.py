@@ -18,7 +18,7 @@ from ..arrays import Floats, Image
 from ..boxes import box_areas
 from ..keypoints import KeypointSet
 from .labels import draw_labels
-from .palette import Colours, choose_colours
+from .palette import Colours, choose_colours, identity_colours
 from .style import DrawingStyle
 
 if TYPE_CHECKING:
@@ -45,7 +45,12 @@ class _Widths:
     zoom: int  # scale at which the skeletons of small people are drawn, then downsampled
 
 
-def draw_people(image: Image, people: Drawable, style: DrawingStyle | None = None) -> Image:
+def draw_people(
+    image: Image,
+    people: Drawable,
+    style: DrawingStyle | None = None,
+    track_ids: npt.NDArray[np.int64] | None = None,
+) -> Image:
     """Draw ``people`` on a copy of ``image``.
 
     Each person has one colour that differs clearly from the colours of neighbouring people; colours
@@ -56,6 +61,8 @@ def draw_people(image: Image, people: Drawable, style: DrawingStyle | None = Non
         image: (H, W, 3) uint8 RGB; not modified.
         people: N people of this image; 0 people give an unchanged copy.
         style: None: the default style.
+        track_ids: (N,) from 1: an identity has the same colour in every frame, and its id is the
+            label; None: the colours are those of the image alone.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -66,7 +73,7 @@ def draw_people(image: Image, people: Drawable, style: DrawingStyle | None = Non
     _check(image, people)
     style = style or DrawingStyle()
     canvas = np.ascontiguousarray(image).copy()
-    colours = choose_colours(people.boxes)
+    colours = choose_colours(people.boxes) if track_ids is None else identity_colours(track_ids)
     widths = [_widths(box, people.image_shape) for box in people.boxes]
     order = _large_first(people.boxes)
     if 'masks' in style.layers:
@@ -81,7 +88,8 @@ def draw_people(image: Image, people: Drawable, style: DrawingStyle | None = Non
             _draw_skeleton(canvas, people, i, shown[i], _light(colours[i]), widths[i])
     if style.labels != 'none':
         scores = [f'{score:.2f}' for score in people.scores]
-        texts = scores if style.labels == 'score' else [f'{i + 1}' for i in range(len(scores))]
+        ids = range(1, len(scores) + 1) if track_ids is None else track_ids
+        texts = scores if style.labels == 'score' else [f'{i}' for i in ids]
         draw_labels(canvas, people, texts, shown, colours)
     return canvas
 

@@ -67,6 +67,11 @@ def choose_colours(boxes: Floats) -> Colours:
     return np.asarray(PALETTE[chosen], np.uint8)
 
 
+def identity_colours(track_ids: npt.NDArray[np.int64]) -> Colours:
+    """RGB colours (N, 3) of identities (N,) from 1: the same in every frame."""
+    return np.asarray(PALETTE[(track_ids - 1) % len(PALETTE)], np.uint8)
+
+
 def _palette_distances() -> npt.NDArray[np.float64]:
     lab = oklab(PALETTE) * [_LIGHTNESS, 1, 1]
     return np.asarray(np.linalg.norm(lab[:, None] - lab[None], axis=-1))

@@ -90,7 +90,7 @@ def test_names(folder: Path, inputs: list[str], expected: dict[str, str]) -> Non
     [
         ('empty', 'no image in this directory'),
         ('a/*.heic', 'no file matches this pattern'),
-        ('a/f*.mp4', 'videos are not supported yet'),
+        ('a/f*.mp4', 'a video; pass it to the command'),
         ('@none.txt', 'no such file'),
         ('none.lst', 'no such file'),
         ('@a/film.mp4.jpg', 'no such file'),
