@@ -77,7 +77,7 @@ class WeightsEntry:
         return [
             f'url {in_line(url)!r} must start with https:// and name a file'
             for url in self.urls
-            if urlsplit(url).scheme != 'https' or not urlsplit(url).path.rsplit('/', 1)[-1]
+            if not _names_file(url)
         ]
 
     def _checksum_problems(self) -> list[str]:
@@ -172,6 +172,14 @@ def manifest_json(entries: Mapping[str, WeightsEntry]) -> str:
         # Empty values are left out, except an unknown size or checksum.
         files[name] = {k: v for k, v in values.items() if v or k in ('size', 'sha256')}
     return json.dumps({'files': files}, indent=2) + '\n'
+
+
+def _names_file(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme == 'https' and bool(parts.path.rsplit('/', 1)[-1])
 
 
 def _entry(name: str, values: Any) -> WeightsEntry:

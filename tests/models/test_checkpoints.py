@@ -70,6 +70,10 @@ def test_a_wrong_entry_is_refused(changes: dict[str, Any], message: str) -> None
         ('{', 'm.json is not valid JSON'),
         ('[' * 100_000, 'm.json is not valid JSON: .*recursion'),
         ('[]', 'm.json must be'),
+        (
+            json.dumps({'files': {'a': ENTRY | {'urls': ['https://[/a.pth']}}}),
+            'must start with https',
+        ),
         ('{"files": {"a": 1}}', "entry 'a' must be a mapping, got 1"),
         ('{"files": {"a": {}, "a": {}}}', 'duplicate a'),
         (
