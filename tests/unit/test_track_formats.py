@@ -28,7 +28,7 @@ def to_people(frame: VideoFrame) -> People:
     return People(
         scene.boxes, one, masks, scene.keypoints, visible, visible, visible, masks, one,
         np.zeros(n, np.int32), np.full((n, 17), -1, np.int32), scene.boxes, np.ones(n, np.int32),
-        np.linspace(0.9, 0.5, n).astype(np.float32),
+        np.linspace(0.95, 0.7, n).astype(np.float32),
     )  # fmt: skip
 
 
