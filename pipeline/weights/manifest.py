@@ -125,19 +125,20 @@ def parse_manifest(text: str, source: str) -> dict[str, WeightsEntry]:
     return entries
 
 
-def read_manifest() -> dict[str, WeightsEntry]:
+def read_manifest(path: Path | None = None) -> dict[str, WeightsEntry]:
     """Read the manifest of the repository to entries by name.
 
     Raises:
         ManifestError: The file is missing or invalid.
     """
+    path = path or MANIFEST
     try:
-        text = MANIFEST.read_text('utf-8')
+        text = path.read_text('utf-8')
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(
-            f'{MANIFEST} cannot be read ({error}); restore it with: {RESTORE}'
+            f'{path} cannot be read ({error}); restore it with: {RESTORE}'
         ) from error
-    return parse_manifest(text, str(MANIFEST))
+    return parse_manifest(text, str(path))
 
 
 def download_folder() -> Path:
