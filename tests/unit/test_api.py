@@ -18,6 +18,7 @@ from pipeline.config import ConfigError, load_config
 from pipeline.io.images import ImageReadError
 from pipeline.io.inputs import InputError
 from pipeline.structures import size_of
+from pipeline.video.reader import Frame
 from tests.run_fakes import save_image
 from tests.toy_people import people_in
 
@@ -29,7 +30,7 @@ class Loop:
         self.batches: list[int] = []
         self.boxes: list[Any] = []
 
-    def predict_candidates(self, images: Any, boxes: Any, timer: Any) -> list[Candidates]:
+    def predict_candidates(self, images: Any, boxes: Any, timer: Any = None) -> list[Candidates]:
         self.batches.append(len(images))
         self.boxes += [None if b is None else b.boxes.tolist() for b in boxes]
         found = [people_in([(1, 1, 5, 5)], size_of(image)) for image in images]
@@ -171,3 +172,19 @@ def test_keywords_are_settings() -> None:
         name_settings({'max_round': 1})
     with pytest.raises(ConfigError, match=r"'loop.boxs' \(did you mean 'boxes'\?\)"):
         load_config('bmp_compact', name_settings({'loop__boxs': 'mask'}))
+
+
+@pytest.mark.parametrize('method', ['association', 'sort'])
+def test_the_config_names_the_tracker(loop: Loop, method: str) -> None:
+    frames = [Frame(i, i / 10, np.full((40, 30, 3), 1, np.uint8)) for i in range(5)]
+    options = {'loop.min_score': None, 'tracking.method': method}
+    built = BuiltPipeline(loop, (), (), 'cpu')  # type: ignore[arg-type]
+    model = LoadedPipeline(load_config('bmp_compact', options), built, 0.0)
+    assert [f.track_ids.tolist() for f in model.track(frames)][-1] == [1]
+
+
+def test_an_unknown_tracker_is_refused(loop: Loop) -> None:
+    built = BuiltPipeline(loop, (), (), 'cpu')  # type: ignore[arg-type]
+    model = LoadedPipeline(load_config('bmp_compact', {'tracking.method': 'x'}), built, 0.0)
+    with pytest.raises(ValueError, match="no tracker 'x'; choose one of association, sort"):
+        model.track([])
