@@ -52,7 +52,7 @@ test-all: env ## run every test but the slow ones: trainings, killed runs, the p
 	$(PYTEST) tests $(wildcard projects/*/tests projects/*/*/tests) -m 'not gpu and not slow' $(ARGS)
 
 test-slow: env ## run the slow tests, one after the other: full-size models, several processes (at most 6 minutes)
-	$(PY) -m pytest tests $(wildcard projects/*/tests projects/*/*/tests) -m slow $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest tests $(wildcard projects/*/tests projects/*/*/tests) -m slow $(ARGS)
 
 test-gpu: env ## run the tests that need a CUDA device
 	$(PY) -m pytest tests $(wildcard projects/*/tests) -m gpu $(ARGS)
