@@ -45,13 +45,13 @@ demo: env ## run the whole pipeline on the demo images, results in outputs/demo
 test-fast: env ## run the unit tests (no torch, at most 40 seconds)
 	$(PY) -m pytest tests/unit $(ARGS)
 
-test: env ## run the unit tests and those with small models (at most 6 minutes)
+test: env ## run the unit tests and those with small models (about 10 minutes)
 	$(PYTEST) tests/unit tests/models $(ARGS)
 
-test-all: env ## run every test but the slow ones: trainings, killed runs, the projects (at most 8 minutes)
+test-all: env ## run every test but the slow ones: trainings, killed runs, the projects (about 9 minutes)
 	$(PYTEST) tests $(wildcard projects/*/tests projects/*/*/tests) -m 'not gpu and not slow' $(ARGS)
 
-test-slow: env ## run the slow tests, one after the other: full-size models, several processes (at most 6 minutes)
+test-slow: env ## run the slow tests, one after the other: full-size models, several processes (about 10 minutes)
 	OMP_NUM_THREADS=1 $(PY) -m pytest tests $(wildcard projects/*/tests projects/*/*/tests) -m slow $(ARGS)
 
 test-gpu: env ## run the tests that need a CUDA device
