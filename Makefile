@@ -43,9 +43,9 @@ demo: env ## run the whole pipeline on the demo images, results in outputs/demo
 	$(PY) tools/run_bmp.py --demo --out-dir outputs/demo $(ARGS)
 
 test-fast: env ## run the unit tests (no torch, at most 40 seconds)
-	$(PY) -m pytest tests/unit $(ARGS)
+	$(PYTEST) tests/unit $(ARGS)
 
-test: env ## run the unit tests and those with small models (about 10 minutes)
+test: env ## run the unit tests and those with small models (at most 6 minutes)
 	$(PYTEST) tests/unit tests/models $(ARGS)
 
 test-all: env ## run every test but the slow ones: trainings, killed runs, the projects (about 9 minutes)
