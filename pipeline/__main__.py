@@ -67,7 +67,9 @@ def describe_commands() -> str:
     """Return the help: one line per command."""
     lines = [f'  {name:<18} {text}' for name, (_, text) in COMMANDS.items()]
     more = '`bmp COMMAND --help` lists the options of a command.'
-    return '\n'.join([USAGE, '', 'BBox-Mask-Pose: people in images and videos.', '', *lines, '', more])
+    return '\n'.join(
+        [USAGE, '', 'BBox-Mask-Pose: people in images and videos.', '', *lines, '', more]
+    )
 
 
 if __name__ == '__main__':

@@ -25,6 +25,7 @@ from ..values import shorten
 from .atomic import write_json
 
 FORMAT = 'bbox-mask-pose/2'
+MAX_NUMBER = 1e7  # of px and scores; float32 has no fractions of px beyond
 
 # Key of a person in the record -> float32 column of `People`.
 _FLOATS = {
@@ -194,8 +195,11 @@ def _people(record: dict[str, Any], persons: list[dict[str, Any]]) -> People:
         .reshape(len(persons), *shapes.get(name, ()))
         for key, name in _FLOATS.items()
     }
-    if not all(np.isfinite(column).all() for column in floats.values()):
-        raise ValueError('the record has numbers that are not finite')
+    if not all((np.abs(column) < MAX_NUMBER).all() for column in floats.values()):
+        raise ValueError(f'the record has numbers that are not finite or beyond {MAX_NUMBER:.0e}')
+    unit = (floats['presence'], floats['visibility'])
+    if not all(((column >= 0) & (column <= 1)).all() for column in unit):
+        raise ValueError('the record has probabilities that are not in [0, 1]')
     if [p['person_id'] for p in persons] != list(range(1, len(persons) + 1)):
         raise ValueError('person_id must count the people from 1')
     return People(

@@ -440,6 +440,8 @@ RECORDS: dict[str, Callable[[Any], Any]] = {
     'text': lambda r: r['people'][0].update(score='high') or r,
     'too large': lambda r: r['people'][0].update(score=1e300) or r,
     '400 digits': lambda r: r['people'][0].update(round=HUGE) or r,
+    '64 bits': lambda r: r['people'][0].update(score=2**63) or r,
+    'probability': lambda r: r['people'][0]['keypoint_presence'].__setitem__(3, 1.5) or r,
     'another source': lambda r: r['people'][0].update(mask_source=3) or r,
     'too many prompts': lambda r: r['people'][0].update(prompts=[0] * 99) or r,
     'cut mask': lambda r: r['people'][0]['mask'].update(counts='o') or r,

@@ -30,6 +30,7 @@ from pipeline.weights.manifest import CheckpointError
 
 # Masks are kept as averages of cells of so many px, see `images.py`.
 CELL = 4
+MAX_SIDE = 4096  # px; a batch of such frames still fits into the memory
 # Key -> type, shape of one row, and the key with the same number of rows.
 _LAYOUT: Mapping[str, tuple[torch.dtype, tuple[int, ...], str]] = {
     'encoded': (torch.uint8, (), 'encoded'),
@@ -138,8 +139,10 @@ class Packed:
 def _check_side(path: Path, side: object) -> None:
     if not isinstance(side, Tensor) or side.dtype != torch.int64 or side.ndim != 0:
         raise ValueError(f"{path}: 'side' must be an int64 scalar")
-    if side < CELL or side % CELL:
-        raise ValueError(f"{path}: 'side' = {int(side)} must be a positive multiple of {CELL}")
+    if not CELL <= side <= MAX_SIDE or side % CELL:
+        raise ValueError(
+            f"{path}: 'side' = {int(side)} must be a positive multiple of {CELL} up to {MAX_SIDE}"
+        )
 
 
 def _check_tensor(path: Path, key: str, value: object) -> None:
@@ -196,8 +199,8 @@ def each_packed(
     coco: Mapping[str, Any], root: Path, side: int, quality: int, suffix: str = '.jpg'
 ) -> Iterator[Packed]:
     """The images of `pack_images` one by one, so that not all need be in memory."""
-    if side < CELL or side % CELL:
-        raise ValueError(f'side = {side} must be a positive multiple of {CELL} px')
+    if not CELL <= side <= MAX_SIDE or side % CELL:
+        raise ValueError(f'side = {side} must be a positive multiple of {CELL} px up to {MAX_SIDE}')
     if not 1 <= quality <= 100:
         raise ValueError(f'quality = {quality} must be in [1, 100]')
     if suffix not in QUALITY_FLAGS:
