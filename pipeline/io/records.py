@@ -180,7 +180,7 @@ def candidates_from_record(record: dict[str, Any]) -> Candidates:
 def _check_format(record: dict[str, Any]) -> None:
     if record.get('format') != FORMAT:
         raise ValueError(
-            f'record of format {record.get("format")!r}; this version reads {FORMAT!r}'
+            f'record of format {shorten(record.get("format"))}; this version reads {FORMAT!r}'
         )
 
 
