@@ -55,6 +55,15 @@ class TrackedPeople:
         rows = self.track_ids > 0
         return self.people.select(rows), self.track_ids[rows]
 
+    def to_rows(self) -> TrackRows:
+        """Boxes of the people with a track."""
+        rows = np.flatnonzero(self.track_ids > 0)
+        return TrackRows(
+            np.full(len(rows), self.index), np.full(len(rows), self.seconds),
+            self.track_ids[rows], self.people.boxes[rows], self.people.scores[rows],
+            rows.astype(np.int32),
+        )  # fmt: skip
+
 
 @dataclass(frozen=True)
 class VideoSize:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,13 @@ class TrackRows(Rows):
             none, np.zeros(0), none, np.zeros((0, 4), np.float32), scores, np.zeros(0, np.int32)
         )
 
+    @classmethod
+    def join(cls, parts: Iterable[TrackRows]) -> TrackRows:
+        """Rows of all parts, in their order."""
+        every = [cls.empty(), *parts]
+        names = [column.name for column in fields(cls)]
+        return cls(*(np.concatenate([getattr(part, name) for part in every]) for name in names))
+
 
 def finish_tracks(
     rows: TrackRows, frames: Ids, seconds: npt.NDArray[np.float64], config: FinishConfig
@@ -56,9 +64,7 @@ def finish_tracks(
         top = np.sort(part.scores)[-max(len(part) // 4, 1) :].mean()
         if len(part) >= config.min_detections and top >= config.min_top_score:
             kept += [part, _fill(part, frames, seconds, config.max_gap_seconds)]
-    result = TrackRows.empty()
-    for part in kept:
-        result = result.concat(part)
+    result = TrackRows.join(kept)
     result = result.select(np.lexsort((result.track_ids, result.frames)))
     return result if config.max_covered >= 1 else _drop_covered(result, config.max_covered)
 

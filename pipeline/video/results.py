@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..io.atomic import write_json, write_text
+from ..io.tables import CsvWriter
 from ..tracking import formats
 from ..tracking.config import FinishConfig
 from ..tracking.formats import TrackedPeople, VideoSize
 from ..tracking.tracks import Ids, TrackRows, finish_tracks
+from .reader import FOLDER_FPS
 from .store import FrameStore
 
 SUMMARY = 'video.json'  # written last: the first pass is complete
@@ -44,24 +45,17 @@ class TrackedVideo:
     @classmethod
     def read(cls, store: FrameStore, name: str, config: FinishConfig) -> TrackedVideo:
         """Read a store of one or more frames, and finish the tracks."""
-        parts, frames, seconds, shape = [TrackRows.empty()], [], [], (0, 0)
+        parts, frames, seconds, shape = [], [], [], (0, 0)
         for frame in store.frames():
-            people, ids, n = *frame.tracked, int((frame.track_ids > 0).sum())
-            rows = np.flatnonzero(frame.track_ids > 0).astype(np.int32)
-            parts.append(TrackRows(
-                np.full(n, frame.index), np.full(n, frame.seconds), ids, people.boxes,
-                people.scores, rows,
-            ))  # fmt: skip
+            parts.append(frame.to_rows())
             frames.append(frame.index)
             seconds.append(frame.seconds)
-            shape = people.image_shape
-        names = [f.name for f in fields(TrackRows)]
-        every = TrackRows(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
+            shape = frame.people.image_shape
         span = seconds[-1] - seconds[0]
-        fps = (len(frames) - 1) / span if span > 0 else 25.0
+        fps = (len(frames) - 1) / span if span > 0 else FOLDER_FPS
         indices, times = np.array(frames, np.int64), np.array(seconds)
         return cls(
-            store, finish_tracks(every, indices, times, config), indices, times,
+            store, finish_tracks(TrackRows.join(parts), indices, times, config), indices, times,
             VideoSize(name, *shape, len(frames), round(fps, 3)),
         )  # fmt: skip
 
@@ -100,7 +94,7 @@ class TrackedVideo:
 def write_results(folder: Path, video: TrackedVideo, facts: dict[str, Any]) -> None:
     """Write the table of tracks, then the summary with ``facts``."""
     text = io.StringIO()
-    table = csv.writer(text, lineterminator='\n')
+    table = CsvWriter(text)
     table.writerow([
         'track_id', 'first_frame', 'last_frame', 'first_second', 'last_second', 'seconds',
         'detections', 'filled', 'mean_score',

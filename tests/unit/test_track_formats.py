@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -16,20 +17,16 @@ from pipeline.synthetic.video import VideoConfig, VideoFrame, make_frames
 from pipeline.tracking import formats
 from pipeline.tracking.formats import TrackedPeople, VideoSize
 from pipeline.tracking.tracks import TrackRows
+from projects.studies.drawn_people import to_people as find_everyone
 
 CONFIG = VideoConfig(num_frames=12, fps=4, num_people=4, width=160, height=120, seed=5)
 SIZE = VideoSize('drawn', 120, 160, 12, 4)
 
 
 def to_people(frame: VideoFrame) -> People:
-    scene, n = frame.scene, len(frame.scene)
-    one, masks = np.ones(n, np.float32), frame.scene.masks
-    visible = (scene.visibility == 2).astype(np.float32)
-    return People(
-        scene.boxes, one, masks, scene.keypoints, visible, visible, visible, masks, one,
-        np.zeros(n, np.int32), np.full((n, 17), -1, np.int32), scene.boxes, np.ones(n, np.int32),
-        np.linspace(0.95, 0.7, n).astype(np.float32),
-    )  # fmt: skip
+    """The people of a drawn frame with different scores."""
+    people = find_everyone(frame)
+    return replace(people, scores=np.linspace(0.95, 0.7, len(people)).astype(np.float32))
 
 
 @pytest.fixture(scope='module')
@@ -40,14 +37,7 @@ def frames() -> list[TrackedPeople]:
 
 
 def to_rows(frames: list[TrackedPeople]) -> TrackRows:
-    rows = TrackRows.empty()
-    for frame in frames:
-        n = len(frame.people)
-        rows = rows.concat(TrackRows(
-            np.full(n, frame.index), np.full(n, frame.seconds), frame.track_ids,
-            frame.people.boxes, frame.people.scores, np.arange(n, dtype=np.int32),
-        ))  # fmt: skip
-    return rows
+    return TrackRows.join(frame.to_rows() for frame in frames)
 
 
 def test_mot(frames: list[TrackedPeople], tmp_path: Path) -> None:

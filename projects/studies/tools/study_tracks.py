@@ -23,7 +23,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this checkout, installed or not
 
@@ -31,10 +30,11 @@ from pipeline.arrays import Image
 from pipeline.cli.options import add_runtime_options, get_overrides, handle_errors, make_parser
 from pipeline.cli.score_tracks import format_table, score_files
 from pipeline.structures import People
-from pipeline.synthetic.video import VideoConfig, VideoFrame, make_frames
-from pipeline.tracking.formats import write_mot
+from pipeline.synthetic.video import VideoConfig, make_frames
+from pipeline.tracking.formats import TrackedPeople, write_mot
 from pipeline.tracking.libraries import TRACKERS, make_tracker
 from pipeline.tracking.tracks import FinishConfig, TrackRows, finish_tracks
+from projects.studies.drawn_people import to_people
 
 Frames = Iterable[tuple[int, float, Image, People]]  # index, seconds, image, people
 MIN_VISIBLE = 0.2
@@ -114,36 +114,16 @@ def draw_people(
         min_person_height=0.12, max_person_height=0.5 if number < 100 else 0.3, seed=seed,
     )  # fmt: skip
     rng = np.random.default_rng(seed)
-    truth = TrackRows.empty()
+    truth: list[TrackRows] = []
     for frame in make_frames(config):
         visible = frame.visible_fractions >= MIN_VISIBLE
         people = to_people(frame).select(visible)
-        truth = truth.concat(to_rows(frame.index, frame.seconds, people, frame.track_ids[visible]))
+        ids = frame.track_ids[visible]
+        truth.append(TrackedPeople(frame.index, frame.seconds, people, ids).to_rows())
         kept = rng.random(len(people)) >= missing
         yield frame.index, frame.seconds, frame.scene.image, people.select(kept)
     ground_truth.parent.mkdir(parents=True, exist_ok=True)
-    write_mot(ground_truth, truth)
-
-
-def to_people(frame: VideoFrame) -> People:
-    """The people of a drawn frame as if a pipeline had found them, with scores of 1."""
-    scene, n = frame.scene, len(frame.scene)
-    one, masks = np.ones(n, np.float32), frame.scene.masks
-    visible = (scene.visibility == 2).astype(np.float32)
-    return People(
-        scene.boxes, one, masks, scene.keypoints, visible, visible, visible, masks, one,
-        np.zeros(n, np.int32), np.full((n, 17), -1, np.int32), scene.boxes, np.ones(n, np.int32),
-        one,
-    )  # fmt: skip
-
-
-def to_rows(index: int, seconds: float, people: People, ids: npt.NDArray[np.int64]) -> TrackRows:
-    """Rows of the people of a frame that have a track."""
-    rows = np.flatnonzero(ids > 0)
-    return TrackRows(
-        np.full(len(rows), index), np.full(len(rows), seconds), ids[rows], people.boxes[rows],
-        people.scores[rows], rows.astype(np.int32),
-    )  # fmt: skip
+    write_mot(ground_truth, TrackRows.join(truth))
 
 
 def compare(
@@ -162,13 +142,11 @@ def compare(
             start = time.perf_counter()
             ids = tracker.update(people, image, seconds)
             spent[name] += time.perf_counter() - start
-            rows[name].append(to_rows(index, seconds, people, ids))
+            rows[name].append(TrackedPeople(index, seconds, people, ids).to_rows())
     scores = {}
     out.mkdir(parents=True, exist_ok=True)
     for name in names:
-        tracks = TrackRows.empty()
-        for part in rows[name]:
-            tracks = tracks.concat(part)
+        tracks = TrackRows.join(rows[name])
         if finish is not None:
             tracks = finish_tracks(tracks, np.array(indices), np.array(times), finish)
         write_mot(out / f'{name}.txt', tracks)
