@@ -85,6 +85,26 @@ def box_areas(boxes: Floats) -> Floats:
     return np.asarray(sides[:, 0] * sides[:, 1], np.float32)
 
 
+def box_centers(boxes: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Centres (N, 2) of boxes (N, 4) xyxy."""
+    return np.asarray((boxes[:, :2] + boxes[:, 2:]) / 2)
+
+
+def clip_boxes(boxes: npt.NDArray[Any], shape: tuple[int, int]) -> npt.NDArray[Any]:
+    """Boxes (N, 4) xyxy cut at the edges of an image (H, W)."""
+    height, width = shape
+    return np.clip(boxes, 0, [width, height, width, height])
+
+
+def box_intersections(
+    first: npt.NDArray[Any], second: npt.NDArray[Any], *, pixel: float = 0
+) -> npt.NDArray[Any]:
+    """Areas (N, M) px^2 that boxes (N, 4) and (M, 4) share; ``pixel`` as in `box_iou`."""
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    return np.asarray(np.prod(np.maximum(high - low + pixel, 0), axis=-1))
+
+
 def box_iou(first: Floats, second: Floats, *, pixel: float = 0) -> Floats:
     """IoU (N, M) in [0, 1] of boxes (N, 4) and (M, 4) xyxy.
 
@@ -94,9 +114,7 @@ def box_iou(first: Floats, second: Floats, *, pixel: float = 0) -> Floats:
         pixel: 1 adds a pixel to every side, the legacy rule of MMPose's box NMS
             (``mmpose/evaluation/functional/nms.py``); 0 is the plain definition.
     """
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    inner = np.prod(np.maximum(high - low + pixel, 0), axis=-1)
+    inner = box_intersections(first, second, pixel=pixel)
     sizes = [np.prod(b[:, 2:] - b[:, :2] + pixel, axis=-1) for b in (first, second)]
     union = sizes[0][:, None] + sizes[1][None] - inner
     return np.asarray(inner / np.maximum(union, 1e-9), np.float32)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from mmengine.dataset import pseudo_collate
 
+from ..boxes import clip_boxes
 from ..masks import Masks
 from ..openmmlab import build_model, building_from, read_model_config, scope_of
 from ..runtime.options import ON_CPU, RuntimeOptions
@@ -83,7 +84,8 @@ class MMDetDetector(Detector):
             max_people=self.max_people,
             person=self.person,
         )
-        return Detections(_clip(boxes[keep], shape), scores[keep], _masks(instances, keep, shape))
+        inside = clip_boxes(boxes[keep], shape).astype(np.float32)
+        return Detections(inside, scores[keep], _masks(instances, keep, shape))
 
 
 def _batches(samples: Sequence[Mapping[str, Any]], size: int) -> Iterator[list[int]]:
@@ -168,9 +170,3 @@ def _transforms(config: Config) -> Any:
     steps[0] = {'type': 'mmdet.LoadImageFromNDArray'}
     with building_from('mmdet'):
         return build_image_transforms(steps) or Compose(steps)
-
-
-def _clip(boxes: Any, shape: tuple[int, int]) -> Any:
-    """Clip boxes to the image, float32."""
-    height, width = shape
-    return np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)

@@ -8,11 +8,13 @@ longer for its next detection.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Floats, Image
-from ..boxes import box_iou
+from ..boxes import box_centers, box_intersections, box_iou, clip_boxes
 from ..structures import People
 from .camera import CameraMotion
 from .config import AssociationConfig as AssociationConfig
@@ -89,10 +91,7 @@ class AssociationTracker:
             return np.zeros((0, 4), np.float32)
         recent = self.seen >= self.seconds
         boxes = self.motion.boxes + self.motion.velocities * (seconds - self.seconds)
-        width, height = self.last.masks.width, self.last.masks.height
-        boxes = np.clip(boxes[recent], 0, [width, height, width, height])
-        sides = boxes[:, 2:] - boxes[:, :2]
-        return np.asarray(boxes[(sides > 1).all(1)], np.float32)
+        return visible_boxes(boxes[recent], (self.last.masks.height, self.last.masks.width))
 
     def _follow_camera(self, image: Image) -> None:
         """Move the tracks with the camera; at a cut, end all of them."""
@@ -172,7 +171,7 @@ class AssociationTracker:
         limit = np.where(self.hidden, config.max_hidden_seconds, config.max_lost_seconds)
         limit[self.hits < config.min_hits] = config.max_tentative_seconds
         height, width = self.last.masks.height, self.last.masks.width
-        center = (self.motion.boxes[:, :2] + self.motion.boxes[:, 2:]) / 2
+        center = box_centers(self.motion.boxes)
         inside = ((center > 0) & (center < (width, height))).all(1)
         keep = (age <= limit) & (inside | (age == 0))
         self._keep(keep)
@@ -189,12 +188,16 @@ class AssociationTracker:
     def _covered(self) -> Flags:
         """Whether the box (T, 4) of each track lies mostly behind the box of a nearer track."""
         boxes = self.motion.boxes
-        low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-        high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-        shared = np.prod(np.maximum(high - low, 0), axis=2)
+        shared = box_intersections(boxes, boxes)
         area = np.maximum(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), 1)
         np.fill_diagonal(shared, 0)
         return np.asarray((shared / area[:, None]).max(1, initial=0) >= self.config.min_covered)
+
+
+def visible_boxes(boxes: npt.NDArray[Any], shape: tuple[int, int]) -> Floats:
+    """The part of boxes (T, 4) xyxy inside an image (H, W); those of at most 1 px are dropped."""
+    clipped = clip_boxes(boxes, shape)
+    return np.asarray(clipped[(clipped[:, 2:] - clipped[:, :2] > 1).all(1)], np.float32)
 
 
 def _match(affinity: Array, rows: Flags, columns: Flags, minimum: float) -> tuple[Ids, Ids]:

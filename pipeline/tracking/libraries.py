@@ -11,7 +11,7 @@ import numpy as np
 
 from ..arrays import Floats, Image, size_of
 from ..structures import People
-from .association import AssociationConfig, AssociationTracker, Ids
+from .association import AssociationConfig, AssociationTracker, Ids, visible_boxes
 
 DEFAULT_TRACKER = 'association'
 # Name -> class of `trackers`. They follow boxes alone, McByte also masks.
@@ -121,9 +121,7 @@ class LibraryTracker:
         """
         tracks = [t for t in self._tracker.tracks if t.tracker_id >= 0 and not t.time_since_update]
         rows = np.array([t.get_state_bbox() for t in tracks], np.float32).reshape(-1, 4)
-        height, width = self._shape
-        boxes = np.clip(rows, 0, np.array([width, height] * 2, np.float32))
-        return np.asarray(boxes[(boxes[:, 2:] - boxes[:, :2] > 1).all(1)])
+        return visible_boxes(rows, self._shape)
 
 
 class _MaskManager:

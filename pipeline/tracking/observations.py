@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Floats, Image
+from ..boxes import box_areas, box_centers
 from ..keypoints import COCO_SIGMAS, NUM_COCO
 from ..masks import Masks
 from ..structures import People, Rows
@@ -40,9 +41,7 @@ class Observations(Rows):
 
     def shifted(self, rows: npt.NDArray[np.int64], boxes: Floats) -> Floats:
         """Offsets (M, 2) px from rows (M,) to boxes (M, 4): those of the centres of the boxes."""
-        centers = (boxes[:, :2] + boxes[:, 2:]) / 2
-        old = (self.boxes[rows, :2] + self.boxes[rows, 2:]) / 2
-        return np.asarray(centers - old, np.float32)
+        return np.asarray(box_centers(boxes) - box_centers(self.boxes[rows]), np.float32)
 
 
 def color_histograms(image: Image, masks: Masks) -> Floats:
@@ -77,8 +76,7 @@ def pose_similarity(
     i, j = pairs
     both = first.confident[i] & second.confident[j]
     distances = first.keypoints[i] + shifts[:, None] - second.keypoints[j]
-    sides = second.boxes[j, 2:] - second.boxes[j, :2]
-    areas = np.maximum(sides.prod(1), 1)[:, None]
+    areas = np.maximum(box_areas(second.boxes[j]), 1)[:, None]
     terms = np.exp(-(distances**2).sum(-1) / (2 * (2 * COCO_SIGMAS) ** 2 * areas))
     count = both.sum(1)
     return np.where(count > 0, (terms * both).sum(1) / np.maximum(count, 1), -1)
@@ -116,6 +114,5 @@ def motion_distance(boxes: Similarity, targets: Floats) -> Similarity:
     height = np.maximum(boxes[:, 3] - boxes[:, 1], 1)[:, None, None]
     edges = np.abs(targets[None].astype(np.float64) - boxes[:, None]) / height
     nearest = np.minimum(edges[..., :2], edges[..., 2:])
-    centers = np.abs((targets[None, :, :2] + targets[None, :, 2:]) / 2
-                     - (boxes[:, None, :2] + boxes[:, None, 2:]) / 2) / height  # fmt: skip
+    centers = np.abs(box_centers(targets)[None] - box_centers(boxes)[:, None]) / height
     return np.asarray(np.linalg.norm(nearest + 0.2 * centers, axis=2))

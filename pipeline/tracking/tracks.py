@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Floats, Ints
+from ..boxes import box_intersections
 from ..structures import Rows
 from .config import FinishConfig as FinishConfig
 
@@ -77,8 +78,7 @@ def _drop_covered(rows: TrackRows, max_covered: float) -> TrackRows:
         box = rows.boxes[i]
         first, end = np.searchsorted(rows.frames, [rows.frames[i], rows.frames[i] + 1])
         front = rows.boxes[first:end][seen[first:end] & (rows.boxes[first:end, 3] > box[3])]
-        sides = np.minimum(box[2:], front[:, 2:]) - np.maximum(box[:2], front[:, :2])
-        shared = np.maximum(sides, 0).prod(1).max(initial=0)
+        shared = box_intersections(box[None], front).max(initial=0)
         keep[i] = shared <= max_covered * np.prod(box[2:] - box[:2])
     return rows.select(keep)
 

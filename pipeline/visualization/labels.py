@@ -12,6 +12,7 @@ from PIL import Image as PilImage
 from PIL import ImageDraw, ImageFont
 
 from ..arrays import Floats, Image
+from ..boxes import box_intersections
 from ..keypoints import COCO_NAMES
 from .palette import Colours, oklab
 
@@ -102,7 +103,8 @@ def _place(
         return None
     corners = np.clip(_candidates(box, w, h), 0, [width - w, height - h])
     rows = np.concatenate([corners, corners + np.array(size)], axis=1).astype(np.float32)
-    covered = _overlaps(rows, np.concatenate([faces, taken])).max(axis=1, initial=0) / (w * h)
+    shared = np.asarray(box_intersections(rows, np.concatenate([faces, taken])), np.float32)
+    covered = shared.max(axis=1, initial=0) / (w * h)
     free = np.flatnonzero(covered <= _MAX_OVERLAP)
     return rows[free[0]] if len(free) else None
 
@@ -114,13 +116,6 @@ def _candidates(box: Floats, w: int, h: int) -> npt.NDArray[np.int64]:
     columns = (left, right - w, middle)
     rows = (top - h, bottom - h, bottom, (top + bottom - h) // 2, top)
     return np.array([(x, y) for y in rows for x in columns], np.int64)
-
-
-def _overlaps(first: Floats, second: Floats) -> Floats:
-    """Intersection areas (N, M) of boxes xyxy."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    return np.asarray(np.prod(np.maximum(high - low, 0), axis=-1), np.float32)
 
 
 def _write(
