@@ -107,23 +107,27 @@ def build_result(
     instances: Instances, overlaps: ResolveOverlaps, boxes: str, score: ScoreConfig
 ) -> People:
     """Resolve overlapping masks, take the boxes around them and compute instance scores."""
-    order = np.arange(len(instances))
-    return _build_candidates(instances, order, overlaps, boxes, score).keep()
+    weights, order = _weights(instances, score), np.arange(len(instances))
+    return _build_candidates(instances, weights, order, overlaps, boxes, score.root).keep()
 
 
 def rank_candidates(
     instances: Instances, overlaps: ResolveOverlaps, boxes: str, score: ScoreConfig
 ) -> Candidates:
     """Sort the instances by descending score; ties keep their order."""
-    scores = _weights(instances, score) ** (1 / score.root)
-    order = np.argsort(-scores, kind='stable')
-    return _build_candidates(instances, order, overlaps, boxes, score)
+    weights = _weights(instances, score)
+    order = np.argsort(-(weights ** (1 / score.root)), kind='stable')
+    return _build_candidates(instances, weights, order, overlaps, boxes, score.root)
 
 
 def _build_candidates(
-    instances: Instances, order: Index, overlaps: ResolveOverlaps, boxes: str, score: ScoreConfig
+    instances: Instances,
+    weights: Floats,
+    order: Index,
+    overlaps: ResolveOverlaps,
+    boxes: str,
+    root: float,
 ) -> Candidates:
-    weights = _weights(instances, score)
     logits = instances.segments.logits
     if overlaps is None:
         masks = logits.binary().select(order)
@@ -141,7 +145,7 @@ def _build_candidates(
         prompts=segments.prompts,
         detector_boxes=sorted_rows.detector_boxes,
         rounds=sorted_rows.rounds,
-        scores=weights[order] ** (1 / score.root),
+        scores=weights[order] ** (1 / root),
     )
     return Candidates(people, exclusive=overlaps is not None, mask_boxes=boxes == 'mask')
 

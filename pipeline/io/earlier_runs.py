@@ -16,6 +16,7 @@ from .records import (
     FORMAT,
     candidates_from_record,
     candidates_to_record,
+    parse_record,
     read_record,
     record_path,
 )
@@ -38,12 +39,12 @@ def find_records(out_dir: Path, images: Sequence[InputImage]) -> dict[str, str]:
 
 
 def _is_record_of(image: InputImage, path: Path) -> bool:
-    record = read_record(path)
-    if record is None:
+    record = parse_record(path)
+    if record is None or 'format' not in record:
         return True  # damaged: no other image needs it
-    if record.get('format') != FORMAT:
+    if record['format'] != FORMAT:
         return bool(record.get('input') == image.name)  # earlier formats have no source
-    if record['source'] == os.path.abspath(image.path):
+    if record.get('source') == os.path.abspath(image.path) or read_record(path) is None:
         return True
     try:  # a copy, or a folder that was moved
         return bool(record['made_with']['photo'] == compute_sha256(image.path))
@@ -59,7 +60,7 @@ def rewrite_others(
     written_with = options.written_with(pipeline.min_score)
     own = {record_path(options.out_dir, image.key) for image in images}
     others = [p for p in folder.rglob('*.json') if p not in own and not p.name.startswith('.')]
-    before = read_record(info) if info.is_file() else None
+    before = parse_record(info) if info.is_file() else None
     info.unlink(missing_ok=True)  # it describes an earlier run
     if not others:
         return

@@ -58,14 +58,23 @@ def record_path(out_dir: Path, output: str) -> Path:
     return out_dir / 'predictions' / f'{output}.json'
 
 
-def read_record(path: Path) -> dict[str, Any] | None:
-    """Read a record of any format; None if it is damaged in any way."""
+def parse_record(path: Path) -> dict[str, Any] | None:
+    """Read a JSON object; its people, if it has any, are not checked. None if it is none."""
     try:
         record: dict[str, Any] = json.loads(path.read_bytes())
-        if record['format'] == FORMAT:
-            candidates_from_record(record)
         return record if isinstance(record.get('made_with', {}), dict) else None
     except Exception:  # noqa: BLE001 - the image is computed again, whatever the damage
+        return None
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Read a record of any format; None if it is damaged in any way."""
+    record = parse_record(path)
+    try:
+        if record is not None and record['format'] == FORMAT:
+            candidates_from_record(record)
+        return record
+    except Exception:  # noqa: BLE001 - as above
         return None
 
 
@@ -96,17 +105,17 @@ def candidates_to_record(candidates: Candidates, min_score: float | None) -> dic
     Raises:
         ValueError: A number is NaN or infinite.
     """
-    everybody, kept = candidates.people, candidates.keep(min_score)
-    rows, results = _rows(everybody), _rows(kept)
+    everyone, kept = candidates.people, candidates.keep(min_score)
+    rows, results = _rows(everyone), _rows(kept)
     for row, result in zip(rows, results, strict=False):  # the first rows are kept
         changes = {k: row[k] for k in ('mask', 'box') if row[k] != result[k]}
         row.update(result, **{f'candidate_{key}': value for key, value in changes.items()})
-    height, width = everybody.image_shape
+    height, width = everyone.image_shape
     return {
         'format': FORMAT,
         'image': {'height': height, 'width': width},
-        'num_keypoints': everybody.num_keypoints,
-        **_describe_keypoints(everybody.keypoint_set),
+        'num_keypoints': everyone.num_keypoints,
+        **_describe_keypoints(everyone.keypoint_set),
         'exclusive': candidates.exclusive,
         'mask_boxes': candidates.mask_boxes,
         'people': rows[: len(kept)],

@@ -24,7 +24,7 @@ from .dataset_writers import write_dataset_files
 from .inputs import Failure, InputImage
 from .output_names import name_outputs
 from .progress import Reporter
-from .records import MergeEntry, people_from_record, read_record, record_path
+from .records import MergeEntry, parse_record, people_from_record, record_path
 from .run_info import describe_run
 from .run_options import OutputError, Pipeline, RunOptions, RunReport
 from .runner import DISK_ERRORS, JobReader, JobWriter, computing, list_attempts
@@ -135,7 +135,7 @@ def read_entries(
             continue
         path = record_path(out_dir, image.key)
         try:
-            record = read_record(path) or {}
+            record = parse_record(path) or {}  # checked before, or written by this run
             people = people_from_record(record)
             dropped = len(record['dropped'])
         except (KeyError, TypeError, ValueError) as error:
