@@ -8,6 +8,7 @@ from importlib import import_module
 
 from . import __version__
 from .cli.streams import robust_output
+from .values import install_hint
 
 # Command -> module of this package with a `main`, options to insert; and its line in the help.
 COMMANDS = {
@@ -58,8 +59,8 @@ def _run_command(argv: Sequence[str] | None) -> int:
         extra = EXTRAS.get((error.name or '').partition('.')[0])
         if extra is None:
             raise
-        hint = f"pip install 'bbox-mask-pose[{extra}]'"
-        print(f'bmp {name}: error: {error}; install it with: {hint}', file=sys.stderr)
+        hint = f'install it with: {install_hint(extra)}'
+        print(f'bmp {name}: error: {error}; {hint}', file=sys.stderr)
         return 1
 
 

@@ -157,13 +157,7 @@ class LoadedPipeline:
         timer: StageTimer | None = None,
     ) -> list[Candidates]:
         """Find people of any score in RGB uint8 arrays (H, W, 3); see `predict_batch`."""
-        user_boxes = [
-            user
-            if user is None or isinstance(user, Detections)
-            else Detections.from_boxes(user, size_of(image))
-            for user, image in zip(boxes, images, strict=True)
-        ]
-        return self._run.predict_candidates(images, user_boxes, timer)
+        return self._run.predict_candidates(images, as_detections(boxes, images), timer)
 
     def predict_stream(
         self, sources: Any, batch_size: int = 8, *, channel_order: ChannelOrder = 'rgb'
@@ -247,12 +241,8 @@ class LoadedPipeline:
         run = self._run
         if any(rows is not None for rows in boxes):
             run = replace(run, config=replace(run.config, max_rounds=1))
-        user_boxes = [
-            None if rows is None else Detections.from_boxes(rows, size_of(image))
-            for image, rows in zip(images, boxes, strict=True)
-        ]
-        low_score = self.tracking.low_score
-        return [found.keep(low_score) for found in run.predict_candidates(images, user_boxes)]
+        candidates = run.predict_candidates(images, as_detections(boxes, images))
+        return [found.keep(self.tracking.low_score) for found in candidates]
 
 
 def load_pipeline(
@@ -301,6 +291,16 @@ def name_settings(overrides: Mapping[str, Any]) -> dict[str, Any]:
             'example loop__boxes (docs/reference/settings.md)'
         )
     return {SHORT_NAMES.get(name, name.replace('__', '.')): v for name, v in overrides.items()}
+
+
+def as_detections(boxes: Sequence[Any], images: Sequence[Image]) -> list[Detections | None]:
+    """Detections from the user's boxes of each image; None where there are none."""
+    return [
+        user
+        if user is None or isinstance(user, Detections)
+        else Detections.from_boxes(user, size_of(image))
+        for user, image in zip(boxes, images, strict=True)
+    ]
 
 
 def expand_sources(sources: Any) -> Iterator[Any]:

@@ -45,6 +45,11 @@ def check_ranges(settings: object, place: str, **ranges: str) -> None:
         check_range(f'{place}.{name}', getattr(settings, name), text)
 
 
+def install_hint(extra: str) -> str:
+    """Command that installs an extra of this project."""
+    return f"pip install 'bbox-mask-pose[{extra}]'"
+
+
 def in_line(text: object) -> str:
     """Format a text of a file or a library in one line of limited length."""
     return ' '.join(str(text).split())[:300]

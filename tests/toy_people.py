@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.datasets.coco_ground_truth import ImageGroundTruth, load_ground_truth
+from pipeline.io.inputs import InputImage
 from pipeline.masks import Masks
 from pipeline.structures import MaskSource, People
 
@@ -91,6 +92,18 @@ def toy_annotations() -> dict[str, Any]:
         person(5, 3, [40, 60, 40, 90], **nothing),
     ]
     return coco(images, annotations)
+
+
+def input_images(*names: str) -> list[InputImage]:
+    """Images of a folder `in`, by their names in it."""
+    return [InputImage(Path('in', name), name, Path('in')) for name in names]
+
+
+def json_file(folder: Path, content: Any) -> Path:
+    """Write content as JSON, or text as it is, to `file.json` of a folder."""
+    path = folder / 'file.json'
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
 
 
 def write(path: Path, content: Any) -> Path:

@@ -133,12 +133,6 @@ def check_annotations(
     )
 
 
-def find_missing_images(content: dict[str, Any], folder: str | Path) -> list[str]:
-    """List the images of a COCO file that ``folder`` does not contain, in the order of the file."""
-    names = [image['file_name'] for image in content['images']]
-    return [name for name in names if not (Path(folder) / name).is_file()]
-
-
 class _Findings:
     """Mistakes by severity and kind: the first case and the count of each."""
 

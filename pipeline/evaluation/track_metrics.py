@@ -12,6 +12,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
+from ..values import install_hint
+
 
 @dataclass(frozen=True, eq=False)
 class FrameMatch:
@@ -76,8 +78,7 @@ def score_tracks(frames: Sequence[FrameMatch], threshold: float = 0.5) -> TrackS
         from trackers.eval.identity import compute_identity_metrics
     except ImportError as error:
         raise ImportError(
-            'scores of tracks need the package trackers; install it: '
-            "pip install 'bbox-mask-pose[tracking]'"
+            f'scores of tracks need the package trackers; install it: {install_hint("tracking")}'
         ) from error
     arrays = (
         _number([f.true_ids for f in frames]),

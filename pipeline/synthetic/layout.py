@@ -42,16 +42,16 @@ class SceneConfig:
     seed: int = 0  # any integer from 0
 
     def __post_init__(self) -> None:
-        self._check('width', MIN_SIDE, MAX_SIDE)
-        self._check('height', MIN_SIDE, MAX_SIDE)
-        self._check('max_people', 0, MAX_PEOPLE)
-        self._check('min_people', 0, self.max_people, 'max_people')
-        self._check('max_person_height', 0, 1)
-        self._check('min_person_height', 0, self.max_person_height, 'max_person_height')
+        check_setting(self, 'width', MIN_SIDE, MAX_SIDE)
+        check_setting(self, 'height', MIN_SIDE, MAX_SIDE)
+        check_setting(self, 'max_people', 0, MAX_PEOPLE)
+        check_setting(self, 'min_people', 0, self.max_people, 'max_people')
+        check_setting(self, 'max_person_height', 0, 1)
+        check_setting(self, 'min_person_height', 0, self.max_person_height, 'max_person_height')
         for name, high in (('overlap', 1), ('truncation', 1), ('max_blockers', 20), ('noise', 3)):
-            self._check(name, 0, high)
-        self._check('min_visible', 0, 0.99)
-        self._check('seed', 0, 2**63 - 1)
+            check_setting(self, name, 0, high)
+        check_setting(self, 'min_visible', 0, 0.99)
+        check_setting(self, 'seed', 0, 2**63 - 1)
         smallest = self.min_person_height * self.height
         if smallest < MIN_PERSON_PX:
             raise ValueError(
@@ -59,15 +59,21 @@ class SceneConfig:
                 f'of {smallest:.1f} px; raise one of them until it is at least {MIN_PERSON_PX} px'
             )
 
-    def _check(self, name: str, low: float, high: float, limit: str = '') -> None:
-        value = vars(self)[name]
-        whole = isinstance(vars(type(self))[name], int)  # by its default
-        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-            kind = 'an integer' if whole else 'a number'
-            raise ValueError(f'{name}={value!r} must be {kind} from {low} to {high}')
-        if not low <= value <= high:
-            bound = f'{limit}={high}' if limit else f'{high}'
-            raise ValueError(f'{name}={value!r} is out of range; choose {low} to {bound}')
+
+def check_setting(config: object, name: str, low: float, high: float, limit: str = '') -> None:
+    """Check the type and the range of an attribute; the default of its class gives the type.
+
+    Raises:
+        ValueError: It is out of range; ``limit`` names the setting that sets ``high``.
+    """
+    value = vars(config)[name]
+    whole = isinstance(vars(type(config))[name], int)
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        kind = 'an integer' if whole else 'a number'
+        raise ValueError(f'{name}={value!r} must be {kind} from {low} to {high}')
+    if not low <= value <= high:
+        bound = f'{limit}={high}' if limit else f'{high}'
+        raise ValueError(f'{name}={value!r} is out of range; choose {low} to {bound}')
 
 
 @dataclass(frozen=True)

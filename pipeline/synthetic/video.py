@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from .background import draw_background
 from .figure import Figure, draw_figure
-from .layout import STREAM_BACKGROUND, STREAM_CAMERA, STREAM_PERSON
+from .layout import STREAM_BACKGROUND, STREAM_CAMERA, STREAM_PERSON, check_setting
 from .look import Look, sample_look
 from .rig import ARMS, ArmAngles, Body, Pose, build_rig, sample_body
 from .scene import Scene, compose, select_visible
@@ -63,10 +63,7 @@ class VideoConfig:
             ('min_person_height', 0, self.max_person_height), ('standing', 0, 1),
             ('leaving', 0, 1), ('camera_pan', 0, 1), ('noise', 0, 3), ('seed', 0, 2**63 - 1),
         ):  # fmt: skip
-            if not low <= getattr(self, name) <= high:
-                raise ValueError(
-                    f'{name}={getattr(self, name)!r} is out of range; choose {low} to {high}'
-                )
+            check_setting(self, name, low, high)
 
 
 @dataclass(frozen=True, eq=False)

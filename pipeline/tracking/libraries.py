@@ -11,6 +11,7 @@ import numpy as np
 
 from ..arrays import Floats, Image, size_of
 from ..structures import People
+from ..values import install_hint
 from .association import AssociationConfig, AssociationTracker, Ids, visible_boxes
 
 DEFAULT_TRACKER = 'association'
@@ -76,7 +77,7 @@ class LibraryTracker:
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
                 f'the tracker {name!r} needs the package {error.name}; install it: '
-                "pip install 'bbox-mask-pose[tracking]'",
+                f'{install_hint("tracking")}',
                 name=error.name,
             ) from error
         kind = getattr(library, LIBRARY_TRACKERS[name])

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..arrays import Image
 from ..io.images import SUFFIXES, ImageReadError, read_image
+from ..values import install_hint
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -169,7 +170,7 @@ def open_video(source: str | Path | int) -> InputContainer:
         import av
     except ImportError as error:
         raise VideoReadError(
-            "reading videos needs PyAV; install it: pip install 'bbox-mask-pose[video]'"
+            f'reading videos needs PyAV; install it: {install_hint("video")}'
         ) from error
     try:
         if isinstance(source, int):

@@ -17,12 +17,12 @@ from pipeline.datasets.convert import drop_broken_images
 from pipeline.evaluation.image_names import join_by_name
 from pipeline.io.annotations import load_boxes, load_image_ids
 from pipeline.io.inputs import (
-    InputImage,
     find_images,
     locate_image,
     shorten_path,
 )
 from pipeline.io.progress import Reporter
+from tests.toy_people import input_images, json_file
 
 FILES = (
     'a/1.jpg', 'a/2.PNG', 'a/deep/3.webp', 'a/.hidden.jpg', 'a/.cache/4.jpg', 'a/notes.txt',
@@ -301,16 +301,6 @@ def test_order_of_inputs_does_not_matter(folder: Path) -> None:
 
 
 # User boxes and image ids
-
-
-def input_images(*names: str) -> list[InputImage]:
-    return [InputImage(Path('in', name), name, Path('in')) for name in names]
-
-
-def json_file(folder: Path, content: Any) -> Path:
-    path = folder / 'file.json'
-    path.write_text(content if isinstance(content, str) else json.dumps(content))
-    return path
 
 
 COCO = {

@@ -21,14 +21,14 @@ from pipeline.datasets.annotations import AnnotationError, check_annotations, lo
 from pipeline.evaluation.coco import score, score_files
 from pipeline.io.annotations import load_boxes, load_image_ids
 from pipeline.io.coco_checks import as_flag, as_id, as_side, read_json
-from pipeline.io.inputs import InputError, InputImage, find_images
+from pipeline.io.inputs import InputError, find_images
 from pipeline.io.records import people_to_record, read_record
 from pipeline.io.results import info_path, read_info
 from pipeline.masks import find_rle_error
 from pipeline.structures import Detections
 from tests.commands import exit_code
 from tests.run_fakes import make_people
-from tests.toy_people import toy_annotations, toy_results, write
+from tests.toy_people import input_images, json_file, toy_annotations, toy_results, write
 
 DEEP = '[' * 100_000
 NAN, HUGE = float('nan'), 10**400
@@ -46,16 +46,6 @@ def changed(**changes: Any) -> dict[str, Any]:
     content = toy_annotations()
     content['annotations'][0] |= changes
     return content
-
-
-def images(*names: str) -> list[InputImage]:
-    return [InputImage(Path('in', name), name, Path('in')) for name in names]
-
-
-def saved(folder: Path, content: Any) -> Path:
-    path = folder / 'file.json'
-    path.write_text(content if isinstance(content, str) else json.dumps(content))
-    return path
 
 
 # Which category is a person
@@ -79,10 +69,10 @@ PERSONS: dict[str, tuple[list[dict[str, Any]], Any, str | None]] = {
 def test_people_are_found_by_name(name: str, tmp_path: Path) -> None:
     categories, person, chosen = PERSONS[name]
     content = with_categories(*categories, person=person)
-    path = saved(tmp_path, content)
+    path = json_file(tmp_path, content)
     loaded = load_annotations(path, person_category=chosen)
     assert [row['category_id'] for row in loaded.content['annotations']] == [1] * 6
-    boxes = load_boxes(path, images('7.jpg'), person_category=chosen)
+    boxes = load_boxes(path, input_images('7.jpg'), person_category=chosen)
     assert len(boxes.by_image['7.jpg']) == 2  # without the crowd region
     for row in (rows := toy_results(tmp_path)):
         row['category_id'] = person
@@ -110,9 +100,9 @@ def test_wrong_categories_are_refused(
 ) -> None:
     content = toy_annotations() | {'categories': categories}
     with pytest.raises(AnnotationError, match=message):
-        load_annotations(saved(tmp_path, content), person_category=chosen)
+        load_annotations(json_file(tmp_path, content), person_category=chosen)
     with pytest.raises(AnnotationError, match=message):
-        load_boxes(saved(tmp_path, content), images('7.jpg'), person_category=chosen)
+        load_boxes(json_file(tmp_path, content), input_images('7.jpg'), person_category=chosen)
 
 
 def test_results_of_other_categories_are_no_people(tmp_path: Path) -> None:
@@ -132,8 +122,8 @@ def test_results_of_other_categories_are_no_people(tmp_path: Path) -> None:
 def test_boxes_of_other_categories_are_counted(tmp_path: Path) -> None:
     rows = [{'image_id': 7, 'category_id': c, 'bbox': [1, 1, 5, 5]} for c in (0, 0, 3)]
     with pytest.raises(InputError, match='all rows are left out: 2 of category 0, 1 of category 3'):
-        load_boxes(saved(tmp_path, rows), images('7.jpg'))
-    found = load_boxes(saved(tmp_path, rows), images('7.jpg'), person_category='0')
+        load_boxes(json_file(tmp_path, rows), input_images('7.jpg'))
+    found = load_boxes(json_file(tmp_path, rows), input_images('7.jpg'), person_category='0')
     assert len(found.by_image['7.jpg']) == 2 and found.left_out.startswith('1 of category 3')
 
 
@@ -174,11 +164,11 @@ IMAGES: dict[str, tuple[list[dict[str, Any]], str]] = {
 def test_wrong_images_are_refused_by_all_readers(name: str, tmp_path: Path) -> None:
     rows, message = IMAGES[name]
     rows = [row | {'height': 200.0, 'width': 300} for row in rows]
-    path = saved(tmp_path, toy_annotations() | {'images': rows, 'annotations': []})
+    path = json_file(tmp_path, toy_annotations() | {'images': rows, 'annotations': []})
     readers: list[Callable[[], Any]] = [
         lambda: load_annotations(path),
-        lambda: load_boxes(path, images('7.jpg')),
-        lambda: load_image_ids(path, images('7.jpg')),
+        lambda: load_boxes(path, input_images('7.jpg')),
+        lambda: load_image_ids(path, input_images('7.jpg')),
     ]
     for read in readers:
         with pytest.raises(InputError, match=rf'file\.json: {message}'):
@@ -203,7 +193,7 @@ def test_ids_of_another_kind_are_named(
     with pytest.raises(AnnotationError, match=message):
         check_annotations(content)
     with pytest.raises(AnnotationError, match=message):
-        load_boxes(saved(tmp_path, content), images('7.jpg'))
+        load_boxes(json_file(tmp_path, content), input_images('7.jpg'))
 
 
 def test_whole_numbers_may_be_written_as_floats(tmp_path: Path) -> None:
@@ -215,8 +205,8 @@ def test_whole_numbers_may_be_written_as_floats(tmp_path: Path) -> None:
             row['iscrowd'])}  # fmt: skip
     loaded, plain = check_annotations(content), check_annotations(toy_annotations())
     assert repr(loaded.content) == repr(plain.content)
-    path = saved(tmp_path, content)
-    assert list(load_image_ids(path, images('7.jpg')).by_image.values()) == [7]
+    path = json_file(tmp_path, content)
+    assert list(load_image_ids(path, input_images('7.jpg')).by_image.values()) == [7]
 
 
 @pytest.mark.parametrize('empty', [None, []])
@@ -247,10 +237,10 @@ NAMES: dict[str, tuple[str, list[str], str]] = {
 @pytest.mark.parametrize('case', NAMES)
 def test_names_are_matched(case: str, tmp_path: Path) -> None:
     name, there, expected = NAMES[case]
-    boxes = load_boxes(saved(tmp_path, {name: [[1, 1, 5, 5]]}), images(*there))
+    boxes = load_boxes(json_file(tmp_path, {name: [[1, 1, 5, 5]]}), input_images(*there))
     assert list(boxes.by_image) == [expected]
     ids = load_image_ids(
-        saved(tmp_path, {'images': [{'id': 'x', 'file_name': name}]}), images(*there)
+        json_file(tmp_path, {'images': [{'id': 'x', 'file_name': name}]}), input_images(*there)
     )
     assert ids.by_image == {expected: 'x'}
 
@@ -286,7 +276,7 @@ def test_boxes_files_that_do_not_fit(
     content: Any, there: list[str], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match=message):
-        load_boxes(saved(tmp_path, content), images(*there))
+        load_boxes(json_file(tmp_path, content), input_images(*there))
 
 
 # Boxes, from Python and from files
