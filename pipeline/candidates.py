@@ -1,4 +1,4 @@
-"""Everybody that the loop found in an image, before the threshold on the score."""
+"""All people that the loop found in an image, before the threshold on the score."""
 
 from __future__ import annotations
 

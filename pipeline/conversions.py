@@ -124,7 +124,7 @@ def columns_from_supervision(detections: Any) -> dict[str, Any]:
 
 
 def import_optional(library: str) -> Any:
-    """Import a library that only one conversion needs; the message names the cure."""
+    """Import a library that one conversion needs; the error says how to install it."""
     try:
         return import_module(library)
     except ModuleNotFoundError as error:

@@ -125,11 +125,11 @@ def read_sequence(files: SequenceFiles, task: TrackTask) -> list[FrameMatch]:
         truth, found = _keep_labelled(truth, found)
     for path, tracks in ((files.ground_truth, truth), (files.results, found)):
         _check(path, tracks, files.num_frames)
-    nobody = np.zeros(0, np.int64), None
+    empty = np.zeros(0, np.int64), None
     matches = []
     for frame in sorted(truth | found):
-        true_ids, people = truth.get(frame, nobody)
-        ids, results = found.get(frame, nobody)
+        true_ids, people = truth.get(frame, empty)
+        ids, results = found.get(frame, empty)
         similarity: Array = np.zeros((len(true_ids), len(ids)))
         if len(true_ids) and len(ids):
             similarity = np.asarray(compare(people, results), np.float64)

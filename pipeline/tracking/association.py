@@ -30,8 +30,8 @@ Array = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
-SHAPE_SECONDS = 0.5  # boxes, masks and poses of long ago say less than colours
-UNKNOWN_COST = 0.5  # of a cue that says nothing
+SHAPE_SECONDS = 0.5  # old boxes, masks and poses are less reliable than old colours
+UNKNOWN_COST = 0.5  # of a cue without information
 
 
 class AssociationTracker:

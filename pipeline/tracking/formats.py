@@ -67,7 +67,7 @@ class TrackedPeople:
 
 @dataclass(frozen=True)
 class VideoSize:
-    """What some formats say of the whole video."""
+    """Facts about the whole video that some formats contain."""
 
     name: str
     height: int
