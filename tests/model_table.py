@@ -84,8 +84,8 @@ SMALL: dict[str, Any] = {
 IMAGE = np.random.default_rng(0).integers(0, 255, (120, 160, 3)).astype(np.uint8)
 
 
-def load(**options: Any) -> LoadedPipeline:
-    torch.manual_seed(0)
+def load(seed: int = 0, **options: Any) -> LoadedPipeline:
+    torch.manual_seed(seed)
     return load_pipeline('bmp_custom_example', SMALL | options)
 
 
@@ -95,7 +95,9 @@ def run_pose(config: str, **options: Any) -> People:
 
 
 def run_detector(config: str, folder: Path) -> People:
-    return load(**{'detector.config': small_detector(config, folder)})(IMAGE)
+    """The first of eight random networks whose boxes are not all empty; which, varies by CPU."""
+    options = {'detector.config': small_detector(config, folder)}
+    return next(filter(len, (load(seed, **options)(IMAGE) for seed in range(8))))
 
 
 def pose_row(name: str, people: People) -> str:
