@@ -194,8 +194,9 @@ def _check_format(record: dict[str, Any]) -> None:
 
 
 def _people(record: dict[str, Any], persons: list[dict[str, Any]]) -> People:
-    shape = (int(record['image']['height']), int(record['image']['width']))
-    points = int(record['num_keypoints'])
+    sizes = [record['image']['height'], record['image']['width'], record['num_keypoints']]
+    height, width, points = _integers(sizes).tolist()
+    shape = (height, width)
     shapes = {'boxes': (4,), 'detector_boxes': (4,), 'keypoints': (points, 2)}
     shapes |= dict.fromkeys(('keypoint_scores', 'presence', 'visibility'), (points,))
     floats: dict[str, Any] = {
@@ -217,7 +218,7 @@ def _people(record: dict[str, Any], persons: list[dict[str, Any]]) -> People:
         masks=Masks.from_rle([p['mask'] for p in persons], shape),
         mask_sources=np.array([MaskSource[p['mask_source'].upper()] for p in persons], np.int32),
         prompts=_prompts([p['prompts'] for p in persons], points),
-        rounds=_numbers([p['round'] for p in persons]).astype(np.int32),
+        rounds=_integers([p['round'] for p in persons]),
         keypoint_set=_read_keypoints(record.get('keypoint_set')),
     )
 
@@ -247,10 +248,21 @@ def _numbers(rows: list[Any]) -> npt.NDArray[Any]:
     return numbers
 
 
+def _integers(rows: list[Any]) -> npt.NDArray[np.int32]:
+    numbers = _numbers(rows)
+    with np.errstate(invalid='ignore'):
+        integers = numbers.astype(np.int32)
+    if (integers != numbers).any():
+        raise ValueError(f'the record has {shorten(rows)} where integers belong')
+    return integers
+
+
 def _prompts(rows: list[list[int]], points: int) -> npt.NDArray[np.int32]:
     prompts = np.full((len(rows), points), -1, np.int32)
     for row, used in zip(prompts, rows, strict=True):
-        row[: len(used)] = used
+        row[: len(used)] = _integers(used)
+    if (prompts >= points).any():
+        raise ValueError(f'the record has prompts beyond its {points} keypoints')
     return prompts
 
 

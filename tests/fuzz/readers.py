@@ -139,7 +139,7 @@ def run_readers(folder: Path) -> dict[str, Reader]:
         path.replace(record)
         report, _ = run_folder(images, out, FakePipeline(), save=['json', 'coco'])
         assert report.exit_code == 0, report
-        kept = json.loads(record.read_text())
+        kept = json.loads(record.read_text(), parse_float=np.float32)
         if report.resumed:  # other valid values stay, such as another score
             assert kept == kept | candidates_to_record(candidates_from_record(kept), None), 'kept'
         else:
