@@ -60,8 +60,9 @@ def add_loop_options(parser: argparse.ArgumentParser) -> None:
         help='none: repeat until no new person is found (default: config)')  # fmt: skip
     add('--refine', action=argparse.BooleanOptionalAction, default=as_in_config,
         help='repeat pose and mask with the final masks (default: config)')  # fmt: skip
-    add('--slices', type=parse_grid, default=as_in_config, metavar='off|2x2|3x2',
-        help='also detect in slices of the image, columns x rows (default: config)')  # fmt: skip
+    add('--slices', type=parse_grid, default=as_in_config, metavar='off|auto|2x2|3x2',
+        help='also detect in slices of the image, columns x rows; auto: by its size '
+             '(default: config)')  # fmt: skip
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
@@ -124,7 +125,7 @@ def parse_rounds(text: str) -> int | None:
 
 
 def parse_grid(text: str) -> str | None:
-    """Parse the grid of slices, such as ``2x2``, or ``off``, for argparse."""
+    """Parse the grid of slices, such as ``2x2``, ``auto`` or ``off``, for argparse."""
     return None if text.lower() == 'off' else text
 
 

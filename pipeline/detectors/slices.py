@@ -60,13 +60,16 @@ class SlicedDetector(Detector):
 
 
 def make_slices(shape: tuple[int, int], config: SliceConfig) -> list[Window]:
-    """Slices of an image (H, W) as xyxy px, row by row; all have the same size."""
-    grid = (config.grid or '1x1').split('x')
+    """Slices of an image (H, W) as xyxy px, row by row; all have the same size.
+
+    Empty where one slice would be the whole image.
+    """
     columns, rows = (
-        _cut(side, int(count), config.overlap)
-        for side, count in zip(shape[::-1], grid, strict=True)
+        _cut(side, config.count(side, axis), config.overlap)
+        for axis, side in enumerate(shape[::-1])
     )
-    return [(x1, y1, x2, y2) for y1, y2 in rows for x1, x2 in columns]
+    slices = [(x1, y1, x2, y2) for y1, y2 in rows for x1, x2 in columns]
+    return slices if len(slices) > 1 else []
 
 
 def _cut(side: int, count: int, overlap: float) -> list[tuple[int, int]]:

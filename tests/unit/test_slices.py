@@ -64,13 +64,23 @@ def draw(*boxes: tuple[int, int, int, int]) -> Image:
         ((50, 100), '2x1', 0.0, [(0, 0, 50, 50), (50, 0, 100, 50)]),
         ((10, 250), '3x1', 0.25, [(0, 0, 100, 10), (75, 0, 175, 10), (150, 0, 250, 10)]),
         ((1, 1), '2x1', 0.25, [(0, 0, 1, 1), (0, 0, 1, 1)]),
+        ((50, 50), '1x1', 0.25, []),
+        ((640, 640), 'auto', 0.25, []),
+        ((9, 641), 'auto', 0.0, [(0, 0, 321, 9), (320, 0, 641, 9)]),
     ],
-    ids=['2x2', 'no overlap', '3x1', 'one pixel'],
+    ids=['2x2', 'no overlap', '3x1', 'one pixel', 'the whole image', 'small', 'wide'],
 )  # fmt: skip
 def test_slices_cover_the_image(
     shape: tuple[int, int], grid: str, overlap: float, expected: list[tuple[int, ...]]
 ) -> None:
     assert make_slices(shape, SliceConfig(grid, overlap)) == expected
+
+
+@pytest.mark.parametrize(
+    ('shape', 'count'), [((768, 1024), 4), ((1080, 1920), 6), ((3000, 4000), 16)]
+)
+def test_automatic_slices_follow_the_size(shape: tuple[int, int], count: int) -> None:
+    assert len(make_slices(shape, SliceConfig('auto'))) == count
 
 
 # Slices of 2x2 end at x = 115 and y = 58, and start at x = 85 and y = 42.
@@ -149,7 +159,7 @@ def test_a_later_detector_runs_from_round_two_on(later: bool) -> None:
 @pytest.mark.parametrize(
     ('values', 'message'),
     [
-        ({'grid': '2'}, "grid must be columns x rows such as 2x2 or 3x2, or None, got '2'"),
+        ({'grid': '2'}, "grid must be columns x rows such as 2x2 or 3x2, auto, or None, got '2'"),
         ({'grid': '0x2'}, "got '0x2'"),
         ({'overlap': 1.0}, r'overlap must be in \[0, 1\), got 1.0'),
         ({'max_iou': 1.0}, r'max_iou must be in \[0, 1\), got 1.0'),
