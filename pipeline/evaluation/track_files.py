@@ -192,7 +192,7 @@ def _read_poses(path: Path) -> Tracks:
         images = [i for i in content['images'] if i.get('is_labeled', True)]
         videos = {str(i.get('vid_id')) for i in images}
         offsets = {v: crc32(v.encode()) * VIDEO_STEP if len(videos) > 1 else 0 for v in videos}
-        names = next((tuple(c['keypoints']) for c in content.get('categories', ())), ())
+        names = next((tuple(map(str, c['keypoints'])) for c in content.get('categories', ())), ())
         tracks = {}
         for image in images:
             start = offsets[str(image.get('vid_id'))]
@@ -208,6 +208,8 @@ def _read_poses(path: Path) -> Tracks:
 
 def _parse_poses(rows: list[dict[str, Any]], names: tuple[str, ...], start: int) -> Poses:
     flat = np.array([r['keypoints'] for r in rows], np.float64)
+    if rows and not flat.size:
+        raise ValueError('keypoints are empty')
     points = flat.reshape(len(rows), flat.shape[-1] // 3, 3)
     without_ears = tuple(n for n in POSETRACK_KEYPOINTS if n not in EARS)
     sets = {len(s): s for s in (without_ears, POSETRACK_KEYPOINTS, (), names)}

@@ -99,7 +99,7 @@ def read_mot(path: Path, fps: float = 25.0) -> TrackRows:
         ValueError: A line is not at least six numbers.
     """
     table = []
-    for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(), start=1):
+    for number, line in enumerate(path.read_text('utf-8', 'replace').splitlines(), start=1):
         if not line.strip():
             continue
         try:
@@ -146,7 +146,7 @@ def read_mots(path: Path) -> Iterator[tuple[int, npt.NDArray[np.int64], Masks]]:
         ValueError: A line is not a row of a MOTS file.
     """
     rows = defaultdict(list)
-    for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(), start=1):
+    for number, line in enumerate(path.read_text('utf-8', 'replace').splitlines(), start=1):
         parts = line.split(' ')
         if len(parts) != 6 or not all(part.isdigit() for part in parts[:5]):
             raise ValueError(

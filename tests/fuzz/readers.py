@@ -16,7 +16,15 @@ import torch
 from hypothesis.strategies import SearchStrategy
 from mmengine.logging import HistoryBuffer
 
-from pipeline.cli import analyze_results, compare_results, convert_dataset, run, score, test
+from pipeline.cli import (
+    analyze_results,
+    compare_results,
+    convert_dataset,
+    run,
+    score,
+    score_tracks,
+    test,
+)
 from pipeline.cli.options import get_overrides
 from pipeline.config import CONFIG_FOLDER, load_config
 from pipeline.io.annotations import load_boxes, load_image_ids
@@ -31,6 +39,9 @@ from pipeline.io.records import (
 from pipeline.openmmlab import read_model_config
 from pipeline.segmenters.build_sam2 import build_sam2_model
 from pipeline.structures import Detections
+from pipeline.tracking.formats import POSETRACK_KEYPOINTS
+from pipeline.video.reader import VideoReader
+from pipeline.video.store import FrameStore
 from pipeline.weights.loading import load_state
 from pipeline.weights.manifest import MANIFEST, read_manifest
 from projects.compact_models.packed.file import pack_images
@@ -40,6 +51,7 @@ from tests.run_fakes import FakePipeline, contents, make_people, save_image
 from tests.run_fakes import run as run_folder
 from tests.toy_people import toy_annotations, toy_results
 from tests.unit.test_convert import native, native_person
+from tests.video_files import numbered, write_video
 
 
 @dataclass(frozen=True)
@@ -61,6 +73,7 @@ def make_readers(folder: Path) -> dict[str, Reader]:
         **run_readers(folder),
         **config_readers(),
         'checkpoint': Reader(m.changed_archives(checkpoints()), load_state, '.pth'),
+        **video_readers(folder),
         'manifest': Reader(m.changed_json(json.loads(MANIFEST.read_text())), read_manifest),
         'part file': Reader(
             m.changed_archives([part_file(folder)]),
@@ -184,6 +197,55 @@ def config_readers() -> dict[str, Reader]:
         'overrides': Reader(m.changed_text(pairs), overrides, '.txt'),
         'SAM config': Reader(m.changed_text([sam]), sam_config, '.yaml'),
     }
+
+
+def video_readers(folder: Path) -> dict[str, Reader]:
+    """Videos, chunks of predictions, and results and ground truth of tracks."""
+    images = [numbered(i, 32, 48) for i in range(6)]
+    videos = [
+        write_video(folder / f'v.{suffix}', images, codec=codec, sound=0.2, sound_codec=sound)
+        for suffix, codec, sound in (
+            ('mp4', 'libx264', 'aac'), ('mkv', 'libx264', 'aac'), ('webm', 'libvpx-vp9', 'libopus'),
+            ('avi', 'mpeg4', 'aac'),
+        )
+    ]  # fmt: skip
+    mask = people_to_record(make_people(1))['people'][0]['mask']
+    size = ' '.join(map(str, (*mask['size'], mask['counts'])))
+    texts = {
+        'boxes': '1,1,10,10,20,40,0.9,-1,-1,-1\n1,2,5,5,8,9,1,1,1\n3,1,12,10,20,40,0.9,-1,-1,-1\n',
+        'masks': f'0 2001 2 {size}\n2 2001 2 {size}\n',
+    }
+    pose = {'image_id': 1, 'track_id': 3, 'keypoints': [5, 6, 1] * 17, 'bbox': [1, 1, 9, 9]}
+    poses = {
+        'images': [{'id': 1, 'file_name': '000001.jpg', 'vid_id': '7', 'is_labeled': True}],
+        'annotations': [pose | {'id': 1, 'category_id': 1, 'scores': [0.5] * 17}],
+        'categories': [{'id': 1, 'name': 'person', 'keypoints': list(POSETRACK_KEYPOINTS)}],
+    }
+    chunk = {'frame': 0, 'seconds': 0.0, 'track_ids': [1, 2], **people_to_record(make_people(2))}
+
+    def score_both(task: str, right: Path) -> Callable[[Path], None]:
+        def read(path: Path) -> None:
+            call(score_tracks.main, path, right, '--task', task)
+            call(score_tracks.main, right, path, '--task', task)
+
+        return read
+
+    readers = {
+        'video': Reader(
+            m.changed_bytes([path.read_bytes() for path in videos]),
+            lambda path: [frame.image.shape for frame in VideoReader(path)],
+            '.mp4',
+        ),
+        'chunk': Reader(
+            m.changed_json(chunk),
+            lambda path: FrameStore(path.rename(folder / '000000.jsonl').parent).read(0),
+        ),
+    }
+    for task, text in texts.items():
+        (right := folder / f'{task}.txt').write_text(text)
+        readers[f'tracks, {task}'] = Reader(m.changed_text([text]), score_both(task, right), '.txt')
+    (right := folder / 'poses.json').write_text(json.dumps(poses))
+    return readers | {'tracks, poses': Reader(m.changed_json(poses), score_both('poses', right))}
 
 
 def call(main: Callable[[list[str]], int], *words: object) -> None:
