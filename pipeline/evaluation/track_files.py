@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from configparser import ConfigParser
 from dataclasses import dataclass, field
@@ -14,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..boxes import box_iou
+from ..io.coco_checks import read_json
+from ..io.records import MAX_NUMBER
 from ..keypoints import AREA_OF_BOX, COCO_NAMES, COCO_SIGMAS
 from ..masks import Masks
 from ..structures import Rows
@@ -187,8 +188,8 @@ def _read_poses(path: Path) -> Tracks:
 
     The number in the name of an image is its frame; further videos of a file come far behind.
     """
+    content = read_json(path)
     try:
-        content = json.loads(path.read_text(encoding='utf-8'))
         images = [i for i in content['images'] if i.get('is_labeled', True)]
         videos = {str(i.get('vid_id')) for i in images}
         offsets = {v: crc32(v.encode()) * VIDEO_STEP if len(videos) > 1 else 0 for v in videos}
@@ -200,7 +201,7 @@ def _read_poses(path: Path) -> Tracks:
             poses = _parse_poses(rows, names, start)
             tracks[start + int(Path(image['file_name']).stem)] = poses.ids, poses
         return tracks
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ValueError(
             f'{path}: not a PoseTrack18 file: {type(error).__name__} {error}'
         ) from error
@@ -214,6 +215,8 @@ def _parse_poses(rows: list[dict[str, Any]], names: tuple[str, ...], start: int)
     without_ears = tuple(n for n in POSETRACK_KEYPOINTS if n not in EARS)
     sets = {len(s): s for s in (without_ears, POSETRACK_KEYPOINTS, (), names)}
     areas = [r.get('area', AREA_OF_BOX * r['bbox'][2] * r['bbox'][3]) for r in rows]
+    if not (np.abs([*points.flat, *areas]) < MAX_NUMBER).all():
+        raise ValueError(f'keypoints or boxes are not finite or beyond {MAX_NUMBER:.0e}')
     ids = np.array([start + r['track_id'] for r in rows], np.int64)
     return Poses(ids, points, np.array(areas, np.float64), names=sets[points.shape[1]])
 

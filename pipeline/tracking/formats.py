@@ -6,6 +6,7 @@ the format groups rows by identity.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -106,7 +107,7 @@ def read_mot(path: Path, fps: float = 25.0) -> TrackRows:
             values = [float(v) for v in line.replace(',', ' ').split()]
         except ValueError:
             values = []
-        if len(values) < 6 or not np.isfinite(values[:6]).all() or values[0] < 1:
+        if len(values) < 6 or not all(abs(v) < 2**31 for v in values[:8]) or values[0] < 1:
             raise ValueError(
                 f'{path}, line {number}: {line[:60]!r} is not a row "frame, id, left, top, width, '
                 'height, ..." of MOTChallenge with frames from 1'
@@ -148,7 +149,7 @@ def read_mots(path: Path) -> Iterator[tuple[int, npt.NDArray[np.int64], Masks]]:
     rows = defaultdict(list)
     for number, line in enumerate(path.read_text('utf-8', 'replace').splitlines(), start=1):
         parts = line.split(' ')
-        if len(parts) != 6 or not all(part.isdigit() for part in parts[:5]):
+        if len(parts) != 6 or not all(re.fullmatch('[0-9]{1,9}', part) for part in parts[:5]):
             raise ValueError(
                 f'{path}, line {number}: {line[:60]!r} is not a row "frame id class height width '
                 'rle" of MOTS'
