@@ -33,6 +33,7 @@ from .values import check_ranges, shorten
 CONFIG_FOLDER = ROOT / 'configs'
 
 MAX_NUMBER = 2**31 - 1  # of a setting
+MAX_TEXT = 1000  # characters of a setting
 
 T = TypeVar('T')
 _TEXTS = tuple[str, ...]
@@ -222,8 +223,10 @@ def _checked(hint: Any, value: Any, place: str) -> Any:
     options = typing.get_args(hint) if _is_union(hint) else (hint,)
     if isinstance(value, int | float) and not -MAX_NUMBER <= value <= MAX_NUMBER:  # also NaN
         raise ConfigError(f'{place} must be a finite number, got {shorten(value)}')
-    if isinstance(value, str) and '\0' in value:
-        raise ConfigError(f'{place} has a NUL character: {shorten(value)}')
+    if isinstance(value, str) and ('\0' in value or len(value) > MAX_TEXT):
+        raise ConfigError(
+            f'{place} has a NUL character or over {MAX_TEXT} characters: {shorten(value)}'
+        )
     for option in options:
         if is_dataclass(option) and isinstance(value, Mapping):
             return parse(option, value, place)  # type: ignore[arg-type]

@@ -94,5 +94,7 @@ def _place(path: str, trace: TracebackType | None) -> str:
 
 def describe_error(error: BaseException) -> str:
     """Describe an error in a line: its type and the start of its message."""
+    if isinstance(error, MemoryError):  # Python's parser raises it without a text
+        return 'nested too deeply, or larger than the memory'
     lines = str(error).strip().splitlines() or ['no reason given']
     return f'{type(error).__name__}: {shorten(lines[0])[1:-1] if len(lines[0]) > 200 else lines[0]}'

@@ -499,6 +499,11 @@ def test_wrong_list_files_are_failures(content: bytes, tmp_path: Path) -> None:
         ('loop = dict(min_score=float("nan"))', ': loop.min_score must be a finite number'),
         ('loop = dict(round_cap=10**400)', ': loop.round_cap must be a finite number'),
         ('detector = dict(checkpoint="a\\0")', ': detector.checkpoint has a NUL character'),
+        (
+            'detector = dict(slices=dict(grid="2x2" * 999))',
+            ': detector.slices.grid has .* over 1000',
+        ),
+        ('x = ' + '[' * 3000, ':.* nested too deeply|:2: SyntaxError'),
         ('detector = {3: 4}', ": unknown setting 'detector.3'"),
     ],
 )
