@@ -48,7 +48,9 @@ test-fast: env ## run the unit tests (no torch, at most 40 seconds)
 test: env ## run the unit tests and those with small models (at most 6 minutes)
 	$(PYTEST) tests/unit tests/models $(ARGS)
 
-test-all: env ## run every test but the slow ones: trainings, killed runs, the projects (about 9 minutes)
+# The tests in tests/browser need Chromium (Debian: apt-get install chromium); without it they are
+# skipped with a message, but `.ci/run` installs and requires it.
+test-all: env ## run every test but the slow ones: trainings, killed runs, browser, the projects (about 9 minutes)
 	$(PYTEST) tests $(wildcard projects/*/tests projects/*/*/tests) -m 'not gpu and not slow' $(ARGS)
 
 test-slow: env ## run the slow tests, one after the other: full-size models, several processes (about 10 minutes)

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -196,6 +197,7 @@ class LoadedPipeline:
         batch_size: int = 1,
         fps: float = 25.0,
         store: FrameStore | None = None,
+        timer: StageTimer | None = None,
         **selection: Any,
     ) -> Iterator[TrackedFrame]:
         """Find and follow every person in a video; a generator with one batch in memory.
@@ -208,6 +210,7 @@ class LoadedPipeline:
             batch_size: As in `predict_batch`; ignored with ``detect_every``.
             fps: Rate of a folder of frames.
             store: Keeps the predictions on the disk, and those there are not computed again.
+            timer: As in `__call__`; also of ``track`` and ``store``.
             **selection: ``start``, ``end``, ``stride`` and ``max_fps`` of
                 `pipeline.video.reader.FrameSelection`.
 
@@ -232,16 +235,20 @@ class LoadedPipeline:
         settings = self.tracking if method == DEFAULT_TRACKER else None
         tracker = make_tracker(method, settings, fps)
         config = ProcessConfig(detect_every, batch_size)
-        return track_frames(frames, self._predict_frames, tracker, config, store)
+        predict = partial(self._predict_frames, timer=timer)
+        return track_frames(frames, predict, tracker, config, store, timer)
 
     def _predict_frames(
-        self, images: Sequence[Image], boxes: Sequence[npt.NDArray[np.float32] | None]
+        self,
+        images: Sequence[Image],
+        boxes: Sequence[npt.NDArray[np.float32] | None],
+        timer: StageTimer | None = None,
     ) -> list[People]:
         """People of frames; with boxes in place of the detector, it does not run at all."""
         run = self._run
         if any(rows is not None for rows in boxes):
             run = replace(run, config=replace(run.config, max_rounds=1))
-        candidates = run.predict_candidates(images, as_detections(boxes, images))
+        candidates = run.predict_candidates(images, as_detections(boxes, images), timer)
         return [found.keep(self.tracking.low_score) for found in candidates]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,15 @@ if TYPE_CHECKING:
     from tests.web_server import Site
 
 
+CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if CHROMIUM is None and not os.environ.get('BMP_REQUIRE_BROWSER'):
+        reason = 'needs Chromium (Debian, Ubuntu: apt-get install chromium)'
+        for item in items:
+            if item.get_closest_marker('browser'):
+                item.add_marker(pytest.mark.skip(reason=reason))
     gpu_items = [item for item in items if item.get_closest_marker('gpu')]
     if not gpu_items:
         return  # importing torch takes seconds

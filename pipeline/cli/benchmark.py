@@ -7,11 +7,13 @@ Examples:
     bmp benchmark
     bmp benchmark --people 5 20 50 --size 1280 960 --json benchmark.json
     bmp benchmark --config bmp_v2 --random-weights --device cuda
+    bmp benchmark video --help
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,8 +39,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print the table; exit code 2 for wrong arguments or weights."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ['video']:
+        from .benchmark_video import main as measure_video
+
+        return measure_video(arguments[1:])
     parser = build_parser()
-    args = parser.parse_args(argv)
+    args = parser.parse_args(arguments)
     if min(*args.people, *args.size, args.repeats) < 1:
         parser.error('--people, --size and --repeats must be >= 1')
     from ..benchmark import measure, to_markdown

@@ -11,12 +11,13 @@ import cv2
 import numpy as np
 
 from ..arrays import Floats, Image
+from ..runtime.timing import StageTimer
 from ..tracking.formats import TrackedPeople
 from ..visualization.draw import draw_people
 from ..visualization.style import DrawingStyle
 from ..visualization.trails import draw_hidden_boxes, draw_trails
 from .process import TrackedFrame
-from .reader import FOLDER_FPS, Frame, VideoReader, VideoReadError
+from .reader import FOLDER_FPS, Frame, VideoReader, VideoReadError, read_ahead
 from .results import TrackedVideo
 from .writer import choose_codec, join_segments, write_segment
 
@@ -26,16 +27,22 @@ SEGMENT_FRAMES = 250
 
 
 def write_overlay(
-    folder: Path, video: TrackedVideo, reader: VideoReader, style: DrawingStyle, trail: int
+    folder: Path,
+    video: TrackedVideo,
+    reader: VideoReader,
+    style: DrawingStyle,
+    trail: int,
+    timer: StageTimer | None = None,
 ) -> None:
     """Draw the tracks on the frames of a video, unless that is done; goes on after a segment.
 
     Args:
         folder: the annotated video is ``overlay.mp4`` in it, or ``.webm``.
         video: tracks.
-        reader: of the same frames.
+        reader: of the same frames; with ``ahead``, threads read and draw while this one encodes.
         style: what to draw.
         trail: frames whose positions are shown behind each person.
+        timer: adds up the seconds of ``draw``.
 
     Raises:
         VideoReadError: The source has changed.
@@ -56,9 +63,9 @@ def write_overlay(
             for _ in part:
                 pass
         else:
-            drawn = _draw_frames(part, video, style, trail)
+            drawn = _draw_frames(part, video, style, trail, timer or StageTimer())
             frames = ((seconds - selection.start, image) for seconds, image in drawn)
-            write_segment(paths[-1], frames, video.size.fps)
+            write_segment(paths[-1], read_ahead(frames, reader.ahead), video.size.fps)
     sound = None if Path(str(reader.source)).is_dir() else str(reader.source)
     join_segments(target, paths, sound, selection.start, selection.end)
     shutil.rmtree(folder / SEGMENTS)
@@ -75,6 +82,7 @@ def _draw_frames(
     video: TrackedVideo,
     style: DrawingStyle,
     trail: int,
+    timer: StageTimer,
 ) -> Iterator[tuple[float, Image]]:
     height, width = video.size.height, video.size.width
     for frame, tracked in pairs:
@@ -83,11 +91,12 @@ def _draw_frames(
                 f'{video.size.name}: the frames differ from those of the first pass; '
                 'run again with --no-resume'
             )
-        people, ids = tracked.tracked
-        image = draw_people(frame.image, people, style, ids)
-        _draw_past(image, video, frame.index, style, trail)
-        if image.shape[:2] != (height, width):  # the size changes within the video
-            image = np.asarray(cv2.resize(image, (width, height)), np.uint8)
+        with timer('draw'):
+            people, ids = tracked.tracked
+            image = draw_people(frame.image, people, style, ids)
+            _draw_past(image, video, frame.index, style, trail)
+            if image.shape[:2] != (height, width):  # the size changes within the video
+                image = np.asarray(cv2.resize(image, (width, height)), np.uint8)
         yield frame.seconds, image
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Floats, Image
+from ..runtime.timing import StageTimer
 from ..structures import ImageSource, People
 from ..tracking.formats import TrackedPeople
 from .reader import Frame
@@ -82,6 +83,7 @@ def process_video(
     tracker: Tracker,
     config: ProcessConfig,
     store: FrameStore | None = None,
+    timer: StageTimer | None = None,
 ) -> Iterator[tuple[Frame, TrackedPeople]]:
     """Find and follow the people.
 
@@ -94,20 +96,24 @@ def process_video(
         tracker: new for each video.
         config: settings.
         store: keeps the predictions on the disk.
+        timer: adds up the seconds of ``track`` and ``store``.
     """
+    timer = timer or StageTimer()
     stream, first = iter(frames), 0
     size = store.chunk_frames if store else config.batch_size
     for number in count():
         known = {k.index: k for k in (store.read(number) or ())} if store else {}
         done = []
         for frame, people in _predict(islice(stream, size), first, known, predict, tracker, config):
-            ids = tracker.update(people, frame.image, frame.seconds)
+            with timer('track'):
+                ids = tracker.update(people, frame.image, frame.seconds)
             done.append(TrackedPeople(frame.index, frame.seconds, people, ids))
             yield frame, done[-1]
         if not done:
             break
         if store and not _equal(done, known):
-            store.write(number, done)
+            with timer('store'):
+                store.write(number, done)
         first += size
     if store:
         store.truncate(number)
@@ -119,9 +125,10 @@ def track_frames(
     tracker: Tracker,
     config: ProcessConfig,
     store: FrameStore | None = None,
+    timer: StageTimer | None = None,
 ) -> Iterator[TrackedFrame]:
     """Yield the frames with the people who have a track; arguments as in `process_video`."""
-    for frame, result in process_video(frames, predict, tracker, config, store):
+    for frame, result in process_video(frames, predict, tracker, config, store, timer):
         people, ids = result.tracked
         people = replace(people, source=ImageSource.of(frame.image, 'rgb'))
         yield TrackedFrame(frame.index, frame.seconds, frame.image, people, ids)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import repeat, takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from ..arrays import Image
 from ..io.images import SUFFIXES, ImageReadError, read_image
+from ..io.runner import prefetch
 from ..values import install_hint
 
 if TYPE_CHECKING:
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 FOLDER_FPS = 25.0
+AHEAD = 2  # frames that a thread prepares
+T = TypeVar('T')
 
 
 class VideoReadError(Exception):
@@ -76,6 +82,7 @@ class VideoReader:
         source: file, folder of numbered images, address of a stream, or index of a camera.
         selection: frames to read.
         fps: rate of an image folder.
+        ahead: frames that a thread decodes while the caller works; 0: no thread.
         broken: frames that could not be decoded, counted while reading.
     """
 
@@ -83,6 +90,7 @@ class VideoReader:
     selection: FrameSelection = field(default_factory=FrameSelection)
     fps: float = FOLDER_FPS
     broken: int = 0
+    ahead: int = AHEAD
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the selected frames.
@@ -90,6 +98,9 @@ class VideoReader:
         Raises:
             VideoReadError: The source cannot be opened, or has no frame.
         """
+        return read_ahead(self._read(), self.ahead)
+
+    def _read(self) -> Iterator[Frame]:
         folder = not isinstance(self.source, int) and Path(self.source).is_dir()
         last, any_frame = -np.inf, False
         for index, seconds, decode in self._folder() if folder else self._stream():
@@ -160,6 +171,20 @@ class VideoReader:
                     yield frame
 
 
+def read_ahead(items: Iterable[T], ahead: int = AHEAD) -> Iterator[T]:
+    """Yield items, the next ``ahead`` of which a thread computes; 0: without a thread."""
+    return _read_ahead(items, ahead) if ahead else iter(items)
+
+
+def _read_ahead(items: Iterable[T], ahead: int) -> Generator[T, None, None]:
+    stream, end = iter(items), object()
+    with (
+        ThreadPoolExecutor(1) as pool,
+        closing(prefetch(pool, lambda _: next(stream, end), repeat(None), ahead)) as ready,
+    ):
+        yield from takewhile(lambda item: item is not end, ready)  # type: ignore[misc]
+
+
 def open_video(source: str | Path | int) -> InputContainer:
     """Open a source that has a video stream.
 
@@ -179,9 +204,9 @@ def open_video(source: str | Path | int) -> InputContainer:
             container = av.open(str(source))
     except (av.FFmpegError, OSError, ValueError) as error:
         raise VideoReadError(f'{source}: not a video that can be read ({error})') from error
-    if not container.streams.video:
+    if not container.streams.video or container.format.name == 'tty':  # FFmpeg draws text files
         container.close()
-        raise VideoReadError(f'{source}: the file has no video stream, only sound or data')
+        raise VideoReadError(f'{source}: the file has no video stream, only sound, text or data')
     return container
 
 

@@ -64,7 +64,8 @@ def write_segment(path: Path, frames: Iterable[tuple[float, Image]], rate: float
                 stream.height, stream.width = even.shape[:2]
                 stream.pix_fmt, stream.options = 'yuv420p', dict(options)
                 stream.codec_context.time_base = TICKS
-            frame = av.VideoFrame.from_ndarray(even, format='rgb24')
+            # Left to the encoder, the conversion differs in a few pixels from run to run.
+            frame = av.VideoFrame.from_ndarray(even, format='rgb24').reformat(format='yuv420p')
             frame.pts, frame.time_base = round(seconds / TICKS), TICKS
             output.mux(stream.encode(frame))
         if stream is not None:

@@ -12,6 +12,8 @@ from pipeline import benchmark
 from pipeline.benchmark import CpuTimer, MemoryTimer, draw_crowd, markdown_table
 from pipeline.build import build_pipeline
 from pipeline.cli.benchmark import main
+from pipeline.cli.benchmark_video import WHOLE
+from pipeline.cli.make_synthetic_video import main as draw_video
 from pipeline.config import load_config
 from tests.commands import exit_code
 
@@ -40,6 +42,23 @@ def test_a_table_of_every_stage_for_each_number_of_people(
     table = [line for line in capsys.readouterr().out.splitlines() if line.startswith('|')]
     assert len(table) == 2 + 2 * len(STAGES)
     assert len({line.count('|') for line in table}) == 1
+
+
+def test_every_stage_of_a_video(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ['--frames', '8', '--fps', '8', '--people', '2', '--size', '192', '144']
+    assert draw_video([str(tmp_path), *options, '--person-height', '0.6', '0.8']) == 0
+    (video,), gt, file = tmp_path.glob('video.*'), tmp_path / 'gt/gt.txt', tmp_path / 'a.json'
+    command = ['video', str(video), '--detect-every', '1', '4', '--json', str(file)]
+    assert main([*command, '--ground-truth', str(gt)]) == 0
+    runs = json.loads(file.read_text())['runs']
+    assert [(run['detect_every'], run['frames']) for run in runs] == [(1, 8), (4, 8)]
+    parts = ('detect', 'pose', 'segment', 'merge', 'track', 'store', 'read', 'draw', 'write')
+    for run in runs:
+        assert set(run['stages']) == {WHOLE, *parts} and run['tracks']['mota'] <= 1
+        assert all(stage['cpu_ms'] >= 0 for stage in run['stages'].values())
+    assert runs[1]['stages']['detect']['cpu_ms'] < runs[0]['stages']['detect']['cpu_ms']
+    assert 'IDF1' in capsys.readouterr().out
+    assert main(['video', str(gt)]) == 2 and 'no video stream' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('people', [1, 7, 40])

@@ -79,6 +79,7 @@ def test_truncated(name: str, tmp_path: Path) -> None:
     [
         ('sound.m4a', None, 'no video stream'),
         ('text.mp4', b'no video' * 99, 'not a video that can be read'),
+        ('text.txt', b'no video\n' * 99, 'no video stream'),
         ('empty.mp4', b'', 'not a video that can be read'),
         ('absent.mp4', None, 'not a video that can be read'),
     ],
