@@ -17,7 +17,6 @@ import numpy.typing as npt
 from ..arrays import Floats, Image
 from ..boxes import box_areas
 from ..keypoints import KeypointSet
-from .labels import draw_labels
 from .palette import Colours, choose_colours, identity_colours
 from .style import DrawingStyle, Labels
 
@@ -95,7 +94,9 @@ def draw_people(
         for i in order:
             bones = list(_bones(people.keypoint_set, shown[i], left_right=style.left_right))
             _draw_skeleton(canvas, people, i, shown[i], _light(colours[i]), widths[i], bones)
-    if style.labels != 'none':
+    if style.labels != 'none' and order:
+        from .labels import draw_labels
+
         draw_labels(canvas, people, _texts(people, style.labels, track_ids), shown, colours)
     return canvas
 
