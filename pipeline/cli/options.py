@@ -13,6 +13,7 @@ from typing import Any
 from ..io.coco import PERSON_OPTION
 from ..io.progress import Reporter
 from ..values import in_line, shorten
+from ..visualization.style import LABELS, LAYERS, DrawingStyle, Labels
 
 # Option -> setting of the pipeline config.
 SETTINGS = {
@@ -63,6 +64,43 @@ def add_loop_options(parser: argparse.ArgumentParser) -> None:
     add('--slices', type=parse_grid, default=as_in_config, metavar='off|auto|2x2|3x2',
         help='also detect in slices of the image, columns x rows; auto: by its size '
              '(default: config)')  # fmt: skip
+
+
+def add_drawing_options(parser: argparse.ArgumentParser) -> None:
+    """Add what overlays show; `build_style` reads it."""
+    group = parser.add_argument_group('drawings')
+    add = group.add_argument
+    add('--layers', nargs='+', choices=LAYERS, default=LAYERS,
+        help=f'what overlays show (default: {" ".join(LAYERS)})')  # fmt: skip
+    add('--labels', choices=LABELS, help='text in overlays (default: score, in videos id)')
+    add('--line-width', type=float, metavar='PX', help='of limbs (default: by size of the person)')
+    add('--mask-alpha', type=float, default=DrawingStyle.alpha, metavar='A',
+        help='opacity of masks in [0, 1] (default: %(default)s)')  # fmt: skip
+    add('--left-right', action='store_true', help='left limbs green, right limbs orange')
+    add_privacy_options(group)
+
+
+def add_privacy_options(parser: argparse._ActionsContainer) -> None:
+    """Add what hides people in images that are shown to others."""
+    add = parser.add_mutually_exclusive_group().add_argument
+    for name, value, text in (
+        ('--blur-faces', 'faces', 'hide the faces of the people found'),
+        ('--blur-people', 'people', 'hide the people found'),
+        ('--silhouettes', 'silhouettes', 'paint the people found in one colour each'),
+    ):
+        add(name, dest='hide', action='store_const', const=value, default='none', help=text)
+
+
+def build_style(args: argparse.Namespace, labels: Labels) -> DrawingStyle:
+    """Build the style of `add_drawing_options`; ``labels`` is the default of ``--labels``.
+
+    Raises:
+        ValueError: A value is out of range.
+    """
+    return DrawingStyle(
+        tuple(args.layers), args.labels or labels, args.mask_alpha,
+        line_width=args.line_width, left_right=args.left_right, hide=args.hide,
+    )  # fmt: skip
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:

@@ -32,11 +32,12 @@ from ..io.inputs import InputImage, Inputs, find_images
 from ..io.run import run_images, write_failures
 from ..io.run_options import DEFAULT_SAVE, OUTPUTS, VIDEO_OUTPUTS, RunOptions, RunReport
 from ..video.inputs import split_videos
-from ..visualization.style import LABELS, LAYERS, DrawingStyle
 from .options import (
+    add_drawing_options,
     add_loop_options,
     add_person_category,
     add_runtime_options,
+    build_style,
     get_command,
     get_overrides,
     handle_errors,
@@ -71,15 +72,13 @@ def build_parser() -> argparse.ArgumentParser:
     add('--min-score', type=parse_score, default=argparse.SUPPRESS, metavar='X|none',
         help='drop people below this score from the files; predictions keep them, so another '
         'value computes nothing again (default: config)')  # fmt: skip
-    add('--layers', nargs='+', choices=LAYERS, default=LAYERS,
-        help=f'what overlays show (default: {" ".join(LAYERS)})')  # fmt: skip
-    add('--labels', choices=LABELS, help='text in overlays (default: score, in videos id)')
     add('--resume', action=argparse.BooleanOptionalAction, default=True,
         help='skip images that are done (default: yes)')  # fmt: skip
     add('--batch-images', type=parse_positive, default=1, metavar='N',
         help='batch size (default: 1)')  # fmt: skip
     add('--boxes', type=Path, metavar='FILE', help='your boxes for round one, JSON')
     add('--coco-ids', type=Path, metavar='FILE', help='COCO file with the image ids to use')
+    add_drawing_options(parser)
     add_video_options(parser)
     add_person_category(parser)
     add_loop_options(parser)
@@ -144,7 +143,7 @@ def build_options(
         config=args.config,
         command=command,
         batch_images=args.batch_images,
-        style=DrawingStyle(tuple(args.layers), args.labels or 'score'),
+        style=build_style(args, 'score'),
     )
 
 
@@ -184,7 +183,7 @@ def build_video_options(args: argparse.Namespace, out_dir: Path) -> VideoOptions
     from ..video.run import VideoOptions
 
     selection = FrameSelection(args.start, args.end, args.stride, args.max_fps)
-    style = DrawingStyle(tuple(args.layers), args.labels or 'id')
+    style = build_style(args, 'id')
     return VideoOptions(
         out_dir, frozenset(args.save), selection, args.fps, args.detect_every, args.batch_images,
         style, args.trail, args.resume,

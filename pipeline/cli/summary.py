@@ -27,6 +27,8 @@ def summary_lines(report: RunReport, out_dir: Path) -> list[str]:
     """Describe images, people, dropped candidates, failures and the folder in a few lines."""
     people = count_of(report.people, 'person', 'people')
     parts = [f'{count_of(report.images, "image")}: {people}']
+    if report.empty:
+        parts.append(f'{count_of(report.empty, "image")} without people')
     if report.dropped:
         below = count_of(report.dropped, 'candidate')
         parts.append(f'{below} below the minimum score {report.min_score:g} dropped')

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -79,8 +79,11 @@ class RunOptions:
 
     def written_with(self, min_score: float | None) -> dict[str, Any]:
         """Describe how files are made from predictions; other files are made again."""
-        style = self.style
-        return {'min_score': min_score, 'layers': [*style.layers], 'labels': style.labels}
+        style, plain = asdict(self.style), asdict(DrawingStyle())
+        # Of the later settings only those that differ, so that files of earlier runs stay.
+        changed = {key: value for key, value in style.items() if value != plain[key]}
+        named = {'layers': [*self.style.layers], 'labels': self.style.labels}
+        return {'min_score': min_score, **changed, **named}
 
     def __post_init__(self) -> None:
         check_range('batch_images', self.batch_images, '>= 1')
@@ -100,6 +103,7 @@ class RunReport:
     resumed: int = 0  # images of an earlier run
     redone: int = 0  # part of `computed`: images of an earlier run with other settings
     people: int = 0
+    empty: int = 0  # images without people
     dropped: int = 0  # candidates below the minimum score
     min_score: float | None = None
     videos: list[str] = field(default_factory=list)  # one line for each that is done

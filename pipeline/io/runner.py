@@ -223,6 +223,7 @@ class JobWriter:
         people, dropped = len(record['people']), len(record['dropped'])
         self._done.add(job.input.name)
         self._report.people += people
+        self._report.empty += people == 0
         self._report.dropped += dropped
         self._report.computed += job.record is None
         self._report.resumed += job.record is not None

@@ -17,9 +17,8 @@ import numpy.typing as npt
 from ..arrays import Floats, Image
 from ..boxes import box_areas
 from ..keypoints import KeypointSet
-from .labels import draw_labels
 from .palette import Colours, choose_colours, identity_colours
-from .style import DrawingStyle
+from .style import DrawingStyle, Labels
 
 if TYPE_CHECKING:
     from .drawable import Drawable
@@ -28,6 +27,8 @@ _Colour = tuple[int, int, int]
 
 _DARK: _Colour = (24, 24, 28)
 _WHITE: _Colour = (255, 255, 255)
+_LEFT: _Colour = (0, 255, 0)
+_RIGHT: _Colour = (255, 128, 0)
 _VISIBLE = 0.5  # minimum visibility of a visible keypoint
 _SMALL = 0.5  # width of the bones and dots beside COCO's 17 keypoints, such as those of a hand
 _SHIFT = 4  # fractional bits of the fixed-point coordinates of OpenCV
@@ -55,7 +56,8 @@ def draw_people(
 
     Each person has one colour that differs clearly from the colours of neighbouring people; colours
     are deterministic. Line widths depend on the sizes of person and image. A hollow dot is a hidden
-    keypoint (visibility below 0.5). Small people are drawn last.
+    keypoint (visibility below 0.5). A dashed box is the detector's, where the mask reaches out of
+    it. Small people are drawn last.
 
     Args:
         image: (H, W, 3) uint8 RGB; not modified.
@@ -74,24 +76,37 @@ def draw_people(
     style = style or DrawingStyle()
     canvas = np.ascontiguousarray(image).copy()
     colours = choose_colours(people.boxes) if track_ids is None else identity_colours(track_ids)
-    widths = [_widths(box, people.image_shape) for box in people.boxes]
+    widths = [_widths(box, people.image_shape, style.line_width) for box in people.boxes]
     order = _large_first(people.boxes)
+    shown = _shown(people, style.keypoint_threshold)
+    if style.hide != 'none':
+        from .privacy import hide_people
+
+        hide_people(canvas, people, style.hide, shown, colours)
     if 'masks' in style.layers:
         for i in order:
             _draw_mask(canvas, people, i, colours, widths[i], style.alpha)
     if 'boxes' in style.layers:
         for i in order:
-            _draw_box(canvas, people.boxes[i], _rgb(colours[i]), widths[i].box)
-    shown = _shown(people, style.keypoint_threshold)
+            dashed = 'masks' in style.layers and _reaches_out(people, i)
+            _draw_box(canvas, people.boxes[i], _rgb(colours[i]), widths[i].box, dashed=dashed)
     if 'skeletons' in style.layers:
         for i in order:
-            _draw_skeleton(canvas, people, i, shown[i], _light(colours[i]), widths[i])
-    if style.labels != 'none':
-        scores = [f'{score:.2f}' for score in people.scores]
-        ids = range(1, len(scores) + 1) if track_ids is None else track_ids
-        texts = scores if style.labels == 'score' else [f'{i}' for i in ids]
-        draw_labels(canvas, people, texts, shown, colours)
+            bones = list(_bones(people.keypoint_set, shown[i], left_right=style.left_right))
+            _draw_skeleton(canvas, people, i, shown[i], _light(colours[i]), widths[i], bones)
+    if style.labels != 'none' and order:
+        from .labels import draw_labels
+
+        draw_labels(canvas, people, _texts(people, style.labels, track_ids), shown, colours)
     return canvas
+
+
+def _texts(people: Drawable, labels: Labels, track_ids: npt.NDArray[np.int64] | None) -> list[str]:
+    scores = [f'{score:.2f}' for score in people.scores]
+    ids = [f'{i}' for i in (np.arange(len(scores)) + 1 if track_ids is None else track_ids)]
+    if labels == 'id-score':
+        return [f'{i}  {score}' for i, score in zip(ids, scores, strict=True)]
+    return scores if labels == 'score' else ids
 
 
 def _check(image: Image, people: Drawable) -> None:
@@ -110,15 +125,16 @@ def _check(image: Image, people: Drawable) -> None:
         )
 
 
-def _widths(box: Floats, image_shape: tuple[int, int]) -> _Widths:
+def _widths(box: Floats, image_shape: tuple[int, int], width: float | None) -> _Widths:
     longest = max(image_shape)
     size = float(np.sqrt(np.prod(np.maximum(box[2:] - box[:2], 0))))
-    limb = float(np.clip(size * 0.022, 0.8, max(2, longest / 260)))
+    limb = width or float(np.clip(size * 0.022, 0.8, max(2, longest / 260)))
+    contour = int(np.clip(round(size / 150), 1, max(1, longest / 600)))
     return _Widths(
         limb=limb,
         rim=limb * 0.4,
-        contour=int(np.clip(round(size / 150), 1, max(1, longest / 600))),
-        box=max(1, round(longest / 1100)),
+        contour=max(1, round(width / 2)) if width else contour,
+        box=max(1, round(width / 2 if width else longest / 1100)),
         zoom=4 if size < 200 else 2 if size < 500 else 1,
     )
 
@@ -157,11 +173,29 @@ def _draw_mask(
     )
 
 
-def _draw_box(canvas: Image, box: Floats, colour: _Colour, width: int) -> None:
+def _reaches_out(people: Drawable, i: int) -> bool:
+    """Whether a mask reaches out of the person's box, as it may with ``loop.boxes='detector'``."""
+    if people.masks.areas[i] == 0:
+        return False
+    box, mask_box = people.boxes[i], people.masks.boxes[i]
+    beyond = max(*(box[:2] - mask_box[:2]), *(mask_box[2:] - box[2:]))
+    return bool(beyond > 2 + 0.02 * (box[2:] - box[:2]).max())
+
+
+def _draw_box(canvas: Image, box: Floats, colour: _Colour, width: int, *, dashed: bool) -> None:
     height, full_width = canvas.shape[:2]
     corners = np.clip(np.round(box), 0, [full_width - 1, height - 1, full_width - 1, height - 1])
     left, top, right, bottom = (int(v) for v in corners)
-    cv2.rectangle(canvas, (left, top), (right, bottom), colour, width)
+    if not dashed:
+        cv2.rectangle(canvas, (left, top), (right, bottom), colour, width)
+        return
+    dash = 6 * width + 2
+    for x in range(left, right, 2 * dash):
+        for y in (top, bottom):
+            cv2.line(canvas, (x, y), (min(x + dash, right), y), colour, width)
+    for y in range(top, bottom, 2 * dash):
+        for x in (left, right):
+            cv2.line(canvas, (x, y), (x, min(y + dash, bottom)), colour, width)
 
 
 def _draw_skeleton(
@@ -171,6 +205,7 @@ def _draw_skeleton(
     shown: npt.NDArray[np.bool_],
     colour: _Colour,
     widths: _Widths,
+    bones: list[tuple[int, int, _Colour | None]],
 ) -> None:
     window = _window(people.keypoints[i][shown], people.image_shape, 4 * widths.limb + 2)
     if window is None:
@@ -185,10 +220,7 @@ def _draw_skeleton(
     scales = np.full(len(shown), _SMALL)
     scales[people.keypoint_set.compared] = 1
     pen.limbs(
-        [
-            (points[a], points[b], own or colour, min(scales[a], scales[b]))
-            for a, b, own in _bones(people.keypoint_set, shown)
-        ]
+        [(points[a], points[b], own or colour, min(scales[a], scales[b])) for a, b, own in bones]
     )
     visible = people.visibility[i] >= _VISIBLE
     for k in np.flatnonzero(shown):
@@ -213,11 +245,13 @@ def _window(
 
 
 def _bones(
-    keypoint_set: KeypointSet, shown: npt.NDArray[np.bool_]
+    keypoint_set: KeypointSet, shown: npt.NDArray[np.bool_], *, left_right: bool
 ) -> Iterator[tuple[int, int, _Colour | None]]:
-    """Ends of the visible bones, and their colours if the data set defines any."""
-    bones = keypoint_set.skeleton
-    for (a, b), colour in zip_longest(bones, keypoint_set.bone_colours):
+    """Ends of the visible bones, and their colours if the data set or the side defines any."""
+    names = keypoint_set.names
+    for (a, b), own in zip_longest(keypoint_set.skeleton, keypoint_set.bone_colours):
+        side = {names[k].partition('_')[0] for k in (a, b)} if left_right else set()
+        colour = _LEFT if side == {'left'} else _RIGHT if side == {'right'} else own
         if shown[a] and shown[b]:
             yield a, b, colour
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import product
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as PilImage
@@ -14,7 +16,7 @@ from PIL import ImageDraw, ImageFont
 from ..arrays import Floats, Image
 from ..boxes import box_intersections
 from ..keypoints import COCO_NAMES
-from .palette import Colours, oklab
+from .palette import Colours
 
 if TYPE_CHECKING:
     from .drawable import Drawable
@@ -23,6 +25,8 @@ _HEAD = COCO_NAMES[:5]  # nose, eyes, ears
 _PAD = 2
 _MAX_FRACTION = 0.35  # maximum area of a label, as a fraction of the person's box
 _MAX_OVERLAP = 0.1  # of a label with a face or another label
+_REACH = 8  # label heights between a person and a label with a leader line
+_LEADER = 3  # px, the shortest visible leader line
 
 
 def draw_labels(
@@ -34,8 +38,9 @@ def draw_labels(
 ) -> None:
     """Write the text of each person on ``canvas``, highest score first.
 
-    A label is omitted if all candidate positions cover a face or another label, or if the person is
-    too small.
+    A label that has no room at its person, since it would cover a face or another label or hide a
+    small person, is written nearby, with a line to the person. It is omitted only if that has no
+    room either.
 
     Args:
         canvas: (H, W, 3) uint8 RGB, modified in place.
@@ -46,13 +51,20 @@ def draw_labels(
     """
     faces = estimate_face_boxes(people, shown)
     taken: Floats = np.zeros((0, 4), np.float32)
-    for i in np.argsort(-people.scores, kind='stable').tolist():
-        font = _font(_font_size(people.boxes[i], people.image_shape))
-        size = _text_size(font, texts[i])
-        place = _place(people.boxes[i], size, people.image_shape, faces, taken)
+    order = np.argsort(-people.scores, kind='stable').tolist()
+    fonts = [_font(_font_size(box, people.image_shape)) for box in people.boxes]
+    # Labels with leader lines come last: they can go elsewhere.
+    for far, i in product((False, True), order):
+        if far and i not in order:
+            continue
+        size, box = _text_size(fonts[i], texts[i]), people.boxes[i]
+        place = _place(box, size, people.image_shape, faces, taken, far=far)
         if place is not None:
             taken = np.concatenate([taken, place[None]])
-            _write(canvas, place, texts[i], font, colours[i])
+            if far:
+                _draw_leader(canvas, box, place, colours[i])
+            _write(canvas, place, texts[i], fonts[i], colours[i])
+            order = [other for other in order if other != i]
 
 
 def estimate_face_boxes(people: Drawable, shown: npt.NDArray[np.bool_]) -> Floats:
@@ -93,19 +105,30 @@ def _text_size(font: ImageFont.FreeTypeFont | ImageFont.ImageFont, text: str) ->
 
 
 def _place(
-    box: Floats, size: tuple[int, int], image_shape: tuple[int, int], faces: Floats, taken: Floats
+    box: Floats,
+    size: tuple[int, int],
+    image_shape: tuple[int, int],
+    faces: Floats,
+    taken: Floats,
+    *,
+    far: bool,
 ) -> Floats | None:
     """Find the best free position of a label of ``size`` (w, h): xyxy px, or None."""
     height, width = image_shape
     w, h = size
     area = float(np.prod(box[2:] - box[:2]))
-    if w > width or h > height or w * h > _MAX_FRACTION * area:
+    if w > width or h > height or (w * h > _MAX_FRACTION * area and not far):
         return None
-    corners = np.clip(_candidates(box, w, h), 0, [width - w, height - h])
+    corners = _far_candidates(box, w, h) if far else _candidates(box, w, h)
+    corners = np.clip(corners, 0, [width - w, height - h])
     rows = np.concatenate([corners, corners + np.array(size)], axis=1).astype(np.float32)
-    shared = np.asarray(box_intersections(rows, np.concatenate([faces, taken])), np.float32)
+    avoided = np.concatenate([faces, taken, box[None]] if far else [faces, taken])
+    shared = np.asarray(box_intersections(rows, avoided), np.float32)
     covered = shared.max(axis=1, initial=0) / (w * h)
-    free = np.flatnonzero(covered <= _MAX_OVERLAP)
+    free = np.flatnonzero(covered <= (0 if far else _MAX_OVERLAP))
+    if far:
+        lines = [_leader(box, row) for row in rows[free]]
+        free = free[[not _crosses(line, faces) for line in lines]] if len(free) else free
     return rows[free[0]] if len(free) else None
 
 
@@ -118,6 +141,50 @@ def _candidates(box: Floats, w: int, h: int) -> npt.NDArray[np.int64]:
     return np.array([(x, y) for y in rows for x in columns], np.int64)
 
 
+def _far_candidates(box: Floats, w: int, h: int) -> npt.NDArray[np.int64]:
+    """Top-left corners (M, 2) around the box, near ones first, above before below."""
+    left, top, right, bottom = np.round(box).astype(int).tolist()
+    corners = []
+    for step in range(1, _REACH + 1):
+        away = step * h
+        columns = (left - w - away, left, (left + right - w) // 2, right - w, right + away)
+        corners += [(x, y) for y in (top - h - away, bottom + away) for x in columns]
+        corners += [(x, (top + bottom - h) // 2) for x in (left - w - away, right + away)]
+    return np.array(corners, np.int64)
+
+
+def _draw_leader(canvas: Image, box: Floats, place: Floats, colour: npt.NDArray[np.uint8]) -> None:
+    """Draw the line from a label to its person, if it is long enough to be seen."""
+    ends = _leader(box, place)
+    if np.abs(ends[1] - ends[0]).max() >= _LEADER:
+        points = [tuple(np.round(p).astype(int).tolist()) for p in ends]
+        cv2.line(canvas, *points, (24, 24, 28), 3, cv2.LINE_AA)
+        cv2.line(canvas, *points, colour.tolist(), 2, cv2.LINE_AA)
+
+
+def _leader(box: Floats, place: Floats) -> Floats:
+    """Line (2, 2) from the edge of a label to the nearest point of the person's box."""
+    around = box + np.array([-4, -4, 4, 4])  # a small face may begin at the box
+    end = np.clip((place[:2] + place[2:]) / 2, around[:2], around[2:])
+    return np.asarray([np.clip(end, place[:2], place[2:]), end], np.float32)
+
+
+def _crosses(line: Floats, faces: Floats) -> bool:
+    """Whether a line passes over a face, or closer than its own width."""
+    points = line[0] + np.linspace(0, 1, 32)[:, None] * (line[1] - line[0])
+    inside = (points[:, None] > faces[:, :2] - 2) & (points[:, None] < faces[:, 2:] + 2)
+    return bool(inside.all(axis=2).any())
+
+
+def text_colour(colour: npt.NDArray[np.uint8]) -> tuple[int, int, int]:
+    """Black or white, the one with the higher contrast (WCAG) on an RGB colour; at least 4.5:1."""
+    channels = colour / 255.0
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    luminance = float(linear @ [0.2126, 0.7152, 0.0722])
+    # (L + 0.05) / 0.05 and 1.05 / (L + 0.05) are the two contrasts.
+    return (0, 0, 0) if (luminance + 0.05) ** 2 >= 0.05 * 1.05 else (255, 255, 255)
+
+
 def _write(
     canvas: Image,
     place: Floats,
@@ -126,9 +193,7 @@ def _write(
     colour: npt.NDArray[np.uint8],
 ) -> None:
     left, top, right, bottom = place.astype(int).tolist()
-    dark_text = oklab(colour[None])[0, 0] > 0.62
     tile = PilImage.new('RGB', (right - left, bottom - top), tuple(colour.tolist()))
     x, y, *_ = font.getbbox(text)
-    ink = (0, 0, 0) if dark_text else (255, 255, 255)
-    ImageDraw.Draw(tile).text((_PAD - x, _PAD - y), text, fill=ink, font=font)
+    ImageDraw.Draw(tile).text((_PAD - x, _PAD - y), text, fill=text_colour(colour), font=font)
     canvas[top:bottom, left:right] = np.asarray(tile)

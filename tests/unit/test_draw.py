@@ -11,7 +11,7 @@ import pytest
 from pipeline.datasets.coco_ground_truth import load_ground_truth
 from pipeline.structures import Image, People
 from pipeline.visualization.draw import draw_people
-from pipeline.visualization.labels import estimate_face_boxes
+from pipeline.visualization.labels import estimate_face_boxes, text_colour
 from pipeline.visualization.palette import PALETTE, choose_colours, oklab
 from pipeline.visualization.style import LAYERS, DrawingStyle
 from tests.toy_people import people_in
@@ -160,7 +160,8 @@ def test_oklab_of_known_colours() -> None:
     np.testing.assert_allclose(known, [(1, 0, 0), (0.62796, 0.22486, 0.12585)], atol=1e-4)
 
 
-TINY = [(100, 60, 112, 84)]  # has no label
+TIGHT = [(x, 80, x + 24, 190) for x in range(60, 230, 16)]
+TINY = [(100, 60, 112, 84)]  # its label stands beside it, with a line
 PLACES = [
     ('tiny', TINY),
     ('middle', [(100, 60, 180, 190)]),
@@ -177,8 +178,73 @@ PLACES = [
 def test_labels_do_not_cover_faces(boxes: list[tuple[int, int, int, int]]) -> None:
     image, people = grey(), people_in(boxes, (200, 300))
     labels = changed(image, draw_people(image, people, only('labels')))
-    assert labels.any() == (boxes != TINY)
+    assert labels.any()
+    if boxes == TINY:
+        assert not labels[60:84, 100:112].any()
     check_faces_are_free(people, labels)
+
+
+def test_every_text_is_readable_on_its_colour() -> None:
+    def luminance(colour: Any) -> float:
+        part = np.array(colour) / 255
+        linear = np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4)
+        return float(linear @ [0.2126, 0.7152, 0.0722])
+
+    rng = np.random.default_rng(0)
+    for colour in (*PALETTE, *rng.integers(0, 256, (500, 3)).astype(np.uint8)):
+        low, high = sorted((luminance(colour), luminance(text_colour(colour))))
+        assert (high + 0.05) / (low + 0.05) >= 4.5
+
+
+def test_every_person_of_a_crowd_has_a_label() -> None:
+    image, people = (
+        grey(),
+        people_in(TIGHT, (200, 300)),
+    )
+    labels = draw_people(image, people, only('labels'))
+    colours = choose_colours(people.boxes)
+    assert len(colours) == 11
+    for colour in colours:
+        assert (labels == colour).all(axis=2).sum() > 50, colour
+
+
+def test_box_is_dashed_where_the_mask_reaches_out() -> None:
+    inside = people_in([(20, 20, 80, 180)], (200, 300))
+    outside = dataclasses.replace(inside, boxes=inside.boxes + np.float32([0, 0, 0, -30]))
+    plain = DrawingStyle(('boxes',), 'none')
+    both = DrawingStyle(('boxes', 'masks'), 'none', alpha=0)
+    for people, dashed in ((inside, False), (outside, True)):
+        top, other = (changed(grey(), draw_people(grey(), people, s))[20] for s in (plain, both))
+        assert top[20:80].all() and other[20:80].all() != dashed
+
+
+def test_sides_and_widths_by_choice() -> None:
+    people = people_in([(20, 20, 280, 780)], (800, 300))
+    image, plain = grey(800, 300), DrawingStyle(('skeletons',), 'none')
+    sides = draw_people(image, people, dataclasses.replace(plain, left_right=True))
+    for colour in ((0, 255, 0), (255, 128, 0)):
+        assert (sides == colour).all(axis=2).sum() > 200
+        assert not (draw_people(image, people, plain) == colour).all(axis=2).any()
+    thick = dataclasses.replace(plain, line_width=12)
+    areas = [changed(image, draw_people(image, people, s)).sum() for s in (plain, thick)]
+    assert areas[1] > 2 * areas[0]
+
+
+@pytest.mark.parametrize('hide', ['faces', 'people', 'silhouettes'])
+def test_hidden_people_cannot_be_recognised(hide: Any) -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (200, 300, 3), np.uint8)
+    people = people_in([(20, 20, 80, 180), (200, 40, 260, 180)], (200, 300))
+    people = dataclasses.replace(people, masks=people.masks.select(np.array([0, 1])))
+    drawn = draw_people(image, people, DrawingStyle((), 'none', hide=hide))
+    box = estimate_face_boxes(people, people.keypoint_scores >= 0.3)[0].round().astype(int)
+    face = drawn[box[1] : box[3], box[0] : box[2]].reshape(-1, 3)
+    assert len(np.unique(face, axis=0)) < 40
+    body = drawn[people.masks.window(0)][people.masks.crops[0]]
+    assert (len(np.unique(body, axis=0)) < 300) == (hide != 'faces')
+    np.testing.assert_array_equal(drawn[:, 120:160], image[:, 120:160])
+    with pytest.raises(ValueError, match='hide is one of none, faces, people, silhouettes'):
+        DrawingStyle(hide='all')  # type: ignore[arg-type]
 
 
 def check_faces_are_free(people: People, labels: np.ndarray) -> None:

@@ -444,6 +444,7 @@ def test_a_narrow_bar_shortens_the_name_first(width: int) -> None:
     ('report', 'lines'),
     [
         (RunReport(1, people=1, computed=1), ['1 image: 1 person']),
+        (RunReport(3, people=2, empty=1), ['3 images: 2 people; 1 image without people']),
         (RunReport(2, people=2, resumed=1, computed=1),
          ['2 images: 2 people; 1 computed, 1 done before']),
         (RunReport(1, dropped=1, min_score=0.41, computed=1),
