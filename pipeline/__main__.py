@@ -15,6 +15,8 @@ COMMANDS = {
     'run': ('cli.run', 'find every person in images: box, mask and keypoints'),
     'track': ('cli.run --videos', 'the same for videos alone: follow every person'),
     'demo': ('cli.run --demo', 'run on two photographs and a drawn crowd'),
+    'status': ('cli.jobs status', 'show the state of a job of many images'),
+    'merge': ('cli.jobs merge', 'merge the shards of a job: COCO, CSV, Parquet'),
     'test': ('cli.test', 'run a pipeline on a data set'),
     'score': ('cli.score', 'compute box, mask and keypoint AP of a results file'),
     'score-tracks': ('cli.score_tracks', 'compute HOTA, MOTA and IDF1 of tracks'),
@@ -31,7 +33,14 @@ COMMANDS = {
     'doctor': ('doctor', 'check the installation'),
 }
 # Package that only some commands import -> extra of this project that installs it.
-EXTRAS = {'faster_coco_eval': 'eval', 'scipy': 'train', 'matplotlib': 'plots'}
+EXTRAS = {
+    'faster_coco_eval': 'eval',
+    'scipy': 'train',
+    'matplotlib': 'plots',
+    'fsspec': 'parquet',
+    'pyarrow': 'parquet',
+    'ray': 'ray',
+}
 USAGE = 'usage: bmp COMMAND [OPTIONS]'
 
 

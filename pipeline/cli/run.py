@@ -32,6 +32,7 @@ from ..io.inputs import InputImage, Inputs, find_images
 from ..io.run import run_images, write_failures
 from ..io.run_options import DEFAULT_SAVE, OUTPUTS, VIDEO_OUTPUTS, RunOptions, RunReport
 from ..video.inputs import split_videos
+from .job_options import add_job_options, is_job, parse_folder
 from .options import (
     add_drawing_options,
     add_loop_options,
@@ -64,8 +65,9 @@ def build_parser() -> argparse.ArgumentParser:
     add('inputs', nargs='*', metavar='INPUT', help='images, directories, patterns, URLs, lists')
     add('--demo', action='store_true', help='run on images of installed packages')
     add('--config', default='bmp_compact', help='name in configs/ or file (default: %(default)s)')
-    add('--out-dir', type=Path, metavar='OUT', help='default: outputs/<name of the config>')
-    kinds = *OUTPUTS, *VIDEO_OUTPUTS
+    add('--out-dir', type=parse_folder, metavar='OUT',
+        help='default: outputs/<name of the config>')  # fmt: skip
+    kinds = *OUTPUTS, *VIDEO_OUTPUTS, 'parquet'
     add('--save', nargs='+', choices=kinds, default=DEFAULT_SAVE, metavar='KIND',
         help=f'any of {", ".join(OUTPUTS)}; for videos overlay, {", ".join(VIDEO_OUTPUTS)} '
         f'(default: {" ".join(DEFAULT_SAVE)}); json is always written')  # fmt: skip
@@ -80,6 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
     add('--coco-ids', type=Path, metavar='FILE', help='COCO file with the image ids to use')
     add_drawing_options(parser)
     add_video_options(parser)
+    add_job_options(parser)
     add_person_category(parser)
     add_loop_options(parser)
     add_runtime_options(parser)
@@ -94,6 +97,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error('at least one INPUT or --demo is required')
     out_dir = args.out_dir or Path('outputs', Path(args.config).stem)
     with handle_errors(PROG):
+        if is_job(args):
+            from .jobs import run_images as run_job
+
+            return run_job(args, out_dir)
         overrides, reporter = get_overrides(args), make_reporter()
         demo = _demo_inputs(out_dir) if args.demo else []
         videos, sources, absent = split_videos(

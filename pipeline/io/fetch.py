@@ -12,11 +12,10 @@ from urllib.parse import unquote, urlsplit
 
 from ..values import in_line
 from .atomic import write_bytes
-from .images import ImageReadError, WrongInputError
+from .images import STREAMS, ImageReadError, WrongInputError
 
 MAX_BYTES = 200 * 2**20
 TIMEOUT_S = 30
-STREAMS = ('rtsp://', 'rtmp://', 'udp://', '/dev/video')
 
 
 def fetch_input(source: str, folder: Path) -> Path:

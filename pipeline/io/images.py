@@ -46,6 +46,7 @@ FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'GIF', 'TIFF', 'PPM', 'JPEG2000', 'AVIF
 SUFFIXES = frozenset(
     '.jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .jp2 .avif'.split()
 )
+STREAMS = ('rtsp://', 'rtmp://', 'udp://', '/dev/video')  # live videos, which are no images
 _ORIENTATION_TAG = 0x0112
 # EXIF orientation -> view of an upright array as the file stores it.
 _STORED: dict[int, Callable[[Image], Image]] = {

@@ -13,8 +13,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from ..io.fetch import STREAMS
-from ..io.images import WrongInputError
+from ..io.images import STREAMS, WrongInputError
 from ..io.inputs import VIDEO_SUFFIXES, Failure
 
 SAMPLE = 1 << 20  # bytes at both ends of a file that identify it

@@ -30,6 +30,7 @@ FLOORS = (
     ('config', 'registry'),
     ('build', 'training.launch'),
     ('api',),
+    ('scale',),
     ('benchmark', 'cli'),
     ('__main__',),
 )

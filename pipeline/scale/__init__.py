@@ -1,0 +1,1 @@
+"""Jobs of many images: repeatable shards, run by local processes or by Ray."""

@@ -1,0 +1,200 @@
+"""Run a job of many images to its end, with any pool of workers."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..io.images import InputError
+from ..io.progress import Reporter, count_of, format_time
+from ..io.run_options import OutputError
+from .driver import Driver, Pool
+from .job import (
+    DONE,
+    FAILED,
+    HEARTBEAT_S,
+    PENDING,
+    Job,
+    check_sources,
+    confirm,
+    read_job,
+    read_running,
+    write_heartbeat,
+    write_manifest,
+)
+from .sources import list_items
+from .storage import open_folder
+from .tasks import ShardResult, ShardTask
+
+SHARD_SIZE = 1000
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """What to compute.
+
+    Attributes:
+        out: address of the folder of the job.
+        sources: see `pipeline.scale.sources.list_items`; paths are absolute.
+        shard_size: images in a shard; None: as the job has, or `SHARD_SIZE`.
+        part: (i, n) from 1: only every n-th shard, from the i-th.
+        batch: images in a batch.
+        retry_failed: compute the failed images of finished shards again.
+    """
+
+    out: str
+    sources: tuple[str, ...]
+    shard_size: int | None = None
+    part: tuple[int, int] = (1, 1)
+    batch: int = 1
+    retry_failed: bool = False
+
+
+@dataclass
+class JobReport:
+    """Counts of a run of a job."""
+
+    images: int = 0  # computed by this run
+    failed: int = 0  # of them
+    left: int = 0  # shards that were not done before
+    seconds: float = 0.0
+
+
+def run_job(
+    options: JobOptions, start_pool: Callable[[int], Pool], reporter: Reporter | None = None
+) -> tuple[Job, JobReport]:
+    """Run the shards that are not done; ``start_pool`` gets the largest useful number of workers.
+
+    Raises:
+        InputError: A source has no images.
+        OutputError: The folder has another job, or cannot be written.
+    """
+    reporter = reporter or Reporter()
+    job = prepare_job(options)
+    index, count = options.part
+    selected = range(index - 1, job.shards, count)
+    states = job.read_marks().states
+    wanted = {PENDING, FAILED} if options.retry_failed else {PENDING}
+    report = JobReport(left=sum(states[shard] in wanted for shard in selected))
+    reporter.message(
+        f'{count_of(job.images, "image")} in {count_of(job.shards, "shard")}; '
+        f'{report.left} of {count_of(len(selected), "shard")} to do'
+    )
+    progress = _Progress(job, report, reporter)
+
+    def check(fingerprint: dict[str, object]) -> None:
+        nonlocal job
+        job = confirm(job, fingerprint)
+
+    tasks = (
+        ShardTask(job, shard, options.batch, only_failed=states[shard] == FAILED)
+        for shard in selected
+        if states[shard] in wanted
+    )
+    pool = start_pool(max(1, report.left))
+    try:
+        Driver(
+            pool, tasks, check, progress.add, on_lost=_refuse, on_poll=progress.beat,
+            reporter=reporter,
+        ).run()  # fmt: skip
+    finally:
+        pool.close()
+        progress.close()
+    return job, report
+
+
+def prepare_job(options: JobOptions) -> Job:
+    """Read the job of the folder, or list the sources and write the manifest of a new one.
+
+    Raises:
+        InputError: A source has no images.
+        OutputError: The folder has another job, or cannot be written.
+    """
+    job = read_job(options.out)
+    if job is not None:
+        check_sources(job, options.sources, options.shard_size)
+        job.folder.remove_old_drafts()
+        return job
+    folder = open_folder(options.out)
+    try:
+        items = list_items(options.sources, folder.root if folder.is_local else None)
+        job = write_manifest(options.out, options.sources, items, options.shard_size or SHARD_SIZE)
+    except PermissionError as error:
+        raise OutputError(f'cannot write to {options.out} ({error}); choose another') from error
+    if not job.images:
+        raise InputError(f'no image in {", ".join(options.sources)}')
+    return job
+
+
+def _refuse(task: ShardTask) -> None:
+    raise AssertionError(f'{task.name} can be split')
+
+
+class _Progress:
+    """Counts the results, logs them and says what is in work."""
+
+    def __init__(self, job: Job, report: JobReport, reporter: Reporter) -> None:
+        self._job, self._report, self._reporter = job, report, reporter
+        self._started, self._beat = time.monotonic(), 0.0
+        self._name = f'{socket.gethostname()}-{os.getpid()}'
+        self._shards: list[int] | None = None
+        self._done = 0
+
+    def add(self, task: ShardTask, result: ShardResult) -> None:
+        """Count and log the result of a shard."""
+        report, self._done = self._report, self._done + 1
+        report.images += result.images
+        report.failed += result.failed
+        report.seconds = time.monotonic() - self._started
+        for failure in result.failures:
+            self._reporter.message(f'failed: {failure}')
+        if result.failed > len(result.failures):
+            more = result.failed - len(result.failures)
+            self._reporter.message(f'{more} more images of {task.name} failed')
+        left = report.seconds / self._done * (report.left - self._done)
+        self._reporter.message(
+            f'[{self._done}/{report.left}] {task.name}: {count_of(result.images, "image")}, '
+            f'{report.images / max(report.seconds, 1e-9):.1f} images a second'
+            + (f', ETA {format_time(left)}' if left else '')
+        )
+
+    def beat(self, tasks: Sequence[ShardTask]) -> None:
+        """Write the shards in work to the folder, now and then."""
+        now = time.monotonic()
+        if self._shards is None or now > self._beat + HEARTBEAT_S:
+            self._beat, self._shards = now, [task.shard for task in tasks]
+            write_heartbeat(self._job.folder, self._name, self._shards)
+
+    def close(self) -> None:
+        """Remove what `beat` has written."""
+        if self._shards is not None:
+            self._job.folder.remove(f'running/{self._name}.json')
+
+
+def describe_status(job: Job) -> list[str]:
+    """Describe the state of a job in lines: shards and images done, running, failed; time left."""
+    marks = job.read_marks()
+    done, images = marks.count(job, DONE, FAILED)
+    with_failures = [shard for shard, state in enumerate(marks.states) if state == FAILED]
+    running = sorted(set(read_running(job.folder)))
+    lines = [
+        f'job      {job.out}: {count_of(job.images, "image")} in {count_of(job.shards, "shard")} '
+        f'of {job.shard_size}',
+        f'done     {images} images, {done} shards ({100 * images / max(job.images, 1):.1f} %)',
+        f'running  {count_of(len(running), "shard")}'
+        + (f': {", ".join(map(str, running[:10]))}' + ' ...' * (len(running) > 10)) * bool(running),
+    ]
+    if with_failures:
+        failed = sum(job.read_failed(shard) for shard in with_failures)
+        lines.append(
+            f'failed   {count_of(failed, "image")} in {count_of(len(with_failures), "shard")}; '
+            'again with --retry-failed'
+        )
+    if rate := marks.rate(job):
+        left = format_time((job.images - images) / rate)
+        rest = f', {left} left' * (done < job.shards)
+        lines.append(f'speed    {rate:.1f} images a second{rest}')
+    return lines
