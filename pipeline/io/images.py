@@ -221,7 +221,8 @@ def _decode(data: bytes, path: str | Path, max_pixels: int) -> Image | None:
             return None
         pil_image.load()
         image = image_from_pil(pil_image)
-        last = np.atleast_1d(pil_image.getpixel((pil_image.width - 1, pil_image.height - 1)))
+        corner = pil_image.getpixel((pil_image.width - 1, pil_image.height - 1))
+        last = np.array(corner, np.float64)
     del pil_image  # its pixels
     # What a single scan lacks is grey, down to the last pixel.
     suspected = scans.places and (several or ((last == 127) | (last == 128)).all())
