@@ -182,7 +182,7 @@ def _read_ahead(items: Iterable[T], ahead: int) -> Generator[T, None, None]:
         ThreadPoolExecutor(1) as pool,
         closing(prefetch(pool, lambda _: next(stream, end), repeat(None), ahead)) as ready,
     ):
-        yield from takewhile(lambda item: item is not end, ready)  # type: ignore[misc]
+        yield from takewhile(lambda item: item is not end, ready)
 
 
 def open_video(source: str | Path | int) -> InputContainer:
