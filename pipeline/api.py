@@ -20,6 +20,7 @@ from .config import ConfigError, ResolvedConfig, load_config
 from .io.images import ChannelOrder, as_image
 from .io.inputs import InputError, find_images
 from .runtime.timing import StageTimer
+from .stages import Detector
 from .structures import Detections, Image, ImageSource, People, size_of
 from .tracking.config import TrackingConfig
 from .values import check_range
@@ -241,15 +242,30 @@ class LoadedPipeline:
     def _predict_frames(
         self,
         images: Sequence[Image],
-        boxes: Sequence[npt.NDArray[np.float32] | None],
+        expected: Sequence[Detections | None],
         timer: StageTimer | None = None,
     ) -> list[People]:
-        """People of frames; with boxes in place of the detector, it does not run at all."""
+        """People of frames; the detector does not run where boxes are expected.
+
+        Unlike the user's boxes, the pose model may refine them.
+        """
         run = self._run
-        if any(rows is not None for rows in boxes):
-            run = replace(run, config=replace(run.config, max_rounds=1))
-        candidates = run.predict_candidates(images, as_detections(boxes, images), timer)
+        if expected[0] is not None:
+            config = replace(run.config, max_rounds=1)
+            run = replace(run, config=config, detector=ExpectedPeople(expected[0]))
+        candidates = run.predict_candidates(images, [None] * len(images), timer)
         return [found.keep(self.tracking.low_score) for found in candidates]
+
+
+class ExpectedPeople(Detector):
+    """Stands for a detector between the frames that it sees."""
+
+    def __init__(self, expected: Detections) -> None:
+        self.expected = expected
+
+    def __call__(self, image: Image) -> Detections:
+        """The expected people."""
+        return self.expected
 
 
 def load_pipeline(

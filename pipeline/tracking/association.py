@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from ..arrays import Floats, Image
 from ..boxes import box_centers, box_intersections, box_iou, clip_boxes
-from ..structures import People
+from ..masks import Masks
+from ..structures import Detections, People
 from .camera import CameraMotion
 from .config import AssociationConfig as AssociationConfig
 from .motion import MotionModel
@@ -82,16 +83,17 @@ class AssociationTracker:
         self.seconds = seconds
         return assigned
 
-    def predict_boxes(self, seconds: float) -> Floats:
-        """Boxes (T, 4) xyxy px, inside the image, of the tracks seen in the last frame.
+    def predict_boxes(self, seconds: float) -> Detections:
+        """Boxes inside the image, with the last scores, of the T tracks seen in the last frame.
 
         New tracks too: they end without a detection in the next frame.
         """
         if self.last is None:
-            return np.zeros((0, 4), np.float32)
+            return expect_people(np.zeros((0, 4)), np.zeros(0, np.float32), (0, 0))
         recent = self.seen >= self.seconds
         boxes = self.motion.boxes + self.motion.velocities * (seconds - self.seconds)
-        return visible_boxes(boxes[recent], (self.last.masks.height, self.last.masks.width))
+        shape = self.last.masks.height, self.last.masks.width
+        return expect_people(boxes[recent], self.last.box_scores[recent], shape)
 
     def _follow_camera(self, image: Image) -> None:
         """Move the tracks with the camera; at a cut, end all of them."""
@@ -194,10 +196,11 @@ class AssociationTracker:
         return np.asarray((shared / area[:, None]).max(1, initial=0) >= self.config.min_covered)
 
 
-def visible_boxes(boxes: npt.NDArray[Any], shape: tuple[int, int]) -> Floats:
+def expect_people(boxes: npt.NDArray[Any], scores: Floats, shape: tuple[int, int]) -> Detections:
     """The part of boxes (T, 4) xyxy inside an image (H, W); those of at most 1 px are dropped."""
-    clipped = clip_boxes(boxes, shape)
-    return np.asarray(clipped[(clipped[:, 2:] - clipped[:, :2] > 1).all(1)], np.float32)
+    clipped = np.asarray(clip_boxes(boxes, shape), np.float32)
+    rows = (clipped[:, 2:] - clipped[:, :2] > 1).all(1)
+    return Detections(clipped[rows], scores[rows], Masks.empty(*shape, int(rows.sum())))
 
 
 def _match(affinity: Array, rows: Flags, columns: Flags, minimum: float) -> tuple[Ids, Ids]:

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Floats, Image, size_of
-from ..structures import People
+from ..arrays import Image
+from ..structures import Detections, People
 from ..values import install_hint
-from .association import AssociationConfig, AssociationTracker, Ids, visible_boxes
+from .association import AssociationConfig, AssociationTracker, Ids, expect_people
 
 DEFAULT_TRACKER = 'association'
 # Name -> class of `trackers`. They follow boxes alone, McByte also masks.
@@ -89,13 +89,12 @@ class LibraryTracker:
             values.setdefault('mask_manager', self._masks)
         self._tracker = kind(**values)
         self._needs_image = name in NEED_IMAGE
-        self._shape = (0, 0)
+        self._last: People | None = None  # the people with a track
 
     def update(self, people: People, image: Image, seconds: float) -> Ids:
         """Assign the people of the next frame; see `AssociationTracker.update`."""
         import supervision
 
-        self._shape = size_of(image)
         rows = np.flatnonzero(people.scores >= AssociationConfig.low_score)
         if self._masks is not None:
             self._masks.people = people.select(rows)
@@ -113,16 +112,15 @@ class LibraryTracker:
             # Ids of the library start at 0.
             numbers = np.asarray(found.tracker_id, np.int64)
             assigned[found.data['row']] = np.where(numbers >= 0, numbers + 1, -1)
+        self._last = people.select(assigned > 0)
         return assigned
 
-    def predict_boxes(self, seconds: float) -> Floats:
-        """Boxes (T, 4) xyxy px, inside the image, of confirmed tracks seen in the last frame.
-
-        The library predicts in its next update, so these are the boxes of the last frame.
-        """
-        tracks = [t for t in self._tracker.tracks if t.tracker_id >= 0 and not t.time_since_update]
-        rows = np.array([t.get_state_bbox() for t in tracks], np.float32).reshape(-1, 4)
-        return visible_boxes(rows, self._shape)
+    def predict_boxes(self, seconds: float) -> Detections:
+        """Boxes of the people with a track in the last frame: the library predicts in `update`."""
+        last = self._last
+        if last is None:
+            return expect_people(np.zeros((0, 4)), np.zeros(0, np.float32), (0, 0))
+        return expect_people(last.boxes, last.box_scores, last.image_shape)
 
 
 class _MaskManager:

@@ -23,6 +23,7 @@ class Observations(Rows):
     """Detections of one frame, or the last detection of each track."""
 
     boxes: Floats  # (N, 4) xyxy px
+    box_scores: Floats  # (N,)
     keypoints: Floats  # (N, K, 2) px
     confident: npt.NDArray[np.bool_]  # (N, K) keypoints to compare
     colors: Floats  # (N, C) square roots of the normalized colour histograms
@@ -33,6 +34,7 @@ class Observations(Rows):
         """Observations of N people in an image (H, W, 3) RGB."""
         return cls(
             people.boxes,
+            people.box_scores,
             people.keypoints[:, :NUM_COCO],
             people.keypoint_scores[:, :NUM_COCO] > min_keypoint_score,
             color_histograms(image, people.masks),

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Floats, Image
+from ..arrays import Image
 from ..runtime.timing import StageTimer
-from ..structures import ImageSource, People
+from ..structures import Detections, ImageSource, People
 from ..tracking.formats import TrackedPeople
 from .reader import Frame
 from .store import FrameStore
@@ -24,8 +24,8 @@ from .store import FrameStore
 if TYPE_CHECKING:
     from ..visualization.style import DrawingStyle
 
-# Images and, per image, boxes (N, 4) xyxy px in place of the detector, or None.
-Predict = Callable[[Sequence[Image], Sequence[Floats | None]], list[People]]
+# Images and, per image, what takes the place of the detector, or None.
+Predict = Callable[[Sequence[Image], Sequence[Detections | None]], list[People]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +55,8 @@ class Tracker(Protocol):
     def update(self, people: People, image: Image, seconds: float) -> npt.NDArray[np.int64]:
         """Track ids (N,) of the people of the next frame, -1 for people without a track."""
 
-    def predict_boxes(self, seconds: float) -> Floats:
-        """Boxes (T, 4) xyxy px where people of current tracks are expected."""
+    def predict_boxes(self, seconds: float) -> Detections:
+        """Boxes without masks where people of current tracks are expected."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.arrays import Floats, Image
-from pipeline.structures import People
+from pipeline.structures import Detections, People
 from pipeline.synthetic.video import VideoConfig, make_frames
 from pipeline.tracking.association import AssociationTracker
 from pipeline.tracking.formats import TrackedPeople
@@ -35,7 +35,7 @@ class Oracle:
         for frame in self.frames:
             yield Frame(frame.index, frame.seconds, frame.scene.image)
 
-    def __call__(self, images: Sequence[Image], boxes: Sequence[Floats | None]) -> list[People]:
+    def __call__(self, images: Sequence[Image], boxes: Sequence[Detections | None]) -> list[People]:
         result = []
         for image, given in zip(images, boxes, strict=True):
             (frame,) = (f for f in self.frames if f.scene.image is image)
@@ -43,7 +43,7 @@ class Oracle:
                 raise KeyboardInterrupt
             self.seen.append(frame.index)
             if given is not None:
-                self.boxes[frame.index] = given
+                self.boxes[frame.index] = given.boxes
             result.append(to_people(frame))
         return result
 

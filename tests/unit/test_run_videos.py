@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.arrays import Floats, Image
+from pipeline.arrays import Image
 from pipeline.io.run_options import VIDEO_OUTPUTS, RunReport
-from pipeline.structures import People
+from pipeline.structures import Detections, People
 from pipeline.synthetic.video import VideoConfig, make_frames
 from pipeline.tracking.association import AssociationTracker
 from pipeline.tracking.config import FinishConfig, TrackingConfig
@@ -60,7 +60,7 @@ class Oracle:
         config = ProcessConfig(detect_every, batch_size)
         return track_frames(source, self.predict, AssociationTracker(self.tracking), config, store)
 
-    def predict(self, images: Sequence[Image], _: Sequence[Floats | None]) -> list[People]:
+    def predict(self, images: Sequence[Image], _: Sequence[Detections | None]) -> list[People]:
         result = []
         for image in images:
             (frame,) = (f for f in DRAWN if np.array_equal(f.scene.image, image))
@@ -251,13 +251,13 @@ def test_people_who_come_later_are_followed_between_detections() -> None:
     """Everybody is unknown to the tracker when they are found for the first time."""
     frames = [Frame(f.index, f.seconds, f.scene.image) for f in DRAWN]
 
-    def predict(images: Sequence[Image], boxes: Sequence[Floats | None]) -> list[People]:
+    def predict(images: Sequence[Image], boxes: Sequence[Detections | None]) -> list[People]:
         (people,), (rows,) = Oracle().predict(images, boxes), boxes
         if np.array_equal(images[0], frames[0].image):
             return [people[:0]]
         if rows is None:
             return [people]
-        near = np.abs(people.boxes[:, None] - rows[None]).max(-1) < 8
+        near = np.abs(people.boxes[:, None] - rows.boxes[None]).max(-1) < 8
         return [people.select(near.any(1) if len(rows) else np.zeros(len(people), bool))]
 
     done = list(track_frames(frames, predict, AssociationTracker(), ProcessConfig(2)))

@@ -31,7 +31,9 @@ def test_two_people_keep_their_ids(name: str) -> None:
             assert ids[2] == -1
             owners.append(dict(zip(names, ids.tolist(), strict=False)))
     assert {(o['red'], o['blue']) for o in owners[5:]} in ({(1, 2)}, {(2, 1)})
-    boxes = tracker.predict_boxes(2.0)
+    expected = tracker.predict_boxes(2.0)
+    boxes = expected.boxes
+    assert sorted(expected.box_scores) == pytest.approx([0.7, 0.9])
     assert boxes.shape == (2, 4) and boxes.dtype == np.float32
     assert sorted(boxes[:, 0]) == pytest.approx([116, 224], abs=6)
 
@@ -39,10 +41,10 @@ def test_two_people_keep_their_ids(name: str) -> None:
 @pytest.mark.parametrize('name', TRACKERS)
 def test_frames_without_people(name: str) -> None:
     tracker = make_tracker(name)
-    assert tracker.predict_boxes(0.0).shape == (0, 4)
+    assert len(tracker.predict_boxes(0.0)) == 0
     for i in range(3):
         assert tracker.update(make_people([]), paint([], []), i / 10).shape == (0,)
-    assert tracker.predict_boxes(0.3).shape == (0, 4)
+    assert len(tracker.predict_boxes(0.3)) == 0
 
 
 def test_settings_reach_the_tracker() -> None:

@@ -25,11 +25,12 @@ def make_people(boxes: list[list[float]], scores: list[float] | None = None) -> 
     n = len(boxes)
     rows: Floats = np.array(boxes, np.float32).reshape(-1, 4)
     one = np.ones(n, np.float32)
+    rates = one if scores is None else np.array(scores, np.float32)
     masks, none = Masks.from_boxes(rows, SHAPE), np.zeros((n, 17), np.float32)
     return People(
-        rows, one, masks, np.zeros((n, 17, 2), np.float32), none, none, none, masks, one,
+        rows, rates, masks, np.zeros((n, 17, 2), np.float32), none, none, none, masks, one,
         np.zeros(n, np.int32), np.full((n, 17), -1, np.int32), rows, np.ones(n, np.int32),
-        one if scores is None else np.array(scores, np.float32),
+        rates,
     )  # fmt: skip
 
 
