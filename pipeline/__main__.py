@@ -18,6 +18,7 @@ COMMANDS = {
     'test': ('cli.test', 'run a pipeline on a data set'),
     'score': ('cli.score', 'compute box, mask and keypoint AP of a results file'),
     'score-tracks': ('cli.score_tracks', 'compute HOTA, MOTA and IDF1 of tracks'),
+    'crowd': ('cli.crowd', 'analyze a crowd: positions, occlusion, density, flow, groups'),
     'compare': ('cli.compare_results', 'compare two results files, with a web page'),
     'analyze': ('cli.analyze_results', 'study the scores and errors of a results file'),
     'train': ('cli.train', 'train a detector, a pose model or a segmenter'),
@@ -31,7 +32,10 @@ COMMANDS = {
     'doctor': ('doctor', 'check the installation'),
 }
 # Package that only some commands import -> extra of this project that installs it.
-EXTRAS = {'faster_coco_eval': 'eval', 'scipy': 'train', 'matplotlib': 'plots'}
+EXTRAS = {
+    'faster_coco_eval': 'eval', 'scipy': 'train', 'matplotlib': 'plots',
+    'networkx': 'crowd', 'pedpy': 'crowd', 'shapely': 'crowd',
+}  # fmt: skip
 USAGE = 'usage: bmp COMMAND [OPTIONS]'
 
 
