@@ -20,6 +20,7 @@ COMMANDS = {
     'test': ('cli.test', 'run a pipeline on a data set'),
     'score': ('cli.score', 'compute box, mask and keypoint AP of a results file'),
     'score-tracks': ('cli.score_tracks', 'compute HOTA, MOTA and IDF1 of tracks'),
+    'crowd': ('cli.crowd', 'analyze a crowd: positions, occlusion, density, flow, groups'),
     'compare': ('cli.compare_results', 'compare two results files, with a web page'),
     'analyze': ('cli.analyze_results', 'study the scores and errors of a results file'),
     'train': ('cli.train', 'train a detector, a pose model or a segmenter'),
@@ -40,6 +41,9 @@ EXTRAS = {
     'fsspec': 'parquet',
     'pyarrow': 'parquet',
     'ray': 'ray',
+    'networkx': 'crowd',
+    'pedpy': 'crowd',
+    'shapely': 'crowd',
 }
 USAGE = 'usage: bmp COMMAND [OPTIONS]'
 

@@ -26,6 +26,7 @@ TRUNK_SIDE = np.array([0.034, 0.054, 0.064, 0.066, 0.063, 0.06, 0.06, 0.063, 0.0
 # Maximum depth of an open trunk joint, relative to its distance from the centre: 45 degrees.
 FAR_SIDE = 0.7
 LEGS = (Part.THIGH_LEFT, Part.THIGH_RIGHT)
+SHADOW = 0.15  # half width of the shadow, relative to the height
 MARGIN = 0.13  # of the height around the joints: hats, hair, hands, bags
 
 Item = tuple[float, Callable[[], None]]
@@ -96,7 +97,7 @@ class _FigurePainter:
         # Multiples of 1/64 px are exact in float32 and in JSON, and stable under floor.
         keypoints = np.floor(np.concatenate([self.head.keypoints, joints]) * 64) / 64
         feet = self._at(np.concatenate([self.rig.ankles, self.rig.toes]).mean(0))
-        layer = self.canvas.layer(float(self.origin[1]), (float(feet[0]), 0.15 * self.unit))
+        layer = self.canvas.layer(float(self.origin[1]), (float(feet[0]), SHADOW * self.unit))
         return Figure(layer, keypoints.astype(np.float32), self._open(keypoints))
 
     def _at(self, point: Vectors) -> Vectors:

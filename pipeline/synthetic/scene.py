@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ..masks import Masks
 from .background import draw_background
 from .canvas import Layer
-from .figure import Figure
+from .figure import SHADOW, Figure
 from .layout import STREAM_BACKGROUND, STREAM_CAMERA, Layout, SceneConfig
 
 __all__ = ['Scene', 'SceneConfig', 'make_demo_scene', 'make_scene']
@@ -37,6 +37,11 @@ class Scene:
     keypoints: npt.NDArray[np.float32]  # (N, 17, 2) px in COCO order; may lie outside of the image
     visibility: npt.NDArray[np.int8]  # (N, 17) 0 = outside, 1 = covered, 2 = visible
     depth_order: npt.NDArray[np.int32]  # (N,) 0 = nearest
+    ground_points: npt.NDArray[np.float32]  # (N, 2) px between the feet; may lie outside
+    standing_heights: npt.NDArray[np.float32]  # (N,) px that a standing adult has at this place
+    # (N, N) fraction of the pixels of person j inside the image that person i hides, at [i, j]
+    occlusion: npt.NDArray[np.float32]
+    visible_fractions: npt.NDArray[np.float32]  # (N,) of the pixels inside the image
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -215,15 +220,23 @@ def _scene(
     count = len(people)
     boxes = np.zeros((count, 4), np.float32)
     visibility = np.zeros((count, 17), np.int8)
+    owned = np.zeros((count + 1, count), np.float32)  # pixels of person j that i owns
     for i, person in enumerate(people):
-        (rows, cols), _ = person.layer.windows(height, width)
+        (rows, cols), inside = person.layer.windows(height, width)
         mask = instance_map[rows, cols] == i + 1
+        owners = instance_map[rows, cols][person.layer.person[inside]]
+        owned[:, i] = np.bincount(owners, minlength=count + 1)
         ys, xs = np.flatnonzero(mask.any(1)) + rows.start, np.flatnonzero(mask.any(0)) + cols.start
         boxes[i] = xs[0], ys[0], xs[-1] + 1, ys[-1] + 1
         x, y = np.floor(person.keypoints).astype(int).T
         inside = (x >= 0) & (y >= 0) & (x < width) & (y < height)
         on_mask = instance_map[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)] == i + 1
         visibility[i] = np.where(inside, np.where(on_mask & person.open, VISIBLE, COVERED), HIDDEN)
+    shares = owned[1:] / np.maximum(owned.sum(0), 1)
+    own = np.diag(shares).copy()
+    np.fill_diagonal(shares, 0)
+    feet = [(p.layer.shadow[0], p.layer.ground, p.layer.shadow[1] / SHADOW) for p in people]
+    ground = np.array(feet, np.float32).reshape(-1, 3)
     return Scene(
         image=image,
         instance_map=instance_map,
@@ -232,4 +245,8 @@ def _scene(
         keypoints=np.array([p.keypoints for p in people], np.float32).reshape(-1, 17, 2),
         visibility=visibility,
         depth_order=np.arange(count, dtype=np.int32)[::-1].copy(),
+        ground_points=ground[:, :2],
+        standing_heights=ground[:, 2],
+        occlusion=shares,
+        visible_fractions=own,
     )

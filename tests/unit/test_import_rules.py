@@ -22,7 +22,7 @@ FLOORS = (
     ('candidates',),
     ('instances', 'io', 'nms', 'stages'),
     ('datasets', 'tracking', 'video', 'weights'),
-    ('doctor', 'openmmlab'),
+    ('crowd', 'doctor', 'openmmlab'),
     ('evaluation',),
     ('runtime.precision',),
     ('detectors', 'poses', 'segmenters'),
