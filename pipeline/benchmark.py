@@ -7,7 +7,6 @@ outputs. The requested number of people reaches every stage, also with random we
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import platform
@@ -25,6 +24,7 @@ from .build import build_pipeline
 from .config import load_config
 from .io.tables import escape_markdown
 from .loop import PersonPipeline
+from .runtime.malloc import release_freed
 from .runtime.memory import peak_bytes, reset_peak, resident_bytes
 from .runtime.timing import StageTimer
 from .stages import Detector, PoseEstimator
@@ -230,7 +230,8 @@ class MemoryTimer(StageTimer):
         self.device = device if device.startswith('cuda') else None
         self.mib: dict[str, float] = {}
         self.is_exact = True
-        _release_freed_memory()
+        gc.collect()
+        release_freed()  # what an earlier run left would hide growth
         self.idle = self._held()
 
     @contextmanager
@@ -261,14 +262,6 @@ class MemoryTimer(StageTimer):
         import torch
 
         return torch.cuda.max_memory_allocated(self.device)
-
-
-def _release_freed_memory() -> None:
-    """Return freed memory to the system; what an earlier run left would hide growth."""
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)  # glibc only
-    if trim is not None:
-        trim(0)
 
 
 def to_markdown(figures: dict[str, Any]) -> str:

@@ -25,6 +25,7 @@ from .config import (
 )
 from .loop import PersonPipeline
 from .openmmlab import Library, read_model_config
+from .runtime.malloc import release_freed
 from .runtime.options import RuntimeOptions
 from .stages import Detector, PoseEstimator, Segmenter
 from .weights.checkpoints import Weights, find_all_weights, find_weights
@@ -70,6 +71,7 @@ def build_pipeline(resolved: ResolvedConfig) -> BuiltPipeline:
         _segmenter(settings, configs[2], weights[2], runtime),
         settings.loop,
         later_detector,
+        release_freed if runtime.freed_memory and runtime.on_cpu else None,
     )
     return BuiltPipeline(loop, tuple(w for w in weights if w), hashes, runtime.device)
 
@@ -249,7 +251,7 @@ def _segmenter(
         weights.path if weights else None,
         part.prompt,
         runtime,
-        batch_size=_batch_size(part.batch_size, runtime, 16, 4),
+        batch_size=_batch_size(part.batch_size, runtime, 16, 1),
         channel_order=part.channel_order,
         min_component_area=part.min_component_area,
         min_component_fraction=part.min_component_fraction,

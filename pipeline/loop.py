@@ -10,7 +10,8 @@ together, so that the networks see batches; one image is a batch of one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -90,6 +91,7 @@ class PersonPipeline:
     segmenter: Segmenter
     config: LoopConfig = field(default_factory=LoopConfig)
     later_detector: Detector | None = None  # replaces the detector from round two on
+    after_stage: Callable[[], object] | None = None  # runs after each use of a model
 
     def __call__(
         self, image: Image, boxes: Detections | None = None, timer: StageTimer | None = None
@@ -154,13 +156,13 @@ class PersonPipeline:
         yield states
         for number in range(1, (self.config.max_rounds or self.config.round_cap) + 1):
             active = [i for i, state in enumerate(states) if not state.finished]
-            with timer('detect'):
+            with self._stage('detect', timer):
                 detections = self._detect(
                     self.detector_of(number),
                     [states[i] for i in active],
                     [user_boxes[i] for i in active],
                 )
-            with timer('pose'):
+            with self._stage('pose', timer):
                 poses = self.pose_estimator.predict_batch([images[i] for i in active], detections)
             states = list(states)
             for i, found, pose in zip(active, detections, poses, strict=True):
@@ -179,12 +181,19 @@ class PersonPipeline:
         timer = timer or StageTimer()
         is_large = [_longer_sides(s.people) >= self.config.refine_min_side for s in states]
         rows = [s.people.select(large) for s, large in zip(states, is_large, strict=True)]
-        with timer('pose'):
+        with self._stage('pose', timer):
             poses = self.pose_estimator.predict_batch(
                 [state.image for state in states],
                 [Detections(row.boxes, row.box_scores, row.masks) for row in rows],
             )
         return [self._refine(*row, timer) for row in zip(states, is_large, poses, strict=True)]
+
+    @contextmanager
+    def _stage(self, name: str, timer: StageTimer) -> Iterator[None]:
+        with timer(name):
+            yield
+            if self.after_stage is not None:
+                self.after_stage()
 
     def _start(self, image: Image) -> ImageState:
         pose = self.pose_estimator
@@ -230,7 +239,7 @@ class PersonPipeline:
             poses.select(new),
             detections.select(new),
         )
-        with timer('segment'):
+        with self._stage('segment', timer):
             segments = state.segment(poses, people)
         with timer('merge'):
             segments = apply_mask_fallback(segments, poses, self.config.fallback)
@@ -248,7 +257,7 @@ class PersonPipeline:
         before = state.instances.select(is_large)
         if config.refine_keypoints == 'highest_score':
             poses = keep_best_keypoints(before.poses, poses)
-        with timer('segment'):
+        with self._stage('segment', timer):
             segments = state.segment(poses, small)
         with timer('merge'):
             poses = replace(poses, detector_masks=before.poses.detector_masks)

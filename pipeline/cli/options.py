@@ -46,11 +46,13 @@ def get_launcher(prog: str) -> str:
 
 
 def add_runtime_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--device``, ``--precision`` and ``--cfg-options``."""
+    """Add ``--device``, ``--precision``, ``--fast`` and ``--cfg-options``."""
     add, as_in_config = parser.add_argument, argparse.SUPPRESS
     add('--device', default=as_in_config, help='auto, cpu, cuda, cuda:1, ... (default: config)')
     add('--precision', choices=('fp32', 'bf16', 'fp16'), default=as_in_config,
         help='default: config')  # fmt: skip
+    add('--fast', action='store_true',
+        help='half precision if the device has it, no flip test; less accurate')  # fmt: skip
     add_cfg_options(parser)
 
 
@@ -123,9 +125,19 @@ def add_person_category(parser: argparse.ArgumentParser) -> None:
 
 
 def get_overrides(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the overrides of the config; named options override ``--cfg-options``."""
+    """Return the overrides of the config; named options override ``--cfg-options``.
+
+    Those of ``--fast`` come first, so that every other option overrides them.
+    """
     named = {key: vars(args)[name] for name, key in SETTINGS.items() if name in vars(args)}
-    return parse_cfg_options(args.cfg_options) | named
+    options = parse_cfg_options(args.cfg_options) | named
+    if not vars(args).get('fast'):
+        return options
+    from ..build import pick_device
+    from ..runtime.precision import fastest_precision
+
+    device = pick_device(str(options.get('runtime.device', 'auto')))
+    return {'runtime.precision': fastest_precision(device), 'pose.flip_test': False} | options
 
 
 def parse_cfg_options(pairs: Sequence[str]) -> dict[str, Any]:

@@ -213,10 +213,6 @@ def load(config: str, cfg_options: Mapping[str, Any]) -> LoadedPipeline:
     from ..api import load_pipeline
 
     pipeline = load_pipeline(config, cfg_options)
-    if pipeline.settings.runtime.freed_memory and pipeline.device == 'cpu':
-        from ..runtime.malloc import give_back_freed
-
-        give_back_freed()
     if pipeline.note:
         print(pipeline.note)
     return pipeline

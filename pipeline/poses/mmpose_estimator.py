@@ -17,7 +17,7 @@ from ..keypoints import COCO_17, COCO_NAMES, keypoint_set_of
 from ..openmmlab import build_model, building_from, read_model_config, scope_of
 from ..runtime.batches import AdaptiveBatcher
 from ..runtime.options import ON_CPU, RuntimeOptions
-from ..runtime.precision import optimize_modules
+from ..runtime.precision import layers_of, optimize_modules
 from ..stages import PoseEstimator
 from ..structures import Detections, Image, Poses, size_of
 from ..weights.manifest import CheckpointError
@@ -230,7 +230,7 @@ def build_mmpose_estimator(
             f'pose.refine_boxes = True, but {config} cannot refine boxes: use a model with a '
             'PMPoseBoxHead, or refine_boxes=False'
         )
-    optimize_modules(model, ('backbone', 'neck'), runtime)
+    optimize_modules(model, ('backbone', 'neck', *layers_of(model, 'head')), runtime)
     dimmer, transforms = _transforms(loaded)
     return MMPoseEstimator(
         model.to(runtime.device),

@@ -1,4 +1,4 @@
-"""Wrappers that change how a module runs: in half precision, or compiled."""
+"""Changes of how a module runs: in half precision, or compiled."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from .options import Compile
 
@@ -26,18 +27,21 @@ class Wrapper(nn.Module):
             return getattr(super().__getattr__('module'), name)
 
 
-class HalfPrecision(Wrapper):
-    """Runs a module under autocast and hands float32 on."""
+def compute_in(module: nn.Module, dtype: torch.dtype) -> None:
+    """Let a module compute under autocast and return float32, in place.
 
-    def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
-        super().__init__(module)
-        self.dtype = dtype
+    The weights of its products are converted once; norms and position encodings stay float32.
+    """
+    for part in module.modules():
+        if isinstance(part, (nn.Linear, _ConvNd)):
+            part.to(dtype)
+    forward = module.forward
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Output of the module with every floating tensor as float32."""
-        device = next(self.module.parameters()).device.type
-        with torch.autocast(device, dtype=self.dtype):
-            return to_float32(self.module(*args, **kwargs))
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with torch.autocast(next(module.parameters()).device.type, dtype=dtype):
+            return to_float32(forward(*args, **kwargs))
+
+    module.forward = run
 
 
 class Compiled(Wrapper):

@@ -36,6 +36,9 @@ from .sam2_preprocess import boxes_of, boxes_to_square, points_to_square, prepro
 if TYPE_CHECKING:
     from sam2.modeling.sam2_base import SAM2Base
 
+_DECODER = 'sam_mask_decoder'
+PARTS = ('image_encoder', _DECODER, f'{_DECODER}.conv_s0', f'{_DECODER}.conv_s1')
+
 
 @dataclass(eq=False)
 class Sam2Segmenter:
@@ -271,5 +274,5 @@ def build_sam2_segmenter(
     crop_model = None if crops is None else at_image_size(model, crops.image_size)
     for part in (model, crop_model):
         if part is not None:
-            optimize_modules(part, ('image_encoder',), runtime)
+            optimize_modules(part, PARTS, runtime)
     return Sam2Segmenter(model, prompt, crop_model=crop_model, crops=crops, **options)

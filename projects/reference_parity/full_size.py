@@ -181,7 +181,10 @@ def check_case(case: Case, folder: Path) -> Report:
     from pipeline.config import load_config
     from pipeline.io.images import read_image
     from pipeline.runtime.memory import peak_bytes
+    from pipeline.runtime.options import RuntimeOptions
+    from pipeline.runtime.precision import optimize_modules
     from pipeline.segmenters.lean_encoder import lean_encoder
+    from pipeline.segmenters.sam2_segmenter import PARTS
 
     image = read_image(Path(str(importlib.resources.files('skimage') / 'data' / 'astronaut.png')))
     options = RUN_OPTIONS | case.options
@@ -194,7 +197,9 @@ def check_case(case: Case, folder: Path) -> Report:
     see_people(models_of(built)['detector'])
     saved = save_as_released(built, resolved.settings, folder)
     parameters = sum(_size(model) for model in models_of(built).values())
-    lean_encoder(models_of(built)['segmenter'], grouped=True)
+    lean = models_of(built)['segmenter']
+    lean_encoder(lean, grouped=True)
+    optimize_modules(lean, PARTS, RuntimeOptions('cpu'))
     expected = LoadedPipeline(random, built, 0.0)(image, BOXES)
     del built
     gc.collect()

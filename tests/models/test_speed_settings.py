@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,14 +14,17 @@ import torch
 from torch import nn
 
 from pipeline.build import _batch_size, build_pipeline
+from pipeline.cli import run
+from pipeline.cli.options import get_overrides
 from pipeline.config import CONFIG_FOLDER, ConfigError, load_config
 from pipeline.io.records import people_to_record
 from pipeline.masks import Masks
 from pipeline.poses.mmpose_estimator import MMPoseEstimator, build_mmpose_estimator
-from pipeline.runtime import precision
+from pipeline.runtime import precision, products
 from pipeline.runtime.batches import AdaptiveBatcher
 from pipeline.runtime.options import ON_CPU, RuntimeOptions
 from pipeline.runtime.precision import optimize_modules, warn_of_emulation
+from pipeline.runtime.products import Linear, PointwiseConv, onednn_is_faster, use_onednn
 from pipeline.runtime.wrappers import Compiled
 from pipeline.segmenters.prompts import PromptConfig
 from pipeline.segmenters.sam2_segmenter import build_sam2_segmenter
@@ -291,3 +295,86 @@ def test_emulated_precision_is_logged(
     monkeypatch.setattr(precision, 'cpu_computes_in_bf16', lambda: has_bf16)
     warn_of_emulation(options)
     assert [f'runtime.precision={kind}' in message for message in caplog.messages] == [True] * warns
+
+
+@pytest.mark.parametrize(
+    ('has_bf16', 'options', 'expected'),
+    [
+        (True, [], {'runtime.precision': 'bf16', 'pose.flip_test': False}),
+        (False, [], {'runtime.precision': 'fp32', 'pose.flip_test': False}),
+        (
+            True,
+            ['--precision', 'fp32', '--cfg-options', 'pose.flip_test=True'],
+            {'runtime.precision': 'fp32', 'pose.flip_test': True},
+        ),
+    ],
+)
+def test_fast_is_overridden_by_other_options(
+    has_bf16: bool, options: list[str], expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, 'cpu_computes_in_bf16', lambda: has_bf16)
+    args = run.build_parser().parse_args(['a.jpg', '--device', 'cpu', '--fast', *options])
+    assert get_overrides(args) == {'runtime.device': 'cpu', **expected}
+
+
+@pytest.mark.parametrize(
+    ('about', 'capability', 'expected'),
+    [
+        ('vendor_id : AuthenticAMD', 'AVX512', True),
+        ('vendor_id : AuthenticAMD', 'AVX2', False),
+        ('vendor_id : GenuineIntel', 'AVX512', False),
+        ('CPU part : 0xd0c', 'DEFAULT', False),
+    ],
+)
+def test_the_processor_chooses_the_library(
+    about: str, capability: str, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / 'cpuinfo').write_text(about)
+    monkeypatch.setattr(products, '_CPU_INFO', tmp_path / 'cpuinfo')
+    monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: capability)
+    assert onednn_is_faster() == expected
+
+
+def test_onednn_gives_the_same_under_the_same_names() -> None:
+    from mmcv.cnn.bricks.wrappers import Linear as MMCVLinear
+
+    torch.manual_seed(0)
+    shared = nn.Conv2d(6, 6, 1)
+    stock = nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.Conv2d(6, 6, 1, bias=False), shared, shared, nn.Conv2d(6, 6, 1, 2),
+        nn.Conv2d(6, 6, 1, groups=2), nn.Flatten(2), nn.Linear(9, 5), MMCVLinear(5, 4, bias=False),
+    )  # fmt: skip
+    fast = deepcopy(stock)
+    use_onednn(fast)
+    kinds = [type(layer) for layer in fast]
+    assert kinds.count(PointwiseConv) == 3 and kinds.count(Linear) == 2
+    assert fast[2] is fast[3]
+    fast.load_state_dict(stock.state_dict())
+    with torch.inference_mode():
+        for count, layout in [(2, torch.channels_last), (1, torch.contiguous_format), (0, None)]:
+            x = torch.randn(count, 3, 8, 8)
+            x = x if layout is None else x.contiguous(memory_format=layout)
+            torch.testing.assert_close(fast(x), stock(x))
+            with torch.autocast('cpu', torch.bfloat16):
+                torch.testing.assert_close(fast(x), stock(x))
+
+
+def test_half_precision_converts_the_weights_once_under_the_same_names(image: np.ndarray) -> None:
+    whole = build_pipeline(load_config('bmp_compact', {'segmenter.encoder': None})).run
+    half = build_pipeline(
+        load_config('bmp_compact', {'segmenter.encoder': None, 'runtime.precision': 'bf16'})
+    ).run
+    for name in ('detector', 'pose_estimator', 'segmenter'):
+        states = [getattr(run, name).model.state_dict() for run in (whole, half)]
+        assert list(states[0]) == list(states[1])
+        kinds = {value.dtype for value in states[1].values()}
+        assert {torch.bfloat16, torch.float32} <= kinds
+    poses = [run.pose_estimator(image, people(3)) for run in (whole, half)]
+    np.testing.assert_allclose(poses[1].keypoints, poses[0].keypoints, atol=2)
+    prompt = PromptConfig(visibility_threshold=0.0, num_keypoints=3)
+    nobody = Poses.empty_poses(*SHAPE, 17)
+    scores = [
+        run.segmenter(image).with_prompt(prompt)(poses[0], nobody).mask_scores
+        for run in (whole, half)
+    ]
+    np.testing.assert_allclose(scores[1], scores[0], atol=0.05)
