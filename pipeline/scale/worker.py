@@ -12,9 +12,4 @@ def load_worker(config: str, overrides: Mapping[str, Any]) -> Any:
     from ..openmmlab import quiet_libraries
 
     quiet_libraries()
-    pipeline = load_pipeline(config, cfg_options=overrides)
-    if pipeline.settings.runtime.freed_memory and pipeline.device == 'cpu':
-        from ..runtime.malloc import give_back_freed
-
-        give_back_freed()
-    return pipeline
+    return load_pipeline(config, cfg_options=overrides)
