@@ -144,7 +144,10 @@ class AssociationTracker:
 
     def _update(self, rows: Ids, columns: Ids, found: Observations, seconds: float) -> None:
         assert self.last is not None
-        self.motion.update(rows, found.boxes[columns])
+        merged = self._merged(rows, found.boxes[columns])
+        self.motion.update(
+            rows, found.boxes[columns], np.where(merged, self.config.merged_noise, 1.0)
+        )
         rate = self.config.color_rate
         old = self.last.colors[rows]
         order = np.arange(len(self.ids))
@@ -153,6 +156,13 @@ class AssociationTracker:
         self.last.colors[rows] = _mix(old, self.last.colors[rows], rate)
         self.hits[rows] += 1
         self.seen[rows] = seconds
+
+    def _merged(self, rows: Ids, boxes: Floats) -> Flags:
+        """Whether the detections (M, 4) of tracks ``rows`` overlap a track without detection."""
+        lost = np.setdiff1d(np.arange(len(self.ids)), rows)
+        lost = lost[self.hits[lost] >= self.config.min_hits]
+        overlaps = box_iou(boxes, self.motion.boxes[lost].astype(np.float32))
+        return np.asarray(overlaps.max(1, initial=0) >= self.config.min_merged_iou)
 
     def _add(self, new: Ids, found: Observations, seconds: float, hits: int) -> None:
         assert self.last is not None

@@ -56,6 +56,10 @@ class AssociationConfig:
     max_hidden_seconds: float = 3.8  # the same for a track that ended behind another person
     # Fraction of the predicted box behind nearer boxes that counts as hidden.
     min_covered: float = 0.5
+    # A detection that also overlaps a lost track may show both people. Its box is less certain by
+    # this factor, so that crossing people keep their speed.
+    merged_noise: float = 4.0
+    min_merged_iou: float = 0.2  # of the detection and the predicted box of the lost track
     color_rate: float = 0.1  # weight of a new detection in the colours of a track
     weights: WeightsConfig = field(default_factory=WeightsConfig)
     motion: MotionConfig = field(default_factory=MotionConfig)

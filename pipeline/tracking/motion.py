@@ -54,10 +54,12 @@ class MotionModel:
         noise = q * np.array([[seconds**2 / 3, seconds / 2], [seconds / 2, 1]])
         self.covariances = step @ self.covariances @ step.T + noise
 
-    def update(self, rows: npt.NDArray[np.int64], boxes: npt.NDArray[np.float32]) -> None:
-        """Correct tracks ``rows`` (M,) with detected boxes (M, 4)."""
+    def update(
+        self, rows: npt.NDArray[np.int64], boxes: npt.NDArray[np.float32], doubt: Array
+    ) -> None:
+        """Correct tracks ``rows`` (M,) with boxes (M, 4) of ``doubt`` (M,) times the noise."""
         covariance = self.covariances[rows]
-        total = covariance[:, 0, 0] + self.config.position_noise**2
+        total = covariance[:, 0, 0] + (doubt * self.config.position_noise) ** 2
         gain = covariance[:, :, 0] / total[:, None]
         error = boxes - self.boxes[rows]
         self.boxes[rows] += gain[:, [0]] * error

@@ -6,7 +6,7 @@ import csv
 import json
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,13 +26,14 @@ from pipeline.video import overlay
 from pipeline.video import run as run_module
 from pipeline.video.inputs import VideoInput
 from pipeline.video.process import ProcessConfig, TrackedFrame, track_frames
-from pipeline.video.reader import Frame, FrameSelection, VideoReader
+from pipeline.video.reader import Frame, FrameSelection, VideoReader, open_video
 from pipeline.video.run import VideoOptions, run_videos
 from pipeline.video.store import FrameStore
 from pipeline.video.writer import choose_codec
 from pipeline.visualization.draw import draw_people
 from pipeline.visualization.style import DrawingStyle
-from tests.video_files import write_video
+from tests.run_fakes import make_people
+from tests.video_files import numbered, turn, write_video
 
 from .test_track_formats import to_people
 
@@ -224,6 +225,59 @@ def test_a_bad_video_does_not_stop_the_others(clip: Path, tmp_path: Path) -> Non
     messages = [failure.message for failure in report.failures]
     assert 'not a video that can be read' in messages[0]
     assert 'no frame in the chosen part' in messages[1]
+
+
+class OnePerson(Oracle):
+    """Finds one person in every frame; nobody in large ones, whose masks take long."""
+
+    def predict(self, images: Sequence[Image], _: Sequence[Detections | None]) -> list[People]:
+        shapes = [image.shape[:2] for image in images]
+        return [make_people(int(height < 999), height, width) for height, width in shapes]
+
+
+ODD: dict[str, Callable[[Path], Path]] = {
+    'rotated': lambda folder: turn(short_clip(folder)),
+    'variable rate': lambda folder: short_clip(folder, 'a.mkv', times=[0, 0.1, 0.5, 1.8, 1.9, 2]),
+    'truncated': lambda folder: cut(short_clip(folder, 'a.mkv', codec='ffv1', pix_fmt='bgr0')),
+    'silent': lambda folder: short_clip(folder),
+    'sound': lambda folder: short_clip(folder, sound=0.6),
+    'one frame': lambda folder: write_video(folder / 'a.mp4', [numbered(0)]),
+    'odd size': lambda folder: write_video(
+        folder / 'a.mkv', [numbered(0, 31, 45)] * 3, codec='ffv1', pix_fmt='bgr0'),
+    '4K': lambda folder: write_video(
+        folder / 'a.mp4', [numbered(0, 2160, 3840)] * 2, codec='mpeg4'),
+    '10 bit': lambda folder: short_clip(folder, 'a.mkv', codec='ffv1', pix_fmt='yuv420p10le'),
+    'animated GIF': lambda folder: short_clip(folder, 'a.gif', codec='gif', pix_fmt='rgb8'),
+}  # fmt: skip
+
+
+def short_clip(folder: Path, name: str = 'a.mp4', **options: Any) -> Path:
+    return write_video(folder / name, [numbered(i) for i in range(6)], **options)
+
+
+def cut(path: Path) -> Path:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    return path
+
+
+@pytest.mark.parametrize('name', ODD)
+def test_odd_videos_are_annotated(name: str, tmp_path: Path) -> None:
+    source = ODD[name](tmp_path)
+    report = run(source, tmp_path, OnePerson())
+    assert report.exit_code == 0, report.failures
+    (path,) = (tmp_path / 'videos' / 'clip').glob('overlay.*')
+    before, after = list(VideoReader(source)), list(VideoReader(path))
+    assert len(before) == {'one frame': 1, 'odd size': 3, '4K': 2}.get(name, len(after)) > 0
+    np.testing.assert_allclose([f.seconds for f in after], [f.seconds for f in before], atol=2e-3)
+    height, width = before[0].image.shape[:2]
+    assert after[0].image.shape[:2] == (height + height % 2, width + width % 2)
+    with open_video(path) as container:
+        assert len(container.streams.audio) == (name == 'sound')
+
+
+def test_a_file_with_sound_only_fails(tmp_path: Path) -> None:
+    report = run(write_video(tmp_path / 'a.m4a', [], sound=0.5), tmp_path, OnePerson())
+    assert report.exit_code == 1 and 'no video stream' in report.failures[0].message
 
 
 def test_interrupt_ends_a_live_source_and_keeps_the_results(

@@ -77,6 +77,18 @@ def test_a_hidden_person_is_found_again() -> None:
     assert set(ids) == {ids[0]}
 
 
+def test_people_who_merge_into_one_detection_keep_their_ids() -> None:
+    """While they cross, the one detection goes over from the walking to the standing person."""
+    places = [[100, 200 - 8 * i] for i in range(24)]
+    places[10:16] = [[x] for x in (118, 112, 108, 104, 102, 100)]
+    tracker, ids = AssociationTracker(), []
+    for i, columns in enumerate(places):
+        rows = [box(x) for x in columns]
+        found = tracker.update(make_people(rows), paint(rows, [RED] * len(rows)), i / 10)
+        ids.append(found.tolist())
+    assert ids[9] == ids[23] == [1, 2]
+
+
 def test_a_track_ends_when_it_is_lost_for_too_long() -> None:
     scenes: list[dict[str, list[float]]] = [{'red': box(100)}] * 5 + [{}] * 30 + [{'red': box(100)}]
     ids = track(scenes)
@@ -122,7 +134,9 @@ def test_motion_predicts_a_constant_velocity() -> None:
     model.add(np.array([[0, 0, 40, 100]], np.float32))
     for i in range(1, 30):
         model.predict(0.1, np.zeros(1, bool))
-        model.update(np.array([0]), np.array([[5.0 * i, 0, 40 + 5.0 * i, 100]], np.float32))
+        model.update(
+            np.array([0]), np.array([[5.0 * i, 0, 40 + 5.0 * i, 100]], np.float32), np.ones(1)
+        )
     model.predict(0.1, np.zeros(1, bool))
     np.testing.assert_allclose(model.boxes[0], [150, 0, 190, 100], atol=1)
     before = model.covariances.copy()
