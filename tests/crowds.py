@@ -8,7 +8,6 @@ import numpy as np
 
 from pipeline.structures import People
 from pipeline.synthetic.scene import Scene
-from pipeline.synthetic.video import VideoConfig, _ground, _height
 
 
 def oracle_people(scene: Scene) -> People:
@@ -37,21 +36,3 @@ def score_occlusion(scene: Scene, hides: Any, depth_order: Any, least: float = 0
     nearer = depth_order[first] < depth_order[second]
     right = nearer == (scene.depth_order[first] < scene.depth_order[second])
     return np.array([hits, wrong, missed, int(right.sum()), len(first)])
-
-
-def drawn_camera(config: VideoConfig, height_m: float = 1.7) -> dict[str, Any]:
-    """Camera of a drawn video, as the content of a camera file.
-
-    Drawn people of one height shrink with the row of their feet as under a level camera; its focal
-    length is free and set to the width of the image.
-    """
-    (far, low), (near, high) = ((_ground(config, d), _height(config, d)) for d in (0.0, 1.0))
-    camera_m = height_m * (near - far) / (high - low)  # above the ground
-    horizon = far - (near - far) / (high - low) * low
-    return {
-        'intrinsics': [[config.width, 0, config.width / 2], [0, config.width, horizon], [0, 0, 1]],
-        # Camera axes x right, y down, z forward; the world has y forward and z up.
-        'rotation': [[1, 0, 0], [0, 0, -1], [0, 1, 0]],
-        'translation': [0, camera_m, 0],
-        'unit': 'm',
-    }

@@ -45,14 +45,17 @@ def build_parser() -> argparse.ArgumentParser:
         help='of a pair of --points, m; none uses all pairs (default: 0.5)')  # fmt: skip
     add('--zones', type=Path, metavar='FILE', help='polygons, JSON')
     add('--lines', type=Path, metavar='FILE', help='lines, JSON')
-    add('--fps', type=float, default=25.0, metavar='F',
-        help='rate of a file of tracks that states none (default: 25)')  # fmt: skip
+    add('--fps', type=float, metavar='F',
+        help='rate of tracks or frames that state none (default of files: 25)')  # fmt: skip
     add('--out-dir', type=Path, default=Path('outputs/crowd'), metavar='OUT',
         help='default: %(default)s')  # fmt: skip
     add('--config', default='bmp_compact', help='pipeline for images and videos '
         '(default: %(default)s)')  # fmt: skip
     add('--pictures', type=int, default=3, metavar='N',
         help='images with a drawn occlusion graph (default: 3)')  # fmt: skip
+    add('--export', nargs='+', default=[], metavar='FORMAT',
+        help='people of images for other programs: cvat, fiftyone, label-studio, shanghaitech, '
+        'nwpu, crowdhuman')  # fmt: skip
     add('--parquet', action='store_true', help='also write people.parquet')
     return parser
 
@@ -63,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with handle_errors(PROG):
         from ..crowd.sources import find_sources, is_results
 
-        if args.fps <= 0 or (args.assume_height is not None and args.assume_height <= 0):
+        if (args.fps or 1) <= 0 or (args.assume_height is not None and args.assume_height <= 0):
             raise ValueError('--fps and --assume-height must be above 0')
         camera, zones, lines = load_options(args)
         code = 0
@@ -78,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return code
             folders = [results]
         for folder in folders:
-            for found in find_sources(folder, args.fps):
+            for found in find_sources(folder, args.fps or 25.0):
                 name = found.name or (folder.stem if len(folders) > 1 else '')
                 _analyze(args, found, args.out_dir / name, camera, zones, lines)
     return code
@@ -111,11 +114,27 @@ def _analyze(
     from ..crowd.files import write_files
     from ..crowd.plots import draw_figures
 
-    analysis = analyze(source.content, camera, zones, lines, assume_height_m=args.assume_height)
+    analysis = analyze(
+        source.content, camera, zones, lines, assume_height_m=args.assume_height, fps=args.fps
+    )
     write_files(analysis, out_dir, parquet=args.parquet)
+    if args.export:
+        _export(args.export, source, out_dir / 'exports')
     images = read_images(analysis, source.video, args.pictures)
     pictures = draw_figures(analysis, out_dir / 'figures', images)
     print_summary(analysis, out_dir, len(pictures))
+
+
+def _export(formats: Sequence[str], source: CrowdSource, folder: Path) -> None:
+    from ..crowd.exports import export
+    from ..structures import People
+
+    content = [source.content] if isinstance(source.content, People) else source.content
+    if not isinstance(content, list):
+        raise ValueError('--export takes people of images; `bmp run` writes the formats of videos')
+    images = [(Path(people.path or str(n)).name, people) for n, people in enumerate(content)]
+    for name in formats:
+        export(name, images, folder / name)
 
 
 def read_images(analysis: CrowdAnalysis, video: str | None, limit: int) -> dict[int, Image]:
@@ -158,7 +177,8 @@ def print_summary(analysis: CrowdAnalysis, out_dir: Path, pictures: int) -> None
         f'{count["mean"] or 0:.2f} per image (95 %: {count["low"] or 0:.2f} to '
         f'{count["high"] or 0:.2f})'
     )
-    print(f'{summary["occlusion_pairs"]} times one person hides another')
+    if analysis.occlusions:
+        print(f'{summary["occlusion_pairs"]} times one person hides another')
     if analysis.camera is None and 'voronoi_density_per_m2' not in summary:
         print('no camera: no figure is in metres')
     for note in analysis.camera.notes if analysis.camera and analysis.camera.approximate else ():

@@ -47,7 +47,7 @@ def write_video(config: VideoConfig, out_dir: Path) -> Path:
     """Draw the frames, write the video and its ground truth; returns the path of the video."""
     from ..io.atomic import write_json, write_text
     from ..io.dataset_writers import CATEGORY
-    from ..synthetic.video import make_frames
+    from ..synthetic.video import make_camera, make_frames
     from ..tracking.formats import mots_line
     from ..video.writer import choose_codec, write_segment
 
@@ -75,6 +75,7 @@ def write_video(config: VideoConfig, out_dir: Path) -> Path:
     write_text(out_dir / 'gt' / 'gt.txt', ''.join(boxes))
     write_text(out_dir / 'gt' / 'mots.txt', ''.join(masks))
     videos = [{'id': 1, 'name': video.name, 'width': config.width, 'height': config.height}]
+    write_json(out_dir / 'camera.json', make_camera(config), indent=1)
     write_json(out_dir / 'annotations.json', {
         'info': {'description': 'synthetic crowd in motion', 'version': '1'},
         'videos': videos, 'images': images, 'annotations': annotations, 'categories': [CATEGORY],

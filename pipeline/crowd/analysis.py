@@ -102,14 +102,16 @@ def analyze(
         zones: polygons, in px or m.
         lines: in px or m.
         assume_height_m: without a camera, fit one to people of this mean height; approximate.
-        fps: rate to which tracks are resampled for figures in metres; None: that of the tracks.
+        fps: rate to which tracks are resampled for figures in metres, and of frames without time
+            stamps; None: that of the time stamps.
 
     Raises:
         ValueError: The keypoints are not COCO's, there are too few people for
             ``assume_height_m``, or PedPy is absent.
     """
     measured = _measure(source)
-    table, shape, warnings = measured.people, measured.shape, []
+    shape = measured.shape
+    table, warnings = _check_times(measured.people, fps)
     tops, part = _find_tops(table)
     if camera is None and assume_height_m is not None:
         if shape is None:
@@ -139,6 +141,21 @@ def analyze(
         series=metric.series, arrays=metric.arrays, warnings=tuple(warnings),
         trajectory=metric.trajectory,
     )  # fmt: skip
+
+
+def _check_times(table: PersonTable, fps: float | None) -> tuple[PersonTable, list[str]]:
+    """Times of frames without time stamps, and a warning about them."""
+    tracked = table.track_ids > 0
+    frames, times = np.unique(table.images[tracked]), table.seconds[tracked]
+    if len(np.unique(times[np.isfinite(times)])) == len(frames):
+        return table, []
+    if fps is not None:
+        times = table.images / fps
+        return replace(table, seconds=times), [f'no time stamps: taken as frame / {fps:g} s']
+    return replace(table, seconds=np.full(len(table), np.nan)), [
+        'the frames have no time stamps, or several have the same one, so there are no speeds and '
+        'no flows; give the frames a second (--fps)'
+    ]
 
 
 def _measure(source: Source) -> _Measured:
@@ -430,7 +447,7 @@ def _image_table(
         if 'gaussian_density_per_m2' in per_person:
             row['level'] = figures.name_level(row['mean_gaussian_density_per_m2'])
         rows.append(row)
-    return _frame(rows, 'image')
+    return _frame(rows, 'image', 'name', 'seconds', 'people')
 
 
 def _interval(name: str, values: Any) -> dict[str, float]:
@@ -467,10 +484,10 @@ def make_dataframe(table: PersonTable, names: dict[int, str]) -> pandas.DataFram
     return pandas.DataFrame(columns)
 
 
-def _frame(rows: list[dict[str, Any]], first: str) -> pandas.DataFrame:
+def _frame(rows: list[dict[str, Any]], *columns: str) -> pandas.DataFrame:
     import pandas
 
-    return pandas.DataFrame(rows) if rows else pandas.DataFrame(columns=[first])
+    return pandas.DataFrame(rows) if rows else pandas.DataFrame(columns=list(columns))
 
 
 def _mean(values: Any) -> float:

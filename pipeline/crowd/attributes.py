@@ -244,7 +244,7 @@ def compute_crowd_index(people: People) -> float:
     boxes = people.boxes[:, None, None]
     inside = ((points >= boxes[..., :2]) & (points <= boxes[..., 2:])).all(-1) & present
     counts = inside.sum(2)  # (box, owner)
-    own = np.diag(counts)
-    foreign = counts.sum(1) - own
+    own = present.sum(1)
+    foreign = counts.sum(1) - np.diag(counts)
     counted = own > 0
     return float((foreign[counted] / own[counted]).mean()) if counted.any() else float('nan')

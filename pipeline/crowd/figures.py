@@ -94,6 +94,9 @@ def _resample(track: PersonTable, start: float, rate: float) -> Doubles:
     first, last = np.ceil(seconds[0] * rate - 1e-6), np.floor(seconds[-1] * rate + 1e-6)
     frames = np.arange(first, last + 1)
     times = np.clip(frames / rate, seconds[0], seconds[-1])
+    # A frame that exists is taken as it is: a person on the edge of an area stays there.
+    nearest = seconds[np.abs(seconds[None] - times[:, None]).argmin(1)]
+    times = np.where(np.abs(nearest - times) < 1e-6, nearest, times)
     after = np.clip(np.searchsorted(seconds, times - 1e-9), 1, max(len(seconds) - 1, 1))
     if len(seconds) > 1:
         short = seconds[after] - seconds[after - 1] <= MAX_GAP_SECONDS
@@ -145,8 +148,14 @@ def keep_inside(trajectory: Any, floor: Any) -> tuple[Any, int]:
 
 
 def measure_cells(trajectory: Any, floor: Any, cut_off_m: float = CUT_OFF_M) -> pandas.DataFrame:
-    """Voronoi cells with a cut-off: columns id, frame, polygon, density (people per m2)."""
+    """Voronoi cells with a cut-off: columns id, frame, polygon, density (people per m2).
+
+    People of a frame at exactly one point are a millimetre apart for this.
+    """
     pedpy = import_pedpy()
+    data = trajectory.data[['id', 'frame', 'x', 'y']].copy()
+    data['x'] += 1e-3 * data.groupby(['frame', 'x', 'y']).cumcount()
+    trajectory = pedpy.TrajectoryData(data=data, frame_rate=trajectory.frame_rate)
     cut_off = pedpy.Cutoff(radius=cut_off_m, quad_segments=3)
     return pedpy.compute_individual_voronoi_polygons(
         traj_data=trajectory, walkable_area=floor, cut_off=cut_off
@@ -158,8 +167,8 @@ def measure_area(
 ) -> pandas.DataFrame:
     """Density and speed in a measurement area, one row per frame.
 
-    Columns: classic_density_per_m2, voronoi_density_per_m2, and of tracks mean_speed_m_per_s and
-    voronoi_speed_m_per_s.
+    Columns: classic_density_per_m2, voronoi_density_per_m2, and of tracks mean_speed_m_per_s (of
+    the people in the area) and voronoi_speed_m_per_s (empty floor counts as speed 0).
     """
     pedpy = import_pedpy()
     area = pedpy.MeasurementArea(polygon)
@@ -181,8 +190,8 @@ def measure_area(
     weighted['area'] = weighted.intersection.map(lambda part: part.area)
     weighted['product'] = weighted.area * weighted.speed
     # As PedPy's Voronoi speed, but people without a speed do not stop it.
-    sums = weighted.groupby('frame')[['product', 'area']].sum()
-    rate = (sums['product'] / sums['area']).rename('voronoi_speed_m_per_s')
+    rate = weighted.groupby('frame')['product'].sum() / polygon.area
+    rate = rate.rename('voronoi_speed_m_per_s')
     return frame.merge(speed, on='frame', how='left').merge(rate, on='frame', how='left')
 
 
@@ -247,10 +256,9 @@ def measure_profiles(
     if len(merged):
         mean = pedpy.SpeedMethod.ARITHMETIC
         speed = np.array(pedpy.compute_speed_profile(data=merged, speed_method=mean, **options))
-        # PedPy has 0 where there is nobody.
-        taken = np.array(
-            pedpy.compute_density_profile(data=merged, density_method=voronoi, **options)
-        ) > 0  # fmt: skip
+        # PedPy has 0 where there is nobody, and where a cell only touches.
+        there = pedpy.compute_density_profile(data=merged, density_method=voronoi, **options)
+        taken = np.array(there) > 1e-9
         count = taken.sum(0)
         total = np.where(taken, speed, 0).sum(0)
         result['speed_m_per_s'] = np.where(count > 0, total / np.maximum(count, 1), np.nan)

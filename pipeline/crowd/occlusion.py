@@ -170,7 +170,7 @@ def _body_heights(points: Doubles, present: Flags) -> Doubles:
     """Height (N,) px of the upright body by the second-longest limb; NaN without a limb."""
     estimates = np.full((len(points), len(LIMBS) + 1), np.nan)
     for k, (a, b, length, _) in enumerate(LIMBS):
-        found = present[:, a] & present[:, b]
+        found: Flags = present[:, a] & present[:, b]
         apart = np.linalg.norm(points[:, a] - points[:, b], axis=1)
         estimates[found, k] = apart[found] / length
     found = np.asarray(present[:, [*SHOULDERS, *HIPS]].all(1))

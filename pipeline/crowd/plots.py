@@ -136,10 +136,10 @@ def _draw_counts(ax: Axes, analysis: CrowdAnalysis) -> bool:
 def _draw_diagram(ax: Axes, analysis: CrowdAnalysis) -> bool:
     drawn = False
     for name, table in analysis.series.items():
-        if name.startswith('density_') and 'voronoi_speed_m_per_s' in table:
-            ax.plot(table.voronoi_density_per_m2, table.voronoi_speed_m_per_s, '.', label=name[8:])
+        if name.startswith('density_') and 'mean_speed_m_per_s' in table:
+            ax.plot(table.voronoi_density_per_m2, table.mean_speed_m_per_s, '.', label=name[8:])
             drawn = True
-    ax.set(xlabel='Voronoi density, people per m²', ylabel='Voronoi speed in m/s',
+    ax.set(xlabel='Voronoi density, people per m²', ylabel='mean speed in m/s',
            title='Fundamental diagram')  # fmt: skip
     ax.legend() if drawn else None
     return drawn

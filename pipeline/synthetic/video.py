@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -112,6 +113,28 @@ def make_frames(config: VideoConfig, start: int = 0) -> Iterator[VideoFrame]:
             persons + 1, persons + 1 + config.num_people * visits[persons],
             scene.masks.areas.astype(np.float32) / np.maximum(areas, 1),
         )  # fmt: skip
+
+
+def make_camera(config: VideoConfig, height_m: float = 1.7) -> dict[str, Any]:
+    """Camera of a drawn video, as the content of a file for ``bmp crowd --camera``.
+
+    People of one height shrink with the row of their feet as under a level camera. Its focal
+    length is free, since nothing else is drawn to scale, and set to the width of the image.
+
+    Args:
+        config: settings of the video.
+        height_m: height of an adult.
+    """
+    (far, low), (near, high) = ((_ground(config, d), _height(config, d)) for d in (0.0, 1.0))
+    slope = (near - far) / max(high - low, 1e-6)
+    center = [config.width / 2, far - slope * low]
+    return {
+        'intrinsics': [[config.width, 0, center[0]], [0, config.width, center[1]], [0, 0, 1]],
+        # Rows: the axes of the camera (x right, y down, z forward) in the world, z up.
+        'rotation': [[1, 0, 0], [0, 0, -1], [0, 1, 0]],
+        'translation': [0, height_m * slope, 0],
+        'unit': 'm',
+    }
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,16 @@ import PIL.Image
 import pytest
 
 from pipeline.__main__ import main
-from pipeline.crowd import Camera, Region, analyze
-from pipeline.crowd.attributes import GroundSource
+from pipeline.crowd import Camera, Region, analyze, summarize
+from pipeline.crowd.attributes import GroundSource, PersonTable
 from pipeline.io.atomic import write_json
 from pipeline.structures import ImageSource, People
 from pipeline.synthetic.scene import SceneConfig, make_scene
-from pipeline.synthetic.video import VideoConfig, make_frames
+from pipeline.synthetic.video import VideoConfig, make_camera, make_frames
 from pipeline.tracking.formats import TrackedPeople, read_mot, write_mot
 from pipeline.tracking.tracks import TrackRows
 from pipeline.video.store import FrameStore
-from tests.crowds import drawn_camera, oracle_people
+from tests.crowds import oracle_people
 
 CONFIG = VideoConfig(num_frames=24, fps=8, width=320, height=240, num_people=5, noise=0, seed=3)
 
@@ -46,7 +46,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     FrameStore(video / 'frames').write(0, frames)
     write_json(video / 'video.json', {'source': 'gone.mp4'})
-    write_json(folder / 'camera.json', drawn_camera(CONFIG))
+    write_json(folder / 'camera.json', make_camera(CONFIG))
     return folder
 
 
@@ -103,7 +103,7 @@ def test_without_a_camera_nothing_is_in_metres(results: Path, tmp_path: Path) ->
 
 def test_metres_of_a_drawn_video_are_those_of_its_camera() -> None:
     frames = list(make_frames(CONFIG))
-    content = drawn_camera(CONFIG)
+    content = make_camera(CONFIG)
     camera = Camera.from_projection(
         content['intrinsics'], content['rotation'], content['translation']
     )
@@ -121,6 +121,23 @@ def test_metres_of_a_drawn_video_are_those_of_its_camera() -> None:
         np.concatenate([f.scene.ground_points for f in frames]), result.people.head_px
     )
     assert np.nanmedian(heads) == pytest.approx(0.93 * 1.7, abs=0.15)
+
+
+def test_frames_without_time_stamps_have_no_speeds() -> None:
+    tracked = [
+        TrackedPeople(f.index, 0.0, oracle_people(f.scene), f.track_ids)
+        for f in make_frames(CONFIG)
+    ]
+    content = make_camera(CONFIG)
+    camera = Camera.from_projection(
+        content['intrinsics'], content['rotation'], content['translation']
+    )
+    result = analyze(tracked, camera)
+    assert 'no time stamps' in result.warnings[0]
+    assert result.per_person['speed_m_per_s'].isna().all()
+    assert result.per_person['voronoi_density_per_m2'].notna().any()
+    timed = analyze(tracked, camera, fps=8)
+    assert timed.per_person['speed_m_per_s'].median() > 0.3
 
 
 def test_tracks_of_boxes_and_trajectories_are_sources(tmp_path: Path) -> None:
@@ -144,9 +161,20 @@ def test_tracks_of_boxes_and_trajectories_are_sources(tmp_path: Path) -> None:
     assert summary['walking_groups'] == 0  # together for less than 2 s
 
 
+def test_exports_of_images(results: Path, tmp_path: Path) -> None:
+    images = tmp_path / 'images'
+    images.mkdir()
+    (images / 'predictions').symlink_to(results / 'predictions')
+    command = ['crowd', str(images), '--out-dir', str(tmp_path / 'out'), '--pictures', '0']
+    assert main([*command, '--export', 'cvat', 'nwpu']) == 0
+    exports = tmp_path / 'out' / 'exports'
+    assert {path.name for path in exports.iterdir()} == {'cvat.xml', 'nwpu'}
+    assert (exports / 'nwpu' / 'counting.txt').read_text() == '1 6\n2 6\n'
+
+
 def test_nobody_gives_valid_empty_tables(tmp_path: Path) -> None:
     People.empty(48, 64).save(tmp_path / 'nobody.json')
-    write_json(tmp_path / 'camera.json', drawn_camera(CONFIG))
+    write_json(tmp_path / 'camera.json', make_camera(CONFIG))
     out = tmp_path / 'out'
     command = ['crowd', str(tmp_path / 'nobody.json'), '--out-dir', str(out)]
     assert main([*command, '--camera', str(tmp_path / 'camera.json')]) == 0
@@ -156,12 +184,25 @@ def test_nobody_gives_valid_empty_tables(tmp_path: Path) -> None:
     assert len(analyze([]).to_dataframe()) == 0
 
 
+@pytest.mark.parametrize(
+    'points',
+    [[], [(1, 1)], [(1, 1)] * 3, [(i, 0) for i in range(5)], [(np.nan, 1), (2, 2)],
+     [(0, 0), (1e6, 9)]],
+    ids=['nobody', 'one', 'one point', 'one line', 'one empty', 'far'],
+)  # fmt: skip
+def test_few_and_degenerate_positions(points: list[tuple[float, float]]) -> None:
+    table = PersonTable.of_length(len(points), ground_m=np.array(points, float).reshape(-1, 2))
+    result = analyze(table)
+    assert result.images.people.sum() == len(points) == len(result.to_dataframe())
+    assert summarize(result)['people'] == len(points)
+
+
 def test_a_zone_outside_of_the_image_and_another_camera_give_warnings() -> None:
     scene = make_scene(SceneConfig(min_people=6, max_people=6, seed=1, noise=0))
     people = oracle_people(scene)
     away = Region('away', np.array([(900, 0), (950, 0), (950, 50)]), 'px')
     assert 'lies outside of the image' in analyze(people, zones=[away]).warnings[0]
-    content = drawn_camera(CONFIG)
+    content = make_camera(CONFIG)
     other = Camera.from_projection(
         content['intrinsics'], content['rotation'], np.array(content['translation']) * 6
     )
@@ -178,6 +219,7 @@ WRONG = {
     'camera absent': (['{tmp}/p.json', '--camera', '{tmp}/gone.json'], 'check the path'),
     'text': (['{tmp}/text.txt'], 'neither MOTChallenge text'),
     'people': (['{tmp}/zones.json'], 'not people'),
+    'export': (['{tmp}/p.json', '--export', 'voc'], 'format must be one of cvat'),
 }  # fmt: skip
 
 
