@@ -15,6 +15,7 @@ COMMANDS = {
     'run': ('cli.run', 'find every person in images: box, mask and keypoints'),
     'track': ('cli.run --videos', 'the same for videos alone: follow every person'),
     'demo': ('cli.run --demo', 'run on two photographs and a drawn crowd'),
+    'report': ('cli.report', 'write a page with every image, its people and its rounds'),
     'test': ('cli.test', 'run a pipeline on a data set'),
     'score': ('cli.score', 'compute box, mask and keypoint AP of a results file'),
     'score-tracks': ('cli.score_tracks', 'compute HOTA, MOTA and IDF1 of tracks'),

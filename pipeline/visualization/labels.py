@@ -157,9 +157,9 @@ def _draw_leader(canvas: Image, box: Floats, place: Floats, colour: npt.NDArray[
     """Draw the line from a label to its person, if it is long enough to be seen."""
     ends = _leader(box, place)
     if np.abs(ends[1] - ends[0]).max() >= _LEADER:
-        points = [tuple(np.round(p).astype(int).tolist()) for p in ends]
-        cv2.line(canvas, *points, (24, 24, 28), 3, cv2.LINE_AA)
-        cv2.line(canvas, *points, colour.tolist(), 2, cv2.LINE_AA)
+        start, end = ends.round().astype(int).tolist()
+        cv2.line(canvas, start, end, (24, 24, 28), 3, cv2.LINE_AA)
+        cv2.line(canvas, start, end, colour.tolist(), 2, cv2.LINE_AA)
 
 
 def _leader(box: Floats, place: Floats) -> Floats:
