@@ -12,6 +12,7 @@ setup(
     package_dir={'pipeline.configs': 'configs', 'pipeline.checkpoints': 'checkpoints'},
     package_data={
         'pipeline': ['py.typed'],
+        'pipeline.report': ['page/*'],
         'pipeline.configs': ['**/*.py', '**/*.yaml'],
         'pipeline.checkpoints': ['*.json', '*.md', '*.pt', '*.pth'],  # not downloads/
     },

@@ -17,6 +17,7 @@ COMMANDS = {
     'demo': ('cli.run --demo', 'run on two photographs and a drawn crowd'),
     'status': ('cli.jobs status', 'show the state of a job of many images'),
     'merge': ('cli.jobs merge', 'merge the shards of a job: COCO, CSV, Parquet'),
+    'report': ('cli.report', 'write a page with every image, its people and its rounds'),
     'test': ('cli.test', 'run a pipeline on a data set'),
     'score': ('cli.score', 'compute box, mask and keypoint AP of a results file'),
     'score-tracks': ('cli.score_tracks', 'compute HOTA, MOTA and IDF1 of tracks'),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .masks import stack_masks
+from .masks import Masks, stack_masks
 from .structures import Floats, People
 
 
@@ -22,6 +22,10 @@ class Candidates:
     people: People  # boxes before they are fitted to the masks
     exclusive: bool = False  # masks of the result do not overlap
     mask_boxes: bool = False  # boxes of the result enclose the masks
+    # For the report: masks before overlaps were resolved, one per person; and the masks of the
+    # people that were painted out before round 2, 3, ...
+    raw_masks: Masks | None = None
+    painted: tuple[Masks, ...] = ()
 
     def keep(self, min_score: float | None = None) -> People:
         """Build the result of the people with at least ``min_score``; None keeps all."""

@@ -117,7 +117,8 @@ def rank_candidates(
     """Sort the instances by descending score; ties keep their order."""
     weights = _weights(instances, score)
     order = np.argsort(-(weights ** (1 / score.root)), kind='stable')
-    return _build_candidates(instances, weights, order, overlaps, boxes, score.root)
+    candidates = _build_candidates(instances, weights, order, overlaps, boxes, score.root)
+    return replace(candidates, raw_masks=instances.segments.logits.binary().select(order))
 
 
 def _build_candidates(

@@ -31,6 +31,7 @@ from .instances import (
     paint_out,
     rank_candidates,
 )
+from .masks import Masks
 from .nms import PoseNMSConfig, keep_distinct_poses
 from .runtime.timing import StageTimer
 from .scores import ScoreConfig
@@ -124,18 +125,27 @@ class PersonPipeline:
         """Find every person in every image, before ``min_score``; see `predict_batch`."""
         timer = timer or StageTimer()
         states: list[ImageState] = []
-        for states in self.iter_rounds(images, boxes, timer):  # noqa: B007 - the last one counts
-            pass
+        painted: list[tuple[Masks, ...]] = [()] * len(images)
+        for states in self.iter_rounds(images, boxes, timer):
+            # After round 0, 1, ...: what round 1, 2, ... sees as black.
+            painted = [
+                (*before, state.people.masks) if state.round == len(before) else before
+                for before, state in zip(painted, states, strict=True)
+            ]
         if self.config.refine:
             states = self.refine(states, timer)
         config = self.config
         with timer('merge'):
-            return [
+            ranked = [
                 rank_candidates(
                     state.instances, config.resolve_overlaps, config.boxes, config.score
                 )
                 for state in states
             ]
+        return [
+            replace(candidates, painted=masks[1 : state.round])
+            for candidates, masks, state in zip(ranked, painted, states, strict=True)
+        ]
 
     def iter_rounds(
         self,

@@ -128,6 +128,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             run_videos(pipeline, videos, video_options, report, reporter)
         write_failures(out_dir, report)
+        if 'report' in args.save:
+            from .report import report_run
+
+            report.files.append(report_run(out_dir, out_dir / 'report', hide=args.hide))
         print_summary(report, out_dir)
     return report.exit_code
 

@@ -25,8 +25,6 @@ from .metrics import TaskMetrics
 from .overlaps import ImageOverlaps, Row, compute_overlaps
 from .scored import ScoredResults
 
-Box = tuple[float, ...]  # x, y, w, h px
-
 FOUND = 0.5  # minimum overlap of a match
 SAME = 1e-9  # maximum difference of equal qualities
 
@@ -40,8 +38,8 @@ class ImageQuality:
     found: int  # matched people
     overlap: float | None  # mean over the matches
     quality: float  # in [0, 1], see the module
-    found_boxes: tuple[Box, ...]  # of true positives
-    false_boxes: tuple[Box, ...]  # of false positives
+    hits: tuple[Row, ...]  # true positives
+    false_rows: tuple[Row, ...]  # false positives
     missed: tuple[int, ...]  # indices of missed people in the annotations of the image
 
     @property
@@ -144,11 +142,17 @@ def compare(a: ScoredResults, b: ScoredResults, task: Task) -> Comparison:
     _check_images(a, b)
     _check_people(a, b, task)
     names = {i['id']: str(i['file_name']) for i in a.annotations['images']}
+    second = rate_images(b, task)
     images = tuple(
-        ImageDifference(x.image_id, names[x.image_id], _quality(x), _quality(y))
-        for x, y in zip(compute_overlaps(a, task), compute_overlaps(b, task), strict=True)
+        ImageDifference(image_id, names[image_id], quality, second[image_id])
+        for image_id, quality in rate_images(a, task).items()
     )
     return Comparison(task, (a.metrics.tasks[task], b.metrics.tasks[task]), images)
+
+
+def rate_images(scored: ScoredResults, task: Task) -> dict[int | str, ImageQuality]:
+    """Compute the quality of every image, in the order of their ids."""
+    return {image.image_id: _quality(image) for image in compute_overlaps(scored, task)}
 
 
 def _quality(image: ImageOverlaps) -> ImageQuality:
@@ -166,24 +170,10 @@ def _quality(image: ImageOverlaps) -> ImageQuality:
         found=len(hits),
         overlap=float(overlaps.mean()) if len(hits) else None,
         quality=2 * float(overlaps.sum()) / total if total else 1.0,
-        found_boxes=tuple(_box(image.results[d]) for d in hits),
-        false_boxes=tuple(_box(image.results[d]) for d in false),
+        hits=tuple(image.results[d] for d in hits),
+        false_rows=tuple(image.results[d] for d in false),
         missed=tuple(missed),
     )
-
-
-def _box(row: Row) -> Box:
-    """Box of a result of any task, x, y, w, h px."""
-    if row.get('bbox') is not None:
-        values = row['bbox']
-    elif row.get('segmentation') is not None:
-        from pycocotools import mask as coco_mask
-
-        values = coco_mask.toBbox(row['segmentation'])
-    else:
-        points = np.array(row['keypoints'], np.float64).reshape(-1, 3)[:, :2]
-        values = (*points.min(0), *np.ptp(points, 0))
-    return tuple(float(v) for v in values)
 
 
 def _check_people(a: ScoredResults, b: ScoredResults, task: Task) -> None:

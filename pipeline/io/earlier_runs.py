@@ -88,7 +88,7 @@ def rewrite_record(
 
     In this order, a kill leaves no file that disagrees with the record.
     """
-    remove_outputs(out_dir, output)
+    remove_outputs(out_dir, output, of_candidates=False)
     changed = candidates_to_record(candidates_from_record(dict(record)), min_score)
     changed = {**record, **changed, 'written_with': dict(written_with)}
     write_json(record_path(out_dir, output), changed)

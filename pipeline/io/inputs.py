@@ -26,7 +26,9 @@ from .progress import count_of
 
 LIST_SUFFIXES = ('.txt', '.lst')
 # Folders of a run in its output folder.
-RESULT_FOLDERS = frozenset({'predictions', 'visualizations', 'masks', 'mmpose', 'inputs', 'videos'})
+RESULT_FOLDERS = frozenset(
+    'predictions visualizations masks mmpose rounds report inputs videos'.split()
+)
 MAX_NAME_BYTES = 255 - len('.json')  # of a file, on common file systems
 VIDEO_SUFFIXES = tuple(
     '.mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .ts .mts .m2ts .3gp .ogv .y4m .mxf .asf '

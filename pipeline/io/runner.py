@@ -273,7 +273,7 @@ class JobWriter:
         if not missing:
             return
         assert job.pixels is not None
-        done = FinishedImage(get_people(), job.pixels, self._options.style)
+        done = FinishedImage(get_people(), job.pixels, self._options.style, job.candidates)
         for writer, path in missing.items():
             if writer.needs_image:
                 done.image()  # decode outside of the timer

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
+from ..candidates import Candidates
+from ..masks import Masks
 from ..structures import Image, People
 from ..visualization.style import DrawingStyle
 from .atomic import dump_json, remove
@@ -25,6 +27,7 @@ class FinishedImage:
     people: People
     image: Callable[[], Image]  # (H, W, 3) RGB uint8; reads the file at the first call
     style: DrawingStyle | None = None  # of the overlay
+    candidates: Candidates | None = None  # None: predicted by an earlier run
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class ImageWriter:
     suffix: str
     render: Callable[[FinishedImage], bytes]  # returns the content of the file
     needs_image: bool = False
+    of_candidates: bool = False  # does not depend on the minimum score or on the style
 
 
 def render_overlay(done: FinishedImage) -> bytes:
@@ -67,6 +71,20 @@ def render_mmpose(done: FinishedImage) -> bytes:
     return (dump_json(mmpose_content(done.people)) + '\n').encode()
 
 
+def render_rounds(done: FinishedImage) -> bytes:
+    """Encode JSON for the report; an empty object if an earlier run predicted the people.
+
+    ``masks``: RLE before overlaps were resolved, of each candidate in descending order of score;
+    ``painted``: RLE of the black pixels in the detector's image of round 2, 3, ...
+    """
+    found, content = done.candidates, {}
+    if found is not None and found.raw_masks is not None:
+        unions = (masks.union() for masks in found.painted)
+        painted = Masks.from_dense(unions, found.people.image_shape)
+        content = {'masks': found.raw_masks.to_rle(), 'painted': painted.to_rle()}
+    return (dump_json(content) + '\n').encode()
+
+
 def output_path(out_dir: Path, writer: ImageWriter, output: str) -> Path:
     """Path of the file of ``writer`` for the image with this output name."""
     return out_dir / writer.folder / f'{output}{writer.suffix}'
@@ -82,10 +100,12 @@ WRITERS = {
     'overlay': ImageWriter('visualizations', '.jpg', render_overlay, needs_image=True),
     'masks': ImageWriter('masks', '.png', render_masks),
     'mmpose': ImageWriter('mmpose', '.json', render_mmpose),
+    'report': ImageWriter('rounds', '.json', render_rounds, of_candidates=True),
 }
 
 
-def remove_outputs(out_dir: Path, output: str) -> None:
-    """Remove the files of an image, except its record."""
+def remove_outputs(out_dir: Path, output: str, *, of_candidates: bool = True) -> None:
+    """Remove the files of an image, except its record and, by choice, those of all candidates."""
     for writer in WRITERS.values():
-        remove(output_path(out_dir, writer, output))
+        if of_candidates or not writer.of_candidates:
+            remove(output_path(out_dir, writer, output))

@@ -157,7 +157,7 @@ def _draw_leader(canvas: Image, box: Floats, place: Floats, colour: npt.NDArray[
     """Draw the line from a label to its person, if it is long enough to be seen."""
     ends = _leader(box, place)
     if np.abs(ends[1] - ends[0]).max() >= _LEADER:
-        start, end = np.round(ends).astype(int).tolist()
+        start, end = ends.round().astype(int).tolist()
         cv2.line(canvas, start, end, (24, 24, 28), 3, cv2.LINE_AA)
         cv2.line(canvas, start, end, colour.tolist(), 2, cv2.LINE_AA)
 

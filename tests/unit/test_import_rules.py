@@ -24,6 +24,7 @@ FLOORS = (
     ('datasets', 'tracking', 'video', 'weights'),
     ('crowd', 'doctor', 'openmmlab'),
     ('evaluation',),
+    ('report',),
     ('runtime.precision',),
     ('detectors', 'poses', 'segmenters'),
     ('loop', 'training'),

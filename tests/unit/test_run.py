@@ -57,7 +57,7 @@ def test_all_outputs(image_folder: Path, tmp_path: Path) -> None:
         for name in OUTPUT_NAMES.values()
         for folder, suffix in (
             ('predictions', '.json'), ('visualizations', '.jpg'), ('masks', '.png'),
-            ('mmpose', '.json'),
+            ('mmpose', '.json'), ('rounds', '.json'),
         )
     }  # fmt: skip
     merged = {'coco_results.json', 'coco_images.json', 'coco_annotations.json', 'people.csv'}

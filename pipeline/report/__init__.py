@@ -1,0 +1,1 @@
+"""Report of a run: one page for the browser that works offline."""
