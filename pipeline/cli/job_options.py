@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from .options import parse_positive
 
@@ -13,8 +14,16 @@ JOB_OUTPUTS = ('parquet', 'coco', 'annotations', 'csv')
 
 def add_job_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of jobs."""
+    add = add_engine_options(parser)
+    add('--shard-size', type=parse_positive, metavar='N', help='images (default: 1000)')
+    add('--shard', metavar='I/N', help='only every N-th shard, from the I-th')
+    add('--retry-failed', action='store_true', help='compute failed images of done shards again')
+
+
+def add_engine_options(parser: argparse.ArgumentParser) -> Any:
+    """Add the options of workers; returns the function that adds more to their group."""
     group = parser.add_argument_group(
-        'jobs of many images', 'repeatable shards; see docs/user_guide/cluster.md'
+        'several workers', 'repeatable shards; see docs/user_guide/cluster.md'
     )
     add = group.add_argument
     add('--engine', choices=ENGINES, help='local: processes of this machine; ray: a cluster, or '
@@ -26,9 +35,7 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
         help='threads of a worker (default: cores / workers; ray: 1)')  # fmt: skip
     add('--address', metavar='HOST:PORT', help='of a Ray cluster (default: RAY_ADDRESS, or a new '
         'one on this machine)')  # fmt: skip
-    add('--shard-size', type=parse_positive, metavar='N', help='images (default: 1000)')
-    add('--shard', metavar='I/N', help='only every N-th shard, from the I-th')
-    add('--retry-failed', action='store_true', help='compute failed images of done shards again')
+    return add
 
 
 def parse_count(text: str) -> int:

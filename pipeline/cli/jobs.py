@@ -12,22 +12,30 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..io.inputs import InputError
-from ..io.progress import count_of
-from ..io.run_options import DEFAULT_SAVE
-from ..scale.driver import Pool
-from ..scale.job import Job, read_job
-from ..scale.local_pool import InlinePool, LocalPool, WorkerConfig
+from ..io.images import WrongInputError
+from ..io.inputs import Failure, InputError
+from ..io.progress import Reporter, count_of
+from ..io.run import lock_folder, write_failures
+from ..io.run_options import DEFAULT_SAVE, RunReport
+from ..scale.driver import Driver, Pool
+from ..scale.job import FAILED, Job, read_job
+from ..scale.local_pool import InlinePool, LocalPool, WorkerConfig, load_worker
 from ..scale.merge import KINDS, merge_job
 from ..scale.run import JobOptions, describe_status, run_job
 from ..scale.storage import is_address
-from ..scale.worker import load_worker
+from ..video.inputs import VideoInput, split_videos
 from .job_options import JOB_OUTPUTS
 from .options import get_overrides, handle_errors, make_parser
+from .summary import print_summary
+
+if TYPE_CHECKING:
+    from ..video.run import VideoOptions
+    from .dataset_run import DatasetRequest
 
 make_loader: Callable[..., Callable[[], Any]] = partial  # replaced in tests
 
@@ -51,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
         if action == 'merge':
             print_merged(job, args.save, partial=args.partial)
         else:
-            print('\n'.join(describe_status(job)))
+            print('\n'.join(describe_status(job, job.read_marks())))
     return 0
 
 
@@ -64,8 +72,19 @@ def print_merged(job: Job, kinds: Sequence[str], *, partial: bool = False) -> No
         print(file)
 
 
-def run_images(args: argparse.Namespace, out_dir: Path | str) -> int:
+def run_images(
+    args: argparse.Namespace,
+    out_dir: Path | str,
+    build_video_options: Callable[[argparse.Namespace, Path], VideoOptions],
+) -> int:
     """Run ``bmp run`` as a job; returns the exit code."""
+    videos, others, absent = split_videos(args.inputs, args.frames, only_videos=args.videos)
+    if absent:
+        raise WrongInputError('\n'.join(failure.describe() for failure in absent))
+    if videos:
+        if others or not isinstance(out_dir, Path):
+            raise ValueError('with --engine, run videos without images, and with a path as OUT')
+        return run_videos(args, videos, build_video_options(args, out_dir))
     check_options(args)
     options = JobOptions(
         out=str(out_dir),
@@ -78,15 +97,95 @@ def run_images(args: argparse.Namespace, out_dir: Path | str) -> int:
     config = make_absolute(args.config) if Path(args.config).is_file() else args.config
     load = make_loader(load_worker, config, get_overrides(args))
     try:
-        job, report = run_job(options, partial(start_pool, args, load))
+        job = run_job(options, partial(start_pool, args, load))
     except KeyboardInterrupt:
         print('interrupted: run the same command again to continue')
         raise
-    print('\n'.join(describe_status(job)))
+    marks = job.read_marks()
+    print('\n'.join(describe_status(job, marks)))
     kinds = [] if args.save is DEFAULT_SAVE else args.save
     if kinds and not args.shard:
         print_merged(job, kinds)
-    return int(bool(report.failed))
+    return int(FAILED in marks.states[options.part[0] - 1 :: options.part[1]])
+
+
+@dataclass(frozen=True)
+class CallTask:
+    """A video, or a part of a data set, as the task of a worker."""
+
+    name: str
+    call: Callable[[Any], RunReport]
+
+    def __call__(self, pipeline: Any) -> RunReport:
+        """Compute it; finished images and frames are not computed again."""
+        return self.call(pipeline)
+
+
+def run_tasks(
+    args: argparse.Namespace, load: Callable[[], Any], tasks: Sequence[CallTask]
+) -> RunReport:
+    """Run tasks with the workers of the arguments; returns the sum of their reports."""
+    total = RunReport(0)
+
+    def add(task: CallTask, report: RunReport | None) -> None:
+        if report is None:
+            text = f'{task.name}: the worker died twice; see its memory'
+            report = RunReport(1, [Failure(task.name, 'WorkerDied', text)])
+        total.videos += report.videos
+        total.failures += report.failures
+        for name in ('images', 'computed', 'resumed', 'redone', 'people', 'dropped'):
+            setattr(total, name, getattr(total, name) + getattr(report, name))
+
+    pool = start_pool(args, load, len(tasks))
+    try:
+        Driver(pool, iter(tasks), lambda _: None, add).run()
+    finally:
+        pool.close()
+    return total
+
+
+def run_videos(
+    args: argparse.Namespace, videos: Sequence[VideoInput], options: VideoOptions
+) -> int:
+    """Run ``bmp track`` with a task for each video; returns the exit code."""
+    load = make_loader(load_worker, args.config, get_overrides(args))
+    tasks = [CallTask(str(v.source), partial(compute_video, v, options)) for v in videos]
+    with lock_folder(options.out_dir):
+        report = run_tasks(args, load, tasks)
+    report.videos.sort()
+    write_failures(options.out_dir, report)
+    print_summary(report, options.out_dir)
+    return report.exit_code
+
+
+def compute_video(video: VideoInput, options: VideoOptions, pipeline: Any) -> RunReport:
+    """Compute a video in a worker."""
+    from ..video.run import run_video
+
+    report = RunReport(0)
+    try:
+        report.videos.append(run_video(pipeline, video, options, Reporter()))
+    except Exception as error:  # noqa: BLE001 - the other videos continue
+        report.failures.append(Failure.from_error(str(video.source), error))
+    return report
+
+
+def run_parts(args: argparse.Namespace, request: DatasetRequest) -> None:
+    """Run ``bmp test`` with a part of the data set for each worker, into ``OUT/shards``."""
+    from .dataset_run import Shard
+    from .protocols import load_protocol
+
+    load = partial(load_protocol, request.config, request.cfg_options, request.protocol)
+    shards = [Shard(i + 1, args.workers) for i in range(args.workers)]
+    parts = [replace(request, shard=shard) for shard in shards]
+    run_tasks(args, load, [CallTask(f'part {p.shard}', partial(compute_part, p)) for p in parts])
+
+
+def compute_part(request: DatasetRequest, pipeline: Any) -> RunReport:
+    """Compute a part of a data set in a worker."""
+    from .dataset_run import run_dataset
+
+    return run_dataset(request, load=lambda *_: pipeline, reporter=Reporter()).run
 
 
 def start_pool(args: argparse.Namespace, load: Callable[[], Any], most: int) -> Pool:
@@ -109,7 +208,8 @@ def check_options(args: argparse.Namespace) -> None:
     Raises:
         ValueError: It does not.
     """
-    if args.save is not DEFAULT_SAVE and (wrong := sorted(set(args.save) - set(JOB_OUTPUTS))):
+    wrong = sorted(set(args.save) - set(JOB_OUTPUTS))
+    if wrong and args.save is not DEFAULT_SAVE:
         raise ValueError(
             f'--save {" ".join(wrong)}: a job writes {", ".join(JOB_OUTPUTS)}; leave out --engine '
             'for other files'

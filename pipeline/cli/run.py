@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if is_job(args):
             from .jobs import run_images as run_job
 
-            return run_job(args, out_dir)
+            return run_job(args, out_dir, build_video_options)
         overrides, reporter = get_overrides(args), make_reporter()
         demo = _demo_inputs(out_dir) if args.demo else []
         videos, sources, absent = split_videos(

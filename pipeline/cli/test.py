@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..io.results import PROTOCOLS
+from .job_options import add_engine_options
 from .options import (
     add_data_root,
     add_loop_options,
@@ -66,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     add('--limit', type=parse_positive, metavar='N', help='the first N images only')
     add('--resume', action=argparse.BooleanOptionalAction, default=True,
         help='skip images that are done (default: yes)')  # fmt: skip
+    add_engine_options(parser)
     add('--score', action='store_true', help='score the results: OUT/scores.json and scores.md')
     add_loop_options(parser)
     add_runtime_options(parser)
@@ -81,6 +83,8 @@ def build_request(args: argparse.Namespace, command: tuple[str, ...]) -> Dataset
     from .dataset_run import DatasetRequest, Shard
     from .protocols import Protocol
 
+    if args.shard and args.engine:
+        raise ValueError('--engine and --shard exclude each other; --engine runs all shards')
     if args.shard and args.score:
         raise ValueError('--score and --shard exclude each other; score the run without --shard')
     if args.protocol != 'loop' and {'max_rounds', 'refine'} & set(vars(args)):
@@ -110,6 +114,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from .protocols import load_protocol
 
         request = build_request(args, get_command(PROG, argv))
+        if args.engine:
+            from .jobs import run_parts
+
+            run_parts(args, request)
         done = run_dataset(request, load=load_protocol, reporter=make_reporter())
         print_summary(done.run, request.folder)
         if request.shard:

@@ -78,8 +78,7 @@ class Driver(Generic[T]):
         pool: the workers.
         tasks: to do, in order; consumed as workers become free.
         on_ready: called with the fingerprint of each worker; raises if it does not fit.
-        on_result: called with a task and its result.
-        on_lost: called with a task that killed its workers and cannot be split.
+        on_result: called with a task and its result; None: it killed its workers.
         on_poll: called with the tasks in work, at least every `POLL_S`.
         reporter: for messages.
     """
@@ -88,7 +87,6 @@ class Driver(Generic[T]):
     tasks: Iterator[T]
     on_ready: Callable[[Any], None]
     on_result: Callable[[T, Any], None]
-    on_lost: Callable[[T], None]
     on_poll: Callable[[Sequence[T]], None] = lambda _: None
     reporter: Reporter = field(default_factory=Reporter)
     _running: dict[int, T] = field(default_factory=dict)
@@ -168,18 +166,14 @@ class Driver(Generic[T]):
             return
         self._deaths[task.name] += 1
         self.reporter.message(f'worker {worker} died in {task.name} ({text}); repeating it')
-        if not isinstance(task, ShardTask):
-            self._repeat(task)
-        elif self._deaths[task.name] < (1 if task.probe and len(task.split()) > 1 else MAX_DEATHS):
+        shard = task if isinstance(task, ShardTask) else None
+        limit = 1 if shard and shard.probe and shard.split() else MAX_DEATHS
+        if self._deaths[task.name] < limit:
             self._again.appendleft(task)
+        elif shard:
+            self._split(shard)
         else:
-            self._split(task)
-
-    def _repeat(self, task: T) -> None:
-        if self._deaths[task.name] < MAX_DEATHS:
-            self._again.appendleft(task)
-        else:
-            self.on_lost(task)
+            self.on_result(task, None)
 
     def _split(self, task: Any) -> None:
         """Halve a task that killed its workers, until the image is found."""

@@ -3,7 +3,7 @@
 | file | content |
 |---|---|
 | ``job.json`` | sources, counts and the fingerprint; written last, so the manifest is complete |
-| ``manifest/GROUP.parquet`` | images of `GROUP_SHARDS` shards, one row group per shard |
+| ``manifest/FILE.parquet`` | images of `MANIFEST_SHARDS` shards, one row group per shard |
 | ``parts/GROUP/SHARD.parquet`` | results of a shard; the same bytes whoever writes it |
 | ``done/GROUP/SHARD.done`` | the part is complete; empty, or the number of failed images |
 | ``running/PROCESS.json`` | what a command works on; renewed every `HEARTBEAT_S` |
@@ -16,6 +16,7 @@ import time
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from io import BytesIO
 from itertools import islice
 from typing import Any
@@ -31,7 +32,8 @@ from .sources import Item
 from .storage import Folder, open_folder
 
 FORMAT = 'bbox-mask-pose-job/1'
-GROUP_SHARDS = 1000
+GROUP_SHARDS = 1000  # in a folder of parts or marks
+MANIFEST_SHARDS = 100  # in a file of the manifest, which is read as a whole
 HEARTBEAT_S = 15.0
 STALE_S = 4 * HEARTBEAT_S
 RATE_WINDOW_S = 600.0
@@ -81,8 +83,8 @@ class Job:
 
     def read_items(self, shard: int) -> list[Item]:
         """Read the images of a shard from the manifest."""
-        with self.folder.open(f'manifest/{shard // GROUP_SHARDS:04}.parquet') as stream:
-            table = parquet.ParquetFile(stream).read_row_group(shard % GROUP_SHARDS)
+        data = _read_manifest(self.folder, shard // MANIFEST_SHARDS)
+        table = parquet.ParquetFile(pa.BufferReader(data)).read_row_group(shard % MANIFEST_SHARDS)
         return [Item(**row) for row in table.to_pylist()]
 
     def write_part(self, shard: int, data: bytes, failed: int) -> None:
@@ -129,6 +131,11 @@ class Marks:
         return (len(recent) - 1) * job.shard_size / seconds if seconds > 0 else 0.0
 
 
+@lru_cache(1)
+def _read_manifest(folder: Folder, number: int) -> bytes:
+    return folder.read(f'manifest/{number:05}.parquet')
+
+
 def part_path(shard: int) -> str:
     """Return the path of the results of a shard."""
     return f'parts/{shard // GROUP_SHARDS:04}/{shard:07}.parquet'
@@ -163,12 +170,13 @@ def read_job(out: str) -> Job | None:
 
 
 def write_manifest(out: str, sources: Sequence[str], items: Iterable[Item], shard_size: int) -> Job:
-    """Write the manifest and return the job; a million images at a time are in memory."""
+    """Write the manifest and return the job; one file of it at a time is in memory."""
     folder, rest, images = open_folder(out), iter(items), 0
-    for group in range(10**9):
+    number = 0
+    while True:
         buffer, before = BytesIO(), images
         with parquet.ParquetWriter(buffer, _ITEM, compression='zstd') as writer:
-            for _ in range(GROUP_SHARDS):
+            for _ in range(MANIFEST_SHARDS):
                 rows = [asdict(item) for item in islice(rest, shard_size)]
                 if not rows:
                     break
@@ -176,8 +184,8 @@ def write_manifest(out: str, sources: Sequence[str], items: Iterable[Item], shar
                 images += len(rows)
         if images == before:
             return Job(folder.address, tuple(sources), shard_size, images, {})
-        folder.write(f'manifest/{group:04}.parquet', buffer.getvalue())
-    raise AssertionError('unreachable')
+        folder.write(f'manifest/{number:05}.parquet', buffer.getvalue())
+        number += 1
 
 
 def confirm(job: Job, made_with: Mapping[str, Any]) -> Job:
@@ -217,12 +225,6 @@ def check_sources(job: Job, sources: Sequence[str], shard_size: int | None) -> N
             f'{job.out} holds a job with --shard-size {job.shard_size}, not {shard_size}; leave '
             'the option out, or choose another --out-dir'
         )
-
-
-def write_heartbeat(folder: Folder, name: str, shards: Sequence[int]) -> None:
-    """Say which shards this process works on."""
-    content = {'time': time.time(), 'shards': list(shards)}
-    folder.write(f'running/{name}.json', dump_json(content).encode())
 
 
 def read_running(folder: Folder) -> Iterator[int]:

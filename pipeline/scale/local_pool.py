@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
 from threading import Thread
@@ -115,6 +115,15 @@ class InlinePool:
 
     def close(self) -> None:
         """Do nothing."""
+
+
+def load_worker(config: str, overrides: Mapping[str, Any]) -> Any:
+    """Load a pipeline in the process of a worker; see `pipeline.api.load_pipeline`."""
+    from ..api import load_pipeline
+    from ..openmmlab import quiet_libraries
+
+    quiet_libraries()
+    return load_pipeline(config, cfg_options=overrides)
 
 
 def set_threads(threads: int) -> None:

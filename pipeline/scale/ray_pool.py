@@ -21,6 +21,8 @@ from .driver import Event, Task
 from .job import describe_pipeline
 from .local_pool import WorkerConfig, limit_threads, make_portable, set_threads
 
+MAX_LOADS = 5  # of a pipeline that dies while it loads, before a run notices
+
 
 class _Actor:
     """A worker: a pipeline in a process of Ray."""
@@ -30,6 +32,8 @@ class _Actor:
         self._config = config
         self._pipeline: Any = None
 
+    # A call that reaches an actor while it restarts is lost without this.
+    @ray.method(max_task_retries=MAX_LOADS)
     def load(self) -> tuple[str, Any]:
         """Load the pipeline and return its fingerprint."""
         try:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ..io.atomic import dump_json
 from ..io.images import InputError
 from ..io.progress import Reporter, count_of, format_time
 from ..io.run_options import OutputError
@@ -18,11 +19,11 @@ from .job import (
     HEARTBEAT_S,
     PENDING,
     Job,
+    Marks,
     check_sources,
     confirm,
     read_job,
     read_running,
-    write_heartbeat,
     write_manifest,
 )
 from .sources import list_items
@@ -53,19 +54,9 @@ class JobOptions:
     retry_failed: bool = False
 
 
-@dataclass
-class JobReport:
-    """Counts of a run of a job."""
-
-    images: int = 0  # computed by this run
-    failed: int = 0  # of them
-    left: int = 0  # shards that were not done before
-    seconds: float = 0.0
-
-
 def run_job(
     options: JobOptions, start_pool: Callable[[int], Pool], reporter: Reporter | None = None
-) -> tuple[Job, JobReport]:
+) -> Job:
     """Run the shards that are not done; ``start_pool`` gets the largest useful number of workers.
 
     Raises:
@@ -78,12 +69,12 @@ def run_job(
     selected = range(index - 1, job.shards, count)
     states = job.read_marks().states
     wanted = {PENDING, FAILED} if options.retry_failed else {PENDING}
-    report = JobReport(left=sum(states[shard] in wanted for shard in selected))
+    left = sum(states[shard] in wanted for shard in selected)
     reporter.message(
         f'{count_of(job.images, "image")} in {count_of(job.shards, "shard")}; '
-        f'{report.left} of {count_of(len(selected), "shard")} to do'
+        f'{left} of {count_of(len(selected), "shard")} to do'
     )
-    progress = _Progress(job, report, reporter)
+    progress = _Progress(job, left, reporter)
 
     def check(fingerprint: dict[str, object]) -> None:
         nonlocal job
@@ -94,16 +85,13 @@ def run_job(
         for shard in selected
         if states[shard] in wanted
     )
-    pool = start_pool(max(1, report.left))
+    pool = start_pool(max(1, left))
     try:
-        Driver(
-            pool, tasks, check, progress.add, on_lost=_refuse, on_poll=progress.beat,
-            reporter=reporter,
-        ).run()  # fmt: skip
+        Driver(pool, tasks, check, progress.add, progress.beat, reporter).run()
     finally:
         pool.close()
         progress.close()
-    return job, report
+    return job
 
 
 def prepare_job(options: JobOptions) -> Job:
@@ -129,54 +117,49 @@ def prepare_job(options: JobOptions) -> Job:
     return job
 
 
-def _refuse(task: ShardTask) -> None:
-    raise AssertionError(f'{task.name} can be split')
-
-
 class _Progress:
     """Counts the results, logs them and says what is in work."""
 
-    def __init__(self, job: Job, report: JobReport, reporter: Reporter) -> None:
-        self._job, self._report, self._reporter = job, report, reporter
-        self._started, self._beat = time.monotonic(), 0.0
-        self._name = f'{socket.gethostname()}-{os.getpid()}'
-        self._shards: list[int] | None = None
-        self._done = 0
+    def __init__(self, job: Job, left: int, reporter: Reporter) -> None:
+        self._job, self._left, self._reporter = job, left, reporter
+        self._started = self._beat = time.monotonic()
+        self._file = f'running/{socket.gethostname()}-{os.getpid()}.json'
+        self._shards: list[int] = []
+        self._done = self._images = 0
 
-    def add(self, task: ShardTask, result: ShardResult) -> None:
+    def add(self, task: ShardTask, result: ShardResult | None) -> None:
         """Count and log the result of a shard."""
-        report, self._done = self._report, self._done + 1
-        report.images += result.images
-        report.failed += result.failed
-        report.seconds = time.monotonic() - self._started
+        assert result is not None, f'{task.name} can be split'
+        self._done += 1
+        self._images += result.images
+        seconds = max(time.monotonic() - self._started, 1e-9)
         for failure in result.failures:
             self._reporter.message(f'failed: {failure}')
-        if result.failed > len(result.failures):
-            more = result.failed - len(result.failures)
+        if more := result.failed - len(result.failures):
             self._reporter.message(f'{more} more images of {task.name} failed')
-        left = report.seconds / self._done * (report.left - self._done)
+        left = seconds / self._done * (self._left - self._done)
         self._reporter.message(
-            f'[{self._done}/{report.left}] {task.name}: {count_of(result.images, "image")}, '
-            f'{report.images / max(report.seconds, 1e-9):.1f} images a second'
+            f'[{self._done}/{self._left}] {task.name}: {count_of(result.images, "image")}, '
+            f'{self._images / seconds:.1f} images a second'
             + (f', ETA {format_time(left)}' if left else '')
         )
 
     def beat(self, tasks: Sequence[ShardTask]) -> None:
         """Write the shards in work to the folder, now and then."""
         now = time.monotonic()
-        if self._shards is None or now > self._beat + HEARTBEAT_S:
+        if tasks and (not self._shards or now > self._beat + HEARTBEAT_S):
             self._beat, self._shards = now, [task.shard for task in tasks]
-            write_heartbeat(self._job.folder, self._name, self._shards)
+            content = {'time': time.time(), 'shards': self._shards}
+            self._job.folder.write(self._file, dump_json(content).encode())
 
     def close(self) -> None:
         """Remove what `beat` has written."""
-        if self._shards is not None:
-            self._job.folder.remove(f'running/{self._name}.json')
+        if self._shards:
+            self._job.folder.remove(self._file)
 
 
-def describe_status(job: Job) -> list[str]:
+def describe_status(job: Job, marks: Marks) -> list[str]:
     """Describe the state of a job in lines: shards and images done, running, failed; time left."""
-    marks = job.read_marks()
     done, images = marks.count(job, DONE, FAILED)
     with_failures = [shard for shard, state in enumerate(marks.states) if state == FAILED]
     running = sorted(set(read_running(job.folder)))

@@ -107,7 +107,7 @@ def run_videos(
     with lock_folder(options.out_dir), disk_errors(options.out_dir):
         for video in videos:
             try:
-                report.videos.append(_run_video(pipeline, video, options, reporter))
+                report.videos.append(run_video(pipeline, video, options, reporter))
             except Exception as error:  # the other videos continue
                 if isinstance(error, OSError) and error.errno in DISK_ERRORS:
                     raise
@@ -118,10 +118,10 @@ def run_videos(
                 return
 
 
-def _run_video(
+def run_video(
     pipeline: VideoPipeline, video: VideoInput, options: VideoOptions, reporter: Reporter
 ) -> str:
-    """Run one video; returns a line about the results."""
+    """Run one video, in a folder that the caller has locked; returns a line about the results."""
     folder = options.out_dir / 'videos' / video.name
     _prepare(folder, _describe(pipeline, video, options), resume=options.resume)
     store = FrameStore(folder / FRAMES)
