@@ -27,12 +27,15 @@ def score_occlusion(scene: Scene, hides: Any, depth_order: Any, least: float = 0
     """Counts of hits, false pairs, missed pairs, right orders and overlapping pairs.
 
     A true pair covers at least the fraction ``least`` of the hidden person. Pairs that cover less,
-    but a pixel, count neither way; the order counts for them too.
+    but a pixel, count neither way; the order counts for them too. Without an order (NaN), a person
+    was not found.
     """
     true = scene.occlusion >= least
     hits = int((hides & true).sum())
     wrong, missed = int((hides & (scene.occlusion == 0)).sum()), int((true & ~hides).sum())
     first, second = np.nonzero(np.triu((scene.occlusion > 0) | (scene.occlusion.T > 0)))
+    found = np.isfinite(depth_order[first] + depth_order[second])
+    first, second = first[found], second[found]
     nearer = depth_order[first] < depth_order[second]
     right = nearer == (scene.depth_order[first] < scene.depth_order[second])
     return np.array([hits, wrong, missed, int(right.sum()), len(first)])

@@ -132,7 +132,11 @@ def _export(formats: Sequence[str], source: CrowdSource, folder: Path) -> None:
     content = [source.content] if isinstance(source.content, People) else source.content
     if not isinstance(content, list):
         raise ValueError('--export takes people of images; `bmp run` writes the formats of videos')
-    images = [(Path(people.path or str(n)).name, people) for n, people in enumerate(content)]
+    images = [
+        (Path(people.path or str(n)).name, people)
+        for n, people in enumerate(content)
+        if isinstance(people, People)
+    ]
     for name in formats:
         export(name, images, folder / name)
 

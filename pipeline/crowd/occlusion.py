@@ -87,7 +87,7 @@ class Occlusion:
 
     hidden: Doubles  # (N, N) fraction of the body of column j that person i covers
     hides: Flags  # (N, N) person i hides person j
-    visible_fractions: Doubles  # (N,) of the body inside the image; NaN without a skeleton
+    visible_fractions: Doubles  # (N,) of the body inside the image; NaN without skeleton or mask
     depth_order: npt.NDArray[np.int64]  # (N,) 0 is the nearest
 
     @cached_property
@@ -136,7 +136,8 @@ def _cover(people: People, bodies: Bodies) -> tuple[Doubles, Doubles]:
         shares = counts / body.sum()
         shares[j + 1], own = 0, shares[j + 1]
         hidden[:, j] = shares[1:]
-        visible[j] = own / max(own + shares[1:].sum(), 1e-9)
+        if people.masks.crops[j].size:  # without a mask, nothing says what is visible
+            visible[j] = own / max(own + shares[1:].sum(), 1e-9)
     return hidden, visible
 
 

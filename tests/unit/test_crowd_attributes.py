@@ -142,6 +142,9 @@ def test_missing_evidence_gives_empty_values_and_nobody_an_empty_table() -> None
                    table.neighbours, table.density_per_height2, table.ground_m):  # fmt: skip
         assert np.isnan(column).all()
     assert table.ground_sources.tolist() == [GroundSource.MASK]
+    bare = make_people(at(100, 50)[None], [(134, 50, 166, 152)])
+    table, _ = measure_people(replace(bare, masks=Masks.empty(200, 300, 1)))
+    assert np.isnan(table.visible_fraction).all() and table.height_px[0] > 90
     nobody, occlusion = measure_people(People.empty(10, 20))
     assert len(nobody) == 0 and occlusion.cycles == []
     assert np.isnan(compute_crowd_index(People.empty(10, 20)))

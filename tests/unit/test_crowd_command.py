@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -238,6 +239,18 @@ def test_wrong_inputs_are_named(
         main(['crowd', *filled, '--out-dir', str(tmp_path / 'out')])
     assert end.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    notebook = Path(__file__).parents[2] / 'docs' / 'examples' / 'crowd.ipynb'
+    names: dict[str, Any] = {}
+    for cell in json.loads(notebook.read_text('utf-8'))['cells']:
+        assert not cell.get('outputs'), 'the notebook is kept without outputs'
+        if cell['cell_type'] == 'code':
+            exec(''.join(cell['source']), names)
+    assert 0.5 < names['summary']['speed_m_per_s']['median'] < 2.5
+    assert len(names['pictures']) >= 8 and not names['crowd'].warnings
 
 
 def test_images_keep_their_names() -> None:
