@@ -1,12 +1,15 @@
 """Figures of docs/user_guide/cluster.md: speed of the engines, and the driver of a huge job.
 
 python -m tests.scale_figures speed --images 2000    # the embedded models on drawn images
+python -m tests.scale_figures overhead --images 2000    # made-up people
 python -m tests.scale_figures driver --shards 1000000    # made-up workers and marks
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import logging
 import re
 import resource
@@ -19,13 +22,15 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from pipeline.io.images import read_image
 from pipeline.io.progress import Reporter
 from pipeline.scale import run as run_module
 from pipeline.scale.job import GROUP_SHARDS, Job
 from pipeline.scale.run import JobOptions, run_job
 from pipeline.scale.storage import Entry, Folder
 from pipeline.scale.tasks import ShardResult
-from tests.job_fakes import ScriptedPool
+from tests.job_fakes import ScriptedPool, bmp, load_fake, save_numbered
+from tests.run_fakes import run as run_plain
 
 ENGINES = (('none', 1), ('local', 1), ('local', 2), ('ray', 1), ('ray', 2))
 
@@ -111,6 +116,26 @@ def measure_driver(shards: int) -> None:
     )
 
 
+def measure_overhead(images: int) -> None:
+    """Print CPU ms an image of a run and of a job whose three people an image are made up."""
+    logging.disable()
+    with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
+        folder, seconds = save_numbered(Path(name, 'in'), images), {}
+        for kind, run in {
+            'reading and making people up': lambda: [
+                load_fake('', {})(read_image(path)) for path in folder.rglob('*.png')
+            ],
+            'bmp run, JSON': lambda: run_plain(folder, Path(name, 'plain'), save=('json',)),
+            'a job': lambda: bmp(folder, '--workers', 0, '--out-dir', Path(name, 'job'),
+                                 '--save', 'parquet'),
+        }.items():  # fmt: skip
+            start = time.process_time()
+            run()
+            seconds[kind] = 1000 * (time.process_time() - start) / images
+    for kind, milliseconds in seconds.items():
+        print(f'{kind}: {milliseconds:.2f} CPU ms an image')
+
+
 def _add_result(add: Any, result: ShardResult) -> Any:
     return lambda self, task, _: add(self, task, result)
 
@@ -118,13 +143,15 @@ def _add_result(add: Any, result: ShardResult) -> Any:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the figures."""
     parser = argparse.ArgumentParser('python -m tests.scale_figures', description=__doc__)
-    parser.add_argument('figure', choices=('speed', 'driver'))
+    parser.add_argument('figure', choices=('speed', 'overhead', 'driver'))
     parser.add_argument('--images', type=int, default=2000)
     parser.add_argument('--side', type=int, default=160)
     parser.add_argument('--shards', type=int, default=1_000_000)
     args = parser.parse_args(argv)
     if args.figure == 'speed':
         measure_speed(args.images, args.side)
+    elif args.figure == 'overhead':
+        measure_overhead(args.images)
     else:
         measure_driver(args.shards)
     return 0

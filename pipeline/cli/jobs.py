@@ -29,6 +29,7 @@ from ..scale.merge import KINDS, merge_job
 from ..scale.run import JobOptions, describe_status, run_job
 from ..scale.storage import is_address
 from ..video.inputs import VideoInput, split_videos
+from .dataset_run import Shard
 from .job_options import JOB_OUTPUTS
 from .options import get_overrides, handle_errors, make_parser
 from .summary import print_summary
@@ -86,11 +87,12 @@ def run_images(
             raise ValueError('with --engine, run videos without images, and with a path as OUT')
         return run_videos(args, videos, build_video_options(args, out_dir))
     check_options(args)
+    shard = Shard.parse(args.shard or '1/1')
     options = JobOptions(
         out=str(out_dir),
         sources=tuple(make_absolute(source) for source in args.inputs),
         shard_size=args.shard_size,
-        part=parse_shard(args.shard),
+        part=(shard.index, shard.count),
         batch=args.batch_images,
         retry_failed=args.retry_failed,
     )
@@ -172,7 +174,6 @@ def compute_video(video: VideoInput, options: VideoOptions, pipeline: Any) -> Ru
 
 def run_parts(args: argparse.Namespace, request: DatasetRequest) -> None:
     """Run ``bmp test`` with a part of the data set for each worker, into ``OUT/shards``."""
-    from .dataset_run import Shard
     from .protocols import load_protocol
 
     load = partial(load_protocol, request.config, request.cfg_options, request.protocol)
@@ -219,6 +220,8 @@ def check_options(args: argparse.Namespace) -> None:
             '--boxes, --coco-ids and --demo do not work with --engine; give the ids in a table '
             'with columns path and image_id'
         )
+    if not args.resume:
+        raise ValueError('--no-resume does not work with --engine; choose another --out-dir')
     if args.address and args.engine != 'ray':
         raise ValueError('--address needs --engine ray')
 
@@ -229,15 +232,3 @@ def make_absolute(source: str) -> str:
     if is_address(text) or text == '-':
         return source
     return source[: len(source) - len(text)] + os.path.abspath(os.path.expanduser(text))
-
-
-def parse_shard(text: str | None) -> tuple[int, int]:
-    """Parse the value of ``--shard``.
-
-    Raises:
-        ValueError: It is not i/n with 1 <= i <= n.
-    """
-    from .dataset_run import Shard
-
-    shard = Shard.parse(text or '1/1')
-    return shard.index, shard.count

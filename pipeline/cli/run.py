@@ -69,8 +69,8 @@ def build_parser() -> argparse.ArgumentParser:
         help='default: outputs/<name of the config>')  # fmt: skip
     kinds = *OUTPUTS, *VIDEO_OUTPUTS, 'parquet'
     add('--save', nargs='+', choices=kinds, default=DEFAULT_SAVE, metavar='KIND',
-        help=f'any of {", ".join(OUTPUTS)}; for videos overlay, {", ".join(VIDEO_OUTPUTS)} '
-        f'(default: {" ".join(DEFAULT_SAVE)}); json is always written')  # fmt: skip
+        help=f'any of {", ".join(OUTPUTS)}; for videos overlay, {", ".join(VIDEO_OUTPUTS)}; '
+        f'jobs: parquet (default: {" ".join(DEFAULT_SAVE)}); json is always written')  # fmt: skip
     add('--min-score', type=parse_score, default=argparse.SUPPRESS, metavar='X|none',
         help='drop people below this score from the files; predictions keep them, so another '
         'value computes nothing again (default: config)')  # fmt: skip

@@ -67,7 +67,11 @@ class RayPool:
             options: dict[str, Any] = {'address': address}
             if not (address or os.environ.get('RAY_ADDRESS')):
                 # One more CPU than the actors take, for tasks of Ray itself.
-                options = {'num_cpus': workers * config.threads + 1, 'include_dashboard': False}
+                options = {
+                    'address': 'local',
+                    'num_cpus': workers * config.threads + 1,
+                    'include_dashboard': False,
+                }
             ray.init(log_to_driver=False, configure_logging=False, **options)
         make = ray.remote(_Actor).options(
             num_cpus=config.threads, num_gpus=config.gpus, max_restarts=-1, max_task_retries=0

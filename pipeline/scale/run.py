@@ -162,11 +162,12 @@ def describe_status(job: Job, marks: Marks) -> list[str]:
     """Describe the state of a job in lines: shards and images done, running, failed; time left."""
     done, images = marks.count(job, DONE, FAILED)
     with_failures = [shard for shard, state in enumerate(marks.states) if state == FAILED]
+    percent = 100 * images / max(job.images, 1)
     running = sorted(set(read_running(job.folder)))
     lines = [
         f'job      {job.out}: {count_of(job.images, "image")} in {count_of(job.shards, "shard")} '
         f'of {job.shard_size}',
-        f'done     {images} images, {done} shards ({100 * images / max(job.images, 1):.1f} %)',
+        f'done     {count_of(images, "image")}, {count_of(done, "shard")} ({percent:.1f} %)',
         f'running  {count_of(len(running), "shard")}'
         + (f': {", ".join(map(str, running[:10]))}' + ' ...' * (len(running) > 10)) * bool(running),
     ]

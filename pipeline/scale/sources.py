@@ -165,7 +165,9 @@ def _read_batches(source: str) -> Iterator[Any]:
     try:
         with files.open(path, 'rb') as stream:
             if _suffix(source) == '.csv':
-                yield from csv.open_csv(stream)
+                texts = dict.fromkeys((*PATH_COLUMNS, *ID_COLUMNS, 'name'), pyarrow.string())
+                convert = csv.ConvertOptions(column_types=texts)  # an id may begin with zeros
+                yield from csv.open_csv(stream, convert_options=convert)
             else:
                 yield from parquet.ParquetFile(stream).iter_batches(10_000)
     except pyarrow.ArrowInvalid as error:

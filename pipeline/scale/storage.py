@@ -51,7 +51,11 @@ def open_file_system(address: str) -> tuple[Any, str]:
 
 
 def retry(function: Callable[[], T]) -> T:
-    """Call ``function``; again after a pause if it raises an error that may pass."""
+    """Call ``function``; again after a pause if it raises an error that may pass.
+
+    Raises:
+        OSError: It raises an error of the client of an object store each time.
+    """
     for pause in PAUSES_S:
         try:
             return function()
@@ -63,7 +67,12 @@ def retry(function: Callable[[], T]) -> T:
         except Exception:  # noqa: BLE001 - clients of object stores raise errors of any type
             pass
         time.sleep(pause)
-    return function()
+    try:
+        return function()
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # such as absent credentials
+        raise OSError(f'{type(error).__name__}: {error}') from error
 
 
 @dataclass(frozen=True)

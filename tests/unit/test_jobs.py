@@ -146,7 +146,7 @@ def save_table(path: Path, images: Path, kind: str) -> str:
     names = ['0/0000.png', '1/0001.png']
     content = {
         'path': [str(images / names[0]), f'{images.name}/{names[1]}'],
-        'image_id': ['7', 'seven'],
+        'image_id': ['7', '007'],
         'name': ['first', 'second'],
     }
     if kind == 'parquet':
@@ -173,10 +173,10 @@ def test_lists_tables_and_tar_files(images: Path, tmp_path: Path, kind: str) -> 
     found = [(row['name'], row['image_id'], row['height'], len(row['people'])) for row in rows(out)]
     names = {'txt': [str(images / '0/0000.png'), 'in/1/0001.png'],
              'tar': ['list/0000.png', 'list/0001.png']}.get(kind, ['first', 'second'])  # fmt: skip
-    ids = ['7', 'seven'] if kind in ('parquet', 'csv') else ['1', '2']
+    ids = ['7', '007'] if kind in ('parquet', 'csv') else ['1', '2']
     assert found == [(name, i, 40, 3) for name, i in zip(names, ids, strict=True)]
     results = json.loads(merged(out, 'coco')['coco_results.json'])
-    assert {row['image_id'] for row in results} == ({7, 'seven'} if ids[1] == 'seven' else {1, 2})
+    assert {row['image_id'] for row in results} == ({7, '007'} if ids[1] == '007' else {1, 2})
 
 
 def test_source_and_target_at_an_address(images: Path, tmp_path: Path) -> None:
@@ -216,6 +216,21 @@ def test_sources_that_cannot_be_used(tmp_path: Path, source: str, message: str) 
         list(list_items([source if local else str(tmp_path / source)]))
 
 
+def test_errors_of_an_object_store_are_repeated_then_reported(
+    images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls = []
+
+    def refuse(self: object, path: str, **_: object) -> None:
+        calls.append(path)
+        raise RuntimeError('no credentials')
+
+    monkeypatch.setattr(type(fsspec.filesystem('memory')), 'cat_file', refuse)
+    assert run_job(images, 'memory://out') == 1
+    assert 'RuntimeError: no credentials' in capsys.readouterr().err
+    assert len(calls) == 4
+
+
 def test_the_readers_of_others(images: Path, tmp_path: Path) -> None:
     out = tmp_path / 'job'
     run_job(images, out, '--shard-size', 3)
@@ -253,6 +268,7 @@ def test_merge_refuses_what_is_not_whole(
     {
         'overlays': (['--save', 'overlay'], '--save overlay: a job writes'),
         'boxes': (['--boxes', 'x.json'], 'do not work with --engine'),
+        'no resume': (['--no-resume'], '--no-resume does not work'),
         'address': (['--address', 'auto'], '--address needs --engine ray'),
         'shard': (['--shard', '3/2'], '1 <= i <= n'),
         'config': (['--config', 'unloadable'], 'these weights do not fit'),
