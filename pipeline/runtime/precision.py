@@ -61,7 +61,7 @@ def optimize_modules(model: nn.Module, names: tuple[str, ...], runtime: RuntimeO
         if child is None:
             continue
         if runtime.memory_format == 'channels_last':
-            child.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            child.to(memory_format=torch.channels_last)
         if runtime.precision != 'fp32' and next(child.parameters(), None) is not None:
             from .wrappers import DTYPES, compute_in
 
