@@ -106,9 +106,11 @@ def candidates_to_record(candidates: Candidates, min_score: float | None) -> dic
         ValueError: A number is NaN or infinite.
     """
     everyone, kept = candidates.people, candidates.keep(min_score)
-    rows, results = _rows(everyone), _rows(kept)
-    for row, result in zip(rows, results, strict=False):  # the first rows are kept
-        changes = {k: row[k] for k in ('mask', 'box') if row[k] != result[k]}
+    rows, boxes = _rows(everyone), _decimals(kept.boxes, 'boxes')
+    # The first rows are kept; the people that are dropped give back their pixels.
+    for row, box, mask in zip(rows, boxes, kept.masks.to_rle(), strict=False):
+        result = {'mask': mask, 'box': box}
+        changes = {k: row[k] for k in result if row[k] != result[k]}
         row.update(result, **{f'candidate_{key}': value for key, value in changes.items()})
     height, width = everyone.image_shape
     return {

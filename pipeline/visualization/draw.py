@@ -212,7 +212,10 @@ def _draw_skeleton(
         return
     zoom, region = widths.zoom, canvas[window]
     # Upsample by repeating pixels and downsample by averaging: other pixels do not change.
-    large = region.repeat(zoom, axis=0).repeat(zoom, axis=1) if zoom > 1 else region
+    size = (zoom * region.shape[1], zoom * region.shape[0])
+    large: Image = region
+    if zoom > 1:
+        large = np.asarray(cv2.resize(region, size, interpolation=cv2.INTER_NEAREST), np.uint8)
     # Pixel centres are at integers on both sides.
     corner = np.array([window[1].start, window[0].start])
     points = (people.keypoints[i] - corner + 0.5) * zoom - 0.5

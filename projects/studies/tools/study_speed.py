@@ -1,7 +1,8 @@
 """Compare each speed setting with float32: AP, and differences of boxes, masks and keypoints.
 
-A person of a setting is paired with the person of the same image whose box overlaps most (IoU of at
-least 0.5). Keypoints are compared where float32 gives them a score of at least 0.3.
+AP covers all candidates. The differences cover the people of a normal run (`loop.min_score`): each
+is paired with the person of the same image whose box overlaps most (IoU of at least 0.5). Keypoints
+are compared where float32 gives them a score of at least 0.3.
 
 Examples:
     python projects/studies/tools/study_speed.py bmp_compact --data annotations.json --images photos
@@ -110,6 +111,7 @@ def run(args: argparse.Namespace) -> str:
     from pipeline.cli.options import make_reporter
     from pipeline.cli.protocols import load_protocol
     from pipeline.cli.score import find_ground_truth
+    from pipeline.config import load_config
     from pipeline.evaluation.coco import score_files
 
     table, baseline = [], []
@@ -122,6 +124,8 @@ def run(args: argparse.Namespace) -> str:
         if done.results is None:
             raise ValueError(f'{name}: no results; see {request.folder}')
         rows = json.loads(done.results.read_text())
+        least = load_config(args.config, request.cfg_options).settings.loop.min_score or 0.0
+        rows = [row for row in rows if row['score'] >= least]
         baseline = baseline or rows
         tasks = score_files(done.results, find_ground_truth(done.results)).tasks
         found = compare(baseline, rows)
