@@ -48,7 +48,8 @@ def _is_pointwise(conv: Any) -> bool:
 
 def multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`functional.linear` by oneDNN: (..., C) to (..., C')."""
-    if x.numel() == 0 or x.dtype != weight.dtype:  # autocast converts
+    # Autocast converts; oneDNN has no float16 on many processors.
+    if x.numel() == 0 or x.dtype != weight.dtype or x.dtype == torch.float16:
         return functional.linear(x, weight, bias)
     operators: Any = torch.ops.mkldnn
     out: Tensor = operators._linear_pointwise(x, weight, bias, 'none', [], '')

@@ -28,7 +28,7 @@ AHEAD = 2  # frames that a thread prepares
 T = TypeVar('T')
 
 
-class VideoReadError(Exception):
+class VideoReadError(ValueError):
     """The source is no video, or none of its frames can be decoded."""
 
 
