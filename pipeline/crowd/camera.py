@@ -7,7 +7,6 @@ alone, or a projection, which also knows heights. Nothing here guesses a metre.
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +16,10 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 import numpy.typing as npt
+
+from ..io.coco_checks import DAMAGE, read_json
+from ..io.images import InputError
+from ..values import in_line, shorten
 
 Doubles = npt.NDArray[np.float64]
 UNITS = {'m': 1.0, 'cm': 0.01, 'mm': 0.001}
@@ -273,32 +276,33 @@ def load_camera(path: Path) -> Camera:
     Raises:
         CameraError: The file is no camera.
     """
-    text = path.read_text(encoding='utf-8')
     try:
         if path.suffix.lower() == '.xml':
-            return _tsai_camera(ElementTree.fromstring(text), str(path))
+            return _tsai_camera(ElementTree.fromstring(path.read_bytes()), str(path))
         if path.suffix.lower() != '.json':
             raise CameraError(
                 'a bare matrix does not say its direction and axis order; write JSON with '
                 f'homography, direction ({" or ".join(DIRECTIONS)}), axis_order '
                 f'({" or ".join(AXIS_ORDERS)}) and unit'
             )
-        content = json.loads(text)
+        content = read_json(path)
         if not isinstance(content, dict):
             raise CameraError('a camera is a JSON object')
         return _json_camera(content, str(path))
     except CameraError as error:
         raise CameraError(f'{path}: {error}') from error
-    except (ElementTree.ParseError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except InputError:
+        raise
+    except (ElementTree.ParseError, cv2.error, *DAMAGE) as error:
         raise CameraError(
-            f'{path}: not a camera: {error!r}; see docs/user_guide/crowd.md'
+            f'{path}: not a camera: {in_line(repr(error))}; see docs/user_guide/crowd.md'
         ) from error
 
 
 def _json_camera(content: Mapping[str, Any], name: str) -> Camera:
     unit = content.get('unit')
     if unit not in UNITS:
-        raise CameraError(f'unit must be one of {", ".join(UNITS)}, got {unit!r}')
+        raise CameraError(f'unit must be one of {", ".join(UNITS)}, got {shorten(unit)}')
     scale = UNITS[unit]
     if 'homography' not in content:
         translation = np.asarray(content['translation'], np.float64) * scale
@@ -308,7 +312,9 @@ def _json_camera(content: Mapping[str, Any], name: str) -> Camera:
         )  # fmt: skip
     for key, allowed in (('direction', DIRECTIONS), ('axis_order', AXIS_ORDERS)):
         if content.get(key) not in allowed:
-            raise CameraError(f'{key} must be {" or ".join(allowed)}, got {content.get(key)!r}')
+            raise CameraError(
+                f'{key} must be {" or ".join(allowed)}, got {shorten(content.get(key))}'
+            )
     matrix = np.asarray(content['homography'], np.float64)
     if matrix.shape != (3, 3):
         raise CameraError(f'a homography has 3 x 3 numbers, got shape {matrix.shape}')
@@ -344,17 +350,16 @@ def _tsai_camera(root: ElementTree.Element, name: str) -> Camera:
 
 def load_points(path: Path, max_residual_m: float | None = 0.5) -> Camera:
     """Camera from a CSV file with the columns x_px, y_px, x_m, y_m; see `Camera.from_points`."""
-    with path.open(encoding='utf-8-sig', newline='') as stream:
-        rows = list(csv.DictReader(stream))
     try:
+        with path.open(encoding='utf-8-sig', errors='replace', newline='') as stream:
+            rows = list(csv.DictReader(stream))
         table = np.array(
             [[float(row[c]) for c in ('x_px', 'y_px', 'x_m', 'y_m')] for row in rows]
         ).reshape(-1, 4)
         return Camera.from_points(table[:, :2], table[:, 2:], max_residual_m)
-    except (KeyError, TypeError, ValueError) as error:
-        reason = (
-            error if isinstance(error, CameraError) else f'a column or number is wrong: {error}'
-        )
+    except (cv2.error, csv.Error, *DAMAGE) as error:
+        known = isinstance(error, CameraError)
+        reason = error if known else f'a column or number is wrong: {in_line(error)}'
         raise CameraError(f'{path}: {reason}; the columns are x_px, y_px, x_m, y_m') from error
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,6 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from ..io.coco_checks import DAMAGE, read_json
+from ..io.images import InputError
+from ..values import in_line, shorten
 from .attributes import PersonTable
 
 if TYPE_CHECKING:
@@ -49,14 +51,16 @@ class Region:
         shape = points.ndim == 2 and points.shape[1] == 2 and np.isfinite(points).all()
         if not shape or len(points) < corners or (self.kind == 'line') != (len(points) == 2):
             form = '2 points' if self.kind == 'line' else '3 or more corners'
-            raise RegionError(f'{self.kind} {self.name!r} needs {form} x, y; got {points.tolist()}')
+            raise RegionError(
+                f'{shorten(self.name)} needs {form} x, y; got {shorten(points.tolist())}'
+            )
         if self.unit not in ('px', 'm') or self.kind not in ('zone', 'queue', 'walkable', 'line'):
             raise RegionError(
-                f'{self.name!r}: unit must be px or m, got {self.unit!r}; kind must be zone, '
-                f'queue, walkable or line, got {self.kind!r}'
+                f'{shorten(self.name)}: unit must be px or m, got {shorten(self.unit)}; kind must be zone, '
+                f'queue, walkable or line, got {shorten(self.kind)}'
             )
         if not self.shape.is_valid or self.shape.length == 0:
-            raise RegionError(f'{self.kind} {self.name!r} crosses itself or has no size')
+            raise RegionError(f'{self.kind} {shorten(self.name)} crosses itself or has no size')
 
     @property
     def shape(self) -> shapely.Geometry:
@@ -81,7 +85,7 @@ def load_regions(path: Path, kind: Literal['zones', 'lines']) -> list[Region]:
         RegionError: The file has another content.
     """
     try:
-        rows = json.loads(path.read_text(encoding='utf-8'))[kind]
+        rows = read_json(path)[kind]
         regions = [
             Region(
                 str(row['name']), np.array(row[KEYS[kind]], np.float64), row['unit'],
@@ -91,14 +95,16 @@ def load_regions(path: Path, kind: Literal['zones', 'lines']) -> list[Region]:
         ]  # fmt: skip
     except RegionError as error:
         raise RegionError(f'{path}: {error}') from error
-    except (KeyError, TypeError, ValueError) as error:
+    except InputError:
+        raise
+    except DAMAGE as error:
         raise RegionError(
-            f'{path}: not {kind}: {error!r}; write {{"{kind}": [{{"name": "door", "unit": "m", '
+            f'{path}: not {kind}: {in_line(repr(error))}; write {{"{kind}": [{{"name": "door", "unit": "m", '
             f'"{KEYS[kind]}": [[x, y], ...]}}]}}'
         ) from error
     names = [region.name for region in regions]
     if len(set(names)) < len(names):
-        raise RegionError(f'{path}: two regions have one name: {sorted(names)}')
+        raise RegionError(f'{path}: two regions have one name: {shorten(sorted(names))}')
     return regions
 
 

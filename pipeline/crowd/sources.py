@@ -105,13 +105,13 @@ def read_tracks(path: Path, fps: float = 25.0) -> TrackRows | PersonTable:
     Raises:
         ValueError: The file is neither.
     """
-    text = path.read_text(encoding='utf-8')
+    text = path.read_text('utf-8', 'replace')
     lines = [line for line in text.splitlines() if line.strip()]
     first = next((line for line in lines if not line.startswith('#')), '')
     if ',' in first:
         return read_mot(path, fps)
     comments = '\n'.join(line for line in lines if line.startswith('#'))
-    rate = re.search(r'framerate:\s*([\d.]+)', comments)
+    rate = re.search(r'framerate:\s*(\d{1,4}(?:\.\d+)?)', comments)
     unit = re.search(r'x\s*/\s*(px|mm|cm|m)\b', comments)
     try:
         rows = [[float(v) for v in line.split()[:4]] for line in lines if not line.startswith('#')]
@@ -121,14 +121,14 @@ def read_tracks(path: Path, fps: float = 25.0) -> TrackRows | PersonTable:
             f'{path}: neither MOTChallenge text (frame, id, left, top, width, height, ...) nor '
             'PeTrack text (id frame x y z)'
         ) from error
-    if not np.isfinite(table).all():
-        raise InputError(f'{path}: a number is not finite')
+    if not (np.abs(table) < 2**31).all():
+        raise InputError(f'{path}: a number is not finite or beyond 2^31')
     frames = table[:, 1].astype(np.int64)
     points = {'ground_px' if unit and unit[1] == 'px' else 'ground_m': table[:, 2:4].copy()}
     if 'ground_m' in points:
         points['ground_m'] *= UNITS[unit[1] if unit else 'm']
     return PersonTable.of_length(
-        len(table), images=frames, seconds=frames / (float(rate[1]) if rate else fps),
+        len(table), images=frames, seconds=frames / (float(rate[1] if rate else 0) or fps),
         track_ids=table[:, 0].astype(np.int64), person_ids=table[:, 0].astype(np.int64),
         ground_sources=np.full(len(table), GroundSource.GIVEN, np.int32), **points,
     )  # fmt: skip

@@ -141,15 +141,14 @@ def _from_tar(source: str) -> Iterator[_Row]:
 
 
 def _from_table(source: str) -> Iterator[_Row]:
-    for rows in _read_batches(source):
-        names = rows.schema.names
+    for names, rows in _read_batches(source):
         path = next((name for name in PATH_COLUMNS if name in names), None)
         if path is None:
             raise InputError(
                 f'{source}: no column {" or ".join(PATH_COLUMNS)} among {shorten(names)}'
             )
         key = next((name for name in ID_COLUMNS if name in names), None)
-        for row in rows.to_pylist():
+        for row in rows:
             if not row[path]:
                 raise InputError(f'{source}: a row without a {path}: {shorten(row)}')
             image_id = '' if key is None or row[key] is None else str(row[key])
@@ -157,7 +156,7 @@ def _from_table(source: str) -> Iterator[_Row]:
             yield str(row.get('name') or row[path]), place, image_id, -1, -1
 
 
-def _read_batches(source: str) -> Iterator[Any]:
+def _read_batches(source: str) -> Iterator[tuple[list[str], list[dict[str, Any]]]]:
     import pyarrow
     from pyarrow import csv, parquet
 
@@ -167,10 +166,12 @@ def _read_batches(source: str) -> Iterator[Any]:
             if _suffix(source) == '.csv':
                 texts = dict.fromkeys((*PATH_COLUMNS, *ID_COLUMNS, 'name'), pyarrow.string())
                 convert = csv.ConvertOptions(column_types=texts)  # an id may begin with zeros
-                yield from csv.open_csv(stream, convert_options=convert)
+                batches = csv.open_csv(stream, convert_options=convert)
             else:
-                yield from parquet.ParquetFile(stream).iter_batches(10_000)
-    except pyarrow.ArrowInvalid as error:
+                batches = parquet.ParquetFile(stream).iter_batches(10_000)
+            for batch in batches:
+                yield batch.schema.names, batch.to_pylist()
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f'{source}: not a table ({shorten(str(error))})') from error
 
 

@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import PIL.Image
+import pyarrow.parquet
 import torch
 from hypothesis.strategies import SearchStrategy
 from mmengine.logging import HistoryBuffer
@@ -27,6 +28,9 @@ from pipeline.cli import (
 )
 from pipeline.cli.options import get_overrides
 from pipeline.config import CONFIG_FOLDER, load_config
+from pipeline.crowd.camera import load_camera, load_points
+from pipeline.crowd.regions import load_regions
+from pipeline.crowd.sources import read_tracks
 from pipeline.io.annotations import load_boxes, load_image_ids
 from pipeline.io.images import read_image
 from pipeline.io.inputs import InputImage, find_images
@@ -37,6 +41,7 @@ from pipeline.io.records import (
     people_to_record,
 )
 from pipeline.openmmlab import read_model_config
+from pipeline.scale.sources import list_items
 from pipeline.segmenters.build_sam2 import build_sam2_model
 from pipeline.structures import Detections
 from pipeline.tracking.formats import POSETRACK_KEYPOINTS
@@ -74,6 +79,9 @@ def make_readers(folder: Path) -> dict[str, Reader]:
         **config_readers(),
         'checkpoint': Reader(m.changed_archives(checkpoints()), load_state, '.pth'),
         **video_readers(folder),
+        **crowd_readers(),
+        'table, CSV': Reader(m.changed_text(['file_name,id\na.jpg,1\nb/c.png,x\n']), table, '.csv'),
+        'table, Parquet': Reader(m.changed_bytes([parquet_table(folder)]), table, '.parquet'),
         'manifest': Reader(m.changed_json(json.loads(MANIFEST.read_text())), read_manifest),
         'part file': Reader(
             m.changed_archives([part_file(folder)]),
@@ -246,6 +254,55 @@ def video_readers(folder: Path) -> dict[str, Reader]:
         readers[f'tracks, {task}'] = Reader(m.changed_text([text]), score_both(task, right), '.txt')
     (right := folder / 'poses.json').write_text(json.dumps(poses))
     return readers | {'tracks, poses': Reader(m.changed_json(poses), score_both('poses', right))}
+
+
+def crowd_readers() -> dict[str, Reader]:
+    """Cameras, regions and trajectories of crowds."""
+    homography: dict[str, Any] = {
+        'homography': [[0.01, 0, -1], [0, 0.02, 0.5], [0, 0.001, 1]],
+        'direction': 'image_to_ground', 'axis_order': 'xy', 'unit': 'm',
+    }  # fmt: skip
+    projection: dict[str, Any] = {
+        'intrinsics': [[800, 0, 320], [0, 800, 240], [0, 0, 1]], 'rotation': [1.9, 0, 0],
+        'translation': [0, 1, 12], 'distortion': [0.1, 0.01], 'unit': 'm',
+    }  # fmt: skip
+    tsai = (
+        '<Camera><Geometry dpx="0.02" dpy="0.02" sx="1.1"/><Intrinsic focal="5.5" kappa1="0.005" '
+        'cx="322" cy="282"/><Extrinsic tx="-14" ty="-15" tz="39695" rx="1.75" ry="0.46" rz="0.02"/>'
+        '</Camera>'
+    )
+    points = 'x_px,y_px,x_m,y_m\n0,0,0,0\n10,0,1,0\n0,10,0,1\n10,12,1,1.2\n5,5,0.5,0.5\n'
+    square = [[0, 0], [4, 0], [4, 3], [0, 3]]
+    petrack = (
+        '# framerate: 25 fps\n# id frame x/m y/m z/m\n1 0 1.0 2.0 0\n1 1 1.1 2.0 0\n2 1 3 4 0\n'
+    )
+
+    def regions(kind: Literal['zones', 'lines']) -> Callable[[Path], object]:
+        return lambda path: load_regions(path, kind)
+
+    zone = {'name': 'door', 'unit': 'm', 'polygon': square, 'kind': 'zone'}
+    line = {'name': 'gate', 'unit': 'px', 'points': square[:2]}
+    return {
+        'homography': Reader(m.changed_json(homography), load_camera),
+        'projection': Reader(m.changed_json(projection), load_camera),
+        'Tsai camera': Reader(m.changed_text([tsai]), load_camera, '.xml'),
+        'point pairs': Reader(m.changed_text([points]), load_points, '.csv'),
+        'zones': Reader(m.changed_json({'zones': [zone]}), regions('zones')),
+        'lines': Reader(m.changed_json({'lines': [line]}), regions('lines')),
+        'trajectories': Reader(m.changed_text([petrack]), read_tracks, '.txt'),
+    }
+
+
+def table(path: Path) -> None:
+    """Read a table of images as the sources of a job."""
+    list(list_items([str(path)]))
+
+
+def parquet_table(folder: Path) -> bytes:
+    """A table with the names and ids of images."""
+    rows = pyarrow.table({'file_name': ['a.jpg', 'b/c.png'], 'id': [1, 2]})
+    pyarrow.parquet.write_table(rows, folder / 'table.parquet')
+    return (folder / 'table.parquet').read_bytes()
 
 
 def call(main: Callable[[list[str]], int], *words: object) -> None:
