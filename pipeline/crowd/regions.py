@@ -56,8 +56,8 @@ class Region:
             )
         if self.unit not in ('px', 'm') or self.kind not in ('zone', 'queue', 'walkable', 'line'):
             raise RegionError(
-                f'{shorten(self.name)}: unit must be px or m, got {shorten(self.unit)}; kind must be zone, '
-                f'queue, walkable or line, got {shorten(self.kind)}'
+                f'{shorten(self.name)}: unit must be px or m, got {shorten(self.unit)}; kind must '
+                f'be zone, queue, walkable or line, got {shorten(self.kind)}'
             )
         if not self.shape.is_valid or self.shape.length == 0:
             raise RegionError(f'{self.kind} {shorten(self.name)} crosses itself or has no size')
@@ -99,8 +99,8 @@ def load_regions(path: Path, kind: Literal['zones', 'lines']) -> list[Region]:
         raise
     except DAMAGE as error:
         raise RegionError(
-            f'{path}: not {kind}: {in_line(repr(error))}; write {{"{kind}": [{{"name": "door", "unit": "m", '
-            f'"{KEYS[kind]}": [[x, y], ...]}}]}}'
+            f'{path}: not {kind}: {in_line(repr(error))}; write {{"{kind}": [{{"name": "door", '
+            f'"unit": "m", "{KEYS[kind]}": [[x, y], ...]}}]}}'
         ) from error
     names = [region.name for region in regions]
     if len(set(names)) < len(names):

@@ -44,7 +44,7 @@ def read_json(path: str | Path) -> Any:
     try:
         return json.loads(Path(path).read_bytes())
     except OSError as error:
-        raise InputError(f'{path}: cannot be read ({error.strerror})') from error
+        raise InputError(f'{path}: cannot be read ({error.strerror}); check the path') from error
     except RecursionError:
         raise InputError(f'{path}: not a JSON file of this kind: nested too deeply') from None
     except ValueError as error:

@@ -123,7 +123,7 @@ def test_wrong_cameras_are_named(name: str, tmp_path: Path) -> None:
         ('H.txt', '1 0 0\n0 1 0\n0 0 1\n', 'a bare matrix does not say its direction'),
         ('camera.xml', '<Camera/>', "KeyError('dpx')"),
         ('camera.xml', 'no', 'not a camera'),
-        ('camera.json', '{', 'not a camera'),
+        ('camera.json', '{', 'not a JSON file'),
     ],
 )
 def test_files_that_are_no_camera(name: str, text: str, message: str, tmp_path: Path) -> None:
