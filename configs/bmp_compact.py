@@ -54,7 +54,7 @@ loop = dict(
     pose_nms=dict(max_oks=0.6, confidence_threshold=0.2),
     refine_keypoints='highest_score',
     refine_masks='highest_score',
-    min_score=0.41,
+    min_score=0.42,
 )
 runtime = dict(
     device='auto',

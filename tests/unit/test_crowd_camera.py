@@ -129,7 +129,7 @@ def test_wrong_cameras_are_named(name: str, tmp_path: Path) -> None:
 def test_files_that_are_no_camera(name: str, text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_text(text)
-    with pytest.raises(CameraError) as error:
+    with pytest.raises(ValueError) as error:
         load_camera(path)
     assert message in str(error.value)
 
