@@ -12,9 +12,14 @@ from .values import shorten
 if TYPE_CHECKING:
     from mmengine.config import Config
 
+MAX_MESSAGE = 1500
+
 
 class ConfigError(ValueError):
-    """A setting is wrong; the message names it."""
+    """A setting is wrong; the message names it, in at most `MAX_MESSAGE` characters."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message if len(message) < MAX_MESSAGE else f'{message[:MAX_MESSAGE]}...')
 
 
 def read_config(path: str | Path, **options: Any) -> Config:

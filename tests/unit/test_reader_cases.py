@@ -494,6 +494,7 @@ def test_wrong_list_files_are_failures(content: bytes, tmp_path: Path) -> None:
         ('exit()', ':2: SystemExit'),
         ("custom_imports = dict(imports=['nope'])", ': ImportError: Failed to import nope'),
         ("_base_ = 'absent.py'", ': .*absent.py: FileNotFoundError'),
+        ("_base_ = '" + 'x.' * 999 + "py'", ': .*x.x.x.'),
         ('x = "\xff"'.encode('latin-1'), ': UnicodeDecodeError'),
         ('detector = 3', ': detector must be a dict|: TypeError'),
         ('loop = dict(min_score=float("nan"))', ': loop.min_score must be a finite number'),
@@ -515,6 +516,7 @@ def test_broken_configs_name_file_and_line(text: str | bytes, message: str, tmp_
     with pytest.raises(ConfigError, match=rf'mine\.py({message})') as caught:
         load_config(path)
     assert '\n' not in str(caught.value) and '/tmp/tmp' not in str(caught.value)
+    assert len(str(caught.value)) < 1600
 
 
 def test_the_line_of_a_base_is_named(tmp_path: Path) -> None:
