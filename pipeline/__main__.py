@@ -14,7 +14,7 @@ from .values import install_hint
 COMMANDS = {
     'run': ('cli.run', 'find every person in images: box, mask and keypoints'),
     'track': ('cli.run --videos', 'the same for videos alone: follow every person'),
-    'demo': ('cli.run --demo', 'run on two photographs and a drawn crowd'),
+    'demo': ('cli.web', 'try it in the browser: images, videos, webcam'),
     'status': ('cli.jobs status', 'show the state of a job of many images'),
     'merge': ('cli.jobs merge', 'merge the shards of a job: COCO, CSV, Parquet'),
     'report': ('cli.report', 'write a page with every image, its people and its rounds'),
@@ -45,6 +45,7 @@ EXTRAS = {
     'networkx': 'crowd',
     'pedpy': 'crowd',
     'shapely': 'crowd',
+    'gradio': 'web',
 }
 USAGE = 'usage: bmp COMMAND [OPTIONS]'
 

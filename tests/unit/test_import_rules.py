@@ -32,7 +32,8 @@ FLOORS = (
     ('build', 'training.launch'),
     ('api',),
     ('scale',),
-    ('benchmark', 'cli'),
+    ('benchmark', 'web'),
+    ('cli',),
     ('__main__',),
 )
 # `People.save` and `People.load` import this where used; the module builds `People`.

@@ -1,0 +1,1 @@
+"""The page of `bmp demo`; needs the extra ``web``."""
