@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 
 from .options import Compile
 
@@ -33,7 +32,7 @@ def compute_in(module: nn.Module, dtype: torch.dtype) -> None:
     The weights of its products are converted once; norms and position encodings stay float32.
     """
     for part in module.modules():
-        if isinstance(part, (nn.Linear, _ConvNd)):
+        if isinstance(part, (nn.Linear, nn.Conv2d)):
             part.to(dtype)
     forward = module.forward
 

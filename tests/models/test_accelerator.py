@@ -34,7 +34,9 @@ SIZES = {f'{stage}.batch_size': 4 for stage in ('pose', 'segmenter')} | {'detect
 
 
 @pytest.fixture
-def device() -> Iterator[str]:
+def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    # The same products on both sides: those of the simulated device are computed without oneDNN.
+    monkeypatch.setattr('pipeline.runtime.precision.onednn_is_faster', lambda: False)
     with simulated_accelerator() as name:
         yield name
 
