@@ -97,7 +97,7 @@ def test_video_is_followed_and_cancelled(
     address: str, open_page: Callable[..., Page], tmp_path: Path
 ) -> None:
     path = tmp_path / 'clip.mp4'
-    write_video(path, [numbered(i % 10, 96, 128) for i in range(80)])
+    write_video(path, [numbered(i % 10, 96, 128) for i in range(40)])
     page = open_page(address)
     page.wait_for_selector('#run')
     page.get_by_role('tab', name='Video').click()
