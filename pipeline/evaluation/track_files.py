@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..boxes import box_iou
-from ..io.coco_checks import read_json
+from ..io.coco_checks import DAMAGE, read_json
 from ..io.records import MAX_NUMBER
 from ..keypoints import AREA_OF_BOX, COCO_NAMES, COCO_SIGMAS
 from ..masks import Masks
@@ -201,7 +201,7 @@ def _read_poses(path: Path) -> Tracks:
             poses = _parse_poses(rows, names, start)
             tracks[start + int(Path(image['file_name']).stem)] = poses.ids, poses
         return tracks
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except DAMAGE as error:
         raise ValueError(
             f'{path}: not a PoseTrack18 file: {type(error).__name__} {error}'
         ) from error

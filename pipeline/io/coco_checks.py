@@ -25,8 +25,6 @@ ImageId = int | str
 Report = Callable[[str, str], None]  # (kind of mistake, text of this one)
 
 MAX_PX = 1e6  # coordinates and sides beyond are no pixels
-
-
 # What the content of a damaged file raises where it is used as if it were right.
 DAMAGE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
