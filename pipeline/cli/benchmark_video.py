@@ -1,8 +1,8 @@
 """Measure videos: frames a second, and the time of each stage.
 
-The whole is `bmp run VIDEO --save mot overlay`: threads read, draw and write beside the models. For
-the stages, a second run does everything one after the other, so that their processor time can be
-told apart. Processor time depends less than that of the clock on what else the machine does.
+The whole is `bmp run VIDEO --save mot overlay`: threads read, draw and write beside the models. A
+second run does everything in sequence and gives the processor time of each stage, which other
+programs change less than the wall time.
 Without VIDEO, a crowd of 6 people is drawn: 768 x 576, 10 frames a second.
 
 Examples:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..video.reader import FrameSelection
 
 PROG = 'bmp benchmark video'
-WHOLE, TRAIL = 'whole, overlapped', 25
+WHOLE = 'whole, overlapped'
 Measurement = dict[str, Any]
 
 
@@ -150,7 +150,7 @@ def _time_stages(
     before = [dict(timer.seconds), dict(timer.cpu)]
     start = time.perf_counter(), time.process_time()
     results = TrackedVideo.read(store, 'video', model.tracking.finish)
-    write_overlay(out, results, reader, options.style, TRAIL, timer)
+    write_overlay(out, results, reader, options.style, options.trail, timer)
     end = time.perf_counter(), time.process_time()
     for spent, old, t0, t1 in zip((timer.seconds, timer.cpu), before, start, end, strict=True):
         drawn = spent['draw'] + spent['read'] - old['read']
