@@ -12,20 +12,6 @@ from .options import Compile
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
-class Wrapper(nn.Module):
-    """A module that stands for another one."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__('module'), name)
-
-
 def compute_in(module: nn.Module, dtype: torch.dtype) -> None:
     """Let a module compute under autocast and return float32, in place.
 
@@ -43,8 +29,8 @@ def compute_in(module: nn.Module, dtype: torch.dtype) -> None:
     module.forward = run
 
 
-class Compiled(Wrapper):
-    """Runs a module through `torch.compile`, for batches of a few fixed sizes.
+class Compiled(nn.Module):
+    """Runs a module through `torch.compile`, for batches of a few fixed sizes; has its attributes.
 
     Every new shape costs a compilation, so batches are filled up to the next power of two.
 
@@ -56,9 +42,16 @@ class Compiled(Wrapper):
     """
 
     def __init__(self, module: nn.Module, mode: Compile, backend: str = 'inductor') -> None:
-        super().__init__(module)
+        super().__init__()
+        self.module = module
         # No submodule: its weights are those of `module`.
         self.run = [torch.compile(module, mode=mode, dynamic=False, backend=backend)]
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__('module'), name)
 
     def forward(self, images: Tensor) -> Any:
         """Output of the module for images (B, ...)."""
