@@ -89,7 +89,7 @@ class LibraryTracker:
             values.setdefault('mask_manager', self._masks)
         self._tracker = kind(**values)
         self._needs_image = name in NEED_IMAGE
-        self._last: People | None = None  # the people with a track
+        self._last = People.empty(0, 0)  # the people with a track
 
     def update(self, people: People, image: Image, seconds: float) -> Ids:
         """Assign the people of the next frame; see `AssociationTracker.update`."""
@@ -118,8 +118,6 @@ class LibraryTracker:
     def predict_boxes(self, seconds: float) -> Detections:
         """Boxes of the people with a track in the last frame: the library predicts in `update`."""
         last = self._last
-        if last is None:
-            return expect_people(np.zeros((0, 4)), np.zeros(0, np.float32), (0, 0))
         return expect_people(last.boxes, last.box_scores, last.image_shape)
 
 
