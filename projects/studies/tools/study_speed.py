@@ -26,7 +26,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this checkout, installed or not
 
 from pipeline.benchmark import markdown_table
-from pipeline.boxes import xywh_to_xyxy
+from pipeline.boxes import box_iou, xywh_to_xyxy
 from pipeline.cli.options import get_overrides, handle_errors, make_parser
 from projects.studies import common
 
@@ -64,7 +64,8 @@ def compare(baseline: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) 
         new = [row for row in rows if row['image_id'] == image]
         if not new:
             continue
-        ious = _box_ious(*(np.array([r['bbox'] for r in side], np.float32) for side in (old, new)))
+        sides = (np.array([row['bbox'] for row in side], np.float32) for side in (old, new))
+        ious = box_iou(*map(xywh_to_xyxy, sides))
         for i, row in enumerate(old):
             j = int(ious[i].argmax())
             if ious[i, j] < MIN_IOU:
@@ -74,20 +75,11 @@ def compare(baseline: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) 
             masks.append(float(rle.iou(pair[:1], pair[1:], [0])[0, 0]))
             points = [np.reshape(side['keypoints'], (-1, 3)) for side in (row, new[j])]
             sure = points[0][:, 2] >= MIN_SCORE
-            distances += np.linalg.norm(points[0] - points[1], axis=1, ord=2)[sure].tolist()
+            distances += np.linalg.norm(points[0] - points[1], axis=1)[sure].tolist()
     return Differences(
         len(rows), len(boxes), float(np.mean(boxes)), float(np.mean(masks)),
         (float(np.median(distances)), float(np.percentile(distances, 95))),
     )  # fmt: skip
-
-
-def _box_ious(a: Any, b: Any) -> Any:
-    """IoU (N, M) of boxes (N, 4) and (M, 4), xywh."""
-    a, b = xywh_to_xyxy(a)[:, None], xywh_to_xyxy(b)[None]
-    sides = (np.minimum(a, b)[..., 2:] - np.maximum(a, b)[..., :2]).clip(0)
-    common_area = sides.prod(-1)
-    areas = [(x[..., 2:] - x[..., :2]).prod(-1) for x in (a, b)]
-    return common_area / np.maximum(areas[0] + areas[1] - common_area, 1e-9)
 
 
 def build_parser() -> argparse.ArgumentParser:
