@@ -30,7 +30,6 @@ from ..scale.run import JobOptions, describe_status, run_job
 from ..scale.storage import is_address
 from ..video.inputs import VideoInput, split_videos
 from .dataset_run import Shard
-from .job_options import JOB_OUTPUTS
 from .options import get_overrides, handle_errors, make_parser
 from .summary import print_summary
 
@@ -209,11 +208,11 @@ def check_options(args: argparse.Namespace) -> None:
     Raises:
         ValueError: It does not.
     """
-    wrong = sorted(set(args.save) - set(JOB_OUTPUTS))
+    wrong = sorted(set(args.save) - set(KINDS))
     if wrong and args.save is not DEFAULT_SAVE:
         raise ValueError(
-            f'--save {" ".join(wrong)}: a job writes {", ".join(JOB_OUTPUTS)}; leave out --engine '
-            'for other files'
+            f'--save {" ".join(wrong)}: a job writes {", ".join(KINDS)}; leave out --engine for '
+            'other files'
         )
     if args.boxes or args.coco_ids or args.demo:
         raise ValueError(
