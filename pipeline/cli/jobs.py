@@ -154,7 +154,7 @@ def run_videos(
     with lock_folder(options.out_dir):
         report = run_tasks(args, load, tasks)
     report.videos.sort()
-    write_failures(options.out_dir, report)
+    write_failures(options.out_dir, report.failures)
     print_summary(report, options.out_dir)
     return report.exit_code
 

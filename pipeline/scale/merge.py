@@ -11,8 +11,10 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
-from ..io.atomic import atomic_file, write_json
+from ..io.atomic import atomic_file
 from ..io.dataset_writers import DATASET_WRITERS, write_dataset_files
+from ..io.inputs import Failure
+from ..io.run import write_failures
 from ..io.run_options import OutputError
 from .job import DONE, FAILED, Job, mark_path, part_path
 from .schema import SCHEMA, from_parquet, to_entry
@@ -29,7 +31,7 @@ class MergeReport:
 
     images: int = 0
     people: int = 0
-    failures: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
 
 
@@ -61,8 +63,7 @@ def merge_job(job: Job, kinds: Iterable[str], *, partial: bool = False) -> Merge
         report.files += map(str, write_dataset_files(out, kinds - {'parquet'}, entries))
         for _ in rows:  # without such files, nothing has consumed them
             pass
-        write_json(out / 'failures.json', report.failures, indent=1)
-        report.files.append(str(out / 'failures.json'))
+        report.files.append(str(write_failures(out, report.failures)))
         if not job.folder.is_local:
             names = [Path(file).name for file in report.files]
             for file, name in zip(report.files, names, strict=True):
@@ -109,6 +110,5 @@ def _read_rows(job: Job, shards: Iterable[int], report: MergeReport) -> Iterator
                 report.people += len(row['people'])
                 if row['error'] is not None:
                     kind, _, message = row['error'].partition(': ')
-                    failure = {'input': row['path'], 'error': kind, 'message': message}
-                    report.failures.append(failure)
+                    report.failures.append(Failure(row['path'], kind, message))
                 yield row
