@@ -22,6 +22,7 @@ from ..io.inputs import Failure, InputError
 from ..io.progress import Reporter, count_of
 from ..io.run import lock_folder, write_failures
 from ..io.run_options import DEFAULT_SAVE, RunReport
+from ..io.shard import Shard
 from ..scale.driver import Driver, Pool
 from ..scale.job import FAILED, Job, read_job
 from ..scale.local_pool import InlinePool, LocalPool, WorkerConfig, load_worker
@@ -29,7 +30,6 @@ from ..scale.merge import KINDS, merge_job
 from ..scale.run import JobOptions, describe_status, run_job
 from ..scale.storage import is_address
 from ..video.inputs import VideoInput, split_videos
-from .dataset_run import Shard
 from .options import get_overrides, handle_errors, make_parser
 from .summary import print_summary
 
@@ -86,12 +86,11 @@ def run_images(
             raise ValueError('with --engine, run videos without images, and with a path as OUT')
         return run_videos(args, videos, build_video_options(args, out_dir))
     check_options(args)
-    shard = Shard.parse(args.shard or '1/1')
     options = JobOptions(
         out=str(out_dir),
         sources=tuple(make_absolute(source) for source in args.inputs),
         shard_size=args.shard_size,
-        part=(shard.index, shard.count),
+        part=Shard.parse(args.shard) if args.shard else Shard(),
         batch=args.batch_images,
         retry_failed=args.retry_failed,
     )
@@ -107,7 +106,7 @@ def run_images(
     kinds = [] if args.save is DEFAULT_SAVE else args.save
     if kinds and not args.shard:
         print_merged(job, kinds)
-    return int(FAILED in marks.states[options.part[0] - 1 :: options.part[1]])
+    return int(FAILED in options.part.select(marks.states))
 
 
 @dataclass(frozen=True)
