@@ -124,17 +124,16 @@ class CallTask:
 def run_tasks(
     args: argparse.Namespace, load: Callable[[], Any], tasks: Sequence[CallTask]
 ) -> RunReport:
-    """Run tasks with the workers of the arguments; returns the sum of their reports."""
+    """Run tasks with the workers of the arguments; returns their images, videos and failures."""
     total = RunReport(0)
 
     def add(task: CallTask, report: RunReport | None) -> None:
         if report is None:
             text = f'{task.name}: the worker died twice; see its memory'
             report = RunReport(1, [Failure(task.name, 'WorkerDied', text)])
+        total.images += report.images
         total.videos += report.videos
         total.failures += report.failures
-        for name in ('images', 'computed', 'resumed', 'redone', 'people', 'dropped'):
-            setattr(total, name, getattr(total, name) + getattr(report, name))
 
     pool = start_pool(args, load, len(tasks))
     try:

@@ -164,12 +164,12 @@ def describe_status(job: Job, marks: Marks) -> list[str]:
     with_failures = [shard for shard, state in enumerate(marks.states) if state == FAILED]
     percent = 100 * images / max(job.images, 1)
     running = sorted(set(read_running(job.folder)))
+    shown = ', '.join(map(str, running[:10])) + (' ...' if len(running) > 10 else '')
     lines = [
         f'job      {job.out}: {count_of(job.images, "image")} in {count_of(job.shards, "shard")} '
         f'of {job.shard_size}',
         f'done     {count_of(images, "image")}, {count_of(done, "shard")} ({percent:.1f} %)',
-        f'running  {count_of(len(running), "shard")}'
-        + (f': {", ".join(map(str, running[:10]))}' + ' ...' * (len(running) > 10)) * bool(running),
+        f'running  {count_of(len(running), "shard")}' + (f': {shown}' if running else ''),
     ]
     if with_failures:
         failed = sum(job.read_failed(shard) for shard in with_failures)
@@ -179,6 +179,6 @@ def describe_status(job: Job, marks: Marks) -> list[str]:
         )
     if rate := marks.rate(job):
         left = format_time((job.images - images) / rate)
-        rest = f', {left} left' * (done < job.shards)
+        rest = f', {left} left' if done < job.shards else ''
         lines.append(f'speed    {rate:.1f} images a second{rest}')
     return lines
