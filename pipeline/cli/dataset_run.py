@@ -25,6 +25,7 @@ from ..io.records import MergeEntry, record_path
 from ..io.results import ResultsInfo, info_path, write_info
 from ..io.run import disk_errors, lock_folder, read_entries, run_images
 from ..io.run_options import RunOptions, RunReport
+from ..io.shard import Shard
 from .protocols import (
     Protocol,
     ProtocolError,
@@ -35,34 +36,6 @@ from .protocols import (
 
 RESULTS = 'results.json'
 Load = Callable[[str, Mapping[str, Any], Protocol], ProtocolPipeline]
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Part ``index`` (from 1) of ``count``: every ``count``-th image."""
-
-    index: int
-    count: int
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.index <= self.count:
-            raise ValueError(f'shard must be i/n with 1 <= i <= n, got {self.index}/{self.count}')
-
-    @classmethod
-    def parse(cls, text: str) -> Shard:
-        """Parse a shard ``i/n``.
-
-        Raises:
-            ValueError: The text has another form.
-        """
-        parts = text.split('/')
-        if len(parts) != 2 or not all(part.isdecimal() for part in parts):
-            raise ValueError(f'shard must be i/n, such as 1/4, got {text!r}')
-        return cls(int(parts[0]), int(parts[1]))
-
-    def folder(self, out_dir: Path) -> Path:
-        """Output folder of the shard."""
-        return out_dir / 'shards' / f'{self.index}-of-{self.count}'
 
 
 @dataclass(frozen=True)
@@ -120,7 +93,7 @@ def run_dataset(request: DatasetRequest, *, load: Load, reporter: Reporter) -> D
     if request.shard is None:
         with lock_folder(request.out_dir), disk_errors(request.out_dir):
             _merge_shards(request.out_dir, images, reporter)
-    selected = images[request.shard.index - 1 :: request.shard.count] if request.shard else images
+    selected = request.shard.select(images) if request.shard else images
     options = RunOptions(
         request.folder,
         frozenset(['json']),

@@ -9,7 +9,6 @@ from typing import Any
 from .options import parse_positive
 
 ENGINES = ('local', 'ray')
-JOB_OUTPUTS = ('parquet', 'coco', 'annotations', 'csv')
 
 
 def add_job_options(parser: argparse.ArgumentParser) -> None:

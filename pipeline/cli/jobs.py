@@ -22,6 +22,7 @@ from ..io.inputs import Failure, InputError
 from ..io.progress import Reporter, count_of
 from ..io.run import lock_folder, write_failures
 from ..io.run_options import DEFAULT_SAVE, RunReport
+from ..io.shard import Shard
 from ..scale.driver import Driver, Pool
 from ..scale.job import FAILED, Job, read_job
 from ..scale.local_pool import InlinePool, LocalPool, WorkerConfig, load_worker
@@ -29,8 +30,6 @@ from ..scale.merge import KINDS, merge_job
 from ..scale.run import JobOptions, describe_status, run_job
 from ..scale.storage import is_address
 from ..video.inputs import VideoInput, split_videos
-from .dataset_run import Shard
-from .job_options import JOB_OUTPUTS
 from .options import get_overrides, handle_errors, make_parser
 from .summary import print_summary
 
@@ -87,12 +86,11 @@ def run_images(
             raise ValueError('with --engine, run videos without images, and with a path as OUT')
         return run_videos(args, videos, build_video_options(args, out_dir))
     check_options(args)
-    shard = Shard.parse(args.shard or '1/1')
     options = JobOptions(
         out=str(out_dir),
         sources=tuple(make_absolute(source) for source in args.inputs),
         shard_size=args.shard_size,
-        part=(shard.index, shard.count),
+        part=Shard.parse(args.shard) if args.shard else Shard(),
         batch=args.batch_images,
         retry_failed=args.retry_failed,
     )
@@ -108,7 +106,7 @@ def run_images(
     kinds = [] if args.save is DEFAULT_SAVE else args.save
     if kinds and not args.shard:
         print_merged(job, kinds)
-    return int(FAILED in marks.states[options.part[0] - 1 :: options.part[1]])
+    return int(FAILED in options.part.select(marks.states))
 
 
 @dataclass(frozen=True)
@@ -126,17 +124,16 @@ class CallTask:
 def run_tasks(
     args: argparse.Namespace, load: Callable[[], Any], tasks: Sequence[CallTask]
 ) -> RunReport:
-    """Run tasks with the workers of the arguments; returns the sum of their reports."""
+    """Run tasks with the workers of the arguments; returns their images, videos and failures."""
     total = RunReport(0)
 
     def add(task: CallTask, report: RunReport | None) -> None:
         if report is None:
             text = f'{task.name}: the worker died twice; see its memory'
             report = RunReport(1, [Failure(task.name, 'WorkerDied', text)])
+        total.images += report.images
         total.videos += report.videos
         total.failures += report.failures
-        for name in ('images', 'computed', 'resumed', 'redone', 'people', 'dropped'):
-            setattr(total, name, getattr(total, name) + getattr(report, name))
 
     pool = start_pool(args, load, len(tasks))
     try:
@@ -155,7 +152,7 @@ def run_videos(
     with lock_folder(options.out_dir):
         report = run_tasks(args, load, tasks)
     report.videos.sort()
-    write_failures(options.out_dir, report)
+    write_failures(options.out_dir, report.failures)
     print_summary(report, options.out_dir)
     return report.exit_code
 
@@ -209,11 +206,11 @@ def check_options(args: argparse.Namespace) -> None:
     Raises:
         ValueError: It does not.
     """
-    wrong = sorted(set(args.save) - set(JOB_OUTPUTS))
+    wrong = sorted(set(args.save) - set(KINDS))
     if wrong and args.save is not DEFAULT_SAVE:
         raise ValueError(
-            f'--save {" ".join(wrong)}: a job writes {", ".join(JOB_OUTPUTS)}; leave out --engine '
-            'for other files'
+            f'--save {" ".join(wrong)}: a job writes {", ".join(KINDS)}; leave out --engine for '
+            'other files'
         )
     if args.boxes or args.coco_ids or args.demo:
         raise ValueError(

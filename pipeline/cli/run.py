@@ -127,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             from ..video.run import run_videos
 
             run_videos(pipeline, videos, video_options, report, reporter)
-        write_failures(out_dir, report)
+        write_failures(out_dir, report.failures)
         if 'report' in args.save:
             from .report import report_run
 

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..io.results import PROTOCOLS
+from ..io.shard import Shard
 from .job_options import add_engine_options
 from .options import (
     add_data_root,
@@ -80,7 +81,7 @@ def build_request(args: argparse.Namespace, command: tuple[str, ...]) -> Dataset
     Raises:
         ValueError: Options exclude each other.
     """
-    from .dataset_run import DatasetRequest, Shard
+    from .dataset_run import DatasetRequest
     from .protocols import Protocol
 
     if args.shard and args.engine:

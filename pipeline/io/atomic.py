@@ -12,15 +12,17 @@ from typing import IO, Any
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+def atomic_file(path: Path, draft: Path | None = None) -> Iterator[IO[bytes]]:
     """Open a file for writing that replaces ``path`` only if the ``with`` block succeeds.
 
     The bytes go to a hidden file in the same folder, are synced to the disk and renamed. A killed
     process leaves the old content or the new content, never a part. The next write replaces a
     hidden file that a killed process left, and a link of that name, which it does not follow.
+    ``draft`` takes the place of the hidden file, in a folder of the same file system.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = _draft(path)
+    draft = draft or _draft(path)
+    for folder in {path.parent, draft.parent}:
+        folder.mkdir(parents=True, exist_ok=True)
     try:
         draft.unlink(missing_ok=True)
         with open(draft, 'xb', opener=open_no_link) as stream:

@@ -98,26 +98,27 @@ def candidates_to_record(candidates: Candidates, min_score: float | None) -> dic
         ``keypoint_presence``, ``keypoint_visibility`` (K each), ``detector_box``,
         ``mask_source`` (sam, detector or box), ``round`` (from 1), ``prompts`` (keypoints used,
         in order), ``mask`` and ``detector_mask`` (COCO RLE). ``candidate_mask`` and
-        ``candidate_box``: those before the people of lower scores took their pixels, if different.
+        ``candidate_box``: those before the pixels of people of lower scores were removed, if
+        different.
         ``keypoint_set``, for other keypoints than COCO's 17: ``name``, ``names``, ``sigmas``,
         ``skeleton`` and ``bone_colours``.
 
     Raises:
         ValueError: A number is NaN or infinite.
     """
-    everyone, kept = candidates.people, candidates.keep(min_score)
-    rows, boxes = _rows(everyone), _decimals(kept.boxes, 'boxes')
-    # The first rows are kept; the people that are dropped give back their pixels.
+    people, kept = candidates.people, candidates.keep(min_score)
+    rows, boxes = _rows(people), _decimals(kept.boxes, 'boxes')
+    # The first rows are kept; masks of the dropped people remove no pixels.
     for row, box, mask in zip(rows, boxes, kept.masks.to_rle(), strict=False):
         result = {'mask': mask, 'box': box}
         changes = {k: row[k] for k in result if row[k] != result[k]}
         row.update(result, **{f'candidate_{key}': value for key, value in changes.items()})
-    height, width = everyone.image_shape
+    height, width = people.image_shape
     return {
         'format': FORMAT,
         'image': {'height': height, 'width': width},
-        'num_keypoints': everyone.num_keypoints,
-        **_describe_keypoints(everyone.keypoint_set),
+        'num_keypoints': people.num_keypoints,
+        **_describe_keypoints(people.keypoint_set),
         'exclusive': candidates.exclusive,
         'mask_boxes': candidates.mask_boxes,
         'people': rows[: len(kept)],

@@ -10,7 +10,7 @@ start it again.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -84,7 +84,7 @@ def run_images(
         with timer('merge files'):
             report.files = write_run_files(images, options, report.done)
         report.seconds = {**timer.seconds, 'total': time.time() - started}
-        write_failures(options.out_dir, report)
+        write_failures(options.out_dir, report.failures)
         info = describe_run(pipeline, options, report, started)
         write_json(options.out_dir / 'run.json', info, indent=1)
     return report
@@ -114,9 +114,11 @@ def write_run_files(
     return write_dataset_files(options.out_dir, sorted(options.save), entries)
 
 
-def write_failures(out_dir: Path, report: RunReport) -> None:
+def write_failures(out_dir: Path, failures: Iterable[Failure]) -> Path:
     """Write ``failures.json``: ``input``, ``error`` (type) and ``message`` of each failure."""
-    write_json(out_dir / 'failures.json', [asdict(f) for f in report.failures], indent=1)
+    path = out_dir / 'failures.json'
+    write_json(path, [asdict(failure) for failure in failures], indent=1)
+    return path
 
 
 def read_entries(

@@ -4,7 +4,7 @@
 |---|---|
 | ``job.json`` | sources, counts and the fingerprint; written last, so the manifest is complete |
 | ``manifest/FILE.parquet`` | images of `MANIFEST_SHARDS` shards, one row group per shard |
-| ``parts/GROUP/SHARD.parquet`` | results of a shard; the same bytes whoever writes it |
+| ``parts/GROUP/SHARD.parquet`` | results of a shard; the same bytes from every process |
 | ``done/GROUP/SHARD.done`` | the part is complete; empty, or the number of failed images |
 | ``running/PROCESS.json`` | what a command works on; renewed every `HEARTBEAT_S` |
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
@@ -87,11 +88,11 @@ class LocalPool:
 
     def _start(self, number: int) -> _Worker:
         context = get_context('spawn')
-        ours, its = context.Pipe()
-        process = context.Process(target=_work, args=(its, self._config, number), daemon=True)
+        pipe, other = context.Pipe()
+        process = context.Process(target=_work, args=(other, self._config, number), daemon=True)
         process.start()
-        its.close()
-        return _Worker(process, ours)
+        other.close()
+        return _Worker(process, pipe)
 
 
 class InlinePool:
@@ -134,8 +135,6 @@ def set_threads(threads: int) -> None:
 
 def limit_threads(threads: int) -> None:
     """Set the threads of the libraries that ignore the environment."""
-    import sys
-
     for name, function in (('torch', 'set_num_threads'), ('cv2', 'setNumThreads')):
         if name in sys.modules:
             getattr(sys.modules[name], function)(threads)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
-from ..io.atomic import atomic_file, write_json
+from ..io.atomic import atomic_file
 from ..io.dataset_writers import DATASET_WRITERS, write_dataset_files
+from ..io.inputs import Failure
+from ..io.run import write_failures
 from ..io.run_options import OutputError
 from .job import DONE, FAILED, Job, mark_path, part_path
 from .schema import SCHEMA, from_parquet, to_entry
@@ -29,7 +32,7 @@ class MergeReport:
 
     images: int = 0
     people: int = 0
-    failures: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
 
 
@@ -50,19 +53,19 @@ def merge_job(job: Job, kinds: Iterable[str], *, partial: bool = False) -> Merge
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(job.folder.join(MERGED)) if job.folder.is_local else Path(temporary)
         out.mkdir(parents=True, exist_ok=True)
-        if 'parquet' in kinds:
-            path = out / 'results.parquet'
-            with atomic_file(path) as stream, parquet.ParquetWriter(stream, SCHEMA) as writer:
-                for table in _regroup(read_part(job, shard) for shard in shards):
-                    writer.write_table(table)
-            report.files.append(str(path))
-        rows = _read_rows(job, shards, report)
-        entries = (to_entry(row) for row in rows if row['error'] is None)
-        report.files += map(str, write_dataset_files(out, kinds - {'parquet'}, entries))
-        for _ in rows:  # without such files, nothing has consumed them
-            pass
-        write_json(out / 'failures.json', report.failures, indent=1)
-        report.files.append(str(out / 'failures.json'))
+        with ExitStack() as stack:
+            parts: Iterator[pa.Table] = (read_part(job, shard) for shard in shards)
+            if 'parquet' in kinds:
+                path = out / 'results.parquet'
+                stream = stack.enter_context(atomic_file(path))
+                parts = _copy(parts, stack.enter_context(parquet.ParquetWriter(stream, SCHEMA)))
+                report.files.append(str(path))
+            rows = _read_rows(parts, report)
+            entries = (to_entry(row) for row in rows if row['error'] is None)
+            report.files += map(str, write_dataset_files(out, kinds - {'parquet'}, entries))
+            for _ in rows:  # without such files, nothing has consumed them
+                pass
+        report.files.append(str(write_failures(out, report.failures)))
         if not job.folder.is_local:
             names = [Path(file).name for file in report.files]
             for file, name in zip(report.files, names, strict=True):
@@ -90,25 +93,25 @@ def read_part(job: Job, shard: int) -> pa.Table:
         ) from error
 
 
-def _regroup(parts: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Yield the rows in equal groups, whatever the size of the shards."""
+def _copy(parts: Iterable[pa.Table], writer: Any) -> Iterator[pa.Table]:
+    """Yield the parts, and write their rows in equal groups, whatever the size of the shards."""
     rest = SCHEMA.empty_table()
     for part in parts:
         rest = pa.concat_tables([rest, part])
         while rest.num_rows >= GROUP_ROWS:
-            yield rest.slice(0, GROUP_ROWS).combine_chunks()
+            writer.write_table(rest.slice(0, GROUP_ROWS).combine_chunks())
             rest = rest.slice(GROUP_ROWS)
-    yield rest.combine_chunks()
+        yield part
+    writer.write_table(rest.combine_chunks())
 
 
-def _read_rows(job: Job, shards: Iterable[int], report: MergeReport) -> Iterator[dict[str, Any]]:
-    for shard in shards:
-        for batch in read_part(job, shard).to_batches(ROWS):
+def _read_rows(parts: Iterable[pa.Table], report: MergeReport) -> Iterator[dict[str, Any]]:
+    for part in parts:
+        for batch in part.to_batches(ROWS):
             for row in batch.to_pylist():
                 report.images += 1
                 report.people += len(row['people'])
                 if row['error'] is not None:
                     kind, _, message = row['error'].partition(': ')
-                    failure = {'input': row['path'], 'error': kind, 'message': message}
-                    report.failures.append(failure)
+                    report.failures.append(Failure(row['path'], kind, message))
                 yield row

@@ -6,12 +6,13 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..io.atomic import dump_json
 from ..io.images import InputError
 from ..io.progress import Reporter, count_of, format_time
 from ..io.run_options import OutputError
+from ..io.shard import Shard
 from .driver import Driver, Pool
 from .job import (
     DONE,
@@ -41,7 +42,7 @@ class JobOptions:
         out: address of the folder of the job.
         sources: see `pipeline.scale.sources.list_items`; paths are absolute.
         shard_size: images in a shard; None: as the job has, or `SHARD_SIZE`.
-        part: (i, n) from 1: only every n-th shard, from the i-th.
+        part: of the shards, to compute.
         batch: images in a batch.
         retry_failed: compute the failed images of finished shards again.
     """
@@ -49,7 +50,7 @@ class JobOptions:
     out: str
     sources: tuple[str, ...]
     shard_size: int | None = None
-    part: tuple[int, int] = (1, 1)
+    part: Shard = field(default_factory=Shard)
     batch: int = 1
     retry_failed: bool = False
 
@@ -65,8 +66,7 @@ def run_job(
     """
     reporter = reporter or Reporter()
     job = prepare_job(options)
-    index, count = options.part
-    selected = range(index - 1, job.shards, count)
+    selected = options.part.select(range(job.shards))
     states = job.read_marks().states
     wanted = {PENDING, FAILED} if options.retry_failed else {PENDING}
     left = sum(states[shard] in wanted for shard in selected)
@@ -164,12 +164,12 @@ def describe_status(job: Job, marks: Marks) -> list[str]:
     with_failures = [shard for shard, state in enumerate(marks.states) if state == FAILED]
     percent = 100 * images / max(job.images, 1)
     running = sorted(set(read_running(job.folder)))
+    shown = ', '.join(map(str, running[:10])) + (' ...' if len(running) > 10 else '')
     lines = [
         f'job      {job.out}: {count_of(job.images, "image")} in {count_of(job.shards, "shard")} '
         f'of {job.shard_size}',
         f'done     {count_of(images, "image")}, {count_of(done, "shard")} ({percent:.1f} %)',
-        f'running  {count_of(len(running), "shard")}'
-        + (f': {", ".join(map(str, running[:10]))}' + ' ...' * (len(running) > 10)) * bool(running),
+        f'running  {count_of(len(running), "shard")}' + (f': {shown}' if running else ''),
     ]
     if with_failures:
         failed = sum(job.read_failed(shard) for shard in with_failures)
@@ -179,6 +179,6 @@ def describe_status(job: Job, marks: Marks) -> list[str]:
         )
     if rate := marks.rate(job):
         left = format_time((job.images - images) / rate)
-        rest = f', {left} left' * (done < job.shards)
+        rest = f', {left} left' if done < job.shards else ''
         lines.append(f'speed    {rate:.1f} images a second{rest}')
     return lines

@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from ..io.atomic import atomic_file
 from ..io.images import InputError
 from ..io.runner import DISK_ERRORS
 from ..values import install_hint
@@ -106,10 +108,13 @@ class Folder:
 
     def write(self, path: str, data: bytes) -> None:
         """Write a file that is complete as soon as it exists: by renaming, or by one PUT."""
-        if self.is_local:
-            self._write_local(self.join(path), data)
-        else:
+        if not self.is_local:
             retry(lambda: self._files.pipe_file(self.join(path), data))
+            return
+        # Two processes may write the same file at the same time, so each has its own draft.
+        draft = Path(self.join(f'{DRAFTS}/{uuid4().hex}'))
+        with atomic_file(Path(self.join(path)), draft) as stream:
+            stream.write(data)
 
     def put(self, source: str, path: str) -> None:
         """Copy a local file into the folder of an object store."""
@@ -139,22 +144,6 @@ class Folder:
             for entry in self.list(DRAFTS):
                 if entry.modified < time.time() - OLD_DRAFT_S:
                     self.remove(f'{DRAFTS}/{entry.name}')
-
-    def _write_local(self, path: str, data: bytes) -> None:
-        # Two processes may write the same file at the same time, so each has its own draft.
-        draft = self.join(f'{DRAFTS}/{uuid4().hex}')
-        for folder in (draft, path):
-            os.makedirs(os.path.dirname(folder), exist_ok=True)
-        try:
-            with open(draft, 'xb') as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(draft, path)
-        except OSError:
-            if os.path.exists(draft):
-                os.unlink(draft)
-            raise
 
 
 @lru_cache(8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -88,8 +88,8 @@ class ShardTask:
             rows[i] = fail(first + i, items[i], KILLER)
         todo = [i for i in range(start, stop) if i not in rows]
         computed = predict(pipeline, [items[i] for i in todo], self.batch)
-        for i, (item, outcome) in zip(todo, computed, strict=True):
-            rows[i] = _make_row(first + i, item, outcome, pipeline.min_score)
+        for i, image_job in zip(todo, computed, strict=True):
+            rows[i] = _make_row(first + i, items[i], image_job, pipeline.min_score)
         if self.probe:
             return ShardResult(0)
         ordered = [rows[i] for i in range(start, stop)]
@@ -103,11 +103,8 @@ class ShardTask:
         return {i: row for i, row in enumerate(rows) if row['error'] is None}
 
 
-def predict(
-    pipeline: Pipeline, items: Iterable[Item], batch: int
-) -> Iterator[tuple[Item, ImageJob]]:
+def predict(pipeline: Pipeline, items: Sequence[Item], batch: int) -> Iterator[ImageJob]:
     """Read, decode and predict images in batches; the next ones are read meanwhile."""
-    items = list(items)
     remote = any(is_address(item.path) for item in items)
     readers, ahead = (READERS, READ_AHEAD) if remote else (1, batch)
     with (
@@ -116,7 +113,6 @@ def predict(
         closing(prefetch(pool, _read, items, ahead)) as read,
         closing(prefetch(decoder, _decode, read, batch)) as decoded,
     ):
-        number = 0
         while jobs := list(islice(decoded, batch)):
             for todo in list_attempts(jobs, Reporter()):
                 with computing(todo):
@@ -124,9 +120,7 @@ def predict(
                     found = pipeline.predict_candidates(images, [None] * len(todo), StageTimer())
                     for job, candidates in zip(todo, found, strict=True):
                         job.candidates = candidates
-            for job in jobs:
-                yield items[number], job
-                number += 1
+            yield from jobs
 
 
 def _make_row(index: int, item: Item, job: ImageJob, min_score: float | None) -> dict[str, Any]:

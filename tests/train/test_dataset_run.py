@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.cli.dataset_run import DatasetReport, DatasetRequest, Shard, run_dataset
+from pipeline.cli.dataset_run import DatasetReport, DatasetRequest, run_dataset
 from pipeline.cli.protocols import Protocol, load_protocol
 from pipeline.evaluation.coco import score_files
 from pipeline.io.progress import Reporter
 from pipeline.io.results import info_path, read_results
+from pipeline.io.shard import Shard
 from tests.run_fakes import done_records, save_image, start_program, wait_for
 from tests.toy_people import person, toy_annotations, write
 
@@ -116,8 +117,9 @@ SLOW_RUN = """
 import sys, time
 from pathlib import Path
 from pipeline.cli import protocols
-from pipeline.cli.dataset_run import DatasetRequest, Shard, run_dataset
+from pipeline.cli.dataset_run import DatasetRequest, run_dataset
 from pipeline.io.progress import Reporter
+from pipeline.io.shard import Shard
 
 class Slow(protocols.ProtocolPipeline):
     def __call__(self, *args):

@@ -127,8 +127,8 @@ def test_videos_with_two_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     options = ['--save', 'mot', '--engine', 'local', '--workers', 2, '--out-dir', out]
     assert exit_code(run.main, '--videos', *clips, *options) == 0
     for name in 'ab':
-        ours, theirs = (folder / 'videos' / name / 'mot.txt' for folder in (out, whole))
-        assert ours.read_text() == theirs.read_text() != ''
+        found, expected = (folder / 'videos' / name / 'mot.txt' for folder in (out, whole))
+        assert found.read_text() == expected.read_text() != ''
     clips[0].write_bytes(b'no video')
     assert exit_code(run.main, '--videos', *clips, *options) == 1
     assert exit_code(run.main, *clips, tmp_path, *options) == 2

@@ -97,7 +97,7 @@ def test_rows_do_not_depend_on_shards_or_repetition(images: Path, tmp_path: Path
     assert [row['index'] for row in rows(outs[0])] == list(range(8))
 
 
-def test_a_part_has_the_same_bytes_whoever_writes_it(images: Path, tmp_path: Path) -> None:
+def test_a_part_has_the_same_bytes_from_every_run(images: Path, tmp_path: Path) -> None:
     for name in 'ab':
         run_job(images, tmp_path / name, '--shard-size', 4)
     part = 'parts/0000/0000000.parquet'
@@ -231,7 +231,7 @@ def test_errors_of_an_object_store_are_repeated_then_reported(
     assert len(calls) == 4
 
 
-def test_the_readers_of_others(images: Path, tmp_path: Path) -> None:
+def test_other_libraries_read_the_parts(images: Path, tmp_path: Path) -> None:
     out = tmp_path / 'job'
     run_job(images, out, '--shard-size', 3)
     merged(out)
